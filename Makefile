@@ -1,0 +1,46 @@
+# Each target sets up what it needs: a .venv made once and reused. Needs Python >= 3.10, pip and make.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+# Pip alone would do; uv installs the same locked set several times faster.
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode
+
+.PHONY: setup quickstart test test-fast check bench lock clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "superb-eval needs Python >= 3.10: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	$(UV) --constraint constraints.txt --editable '.[synth,dev]'
+	touch $(STAMP)
+
+quickstart: setup
+	$(BIN)/superb-eval corpus synth --size mini --out quickstart/corpus
+	for upstream in fbank fbank_nonorm hubert_mini@random; do \
+	  $(BIN)/superb-eval run ks -u $$upstream --data quickstart/corpus --out quickstart/results --store quickstart/features || exit; \
+	done
+	$(BIN)/superb-eval table quickstart/results
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest -m 'not slow'
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks
+
+# Locks versions for every platform and Python, without naming where they come from.
+lock: setup
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra synth --extra dev \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file constraints.txt pyproject.toml
+
+clean:
+	rm -rf .venv quickstart build dist *.egg-info

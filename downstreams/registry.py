@@ -1,0 +1,38 @@
+"""Finds a task by its short name: `ks` is the `Task` of `downstreams/ks.py`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+
+import downstreams
+from downstreams.base import Task
+from superb_eval.errors import UserError, near_miss
+
+PARTS = {"base", "registry", "heads", "lengths"}
+"""Files of this folder that hold no task."""
+
+
+def names() -> list[str]:
+    """Return the short names of all tasks."""
+    return sorted(m.name for m in pkgutil.iter_modules(downstreams.__path__) if m.name not in PARTS)
+
+
+def get(name: str) -> type[Task]:
+    """Return the task of that short name.
+
+    Raises:
+        UserError: there is none; near misses are offered.
+    """
+    if name not in names():
+        raise UserError(f"no task is called '{name}'.{near_miss(name, names())} Known: {', '.join(names())}.")
+    module = importlib.import_module(f"downstreams.{name}")
+    found = [
+        c
+        for _, c in inspect.getmembers(module, inspect.isclass)
+        if issubclass(c, Task) and c.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise TypeError(f"downstreams/{name}.py defines {len(found)} tasks; a task file defines one")
+    return found[0]

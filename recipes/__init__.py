@@ -1,0 +1,1 @@
+"""Recipes, shipped as package data so that an installed copy finds them; this package holds no code."""

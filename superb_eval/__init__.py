@@ -1,0 +1,34 @@
+"""superb-eval: a SUPERB-style evaluation toolkit for speech encoders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from superb_eval import threads as _threads
+from superb_eval.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from superb_eval.results.record import RunRecord
+
+_threads.choose()
+
+
+def evaluate(upstream: str, task: str, data: str | Path | None = None, **options: Any) -> RunRecord:
+    """Run one cell, as `superb-eval run` does, and return its record.
+
+    `options` are the other fields of `superb_eval.order.Order`: profile, overrides, seed, out, device, fresh, store.
+
+        >>> superb_eval.evaluate("fbank_nonorm", task="ks", overrides=["train.lr=1e-2"]).metrics[0].value
+
+    Raises:
+        UserError: something that the user can mend; what was finished is kept.
+    """
+    from superb_eval.cell import evaluate as evaluate_order  # torch takes seconds, and `--help` should not
+    from superb_eval.order import Order
+
+    for key in ("out", "store"):
+        if options.get(key) is not None:
+            options[key] = Path(options[key])
+    options["overrides"] = tuple(options.get("overrides", ()))
+    return evaluate_order(Order(upstream, task, Path(data) if data else None, **options))[0]

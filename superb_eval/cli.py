@@ -1,0 +1,268 @@
+"""The command line: commands only. Every heavy import is inside a command, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from superb_eval.errors import UserError
+
+USER_ERROR, INTERRUPTED = 2, 130
+"""Exit codes beside 0 (done) and 1 (something broke: a traceback follows)."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    help="""Evaluate speech encoders, SUPERB style: frozen upstream, weighted sum of layers, one head per task.
+
+\b
+  superb-eval run ks -u fbank_nonorm                        # embedded synthetic corpus
+  superb-eval run ks -u s3prl:fbank --data my-corpus        # a folder of manifests
+  superb-eval run ks -u hubert --data /path/to/corpora      # official corpus and protocol
+  superb-eval table results/
+  superb-eval upstream check path/to/file.py:MyEncoder
+""",
+)
+upstream_app = typer.Typer(no_args_is_help=True, help="List, show and check upstreams.")
+task_app = typer.Typer(no_args_is_help=True, help="List tasks.")
+recipe_app = typer.Typer(no_args_is_help=True, help="List and show recipes.")
+corpus_app = typer.Typer(no_args_is_help=True, help="Check a corpus, or synthesise the embedded one.")
+for name, group in {"upstream": upstream_app, "task": task_app, "recipe": recipe_app, "corpus": corpus_app}.items():
+    app.add_typer(group, name=name)
+
+Upstream = Annotated[
+    str, typer.Option("-u", "--upstream", help="NAME, NAME@CHECKPOINT, NAME@random, s3prl:NAME, FILE.py:Class")
+]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="official corpora or a folder of manifests; default: the embedded corpus")
+]
+Profile = Annotated[
+    Literal["superb", "mini", "nano"] | None,
+    typer.Option(help="which recipe of the task; default: superb where DATA is official, else mini"),
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="change the recipe: -o train.lr=1e-3")
+]
+Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="where the upstream and the head run")]
+
+
+@app.command()
+def run(
+    task: Annotated[str, typer.Argument(metavar="TASK|RECIPE", help="a task such as ks, or a recipe file")],
+    upstream: Upstream,
+    data: Data = None,
+    profile: Profile = None,
+    out: Annotated[Path, typer.Option(help="results folder")] = Path("results"),
+    override: Overrides = None,
+    seed: Annotated[int, typer.Option(min=0, help="of initialisation and sampling")] = 0,
+    device: Device = "cpu",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="run again instead of resuming (stored features are kept)")
+    ] = False,
+    store: Annotated[
+        Path | None, typer.Option(help="feature store; default: $SUPERB_EVAL_STORE or the user's cache")
+    ] = None,
+    store_gb: Annotated[float | None, typer.Option(min=0, help="size budget of the store in GB; default 50")] = None,
+) -> None:
+    """Run one cell: a task on an upstream. Resumes what was interrupted; a finished run is kept.
+
+    \b
+    superb-eval run ks -u fbank_nonorm
+    superb-eval run recipes/mini/ks.yaml -u hubert_mini@random -o train.lr=1e-2 --seed 1
+    superb-eval run ks -u my_encoder.py:MyEncoder --data my-corpus --out results
+    """
+    from superb_eval.cell import evaluate
+    from superb_eval.console import Terminal
+    from superb_eval.order import Order
+
+    order = Order(upstream, task, data, profile, tuple(override or ()), seed, out, device, fresh, store, store_gb)
+    record, folder = evaluate(order, Terminal())
+    for metric in record.metrics:
+        interval = f"95 % interval {metric.low:.2f} to {metric.high:.2f}"
+        figure = f"{metric.heading} {metric.value:.2f} {metric.unit}"
+        print(f"{record.task} {figure} ({interval}, {metric.utterances} utterances)")
+    if record.chance is not None:
+        print(f"a constant answer scores {record.chance:.2f}")
+    print(f"record: {folder / 'result.json'}")
+
+
+@app.command()
+def table(
+    results: Annotated[Path, typer.Argument(help="results folder")] = Path("results"),
+    format: Annotated[Literal["rich", "markdown"], typer.Option(help="for the terminal, or for a document")] = "rich",
+) -> None:
+    """Print upstreams x tasks with intervals and the direction of each metric.
+
+    \b
+    superb-eval table results/
+    superb-eval table results/ --format markdown > table.md
+    """
+    from rich.console import Console
+
+    from superb_eval.results import table as tables
+
+    boards, problems = tables.collect(results)
+    console = Console()
+    for board in boards:
+        if format == "rich":
+            console.print(tables.as_rich(board))
+            console.print(board.caption(), markup=False)
+        else:
+            print(tables.as_markdown(board))
+        print()
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+
+
+@upstream_app.command("list")
+def upstream_list() -> None:
+    """List upstreams by name, and the other kinds of address."""
+    from upstreams import registry
+
+    for card in registry.cards():
+        print(f"{card.name:<16}{card.summary}")
+    print("\nNAME@CHECKPOINT, NAME@random, s3prl:NAME[@CHECKPOINT], FILE.py:Class[@CHECKPOINT]")
+
+
+@upstream_app.command("show")
+def upstream_show(name: Annotated[str, typer.Argument(help="an upstream's name or address")]) -> None:
+    """Show the card of an upstream: size, stride, licence, source, training data."""
+    from dataclasses import asdict
+
+    from upstreams import registry
+
+    for key, value in asdict(registry.card(name)).items():
+        print(f"{key:<15}{'; '.join(value) if isinstance(value, tuple) else value}")
+
+
+@upstream_app.command("check")
+def upstream_check(address: Annotated[str, typer.Argument(help="an upstream's address")]) -> None:
+    """Check that an upstream keeps the contract: one line per rule, with the measured figure.
+
+    \b
+    superb-eval upstream check hubert@random
+    superb-eval upstream check path/to/file.py:MyEncoder
+    """
+    from upstreams import check, registry
+
+    findings = check.check(registry.load(address))
+    for finding in findings:
+        print(finding)
+    if not all(finding.passed for finding in findings):
+        raise UserError(f"{address} breaks {sum(not f.passed for f in findings)} of {len(findings)} rules.")
+
+
+@task_app.command("list")
+def task_list() -> None:
+    """List the tasks: what each is, its metric and the label columns that it reads."""
+    from downstreams import registry
+
+    for name in registry.names():
+        task = registry.get(name)
+        metrics = ", ".join(f"{m.heading} {'↑' if m.higher_is_better else '↓'}" for m in task.metrics)
+        print(f"{name:<6}{task.title:<24}{metrics:<12}columns: {', '.join(task.columns)}")
+
+
+@recipe_app.command("list")
+def recipe_list() -> None:
+    """List the shipped recipes."""
+    from superb_eval import recipe
+
+    print("\n".join(recipe.shipped()))
+
+
+@recipe_app.command("show")
+def recipe_show(
+    task: Annotated[str, typer.Argument(metavar="TASK|RECIPE", help="a task such as ks, or a recipe file")],
+    profile: Profile = None,
+    override: Overrides = None,
+) -> None:
+    """Show a recipe as resolved: with overrides applied and defaults filled in.
+
+    \b
+    superb-eval recipe show ks --profile superb
+    superb-eval recipe show recipes/mini/ks.yaml -o train.steps=100
+    """
+    import yaml
+
+    from superb_eval import recipe
+
+    resolved = recipe.load(recipe.find(task, profile or "superb"), override or ())
+    print(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
+
+
+@corpus_app.command("synth")
+def corpus_synth(
+    out: Annotated[Path, typer.Option(help="folder to write; an unfinished one is taken up again")],
+    size: Annotated[Literal["nano", "mini"], typer.Option(help="nano: for tests; mini: for the quickstart")] = "mini",
+    seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same bytes on one platform")] = 0,
+) -> None:
+    """Synthesise the embedded corpus: a folder of manifests with speech from espeak-ng (extra `synth`).
+
+    \b
+    superb-eval corpus synth --size nano --out my-corpus
+    """
+    from superb_eval.console import Terminal
+    from superb_eval.corpora import embedded
+
+    embedded.synthesise(size, out, seed, Terminal())
+    print(f"corpus: {out}")
+
+
+@corpus_app.command("check")
+def corpus_check(
+    task: Annotated[str, typer.Argument(help="a task such as ks")],
+    data: Annotated[Path, typer.Option(help="official corpora or a folder of manifests")],
+    full: Annotated[bool, typer.Option("--full", help="decode every file instead of reading its header")] = False,
+) -> None:
+    """Examine a corpus: counts, hours, labels, speakers and files shared between splits, every bad row and file.
+
+    \b
+    superb-eval corpus check ks --data my-corpus --full
+    """
+    from downstreams import registry
+    from superb_eval.console import Terminal
+    from superb_eval.corpora import doctor, opening
+    from superb_eval.recipe import CorpusSettings
+
+    kind = registry.get(task)
+    corpus = opening.open_corpus(task, data, kind.columns, CorpusSettings())
+    with Terminal().stage("examining", sum(map(len, corpus.splits.values()))) as update:
+        report = doctor.examine(corpus, kind.label_column, full, lambda done, total: update(done, total=total))
+    print("\n".join(doctor.describe(report)))
+    if report.problems:
+        raise UserError(f"{corpus.name} has {len(report.problems)} problem(s); see above.")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what works here, and what to install for what does not."""
+    from superb_eval import environment
+    from superb_eval.features.store import default_folder
+
+    for finding in environment.examine(default_folder()):
+        print(f"{'ok  ' if finding.works else 'no  '}{finding.what:<24}{finding.detail}")
+        if finding.remedy and not finding.works:
+            print(f"{'':<28}{finding.remedy}")
+
+
+def main() -> None:
+    """Run the command line: a user's mistake is one sentence and exit code 2, never a traceback."""
+    try:
+        app()
+    except UserError as error:
+        print(f"superb-eval: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        print("superb-eval: interrupted; the same command takes it up again.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Corpora: official layouts, manifest folders and the embedded synthetic default, all handed on as manifests."""

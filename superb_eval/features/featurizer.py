@@ -1,0 +1,40 @@
+"""The featurizer: a learned weighted sum over the hidden states of a frozen upstream."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Featurizer(nn.Module):
+    """Weighs layers with a softmax over scalars that start at zero, so that training starts from their plain mean.
+
+    As s3prl's `upstream/interfaces.py:Featurizer` (SUPERB, arXiv 2105.01051, section 3.2): no further scale, and no
+    weights where there is one layer or one is chosen. Per-layer normalisation, where asked for, was applied to each
+    frame when features were extracted, since it does not commute with the mean over time.
+    """
+
+    def __init__(self, layers: int, layer: int | None = None) -> None:
+        """Weigh `layers` hidden states, or take the one at index `layer` (negative: from the end).
+
+        Raises:
+            IndexError: there is no such layer.
+        """
+        super().__init__()
+        if layer is not None and not -layers <= layer < layers:
+            raise IndexError(f"layer {layer} of {layers}")
+        self.layer = 0 if layers == 1 else layer
+        self.weights = nn.Parameter(torch.zeros(layers)) if self.layer is None else None
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Combine [..., layers, dim] into [..., dim]."""
+        if self.weights is None:
+            assert self.layer is not None  # noqa: S101 - for the type checker
+            return hidden[..., self.layer, :]
+        return torch.einsum("l,...ld->...d", self.layer_weights(), hidden)
+
+    def layer_weights(self) -> Tensor:
+        """Return the weight of each layer [layers]; they sum to 1."""
+        if self.weights is None:
+            return torch.ones(1)
+        return torch.softmax(self.weights, dim=0)

@@ -1,0 +1,145 @@
+"""The feature store: a folder of content-addressed shards that processes share.
+
+A shard holds the features of up to a few hundred utterances and is named by a hash of all that they depend on: the
+upstream's weights, card and code, the settings and version of the extraction, and the audio. So a shard is never out
+of date; it is there, or it has to be made. Shards are written under a lock, whole or not at all, and checked when read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from superb_eval import files
+from superb_eval.errors import UserError
+
+DEFAULT_BUDGET_GB = 50.0
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The content of a shard: tensors (memory-mapped), and what its header says of their making."""
+
+    tensors: dict[str, Tensor]
+    about: dict[str, str]
+
+
+def default_folder() -> Path:
+    """Return `$SUPERB_EVAL_STORE`, or a folder of the user's cache."""
+    import platformdirs
+
+    chosen = os.environ.get("SUPERB_EVAL_STORE")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("superb-eval")) / "features"
+
+
+class Store:
+    """A folder of shards within a size budget; the least recently used ones make room."""
+
+    def __init__(self, folder: Path | None = None, budget_gb: float | None = None) -> None:
+        """Open a store; the budget is `budget_gb`, or `$SUPERB_EVAL_STORE_GB`, or 50 GB (10^9 bytes)."""
+        self.folder = folder or default_folder()
+        self.budget = 1e9 * (budget_gb or _budget_from_environment())
+        self.in_use: set[Path] = set()
+
+    def address(self, *parts: str) -> Path:
+        """Return the path of the shard that depends on `parts`."""
+        name = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return self.folder / name[:2] / f"{name}.safetensors"
+
+    def lock(self, path: Path) -> FileLock:
+        """Return the lock under which one process makes a shard while the others wait for it."""
+        with files.explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(path.with_suffix(".lock"))
+
+    def read(self, path: Path) -> Shard | None:
+        """Return a shard, or None where there is none; one whose bytes are not those written is named and removed."""
+        if not path.is_file():
+            return None
+        try:
+            shard = _open(path)
+        except _DamagedError as error:
+            warnings.warn(f"{path}: damaged ({error}); its features are made anew", stacklevel=2)
+            path.unlink()
+            return None
+        os.utime(path)
+        self.in_use.add(path)
+        return shard
+
+    def write(self, path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> Shard:
+        """Write a shard atomically, with what is worth knowing of it (`about`) in its header; return it.
+
+        Raises:
+            UserError: the disk is full, or this run alone needs more than the budget.
+        """
+        from safetensors.torch import save_file
+
+        self.in_use.add(path)
+        self._make_room(sum(t.nbytes for t in tensors.values()))
+        metadata = {**about, "sha256": _checksum(tensors)}
+        files.write(path, lambda temporary: save_file(tensors, temporary, metadata))
+        return Shard(tensors, metadata)
+
+    def _make_room(self, needed: int) -> None:
+        shards = sorted(self._shards(), key=lambda shard: shard[1].st_mtime)
+        used = sum(stat.st_size for _, stat in shards)
+        for path, stat in shards:
+            if used + needed <= self.budget:
+                return
+            if path not in self.in_use:
+                path.unlink(missing_ok=True)
+                used -= stat.st_size
+        if used + needed > self.budget:
+            raise UserError(
+                f"{self.folder}: this run's features need more than the budget of {self.budget / 1e9:g} GB. "
+                "Raise it with --store-gb or SUPERB_EVAL_STORE_GB."
+            )
+
+    def _shards(self) -> Iterable[tuple[Path, os.stat_result]]:
+        for path in self.folder.glob("*/*.safetensors"):
+            try:
+                yield path, path.stat()
+            except FileNotFoundError:  # another process made room
+                continue
+
+
+def _budget_from_environment() -> float:
+    text = os.environ.get("SUPERB_EVAL_STORE_GB", str(DEFAULT_BUDGET_GB))
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"SUPERB_EVAL_STORE_GB is '{text}'; expected a number of gigabytes, such as 50.") from None
+
+
+class _DamagedError(Exception):
+    """A shard whose bytes are not those that were written."""
+
+
+def _open(path: Path) -> Shard:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+            about = dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise _DamagedError(str(error)) from error
+    if _checksum(tensors) != about.get("sha256"):
+        raise _DamagedError("its checksum differs")
+    return Shard(tensors, about)
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

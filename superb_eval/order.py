@@ -1,0 +1,117 @@
+"""What is asked for, and what has to be known before a cell can run: recipe, corpus, task and upstream."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from downstreams import registry as tasks
+from downstreams.base import Task
+from superb_eval import audio, recipe
+from superb_eval.console import Reporter
+from superb_eval.corpora import embedded, opening
+from superb_eval.manifest import Corpus
+from superb_eval.recipe import Recipe
+from upstreams import registry as upstreams
+from upstreams.base import Upstream
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was asked for: everything that `run` takes."""
+
+    upstream: str
+    task: str
+    data: Path | None = None
+    profile: str | None = None
+    overrides: tuple[str, ...] = ()
+    seed: int = 0
+    out: Path = Path("results")
+    device: str = "cpu"
+    fresh: bool = False
+    store: Path | None = None
+    store_gb: float | None = None
+
+    def command(self) -> str:
+        """Return the command line that asks for the same."""
+        words = ["superb-eval", "run", self.task, "-u", self.upstream]
+        words += ["--data", str(self.data)] if self.data else []
+        words += ["--profile", self.profile] if self.profile else []
+        words += [word for text in self.overrides for word in ("-o", text)]
+        words += ["--seed", str(self.seed), "--device", self.device]
+        return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A cell made ready: all that has to be known before the first feature is computed."""
+
+    order: Order
+    recipe: Recipe
+    corpus: Corpus
+    task: Task
+    upstream: Upstream
+    fingerprint: str
+    """The upstream's, computed once: it reads all the weights."""
+    digests: dict[str, list[str]]
+    """`audio.digest` of each utterance, by split."""
+
+    def corpus_digest(self) -> str:
+        """Return a SHA-256 of the rows of all splits and of their audio."""
+        content = {split: [m.digest(), self.digests[split]] for split, m in sorted(self.corpus.splits.items())}
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def folder(self) -> Path:
+        """Return where the run lives: `OUT/<upstream>/<task>/<profile>-seed<n>-<digest>`."""
+        parts = (self.recipe.digest(), self.fingerprint, self.corpus_digest(), str(self.order.seed))
+        digest = hashlib.sha256("|".join(parts).encode()).hexdigest()[:10]
+        run = f"{self.recipe.profile}-seed{self.order.seed}-{digest}"
+        return self.order.out / slug(self.order.upstream) / self.recipe.task / run
+
+
+def slug(address: str) -> str:
+    """Return an upstream's address as a folder name: safe anywhere, and never two addresses for one name."""
+    safe = re.sub(r"[^A-Za-z0-9_.@=-]+", "-", address).strip("-.")[:80]
+    if safe == address:
+        return safe
+    return f"{safe}-{hashlib.sha256(address.encode()).hexdigest()[:6]}"
+
+
+def prepare(order: Order, reporter: Reporter) -> Setting:
+    """Open everything that an order names, and check that it fits together.
+
+    Raises:
+        UserError: an unknown name or key, a missing corpus, bad rows, unreadable audio or weights.
+    """
+    root = order.data
+    official = root is not None and opening.is_official(_task_name(order.task), root)
+    chosen = recipe.load(recipe.find(order.task, order.profile or ("superb" if official else "mini")), order.overrides)
+    if root is None:
+        root = embedded.folder(chosen.profile, chosen.task, reporter)
+    kind = tasks.get(chosen.task)
+    corpus = opening.open_corpus(chosen.task, root, kind.columns, chosen.corpus)
+    task = kind(corpus, kind.Head.model_validate(chosen.head))
+    upstream = upstreams.load(order.upstream).to(order.device)
+    return Setting(order, chosen, corpus, task, upstream, upstream.fingerprint(), _digests(corpus, reporter))
+
+
+def _task_name(task_or_recipe: str) -> str:
+    """The task that a word of the command line is about, before the recipe is read."""
+    return Path(task_or_recipe).stem if task_or_recipe.endswith((".yaml", ".yml")) else task_or_recipe
+
+
+def _digests(corpus: Corpus, reporter: Reporter) -> dict[str, list[str]]:
+    total, done = sum(map(len, corpus.splits.values())), 0
+    digests: dict[str, list[str]] = {}
+    with reporter.stage("reading audio", total) as update:
+        for split, manifest in corpus.splits.items():
+            digests[split] = []
+            for utterance in manifest:
+                digests[split].append(audio.digest(utterance.clip))
+                done += 1
+                update(done)
+    return digests

@@ -1,0 +1,223 @@
+"""Trains one head on stored features and tests it: one readable loop on Lightning Fabric.
+
+A step is an update of the optimiser. Dev is evaluated every `eval_every` steps and after the last one; a strictly
+better value keeps the weights (s3prl `downstream/runner.py`). The state of training is saved at each evaluation, so
+that a killed run goes on from there and ends with the bits of an unbroken one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from downstreams.base import Task
+from superb_eval import files
+from superb_eval.errors import UserError
+from superb_eval.features.featurizer import Featurizer
+from superb_eval.features.gather import Batch, Features
+from superb_eval.manifest import Manifest
+from superb_eval.recipe import TrainSettings
+from superb_eval.sampling import Sampler, class_weights
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+
+BEST, LAST = "best.safetensors", "last.pt"
+"""In a run's folder: the weights that dev chose, and the state of training to go on from."""
+
+EVAL_BATCH = {True: 4096, False: 32}
+"""Utterances per evaluation batch, pooled or not; the answers do not depend on it."""
+
+Progress = Callable[[int, str], None]
+"""Called with (steps done, what to show beside the bar)."""
+
+
+class Probe(nn.Module):
+    """A featurizer and a head: hidden states in, the task's output out."""
+
+    def __init__(self, featurizer: Featurizer, head: nn.Module) -> None:
+        super().__init__()
+        self.featurizer = featurizer
+        self.head = head
+
+    def forward(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
+        """Weigh [batch, layers, dim] or [batch, frames, layers, dim] and apply the head."""
+        output: Tensor = self.head(self.featurizer(hidden), lengths)
+        return output
+
+
+@dataclass(frozen=True)
+class Split:
+    """A manifest and the features of its utterances, in its order."""
+
+    manifest: Manifest
+    features: Features
+
+
+@dataclass
+class State:
+    """How far training has come. `curve` holds one dict per evaluation: step, loss, dev."""
+
+    step: int = 0
+    best_step: int = 0
+    best_value: float | None = None
+    curve: list[dict[str, float]] = field(default_factory=list)
+    resumed_at: list[int] = field(default_factory=list)
+
+
+class Training:
+    """The training of one probe: on `splits["train"]`, choosing on `splits["dev"]`, keeping its state in `folder`."""
+
+    def __init__(
+        self, probe: Probe, task: Task, splits: dict[str, Split], settings: TrainSettings, *, seed: int, folder: Path
+    ) -> None:
+        self.probe, self.task, self.settings, self.seed, self.folder = probe, task, settings, seed, folder
+        self.splits = splits
+        self.targets = [task.target(u) for u in splits["train"].manifest]
+        self.state = State()
+
+    def run(self, device: str, progress: Progress) -> State:
+        """Train, taking up what was interrupted; leave the weights that dev chose in the probe.
+
+        Raises:
+            UserError: the loss is no longer finite, or the disk is full; what was saved is kept.
+        """
+        fabric = _fabric(device, self.settings.precision)
+        optimizer = OPTIMIZERS[self.settings.optimizer](self.probe.parameters(), lr=self.settings.lr)
+        self._resume(optimizer)
+        module, optimizer = fabric.setup(self.probe, optimizer)
+        sampler = self._sampler("train", self.settings.batch_size)
+        losses: list[float] = []
+        while self.state.step < self.settings.steps:
+            first = self.state.step * self.settings.accumulate
+            batches = [sampler.batch(first + micro) for micro in range(self.settings.accumulate)]
+            self.state.step += 1
+            losses.append(self._update(fabric, module, optimizer, batches))
+            if self.state.step % self.settings.eval_every == 0 or self.state.step == self.settings.steps:
+                self._evaluate(sum(losses) / len(losses))
+                self._save(optimizer)
+                losses.clear()
+            progress(self.state.step, self._beside())
+        load_best(self.folder, self.probe)
+        return self.state
+
+    def _update(self, fabric: Any, module: nn.Module, optimizer: Any, batches: Sequence[Sequence[int]]) -> float:
+        """Make one update from its micro-batches; return their mean loss."""
+        total = 0.0
+        for indices in batches:
+            batch = _to(self.splits["train"].features.batch(indices), fabric.device)
+            loss = self.task.loss(module(batch.hidden, batch.lengths), [self.targets[i] for i in indices])
+            fabric.backward(loss / len(batches))
+            total += loss.item() / len(batches)
+        if not math.isfinite(total):
+            raise self._diverged(total, batches)
+        fabric.clip_gradients(module, optimizer, max_norm=self.settings.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        return total
+
+    def _evaluate(self, loss: float) -> None:
+        """Score dev, note it on the curve, and keep the weights where they are strictly better than any before."""
+        dev = self.splits["dev"]
+        indices = list(range(len(dev.manifest)))
+        if "dev" in self.settings.balance:
+            # The same draw at every evaluation, as in s3prl, where each evaluation starts from one seed.
+            indices = self._sampler("dev", len(indices)).batch(0)
+        truths = [self.task.truth(dev.manifest.utterances[i]) for i in indices]
+        value = self.task.score(truths, answers(self.probe, self.task, dev.features, indices))[0].value
+        state = self.state
+        state.curve.append({"step": state.step, "loss": loss, "dev": value})
+        sign = 1 if self.task.metrics[0].higher_is_better else -1
+        if state.best_value is None or sign * value > sign * state.best_value:
+            state.best_value, state.best_step = value, state.step
+            _save_best(self.folder, self.probe)
+
+    def _sampler(self, split: str, batch_size: int) -> Sampler:
+        manifest = self.splits[split].manifest
+        classes = self.task.classes(manifest) if split in self.settings.balance else None
+        return Sampler(len(manifest), batch_size, self.seed, class_weights(classes) if classes else None)
+
+    def _beside(self) -> str:
+        """What stands beside the progress bar."""
+        state = self.state
+        if not state.curve:
+            return ""
+        last, heading = state.curve[-1], self.task.metrics[0].heading
+        best = f"best {state.best_value:.2f} at {state.best_step}"
+        return f"loss {last['loss']:.3f}  dev {heading} {last['dev']:.2f} ({best})"
+
+    def _diverged(self, loss: float, batches: Sequence[Sequence[int]]) -> UserError:
+        utterances = self.splits["train"].manifest.utterances
+        ids = [utterances[i].id for indices in batches for i in indices]
+        saved = int(self.state.curve[-1]["step"]) if self.state.curve else 0
+        return UserError(
+            f"step {self.state.step}: the loss is {loss} on utterances {', '.join(ids[:4])}, ... "
+            f"Lower -o train.lr; the state of step {saved} is kept."
+        )
+
+    def _save(self, optimizer: Any) -> None:
+        content = {
+            "probe": self.probe.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            "state": asdict(self.state),
+        }
+        files.write(self.folder / LAST, lambda temporary: torch.save(content, temporary))
+
+    def _resume(self, optimizer: torch.optim.Optimizer) -> None:
+        """Fill probe, optimiser and random state from the last save, where there is one."""
+        path = self.folder / LAST
+        if not path.is_file():
+            return
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        self.probe.load_state_dict(content["probe"])
+        optimizer.load_state_dict(content["optimizer"])
+        torch.set_rng_state(content["random"])
+        self.state = State(**content["state"])
+        self.state.resumed_at.append(self.state.step)
+
+
+def answers(probe: Probe, task: Task, features: Features, indices: Sequence[int]) -> list[str]:
+    """Return the probe's answer for the utterances at `indices`."""
+    device = next(probe.parameters()).device
+    size = EVAL_BATCH[features.pooled]
+    found: list[str] = []
+    probe.eval()
+    with torch.inference_mode():
+        for start in range(0, len(indices), size):
+            batch = _to(features.batch(indices[start : start + size]), device)
+            found += task.decode(probe(batch.hidden, batch.lengths))
+    probe.train()
+    return found
+
+
+def load_best(folder: Path, probe: Probe) -> None:
+    """Fill `probe` with the weights that dev chose."""
+    from safetensors.torch import load_file
+
+    probe.load_state_dict(load_file(folder / BEST))
+
+
+def _fabric(device: str, precision: str) -> Any:
+    from lightning_fabric import Fabric
+
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    accelerator = "cpu" if device == "cpu" else "cuda"
+    return Fabric(accelerator=accelerator, devices=1, precision={"float32": "32-true", "bf16": "bf16-mixed"}[precision])
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    return Batch(batch.hidden.to(device), None if batch.lengths is None else batch.lengths.to(device))
+
+
+def _save_best(folder: Path, probe: Probe) -> None:
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in probe.state_dict().items()}
+    files.write(folder / BEST, lambda temporary: save_file(weights, temporary))

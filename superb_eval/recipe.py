@@ -1,0 +1,199 @@
+"""The schema of a recipe: load, override, validate, and explain what is wrong.
+
+A recipe is an order form: it names a task and writes down what departs from the defaults below. A recipe, an upstream
+and a seed fix a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from superb_eval.errors import UserError, near_miss
+
+PROFILES = ("superb", "mini", "nano")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class CorpusSettings(_Section):
+    """What is read of the corpus, and how."""
+
+    gain_db: float = Field(
+        0.0, description="gain applied to every clip, in dB; the protocol plays KS, QbE and ASV at -3"
+    )
+    silence_crops: int = Field(
+        500, ge=1, description="KS, official corpus: fixed 1 s crops per background file, for train and for dev"
+    )
+
+
+class FeatureSettings(_Section):
+    """Which features of the upstream the head sees, and how they are computed."""
+
+    key: str = Field("hidden_states", description="the upstream's feature; `superb-eval upstream show` lists them")
+    layer: int | Literal["last"] | None = Field(None, description="one layer alone instead of the weighted sum")
+    normalize: bool = Field(False, description="layer norm over each frame of each layer, without parameters")
+    pooled: bool = Field(True, description="store means over time where the task allows (exact); false: every frame")
+    batch_seconds: float = Field(60.0, gt=0, description="bound on the padded length of an extraction batch, in s")
+    precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the upstream")
+    dtype: Literal["float32", "float16"] = Field("float32", description="how features are stored")
+
+
+class TrainSettings(_Section):
+    """How the head is trained. A step is an update of the optimiser."""
+
+    steps: int = Field(ge=1, description="updates")
+    batch_size: int = Field(32, ge=1, description="utterances per micro-batch")
+    accumulate: int = Field(1, ge=1, description="micro-batches per update")
+    lr: float = Field(1e-4, gt=0, description="learning rate, constant")
+    optimizer: Literal["adam", "adamw"] = Field("adam", description="torch's, with its default betas and eps")
+    clip: float = Field(1.0, gt=0, description="bound on the global gradient norm, featurizer and head together")
+    eval_every: int = Field(ge=1, description="updates between evaluations on dev; training state is saved then")
+    balance: tuple[Literal["train", "dev"], ...] = Field(
+        (), description="splits drawn so that classes come equally often"
+    )
+    precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the head")
+
+
+class Recipe(_Section):
+    """One task's recipe, as resolved: what was left out is filled in with its default."""
+
+    task: str = Field(description="short name of the task")
+    profile: Literal["superb", "mini", "nano"] = Field(
+        description="official protocol, embedded corpus, or smallest test"
+    )
+    corpus: CorpusSettings = CorpusSettings()
+    features: FeatureSettings = FeatureSettings()
+    head: dict[str, Any] = Field(default_factory=dict, description="settings of the task's head")
+    train: TrainSettings
+    departures: tuple[str, ...] = Field((), description="where this recipe departs from the SUPERB protocol, in words")
+
+    def digest(self) -> str:
+        """Return a SHA-256 of the resolved recipe."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+def folder() -> Path:
+    """Return the folder of the shipped recipes."""
+    import recipes
+
+    return Path(next(iter(recipes.__path__)))
+
+
+def find(name: str, profile: str) -> Path:
+    """Return the path of a recipe: `name` is a file, or a task's short name looked up in the shipped profile.
+
+    Raises:
+        UserError: no such file or task; near misses are offered.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = next((p for p in (Path(name), folder().parent / name) if p.is_file()), None)
+        if path is None:
+            raise UserError(f"{name}: no such recipe file. Shipped: {', '.join(shipped())}.")
+        return path
+    path = folder() / profile / f"{name}.yaml"
+    if not path.is_file():
+        tasks = sorted(p.stem for p in (folder() / profile).glob("*.yaml"))
+        raise UserError(f"no {profile} recipe for task '{name}'.{near_miss(name, tasks)} Known: {', '.join(tasks)}.")
+    return path
+
+
+def shipped() -> list[str]:
+    """Return the shipped recipes as `recipes/PROFILE/TASK.yaml`."""
+    return sorted(f"recipes/{p.parent.name}/{p.name}" for p in folder().glob("*/*.yaml"))
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, apply overrides such as `train.steps=100`, and validate the whole, its head's settings too.
+
+    Raises:
+        UserError: one sentence per fault: unknown keys with near misses, wrong types, malformed YAML with its line.
+    """
+    from downstreams import registry
+
+    content = _read(path)
+    for override in overrides:
+        _apply(content, override)
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        raise UserError(_explain(path, error, Recipe)) from error
+    head = registry.get(recipe.task).Head
+    try:
+        settings = head.model_validate(recipe.head)
+    except ValidationError as error:
+        raise UserError(_explain(path, error, head, prefix="head.")) from error
+    return recipe.model_copy(update={"head": settings.model_dump()})
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf8"))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}: line {line}: not valid YAML: {error.problem}.") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: can't be read as a recipe: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected keys such as 'task' and 'train', found {type(content).__name__}.")
+    return content
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    """Set one `a.b=value` in place; the value is read as YAML, so `1e-3`, `true` and `[train]` mean what they say."""
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"-o {override}: expected KEY=VALUE, such as train.steps=100.")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise UserError(f"-o {override}: '{section}' is no section.")
+    try:
+        content[last] = _number(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise UserError(f"-o {override}: '{text}' is not a value that YAML can read.") from error
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads `1e-3` (no dot) as text; people mean the number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _explain(path: Path, error: ValidationError, schema: type[BaseModel], prefix: str = "") -> str:
+    faults = [f"{path}: {_fault(e, schema, prefix)}" for e in error.errors()]
+    return "\n".join(faults)
+
+
+def _fault(fault: Any, schema: type[BaseModel], prefix: str) -> str:
+    """One sentence for one of pydantic's findings."""
+    where = prefix + ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        known = _keys(schema, fault["loc"][:-1])
+        return f"unknown key '{where}'.{near_miss(str(fault['loc'][-1]), known)} Known here: {', '.join(known)}."
+    if fault["type"] == "missing":
+        return f"'{where}' is missing; write it in the recipe or give -o {where}=VALUE."
+    return f"'{where}' is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
+
+
+def _keys(schema: type[BaseModel], location: Sequence[Any]) -> list[str]:
+    """The keys that the schema knows at a place."""
+    for part in location:
+        inner = schema.model_fields[str(part)].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        schema = inner
+    return list(schema.model_fields)

@@ -1,0 +1,163 @@
+"""The run record, `result.json`: what was run, on what, and what came out. Written last: without it, no run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from superb_eval import files
+from superb_eval.errors import UserError
+
+SCHEMA_VERSION = 1
+"""Raised when a key changes its meaning or goes; a new key with a default does not raise it."""
+
+NAME = "result.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MetricRecord(_Part):
+    """One metric of a run."""
+
+    key: str = Field(description="short name, such as `acc`")
+    heading: str = Field(description="name in tables, such as `ACC`")
+    unit: str = Field(description="unit of value, low and high")
+    higher_is_better: bool = Field(description="direction")
+    value: float = Field(description="the metric on the test split")
+    low: float = Field(description="lower end of the interval")
+    high: float = Field(description="upper end of the interval")
+    level: float = Field(description="nominal coverage of the interval, 0.95")
+    method: str = Field(description="how the interval was made")
+    utterances: int = Field(description="test utterances")
+
+
+class UpstreamRecord(_Part):
+    """The upstream of a run."""
+
+    address: str = Field(description="as given with -u")
+    name: str = Field(description="name of its card")
+    fingerprint: str = Field(description="SHA-256 of weights, card and code")
+    parameters: int = Field(description="weights that a forward pass uses")
+    layers: int = Field(description="hidden states offered to the featurizer")
+    width: int = Field(description="dimension of a hidden state")
+    stride: int = Field(description="samples per frame")
+    licence: str = Field(description="of the weights")
+    training_data: str = Field(description="what the upstream was trained on")
+    notes: list[str] = Field(description="what its card warns of")
+
+
+class CorpusRecord(_Part):
+    """The data of a run."""
+
+    name: str = Field(description="name of the corpus")
+    synthetic: bool = Field(description="generated speech; never to be called SUPERB")
+    digest: str = Field(description="SHA-256 of the rows of all splits and of the bytes of their audio")
+    utterances: dict[str, int] = Field(description="rows per split")
+    hours: float = Field(description="audio of all splits, in hours")
+    notes: list[str] = Field(description="departures from the protocol that the corpus made")
+
+
+class FeaturesRecord(_Part):
+    """Where the features of a run came from."""
+
+    kind: str = Field(description="`pooled` (means over time) or `frames`")
+    extracted: int = Field(description="utterances that the upstream was run on for this run")
+    stored: int = Field(description="utterances whose features were read from the store")
+    made_on: str = Field(description="device and precision of the extraction")
+    layer_weights: list[float] = Field(description="weight of each layer after training; weights are not importance")
+
+
+class TrainingRecord(_Part):
+    """How the head was trained."""
+
+    steps: int = Field(description="updates made")
+    best_step: int = Field(description="update whose weights were tested")
+    best_dev: float = Field(description="first metric on dev at that update; chosen on dev, never on test")
+    curve: list[dict[str, float]] = Field(description="step, mean training loss since the last point, dev metric")
+    resumed_at: list[int] = Field(description="updates at which an interrupted run was taken up again")
+    parameters: int = Field(description="trainable weights of featurizer and head")
+
+
+class RunRecord(_Part):
+    """One cell of the table."""
+
+    schema_version: int = Field(description="of this file; see the list of keys in superb_eval/results/README.md")
+    task: str = Field(description="short name of the task")
+    profile: str = Field(description="`superb` (official protocol), `mini` or `nano`")
+    seed: int = Field(description="of head initialisation, sampling and dropout")
+    metrics: list[MetricRecord] = Field(description="on the test split; the first one chose the checkpoint, on dev")
+    chance: float | None = Field(description="first metric of the best constant answer; null where that has no sense")
+    upstream: UpstreamRecord
+    corpus: CorpusRecord
+    features: FeaturesRecord
+    training: TrainingRecord
+    recipe: dict[str, Any] = Field(description="the recipe as resolved: file, overrides and defaults")
+    recipe_digest: str = Field(description="SHA-256 of the resolved recipe")
+    departures: list[str] = Field(description="where the run departs from the SUPERB protocol")
+    predictions: str = Field(description="file beside this one: id, truth and answer per test utterance")
+    predictions_digest: str = Field(description="SHA-256 of that file")
+    command: str = Field(description="the command that makes this run again")
+    versions: dict[str, str] = Field(description="of Python and the packages that matter")
+    hardware: dict[str, str | int] = Field(description="processor, cores, memory, accelerator, threads")
+    started: str = Field(description="when the run (or its last resumption) began, ISO 8601, UTC")
+    seconds: dict[str, float] = Field(description="wall-clock time per stage since then")
+    skipped: list[str] = Field(description="what was left out, and why; empty where nothing was")
+
+
+def write(record: RunRecord, folder: Path) -> None:
+    """Write a record into its run's folder, atomically."""
+    files.write_text(folder / NAME, record.model_dump_json(indent=2) + "\n")
+
+
+def read(path: Path) -> RunRecord:
+    """Read a record.
+
+    Raises:
+        UserError: not a record, or one of a newer schema than this version knows.
+    """
+    try:
+        return RunRecord.model_validate_json(path.read_text(encoding="utf8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(
+            f"{path}: not a run record of schema {SCHEMA_VERSION}: {where}: {first['msg']}. Run the cell again."
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: can't be read: {error}") from error
+
+
+def find(results: Path) -> list[Path]:
+    """Return the records of a results folder, sorted by path.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not results.is_dir():
+        raise UserError(f"{results}: no such results folder. `superb-eval run` makes one.")
+    return sorted(results.glob(f"*/*/*/{NAME}"))
+
+
+def describe_keys() -> str:
+    """Return the schema key by key as a Markdown list."""
+    return "\n".join(_keys(RunRecord, ""))
+
+
+def _keys(model: type[BaseModel], prefix: str) -> list[str]:
+    lines = []
+    for name, info in model.model_fields.items():
+        inner = _model_of(info.annotation)
+        text = info.description or (inner.__doc__ if inner else "") or ""
+        lines.append(f"- `{prefix}{name}`: {text}")
+        if inner:
+            lines += _keys(inner, f"{prefix}{name}{'[]' if inner is MetricRecord else ''}.")
+    return lines
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    candidates = (annotation, *getattr(annotation, "__args__", ()))
+    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)

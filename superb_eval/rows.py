@@ -1,0 +1,137 @@
+"""A table in a file, CSV or Parquet, as rows of text that know where they stand, and the files that rows name."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from superb_eval.errors import UserError
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text without surrounding spaces, and where each row stands: `places[i]` belongs to `rows[i]`.
+
+    In CSV a place is the line on which the row begins (1: the header), in Parquet the number of the row (from 1).
+    A row may hold more or fewer cells than there are `columns`.
+    """
+
+    columns: list[str]
+    rows: list[list[str]]
+    places: list[int]
+
+
+def unit(path: Path) -> str:
+    """Return what a place in that file is called."""
+    return "row" if path.suffix == ".parquet" else "line"
+
+
+def read(path: Path) -> Table:
+    """Read a `.csv` (UTF-8, commas, quotes doubled inside quotes) or `.parquet`.
+
+    The standard library's reader is used because pandas' does not say on which line a row stands, takes the first
+    column for an index where rows are one cell too long, and fills up those that are too short.
+
+    Raises:
+        UserError: the file can't be read as such a table; with the line where there is one.
+    """
+    try:
+        return _parquet(path) if path.suffix == ".parquet" else _csv(path)
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror or error}). Check that it is complete.") from error
+
+
+def _csv(path: Path) -> Table:
+    rows, places = [], []
+    for place, cells in _records(path, _text(path)):
+        rows.append([cell.strip() for cell in cells])
+        places.append(place)
+    if not rows:
+        raise UserError(f"{path}: is empty; expected a line of column names such as id,path,speaker, then rows.")
+    return Table(rows[0], rows[1:], places[1:])
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path}: line {line}: not UTF-8 (byte {content[error.start]:#x}). Save it as UTF-8."
+        ) from error
+
+
+def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each record that is no blank line, with the line on which it begins: quoted cells may span lines."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    begins = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield begins, cells
+            begins = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{path}: line {begins}: not CSV ({error}). Check the quotes there.") from error
+
+
+def _parquet(path: Path) -> Table:
+    try:
+        from pyarrow import parquet  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise UserError(f"{path}: Parquet needs pyarrow: pip install pyarrow. Or save the table as CSV.") from error
+    try:
+        table = parquet.read_table(path)
+    except ValueError as error:  # pyarrow's own errors are ValueErrors
+        raise UserError(f"{path}: can't be read as Parquet ({error}). Check that it is complete.") from error
+    columns = [["" if cell is None else str(cell).strip() for cell in column.to_pylist()] for column in table.columns]
+    rows = [list(cells) for cells in zip(*columns, strict=True)]
+    return Table(list(table.column_names), rows, list(range(1, len(rows) + 1)))
+
+
+class Files:
+    """Says what is wrong with the paths in a manifest; asks the disk once per folder and once per file.
+
+    A corpus may come from anywhere, so its rows must not reach for files outside its folder. Works on text: with
+    pathlib, 100 000 rows took twice as long.
+    """
+
+    def __init__(self, root: Path, allow_links: bool = False) -> None:
+        self.root = str(root)
+        self.inside = os.path.join(os.path.realpath(root), "")
+        self.allow_links = allow_links
+        self.problems = cache(self._problems)
+        self._real_folder = cache(os.path.realpath)
+
+    def _problems(self, path: str) -> list[str]:
+        """Return nothing, or one sentence. `path` is relative to the corpus folder."""
+        if os.path.isabs(path) or ".." in path.replace("\\", "/").split("/"):
+            return [f"path '{path}' leads out of the corpus folder; it must be relative to {self.root}"]
+        try:
+            real, there = self._find(path)
+        except ValueError:  # a NUL character
+            return [f"path {path!r} is no name that a file can have"]
+        if not self.allow_links and not real.startswith(self.inside):
+            return [
+                f"path '{path}' leads out of the corpus folder, by a link to {real}; copy the audio into the folder"
+            ]
+        return [] if there else [f"no such file: {os.path.join(self.root, path)}"]
+
+    def _find(self, path: str) -> tuple[str, bool]:
+        """Return the file that links lead to, and whether it is there."""
+        folder, name = os.path.split(path)
+        real = os.path.join(self._real_folder(os.path.join(self.root, folder)), name)
+        try:
+            mode = os.lstat(real).st_mode
+        except OSError:
+            return real, False
+        if stat.S_ISLNK(mode):
+            real = os.path.realpath(real)
+            return real, os.path.isfile(real)
+        return real, stat.S_ISREG(mode)

@@ -1,0 +1,49 @@
+"""What many tests need: a small corpus of tones that a linear head can tell apart, and quiet surroundings."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+TONES = {"yes": 300.0, "no": 900.0, "_unknown_": 2700.0}
+"""Hz."""
+
+
+@pytest.fixture(autouse=True)
+def _own_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's store and corpora."""
+    monkeypatch.setenv("SUPERB_EVAL_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("SUPERB_EVAL_CORPORA", str(tmp_path / "corpora"))
+
+
+def write_tones(root: Path, rows_per_class: dict[str, int], seconds: tuple[float, float] = (0.4, 0.9)) -> Path:
+    """Write a manifest corpus for KS: noisy tones of varying length, `rows_per_class` by split."""
+    rng = np.random.default_rng(0)
+    for split, count in rows_per_class.items():
+        rows = []
+        for label, pitch in TONES.items():
+            for k in range(count):
+                path = root / "audio" / split / f"{label}-{k}.flac"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                time = np.arange(int(16_000 * rng.uniform(*seconds))) / 16_000
+                tone = 0.2 * np.sin(2 * np.pi * pitch * rng.uniform(0.8, 1.25) * time)
+                soundfile.write(path, tone + 0.1 * rng.standard_normal(len(time)), 16_000)
+                rows.append([f"{split}-{label}-{k}", str(path.relative_to(root)), f"{split}{k}", label])
+        _write_rows(root / "ks" / f"{split}.csv", rows)
+    return root
+
+
+def _write_rows(path: Path, rows: list[list[str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf8") as file:
+        csv.writer(file).writerows([["id", "path", "speaker", "keyword"], *rows])
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of 72 tones; read it, don't change it."""
+    return write_tones(tmp_path_factory.mktemp("tones"), {"train": 12, "dev": 6, "test": 6})

@@ -1,0 +1,134 @@
+"""A generation that is stopped, at any time and by anything, goes on where it was and ends with the same bytes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from superb_eval.corpora.synthetic import files, generate, synthesise, worker
+from superb_eval.errors import UserError
+
+pytest.importorskip("espeakng_loader")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthesise("nano", tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture
+def unfinished(whole: Path, tmp_path: Path) -> Path:
+    """A corpus whose last shard but one is missing."""
+    out = tmp_path / "unfinished"
+    shutil.copytree(whole, out)
+    for name in ("corpus.json", "checksums.csv", ".shards/ks-001.json"):
+        (out / name).unlink()
+    return out
+
+
+def same(first: Path, second: Path) -> bool:
+    return (first / "checksums.csv").read_bytes() == (second / "checksums.csv").read_bytes()
+
+
+def sabotage(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
+    """Run `code` at the start of every worker."""
+    (folder / "sitecustomize.py").write_text(f"import os, sys\n{code}\n")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+def test_a_killed_generation_goes_on(whole: Path, tmp_path: Path) -> None:
+    first = tmp_path / ".shards" / "ks-000.json"
+    code = f"from superb_eval.corpora.synthetic import *; synthesise('nano', {str(tmp_path)!r}, workers=1)"
+    process = subprocess.Popen([sys.executable, "-c", code], env=generate._environment())
+    while not first.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert first.exists()
+    assert not (tmp_path / "corpus.json").exists()
+    before = first.stat().st_mtime_ns
+    assert same(synthesise("nano", tmp_path), whole)
+    assert first.stat().st_mtime_ns == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
+def test_a_dead_worker_is_named_and_the_rest_is_kept(
+    whole: Path, unfinished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import signal\nprint('last words', file=sys.stderr, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
+    sabotage(monkeypatch, tmp_path, code)
+    with pytest.raises(RuntimeError, match=r"shard ks-001 died with status -9(.|\n)*last words"):
+        synthesise("nano", unfinished)
+    monkeypatch.undo()
+    progress: list[tuple[int, int]] = []
+    synthesise("nano", unfinished, progress=lambda done, total: progress.append((done, total)))
+    assert progress == [(64, 96), (96, 96)]
+    assert same(unfinished, whole)
+
+
+def test_a_full_disk_is_one_sentence_and_the_rest_is_kept(
+    whole: Path, unfinished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = f"def fsync(file):\n    raise OSError({errno.ENOSPC}, 'No space left on device')\nos.fsync = fsync"
+    sabotage(monkeypatch, tmp_path, code)
+    with pytest.raises(UserError, match=r"the disk is full at .*finished parts are kept"):
+        synthesise("nano", unfinished)
+    monkeypatch.undo()
+    assert not list(unfinished.rglob(f"*{files.PART}"))
+    assert same(synthesise("nano", unfinished), whole)
+
+
+def test_a_lost_clip_is_rendered_again(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "damaged"
+    shutil.copytree(whole, out)
+    (out / "corpus.json").unlink()
+    lost = next(out.rglob("*.flac"))
+    lost.unlink()
+    lost.with_name(f"{lost.name}.1{files.PART}").write_bytes(b"half")
+    assert same(synthesise("nano", out), whole)
+    assert lost.read_bytes() == (whole / lost.relative_to(out)).read_bytes()
+    assert not list(out.rglob(f"*{files.PART}"))
+
+
+def test_an_unfinished_corpus_of_another_seed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".shards").mkdir()
+    (tmp_path / ".shards/settings.json").write_text('{"size": "nano", "seed": 3, "generator_version": 1}')
+    with pytest.raises(UserError, match=r"seed 3 \(wanted 0\)"):
+        synthesise("nano", tmp_path)
+
+
+def test_two_generations_into_one_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / ".shards").mkdir()
+    with FileLock(tmp_path / ".shards/lock"), pytest.raises(UserError, match="another process is generating"):
+        synthesise("nano", tmp_path)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write .*file.*choose another output folder"):
+        synthesise("nano", tmp_path / "file" / "corpus")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_a_worker_explains_a_missing_permission(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "clip.flac")
+
+    monkeypatch.setattr(worker, "render_shard", refuse)
+    assert worker.main(["ks", "nano", "0", "1", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"cannot write clip.flac ({os.strerror(number)})")
+
+
+def test_other_errors_stay_errors(tmp_path: Path) -> None:
+    assert files.explain(FileNotFoundError(errno.ENOENT, "No such file"), tmp_path) is None

@@ -1,0 +1,142 @@
+"""The parts of the generator: plan, voices, synthesiser, recording conditions."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from superb_eval.corpora.synthetic import espeak, ks
+from superb_eval.corpora.synthetic.augment import Conditions, Wave, augment, background
+from superb_eval.corpora.synthetic.espeak import Delivery, Phone, Synthesiser, merge_empty
+from superb_eval.corpora.synthetic.shards import split
+from superb_eval.corpora.synthetic.voices import random_voices
+from superb_eval.errors import UserError
+
+SEEDS = st.integers(0, 2**32)
+VOICES = random_voices("t", 4, np.random.default_rng(0))
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=SEEDS)
+def test_plan_is_pure_and_its_rows_differ(seed: int) -> None:
+    rows = ks.plan("nano", seed)
+    assert rows == ks.plan("nano", seed)
+    assert len({row.id for row in rows}) == len(rows)
+    assert len({row.seed for row in rows}) == len(rows)
+    assert all(0 <= row.seed < 2**31 for row in rows)
+
+
+def test_unknown_words_of_the_test_were_heard_in_training() -> None:
+    heard = {name: {row.text for row in ks.plan("mini", 0) if row.split == name} for name in ("train", "test")}
+    assert heard["test"] <= heard["train"]
+    assert set(ks.UNKNOWN_WORDS) <= heard["train"]
+
+
+def test_another_seed_gives_other_voices() -> None:
+    first, second = ks.plan("nano", 0)[0], ks.plan("nano", 1)[0]
+    assert first.id == second.id
+    assert (first.voices, first.seed) != (second.voices, second.seed)
+
+
+@pytest.mark.parametrize("size", ["nano", "mini"])
+def test_shards_are_the_plan_cut_up(size: str) -> None:
+    shards = split("ks", size, 0)
+    assert [row for shard in shards for row in shard.rows] == ks.plan(size, 0)
+    assert all(len({row.voices for row in shard.rows}) <= espeak.MAX_VOICES for shard in shards)
+
+
+def test_voices_take_turns_and_the_variant_says_all() -> None:
+    assert [voice.name for voice in VOICES] == ["t_f000", "t_m001", "t_f002", "t_m003"]
+    assert VOICES[0].pitch[0] > VOICES[1].pitch[1]
+    text = VOICES[0].variant()
+    assert f"pitch {VOICES[0].pitch[0]} {VOICES[0].pitch[1]}\n" in text
+    assert text.count("formant ") == 9
+
+
+@settings(deadline=None)
+@given(length=st.integers(1, 20_000), seed=SEEDS)
+def test_a_word_is_placed_whole_inside_its_clip(length: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    word = np.concatenate([np.zeros(50), rng.uniform(0.5, 1.0, length), np.zeros(70)])
+    clip, where = ks.place(word, 16_000, rng)
+    assert clip.shape == (16_000,)
+    np.testing.assert_array_equal(clip[where], word[50 : 50 + min(length, 16_000)])
+    assert np.count_nonzero(clip) == min(length, 16_000)
+
+
+def speak(text: str, **options: int) -> espeak.Speech:
+    pytest.importorskip("espeakng_loader")
+    with Synthesiser(VOICES) as synthesiser:
+        return synthesiser.speak(text, VOICES[0], Delivery(**options))
+
+
+def test_the_energy_of_a_keyword_lies_where_it_was_placed() -> None:
+    rng = np.random.default_rng(0)
+    clip, where = ks.place(speak("stop").at_16k(), ks.SAMPLES, rng)
+    recorded = augment(clip, Conditions(room_probability=0, snr_db=(30, 30)), rng)
+    assert np.sum(recorded[where] ** 2) > 0.95 * np.sum(recorded**2)
+    assert not np.any(np.delete(clip, np.r_[where]))
+
+
+def test_phones_are_in_order_and_inside_the_audio() -> None:
+    speech = speak("Hello world, this is it. And another sentence!")
+    assert [phone.label for phone in speech.phones[:5]] == ["h", "@", "l", "'oU", "w"]
+    assert speech.phones[0].start >= 0
+    assert speech.phones[-1].end == len(speech.audio)
+    for phone, following in zip(speech.phones, speech.phones[1:], strict=False):
+        assert phone.start < phone.end == following.start
+
+
+def test_zero_length_phones_are_merged() -> None:
+    assert merge_empty([Phone("a", 0, 5), Phone("b", 5, 5), Phone("c", 5, 9)]) == (Phone("a", 0, 5), Phone("c", 5, 9))
+
+
+def test_every_word_fits_into_a_clip_at_the_slowest_rate() -> None:
+    pytest.importorskip("espeakng_loader")
+    with Synthesiser(VOICES) as synthesiser:
+        for word in ks.KEYWORDS + ks.UNKNOWN_WORDS:
+            speech = synthesiser.speak(word, VOICES[1], Delivery(rate=round(170 * 0.85)))
+            spoken = [phone for phone in speech.phones if not phone.label.startswith("_")]
+            assert 0.1 < (spoken[-1].end - spoken[0].start) / espeak.SAMPLE_RATE < 0.95, word
+            assert np.abs(speech.audio).max() < 32_767
+
+
+def test_delivery_and_voice_are_heard() -> None:
+    assert len(speak("seven", rate=145).audio) > len(speak("seven", rate=195).audio)
+    with pytest.raises(ValueError, match="is not one of those"), Synthesiser(VOICES[:1]) as synthesiser:
+        synthesiser.speak("seven", VOICES[1])
+
+
+def test_too_many_voices_are_refused() -> None:
+    with pytest.raises(ValueError, match="at most 150"):
+        Synthesiser(random_voices("t", 151, np.random.default_rng(0)))
+
+
+def test_without_espeak_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    with pytest.raises(UserError, match=r"pip install 'superb-eval\[synth\]'"):
+        espeak.version()
+
+
+@settings(deadline=None, max_examples=25)
+@given(samples=st.integers(1, 40_000), seed=SEEDS)
+def test_recordings_are_finite_and_keep_length_and_peak(samples: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    speech: Wave = rng.standard_normal(samples) * (np.arange(samples) < samples // 2)
+    for wave in (augment(speech, Conditions(), rng), background(samples, Conditions(), rng)):
+        assert wave.shape == (samples,)
+        assert np.isfinite(wave).all()
+        assert np.abs(wave).max() < 10 ** (-0.99 / 20)
+
+
+def test_noise_has_the_ratio_that_was_asked_for() -> None:
+    clean = Conditions(room_probability=0, equaliser_db=0, filter_probability=0, snr_db=(10, 10), peak_db=(0, 0))
+    speech = np.sin(np.arange(16_000)) * (np.arange(16_000) < 8_000)
+    recorded = augment(speech, clean, np.random.default_rng(0))
+    noise = recorded - speech * (recorded @ speech / (speech @ speech))
+    ratio = 10 * np.log10(np.mean(recorded[:8_000] ** 2) / np.mean(noise**2))
+    assert 8.5 < ratio < 12

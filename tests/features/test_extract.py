@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from downstreams.heads import UtteranceLevel
+from superb_eval import audio
+from superb_eval.audio import Clip
+from superb_eval.errors import UserError
+from superb_eval.features.extract import Extraction, extract, plan
+from superb_eval.features.featurizer import Featurizer
+from superb_eval.features.gather import Features
+from superb_eval.probe import Probe
+from upstreams import registry
+from upstreams.base import Upstream
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Upstream:
+    return registry.load("hubert_nano@random")
+
+
+@pytest.fixture(scope="module")
+def clips(tones: Path) -> list[Clip]:
+    return [Clip(path) for path in sorted((tones / "audio" / "test").glob("*.flac"))]
+
+
+def features(upstream: Upstream, clips: list[Clip], how: Extraction) -> list[torch.Tensor]:
+    rows = dict(extract(upstream, clips, how, "cpu"))
+    return [rows[i] for i in range(len(clips))]
+
+
+def test_batches_hold_everything_once_within_their_bound(upstream: Upstream) -> None:
+    seconds = np.random.default_rng(0).uniform(0.5, 20, size=200).tolist()
+    batches = plan(upstream, seconds, batch_seconds=60)
+    assert sorted(i for batch in batches for i in batch) == list(range(200))
+    assert all(len(batch) == 1 or len(batch) * max(seconds[i] for i in batch) <= 60 for batch in batches)
+    assert len(batches) < 60
+
+
+def test_an_upstream_that_counts_no_frames_gets_equal_lengths_only(upstream: Upstream) -> None:
+    class Uncounted(type(upstream)):  # type: ignore[misc]
+        def frames(self, samples: int) -> None:
+            return None
+
+    shy = Uncounted(upstream.card, upstream.model)
+    seconds = [1.0, 2.0, 1.0, 2.0, 3.0]
+    for batch in plan(shy, seconds, batch_seconds=60):
+        assert len({seconds[i] for i in batch}) == 1
+
+
+def test_features_do_not_depend_on_the_batch(upstream: Upstream, clips: list[Clip]) -> None:
+    together = features(upstream, clips, Extraction("frames", batch_seconds=100))
+    alone = features(upstream, clips, Extraction("frames", batch_seconds=0.001))
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_an_upstream_without_frame_counts_is_never_padded(upstream: Upstream, tmp_path: Path) -> None:
+    """Two files of one length by their headers may differ by a sample once resampled."""
+
+    class Strict(type(upstream)):  # type: ignore[misc]
+        def frames(self, samples: int) -> None:
+            return None
+
+        def forward(self, wavs: list[torch.Tensor]) -> dict[str, list[torch.Tensor]]:
+            assert len({len(wav) for wav in wavs}) == 1
+            return super().forward(wavs)
+
+    rng = np.random.default_rng(0)
+    clips = []
+    for k, (samples, rate) in enumerate([(16_000, 16_000), (16_000, 16_000), (15_000, 16_000)]):
+        clips.append(Clip(tmp_path / f"{k}.wav"))
+        soundfile.write(clips[-1].path, 0.1 * rng.standard_normal(samples), rate)
+    assert len(features(Strict(upstream.card, upstream.model), clips, Extraction("pooled"))) == 3
+
+
+def test_pooled_features_give_the_frame_paths_logits(upstream: Upstream, clips: list[Clip]) -> None:
+    """Weighted sum, projector and mean over time are linear, so their order does not matter (design: pooled tasks)."""
+    torch.manual_seed(0)
+    probe = Probe(Featurizer(3), UtteranceLevel(192, 256, 12))
+    torch.nn.init.normal_(probe.featurizer.weights)
+    everyone = list(range(len(clips)))
+    pooled = Features(torch.stack(features(upstream, clips, Extraction("pooled"))), 0, 0, "").batch(everyone)
+    frames = Features(features(upstream, clips, Extraction("frames")), 0, 0, "").batch(everyone)
+    assert frames.lengths is not None and pooled.lengths is None
+    expected = probe(frames.hidden, frames.lengths)
+    torch.testing.assert_close(probe(pooled.hidden, None), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_normalised_pooling_normalises_each_frame_first(upstream: Upstream, clips: list[Clip]) -> None:
+    frames = features(upstream, clips[:1], Extraction("frames"))[0]
+    expected = torch.nn.functional.layer_norm(frames, frames.shape[-1:]).mean(dim=0)
+    found = features(upstream, clips[:1], Extraction("pooled", normalize=True))[0]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_bf16_is_near_but_not_equal(upstream: Upstream, clips: list[Clip]) -> None:
+    exact = torch.stack(features(upstream, clips[:4], Extraction("pooled")))
+    rough = torch.stack(features(upstream, clips[:4], Extraction("pooled", precision="bf16")))
+    difference = (exact - rough).norm() / exact.norm()
+    assert 0 < difference < 0.05
+
+
+def test_faults_name_the_file_or_the_key(upstream: Upstream, clips: list[Clip]) -> None:
+    with pytest.raises(UserError, match="no feature 'paper'. It has: hidden_states"):
+        list(extract(upstream, clips[:1], Extraction("pooled", key="paper"), "cpu"))
+    with torch.no_grad():
+        weight = upstream.model.encoder.layers[0].final_layer_norm.weight  # type: ignore[union-attr]
+        kept = weight.clone()
+        weight.fill_(float("nan"))
+    try:
+        with pytest.raises(UserError, match=r"\.flac: the upstream gives NaN"):
+            list(extract(upstream, clips[:1], Extraction("pooled"), "cpu"))
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
+    assert audio.seconds(clips[0]) > 0.05

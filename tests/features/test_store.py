@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from superb_eval import audio
+from superb_eval.audio import Clip
+from superb_eval.errors import UserError
+from superb_eval.features.extract import Extraction
+from superb_eval.features.gather import Features, _deal, gather
+from superb_eval.features.store import Store
+from upstreams import registry
+
+HOW = Extraction("pooled")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "shards")
+
+
+@pytest.fixture(scope="module")
+def clips(tones: Path) -> list[Clip]:
+    return [Clip(path) for path in sorted((tones / "audio" / "test").glob("*.flac"))]
+
+
+def gathered(clips: Sequence[Clip], store: Store, name: str = "fbank_nonorm", how: Extraction = HOW) -> Features:
+    upstream = registry.load(name)
+    return gather(upstream, upstream.fingerprint(), clips, [audio.digest(c) for c in clips], how, store, "cpu", print)
+
+
+def shards(store: Store) -> list[Path]:
+    return sorted(store.folder.glob("*/*.safetensors"))
+
+
+def test_a_second_pass_reads_what_the_first_one_made(clips: list[Clip], store: Store) -> None:
+    first, second = gathered(clips, store), gathered(clips, store)
+    assert (first.extracted, first.stored) == (len(clips), 0)
+    assert (second.extracted, second.stored) == (0, len(clips))
+    assert torch.equal(first.values, second.values)  # type: ignore[arg-type]
+    assert second.made_on == "cpu float32"
+
+
+@pytest.mark.parametrize(
+    "how", [Extraction("pooled", normalize=True), Extraction("frames"), Extraction("pooled", precision="bf16")]
+)
+def test_other_settings_are_other_features(clips: list[Clip], store: Store, how: Extraction) -> None:
+    gathered(clips, store)
+    assert gathered(clips, store, how=how).extracted == len(clips)
+
+
+def test_another_upstream_or_another_gain_is_never_mistaken(clips: list[Clip], store: Store) -> None:
+    gathered(clips, store)
+    assert gathered(clips, store, "fbank").extracted == len(clips)
+    assert gathered([Clip(c.path, gain_db=-3.0) for c in clips], store).extracted == len(clips)
+
+
+def test_frames_come_back_with_their_lengths(clips: list[Clip], store: Store) -> None:
+    how = Extraction("frames", dtype="float16")
+    first, second = gathered(clips, store, how=how), gathered(clips, store, how=how)
+    batch = second.batch([0, 3, 5])
+    assert batch.lengths is not None
+    assert batch.hidden.shape == (3, int(batch.lengths.max()), 1, 240)
+    assert torch.equal(batch.hidden, first.batch([0, 3, 5]).hidden)
+
+
+def test_the_same_clip_twice_is_computed_once(clips: list[Clip], store: Store) -> None:
+    features = gathered([*clips, clips[0]], store)
+    assert features.extracted == len(clips)
+    assert torch.equal(features.values[0], features.values[-1])
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
+def test_a_damaged_shard_is_named_and_made_anew(clips: list[Clip], store: Store, damage: str) -> None:
+    expected = gathered(clips, store)
+    path = shards(store)[0]
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[-100] ^= 1
+    path.write_bytes({"truncate": content[: len(content) // 2], "flip": content, "empty": b""}[damage])
+    with pytest.warns(UserWarning, match=path.name):
+        again = gathered(clips, store)
+    assert again.extracted > 0
+    assert torch.equal(again.values, expected.values)  # type: ignore[arg-type]
+
+
+def test_the_least_recently_used_make_room(clips: list[Clip], tmp_path: Path) -> None:
+    first = Store(tmp_path, budget_gb=1.0)
+    gathered(clips, first, "fbank")
+    old = shards(first)
+    for path in old:
+        os.utime(path, (1, 1))
+    size = sum(path.stat().st_size for path in old)
+    gathered(clips, Store(tmp_path, budget_gb=1.5 * size / 1e9))
+    assert not any(path.exists() for path in old)
+    assert shards(first)
+
+
+def test_a_run_larger_than_the_budget_is_refused(clips: list[Clip], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"budget of 1e-06 GB.*--store-gb"):
+        gathered(clips, Store(tmp_path, budget_gb=1e-6))
+
+
+def test_one_clip_more_changes_one_shard() -> None:
+    digests = sorted(audio_digest(k) for k in range(1000))
+    before, after = _deal(digests), _deal(sorted([*digests, audio_digest(1000)]))
+    assert sum(hand not in before for hand in after) == 1
+    assert sorted(d for hand in before for d in hand) == digests
+    assert max(map(len, before)) < 256
+
+
+def audio_digest(k: int) -> str:
+    import hashlib
+
+    return hashlib.sha256(str(k).encode()).hexdigest()
+
+
+def test_an_unreadable_budget_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERB_EVAL_STORE_GB", "plenty")
+    with pytest.raises(UserError, match="SUPERB_EVAL_STORE_GB is 'plenty'"):
+        Store()

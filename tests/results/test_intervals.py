@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from downstreams.base import Metric, Score
+from superb_eval.results.intervals import interval
+
+ACC = Metric("acc", "ACC", higher_is_better=True)
+WER = Metric("wer", "WER", higher_is_better=False)
+
+
+def accuracy(right: int, of: int) -> Score:
+    return Score(ACC, np.repeat([1.0, 0.0], [right, of - right]), np.ones(of))
+
+
+def test_agrees_with_the_normal_approximation_where_that_holds() -> None:
+    low, high = interval(accuracy(600, 1000))
+    half = 100 * 1.96 * np.sqrt(0.6 * 0.4 / 1000)
+    assert low == pytest.approx(60 - half, abs=0.4)
+    assert high == pytest.approx(60 + half, abs=0.4)
+
+
+def test_a_ratio_of_sums_is_resampled_as_one() -> None:
+    """Long utterances weigh more in a micro-averaged error rate, in each resample too."""
+    rng = np.random.default_rng(0)
+    words = rng.integers(1, 40, size=500).astype(float)
+    errors = rng.binomial(words.astype(int), 0.1).astype(float)
+    score = Score(WER, errors, words)
+    draws = rng.integers(0, 500, size=(4000, 500))
+    ratios = 100 * errors[draws].sum(axis=1) / words[draws].sum(axis=1)
+    assert interval(score) == pytest.approx(tuple(np.percentile(ratios, [2.5, 97.5])), abs=0.15)
+    assert interval(score)[0] < score.value < interval(score)[1]
+
+
+def test_is_repeatable_and_copes_with_one_outcome() -> None:
+    assert interval(accuracy(7, 20)) == interval(accuracy(7, 20))
+    assert interval(accuracy(20, 20)) == (100.0, 100.0)
+    assert interval(accuracy(1, 1)) == (100.0, 100.0)

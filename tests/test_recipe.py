@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from superb_eval import recipe
+from superb_eval.errors import UserError
+from superb_eval.recipe import Recipe
+
+MINIMAL = "task: ks\nprofile: nano\ntrain: {steps: 10, eval_every: 5}\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "ks.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def test_what_is_left_out_takes_its_default(path: Path) -> None:
+    loaded = recipe.load(path)
+    assert (loaded.train.lr, loaded.train.batch_size, loaded.train.clip) == (1e-4, 32, 1.0)
+    assert loaded.head == {"projector_dim": 256}
+
+
+@pytest.mark.parametrize("name", recipe.shipped())
+def test_every_shipped_recipe_is_valid_and_lies_where_it_says(name: str) -> None:
+    loaded = recipe.load(recipe.find(name, "mini"))
+    assert name == f"recipes/{loaded.profile}/{loaded.task}.yaml"
+    assert (loaded.profile == "superb") or loaded.departures
+
+
+def test_the_official_recipe_is_the_protocol() -> None:
+    """protocol: s3prl downstream/speech_commands/config.yaml and dataset.py."""
+    official = recipe.load(recipe.find("ks", "superb"))
+    train = official.train
+    assert (train.steps, train.batch_size, train.accumulate, train.lr) == (200_000, 32, 1, 1e-4)
+    assert (train.optimizer, train.clip, train.eval_every, train.balance) == ("adam", 1.0, 5000, ("train", "dev"))
+    assert (official.corpus.gain_db, official.head) == (-3.0, {"projector_dim": 256})
+    assert official.features.key == "hidden_states" and not official.features.normalize
+
+
+@pytest.mark.parametrize(
+    ("override", "read"),
+    [
+        ("train.lr=1e-3", lambda r: r.train.lr == 1e-3),
+        ("train.steps=7", lambda r: r.train.steps == 7),
+        ("train.balance=[train, dev]", lambda r: r.train.balance == ("train", "dev")),
+        ("features.layer=last", lambda r: r.features.layer == "last"),
+        ("features.layer=-1", lambda r: r.features.layer == -1),
+        ("head.projector_dim=64", lambda r: r.head == {"projector_dim": 64}),
+        ("features.pooled=false", lambda r: r.features.pooled is False),
+    ],
+)
+def test_overrides_mean_what_they_say(path: Path, override: str, read) -> None:  # type: ignore[no-untyped-def]
+    assert read(recipe.load(path, [override]))
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("train.stesp=3", r"unknown key 'train\.stesp'\. Did you mean 'steps'\?"),
+        ("trian.steps=3", r"unknown key 'trian'\. Did you mean 'train'\?"),
+        ("head.projektor_dim=3", r"unknown key 'head\.projektor_dim'\. Did you mean 'projector_dim'\?"),
+        ("train.steps=0", r"'train\.steps' is 0: input should be greater than or equal to 1"),
+        ("train.lr=fast", r"'train\.lr' is 'fast'"),
+        ("train.optimizer=sgd", r"'train\.optimizer' is 'sgd'.*'adam' or 'adamw'"),
+        ("train.steps", "expected KEY=VALUE"),
+        ("task=kz", "no task is called 'kz'. Did you mean 'ks'"),
+        ("train.steps.x=1", "'steps' is no section"),
+        ("head=[", "not a value that YAML can read"),
+    ],
+)
+def test_mistakes_are_explained(path: Path, override: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        recipe.load(path, [override])
+
+
+def test_every_mistake_is_told_at_once(path: Path) -> None:
+    path.write_text("task: ks\nprofile: nano\ntrian: {}\ntrain: {setps: 1}\n")
+    with pytest.raises(UserError) as caught:
+        recipe.load(path)
+    assert all(word in str(caught.value) for word in ("'trian'", "'train.setps'", "'train.steps' is missing"))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"task: ks\n  bad: [", "line 2: not valid YAML"),
+        (b"- a\n- b\n", "found list"),
+        (b"", "found NoneType"),
+        (b"\xff\xfe\x00", "can't be read as a recipe"),
+        (b"task: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
+    ],
+)
+def test_files_that_are_no_recipes_are_explained(path: Path, content: bytes, sentence: str) -> None:
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=sentence):
+        recipe.load(path)
+
+
+def test_names_are_found_or_the_near_miss_is_offered() -> None:
+    assert recipe.find("ks", "mini").name == "ks.yaml"
+    with pytest.raises(UserError, match="no superb recipe for task 'kss'. Did you mean 'ks'"):
+        recipe.find("kss", "superb")
+    with pytest.raises(UserError, match="no such recipe file. Shipped: recipes/mini/ks.yaml"):
+        recipe.find("recipes/mini/sk.yaml", "mini")
+
+
+def test_the_digest_is_of_the_resolved_recipe(path: Path) -> None:
+    assert recipe.load(path).digest() == recipe.load(path, ["train.lr=0.0001"]).digest()
+    assert recipe.load(path).digest() != recipe.load(path, ["train.lr=1e-3"]).digest()
+
+
+def test_every_setting_is_described() -> None:
+    for name, section in Recipe.model_fields.items():
+        inner = getattr(section.annotation, "model_fields", None)
+        for key, field in (inner or {name: section}).items():
+            assert field.description, f"{name}.{key}"

@@ -1,0 +1,58 @@
+"""What the tests of upstreams share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from upstreams import registry
+from upstreams.base import Upstream
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test may reach for a network, or wait for one."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def noise() -> Callable[..., Tensor]:
+    """Return a seeded waveform [samples]."""
+
+    def make(samples: int, seed: int = 0) -> Tensor:
+        return 0.1 * torch.randn(samples, generator=torch.Generator().manual_seed(seed))
+
+    return make
+
+
+@pytest.fixture
+def nano() -> Upstream:
+    return registry.load("hubert_nano@random")
+
+
+class Hostile:
+    """Unpickling it makes a file: proof that a loader runs what it is given."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
+        return os.mkdir, (str(self.proof),)
+
+
+@pytest.fixture
+def hostile_object(tmp_path: Path) -> tuple[object, Path]:
+    """Return something that runs code when unpickled, and the path that then comes to exist."""
+    return Hostile(tmp_path / "it-ran"), tmp_path / "it-ran"
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, hostile_object: tuple[object, Path]) -> tuple[Path, Path]:
+    """Return a checkpoint that runs code when unpickled, and the path that then comes to exist."""
+    torch.save({"weight": torch.zeros(3), "more": hostile_object[0]}, tmp_path / "hostile.pt")
+    return tmp_path / "hostile.pt", hostile_object[1]

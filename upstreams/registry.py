@@ -1,0 +1,143 @@
+"""Opens an upstream by its address.
+
+| address | opens |
+| --- | --- |
+| `NAME` | an entry of this folder, with the weights it is known by |
+| `NAME@CHECKPOINT` | the same with weights from a file, a folder or a hub id |
+| `NAME@random`, `NAME@random:7` | the same with seeded random weights (seed 0, or the one given) |
+| `SCHEME:REST[@CHECKPOINT]` | what `upstreams/SCHEME.py` makes of it, such as `s3prl:fbank` |
+| `FILE.py:Class[@CHECKPOINT]` | a class of your own, from a file of your own |
+
+Names follow one rule, which keeps opening lazy: a name begins with the name of the file that defines it
+(`fbank_nonorm` lives in `fbank.py`). Other packages add names by the entry point group `superb_eval.upstreams`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+
+import upstreams
+from superb_eval.errors import UserError, near_miss
+from upstreams.base import Card, Upstream, freeze
+
+PARTS = {"base", "registry", "check", "adapt", "guard", "measured"}
+"""Files of this folder that define no upstream."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """An upstream's address, taken apart."""
+
+    text: str
+    name: str
+    scheme: str | None = None
+    checkpoint: str | None = None
+    seed: int | None = None
+    """Seed of random weights; None: real weights."""
+
+
+def parse(text: str) -> Address:
+    """Take an address apart.
+
+    Raises:
+        UserError: an empty name, a file without a class, or a seed that is no number.
+    """
+    head, _, checkpoint = text.partition("@")
+    scheme, colon, rest = head.rpartition(":")
+    name = rest if colon else head
+    if not name:
+        raise UserError(f"'{text}' names no upstream. Expected NAME, NAME@CHECKPOINT or SCHEME:NAME.")
+    if not colon and name.endswith(".py"):
+        raise UserError(f"'{text}' names a file but no class in it. Write {name}:Class.")
+    word, _, seed = checkpoint.partition(":")
+    if word != "random":
+        return Address(text, name, scheme or None, checkpoint or None)
+    if seed and not seed.isdigit():
+        raise UserError(f"'{text}': the seed '{seed}' is no number. Expected NAME@random or NAME@random:7.")
+    return Address(text, name, scheme or None, None, int(seed or 0))
+
+
+def load(text: str) -> Upstream:
+    """Open the upstream at an address, frozen and in evaluation mode.
+
+    Raises:
+        UserError: nothing is known by that name (near misses are offered), or its weights can't be opened.
+    """
+    address = parse(text)
+    if address.scheme and address.scheme.endswith(".py"):
+        from upstreams import adapt
+
+        return freeze(adapt.from_file(Path(address.scheme), address.name, address.checkpoint, address.seed))
+    if address.scheme:
+        return freeze(_scheme(address.scheme, text).open_address(address.name, address.checkpoint, address.seed))
+    module, card = _find(address.name)
+    if isinstance(module, EntryPoint):
+        from upstreams import adapt
+
+        return freeze(adapt.from_entry_point(module, address.checkpoint, address.seed))
+    return freeze(module.build(card, address.checkpoint, address.seed))
+
+
+def cards() -> list[Card]:
+    """Return the card of every upstream of this folder, by name."""
+    found = [card for family in _families() for card in getattr(_import(family), "CARDS", ())]
+    return sorted(found, key=lambda card: card.name)
+
+
+def names() -> list[str]:
+    """Return every name that `load` takes: this folder's and those of installed packages."""
+    return sorted({card.name for card in cards()} | {point.name for point in _entry_points()})
+
+
+def card(name: str) -> Card:
+    """Return the card of a name of this folder, without opening weights.
+
+    Raises:
+        UserError: nothing is known by that name.
+    """
+    module, found = _find(name)
+    return found or Card(name=name, summary=f"from another package: {module.value}", stride=0)
+
+
+def _find(name: str) -> tuple[ModuleType, Card] | tuple[EntryPoint, None]:
+    for family in sorted(_families(), key=len, reverse=True):
+        if name.startswith(family):
+            module = _import(family)
+            for found in getattr(module, "CARDS", ()):
+                if found.name == name:
+                    return module, found
+    for point in _entry_points():
+        if point.name == name:
+            return point, None
+    known = names()
+    raise UserError(
+        f"no upstream is called '{name}'.{near_miss(name, known)} Known: {', '.join(known)}; "
+        "see `superb-eval upstream list` for other kinds of address."
+    )
+
+
+def _scheme(scheme: str, text: str) -> ModuleType:
+    known = [family for family in _families() if hasattr(_import(family), "open_address")]
+    if scheme not in known:
+        kinds = ", ".join(f"{k}:NAME" for k in known)
+        raise UserError(
+            f"'{text}': no upstreams are addressed by '{scheme}:'.{near_miss(scheme, known)} Known: {kinds}."
+        )
+    return _import(scheme)
+
+
+def _families() -> list[str]:
+    return [m.name for m in pkgutil.iter_modules(upstreams.__path__) if m.name not in PARTS and not m.ispkg]
+
+
+def _import(family: str) -> ModuleType:
+    return importlib.import_module(f"upstreams.{family}")
+
+
+def _entry_points() -> list[EntryPoint]:
+    return sorted(entry_points(group="superb_eval.upstreams"), key=lambda point: point.name)
