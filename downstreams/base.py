@@ -1,46 +1,28 @@
-"""What a task is: what it reads of a row, its head, its loss, how it decodes, and how it is scored."""
+"""What a task is: what it reads of a row, its head, its loss, how it decodes, and how it is scored.
+
+The engine takes a task through these steps; each is one method below, with a default where most tasks agree.
+
+    folds -> learn -> __init__ -> head, target, sampler -> loss     training, on `train`
+                      -> decode -> rows -> score                    on `dev`, every so often: chooses the weights
+                      -> tune                                       on `dev`, once: chooses what is left to choose
+                      -> decode -> rows -> score                    on `test`, once
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from superb_eval.manifest import Corpus, Manifest, Utterance
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure of the table: its key in records, its heading, its unit, and which direction is better."""
-
-    key: str
-    heading: str
-    higher_is_better: bool
-    unit: str = "%"
-
-
-@dataclass(frozen=True)
-class Score:
-    """A metric as a ratio of sums over utterances: `scale * sum(numerators) / sum(denominators)`.
-
-    Kept per utterance, [utterances] each, so that an interval can resample utterances.
-    """
-
-    metric: Metric
-    numerators: NDArray[np.float64]
-    denominators: NDArray[np.float64]
-    scale: float = 100.0
-
-    @property
-    def value(self) -> float:
-        """Return the metric over all utterances."""
-        return float(self.scale * self.numerators.sum() / self.denominators.sum())
+from downstreams.sampling import BatchSource, Sampler, class_weights
+from downstreams.scores import Metric, Score
+from superb_eval.manifest import Corpus, Manifest, Utterance, check_labels
 
 
 class HeadSettings(BaseModel):
@@ -49,35 +31,81 @@ class HeadSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What a task is built from: what `Task.learn` returned, its head's settings, and samples per feature frame."""
+
+    labels: Any
+    head: Any
+    stride: int = 320
+
+
+class Row(NamedTuple):
+    """One line of a predictions file: everything that the score depends on, as text."""
+
+    id: str
+    truth: str
+    answer: str
+    fold: int = 1
+
+
+class TrainingSettings(Protocol):
+    """What a sampler may ask of the recipe (`superb_eval.recipe.TrainSettings`)."""
+
+    @property
+    def batch_size(self) -> int:
+        """Utterances per micro-batch."""
+
+    @property
+    def balance(self) -> tuple[Literal["train", "dev"], ...]:
+        """Splits drawn so that classes come equally often."""
+
+
 class Task(ABC):
-    """A downstream task. An instance has seen the training rows, so it knows its labels.
+    """A downstream task. An instance knows what the training rows of its fold taught, by `learn`.
 
     `columns` are the label columns it reads from a manifest; `label_column` is the one that holds a closed set of
     classes, None where there is none. The first of `metrics` chooses the checkpoint on dev. `pooled` says that the head
     needs no more than the mean over time of each hidden state: so it is where it is linear up to its own mean.
+    `best_on_test` asks for the test score at every evaluation too, for tasks whose published figures are the best of
+    many checkpoints on the test set; the record keeps that figure apart, under the name historical.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
+    label_column: ClassVar[str | None] = None
     metrics: ClassVar[tuple[Metric, ...]]
-    label_column: ClassVar[str | None]
-    pooled: ClassVar[bool]
+    pooled: ClassVar[bool] = False
+    best_on_test: ClassVar[bool] = False
     Head: ClassVar[type[HeadSettings]]
 
+    @classmethod
+    def folds(cls, corpus: Corpus) -> list[Corpus]:
+        """Return the corpora to train and test on, one after the other; their rows are scored together."""
+        return [corpus]
+
+    @classmethod
     @abstractmethod
-    def __init__(self, corpus: Corpus, head: HeadSettings) -> None:
-        """Learn the labels from the training rows.
+    def learn(cls, corpus: Corpus, head: Any) -> Any:
+        """Return what the training rows teach: the classes or the vocabulary, in the order of the head's outputs.
+
+        It is kept beside the weights as JSON, so that a trained head can be used without its corpus.
 
         Raises:
-            UserError: dev or test rows hold labels that training never shows.
+            UserError: dev or test rows hold labels that training never shows, or rows contradict one another.
         """
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.labels: Any = setup.labels
 
     @abstractmethod
     def head(self, dim: int) -> nn.Module:
         """Return a new head for features of that width: `(features, lengths) -> output`.
 
-        `features` is [batch, dim] where pooled (then `lengths` is None), else [batch, frames, dim].
+        `features` is [batch, dim] where pooled (then `lengths` is None), else [batch, frames, dim] with `lengths`
+        [batch], in frames. What is done in training only (SpecAugment, dropout) goes by the module's `training`.
         """
 
     @abstractmethod
@@ -85,27 +113,89 @@ class Task(ABC):
         """Return what the loss compares the head's output with."""
 
     @abstractmethod
-    def loss(self, output: Tensor, targets: Sequence[Any]) -> Tensor:
-        """Return the mean loss [] of a batch."""
+    def loss(self, output: Any, lengths: Tensor | None, targets: Sequence[Any]) -> Tensor:
+        """Return the mean loss [] of a batch; `lengths` [batch] are those of the features, in frames.
+
+        Where the loss has weights of its own (AM-softmax), they are part of the head: so they are trained and saved.
+        """
 
     @abstractmethod
-    def decode(self, output: Tensor) -> list[str]:
-        """Return the head's answer for each utterance of a batch, as text."""
+    def decode(self, output: Any, lengths: Tensor | None) -> list[Any]:
+        """Return what a batch's output says of each utterance: an answer as text, or what `rows` makes one of."""
 
-    @abstractmethod
     def truth(self, utterance: Utterance) -> str:
-        """Return the right answer for an utterance, as text in the form of `decode`."""
+        """Return the right answer for an utterance, in the form of a `Row`'s answer."""
+        raise NotImplementedError(f"{type(self).__name__} has no answer per utterance: it overrides rows()")
+
+    def rows(self, manifest: Manifest, decoded: Sequence[Any]) -> list[Row]:
+        """Return the predictions on a split, given what `decode` said of each utterance, in the manifest's order."""
+        return [Row(u.id, self.truth(u), str(answer)) for u, answer in zip(manifest, decoded, strict=True)]
+
+    def tune(self, dev: Manifest, decoded: Sequence[Any]) -> dict[str, Any]:
+        """Choose on dev what training left open (thresholds, filters), and return the choice for the record."""
+        del dev, decoded
+        return {}
+
+    def historical(self, test: Manifest, decoded: Sequence[Any]) -> list[Row]:
+        """Return the predictions that the published procedure picks by looking at the test set; [] where it doesn't.
+
+        They are scored beside the strict ones, under the name historical.
+        """
+        del test, decoded
+        return []
 
     @abstractmethod
-    def score(self, truths: Sequence[str], answers: Sequence[str]) -> list[Score]:
-        """Return a score for each of `metrics`."""
+    def score(self, rows: Sequence[Row]) -> list[Score]:
+        """Return a score for each of `metrics`, in their order; it needs no more than `rows`."""
+
+    def sampler(self, train: Manifest, seconds: Sequence[float], settings: TrainingSettings, seed: int) -> BatchSource:
+        """Return what deals training utterances into batches; `seconds` is how long each lasts."""
+        del seconds
+        classes = self.classes(train) if "train" in settings.balance else None
+        return Sampler(len(train), settings.batch_size, seed, class_weights(classes) if classes else None)
 
     def classes(self, manifest: Manifest) -> list[str] | None:
         """Return the class of each row where sampling may balance them, or None where the task has no classes."""
-        del manifest
+        return [u.labels[self.label_column] for u in manifest] if self.label_column else None
+
+    def chance(self, rows: Sequence[Row]) -> float | None:
+        """Return what the best constant answer scores on the first metric, or None where that makes no sense."""
+        del rows
         return None
 
-    def chance(self, test: Manifest) -> float | None:
-        """Return what a constant answer scores on the first metric, or None where the question makes no sense."""
-        del test
-        return None
+
+def closed_set(corpus: Corpus, column: str) -> list[str]:
+    """Return the labels of a column that training shows, sorted.
+
+    Raises:
+        UserError: dev or test rows hold others; each is named with its line.
+    """
+    train = corpus.splits["train"]
+    for name, split in corpus.splits.items():
+        if name != "train":
+            check_labels(train, split, column)
+    return sorted({u.labels[column] for u in train})
+
+
+def accuracy(metric: Metric, rows: Sequence[Row]) -> Score:
+    """Return the share of rows whose answer is their truth."""
+    right = np.array([row.truth == row.answer for row in rows], dtype=np.float64)
+    return ratio(metric, right, np.ones_like(right))
+
+
+def ratio(metric: Metric, numerators: NDArray[np.float64], denominators: NDArray[np.float64]) -> Score:
+    """Return a ratio of sums over rows, in percent: micro-averaged accuracies and error rates.
+
+    Both arrays are [rows]; kept per row, so that an interval can resample them.
+    """
+
+    def statistic(chosen: NDArray[np.intp]) -> NDArray[np.float64]:
+        return np.asarray(100.0 * numerators[chosen].sum(axis=-1) / denominators[chosen].sum(axis=-1))
+
+    return Score(metric, len(numerators), statistic)
+
+
+def majority(rows: Sequence[Row]) -> float:
+    """Return the accuracy, in percent, of always answering with the most frequent truth."""
+    _, counts = np.unique([row.truth for row in rows], return_counts=True)
+    return float(100.0 * counts.max() / len(rows))

@@ -7,16 +7,16 @@ draws classes equally often, and so does the dev set that chooses the checkpoint
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from downstreams.base import HeadSettings, Metric, Score, Task
+from downstreams.base import HeadSettings, Row, Task, accuracy, closed_set, majority
 from downstreams.heads import UtteranceLevel
-from superb_eval.manifest import Corpus, Manifest, Utterance, check_labels
+from downstreams.scores import Metric, Score
+from superb_eval.manifest import Corpus, Utterance
 
 OFFICIAL = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "_unknown_", "_silence_")
 """The classes of Speech Commands v0.01 in the protocol's order."""
@@ -39,45 +39,39 @@ class KeywordSpotting(Task):
     pooled = True
     Head = KeywordHead
 
-    def __init__(self, corpus: Corpus, head: HeadSettings) -> None:
-        assert isinstance(head, KeywordHead)  # noqa: S101 - for the type checker
-        self.projector_dim = head.projector_dim
-        train = corpus.splits["train"]
-        for split in ("dev", "test"):
-            check_labels(train, corpus.splits[split], "keyword")
-        seen = {u.labels["keyword"] for u in train}
-        self.labels = [c for c in OFFICIAL if c in seen] + sorted(seen - set(OFFICIAL))
+    @classmethod
+    def learn(cls, corpus: Corpus, head: Any) -> list[str]:
+        """Return the classes; see `Task.learn`."""
+        del head
+        seen = closed_set(corpus, "keyword")
+        return [c for c in OFFICIAL if c in seen] + [c for c in seen if c not in OFFICIAL]
 
     def head(self, dim: int) -> nn.Module:
         """See `Task.head`."""
-        return UtteranceLevel(dim, self.projector_dim, len(self.labels))
+        return UtteranceLevel(dim, self.setup.head.projector_dim, len(self.labels))
 
     def target(self, utterance: Utterance) -> int:
         """Return the index of the utterance's class."""
-        return self.labels.index(self.truth(utterance))
+        return int(self.labels.index(self.truth(utterance)))
 
-    def loss(self, output: Tensor, targets: Sequence[int]) -> Tensor:
+    def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[int]) -> Tensor:
         """Return the cross-entropy of logits [batch, classes]."""
+        del lengths
         return nn.functional.cross_entropy(output, torch.as_tensor(targets, device=output.device))
 
-    def decode(self, output: Tensor) -> list[str]:
+    def decode(self, output: Tensor, lengths: Tensor | None) -> list[str]:
         """Return the most probable class of each utterance."""
+        del lengths
         return [self.labels[i] for i in output.argmax(dim=-1).tolist()]
 
     def truth(self, utterance: Utterance) -> str:
         """Return the class that the manifest gives."""
         return utterance.labels["keyword"]
 
-    def score(self, truths: Sequence[str], answers: Sequence[str]) -> list[Score]:
+    def score(self, rows: Sequence[Row]) -> list[Score]:
         """Return the accuracy."""
-        right = np.array([t == a for t, a in zip(truths, answers, strict=True)], dtype=np.float64)
-        return [Score(self.metrics[0], right, np.ones_like(right))]
+        return [accuracy(self.metrics[0], rows)]
 
-    def classes(self, manifest: Manifest) -> list[str]:
-        """See `Task.classes`."""
-        return [self.truth(u) for u in manifest]
-
-    def chance(self, test: Manifest) -> float:
+    def chance(self, rows: Sequence[Row]) -> float:
         """Return the accuracy of always answering with the most frequent class of the test set."""
-        counts = Counter(self.classes(test))
-        return 100.0 * max(counts.values()) / len(test)
+        return majority(rows)

@@ -10,7 +10,7 @@ import downstreams
 from downstreams.base import Task
 from superb_eval.errors import UserError, near_miss
 
-PARTS = {"base", "registry", "heads", "lengths"}
+PARTS = {"base", "registry", "heads", "lengths", "sampling", "scores"}
 """Files of this folder that hold no task."""
 
 

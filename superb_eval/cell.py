@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
+import csv
+import io
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 
-from superb_eval import files, threads
+from downstreams.base import Row
+from superb_eval import files, probing, recording
 from superb_eval.console import Reporter, Silent
 from superb_eval.errors import UserError
 from superb_eval.features.extract import Extraction
-from superb_eval.features.featurizer import Featurizer
-from superb_eval.features.gather import Features, gather
+from superb_eval.features.gather import Bank, Source, gather
 from superb_eval.features.store import Store
 from superb_eval.order import Order, Setting, prepare
-from superb_eval.probe import LAST, Probe, Split, State, Training, answers
-from superb_eval.recording import PREDICTIONS, Clock, compose, metrics
+from superb_eval.probing import Outcome
+from superb_eval.recording import Clock
 from superb_eval.results import record as records
 from superb_eval.results.record import RunRecord
 
@@ -45,7 +46,8 @@ def evaluate(order: Order, reporter: Reporter | None = None) -> tuple[RunRecord,
             return records.read(done), folder
         record = _run(setting, folder, clock, reporter)
         records.write(record, folder)
-    (folder / LAST).unlink(missing_ok=True)
+        # The state of training is of no use any more, and as large as three copies of the head.
+        shutil.rmtree(folder / probing.WORK, ignore_errors=True)
     return record, folder
 
 
@@ -58,9 +60,7 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(
-            f"{folder}: another process is running this cell. Wait for it, or choose another --out."
-        ) from None
+        raise UserError(f"{folder}: another process runs this cell. Wait for it, or choose another --out.") from None
     try:
         yield
     finally:
@@ -77,76 +77,50 @@ def _clear(folder: Path) -> None:
 
 def _run(setting: Setting, folder: Path, clock: Clock, reporter: Reporter) -> RunRecord:
     with clock.stage("features"):
-        splits = _features(setting, reporter)
-    with clock.stage("training"):
-        probe = _probe(setting, splits["train"].features)
-        state = _train(setting, probe, splits, folder, reporter)
-    with clock.stage("test"):
-        test = splits["test"]
-        found = answers(probe, setting.task, test.features, range(len(test.manifest)))
-        truths = [setting.task.truth(u) for u in test.manifest]
-        ids = [u.id for u in test.manifest]
-        predictions = _predictions(ids, truths, found)
-        files.write_text(folder / PREDICTIONS, predictions)
-        scored = metrics(setting.task, truths, found)
-    return compose(setting, splits, probe, state, scored, predictions, clock)
+        bank = _features(setting, reporter)
+    with clock.stage("training and test"):
+        outcomes = [probing.train_and_test(setting, fold, bank, folder, reporter) for fold in setting.folds]
+    with clock.stage("scoring"):
+        _keep(folder, recording.PREDICTIONS, [row for outcome in outcomes for row in outcome.rows])
+        if outcomes[0].historical:
+            _keep(folder, recording.HISTORICAL, [row for outcome in outcomes for row in outcome.historical])
+        labels = {fold.number: fold.task.labels for fold in setting.folds}
+        files.write_text(folder / probing.LABELS, json.dumps(labels, ensure_ascii=False) + "\n")
+        metrics = _metrics(setting, outcomes)
+    return recording.compose(setting, bank, outcomes, metrics, folder, clock)
 
 
-def _features(setting: Setting, reporter: Reporter) -> dict[str, Split]:
+def _features(setting: Setting, reporter: Reporter) -> Bank:
     chosen = setting.recipe.features
     how = Extraction(
-        kind="pooled" if chosen.pooled and setting.task.pooled else "frames",
+        kind="pooled" if chosen.pooled and setting.kind.pooled else "frames",
         key=chosen.key,
         normalize=chosen.normalize,
         batch_seconds=chosen.batch_seconds,
         precision=chosen.precision,
         dtype=chosen.dtype,
     )
+    source = Source(setting.upstream, setting.fingerprint, how, setting.order.device)
     store = Store(setting.order.store, setting.order.store_gb)
-    splits = {}
-    for split, manifest in setting.corpus.splits.items():
-        clips = [u.clip for u in manifest]
-        with reporter.stage(f"features, {split}", len(clips)) as update:
-            features = gather(
-                setting.upstream,
-                setting.fingerprint,
-                clips,
-                setting.digests[split],
-                how,
-                store,
-                setting.order.device,
-                update,
-            )
-        reporter.say(f"features, {split}: {features.extracted} utterances extracted, {features.stored} from the store")
-        splits[split] = Split(manifest, features)
-    return splits
+    clip_of = {digest: clip for clip, digest in setting.digests.items()}
+    with reporter.stage("features", len(clip_of)) as update:
+        bank = gather(source, clip_of, store, update)
+    stored = len(bank.rows) - bank.extracted
+    reporter.say(f"features: {bank.extracted} utterances extracted, {stored} from the store {store.folder}")
+    return bank
 
 
-def _probe(setting: Setting, features: Features) -> Probe:
-    torch.manual_seed(setting.order.seed)
-    layer = setting.recipe.features.layer
-    try:
-        featurizer = Featurizer(features.layers, -1 if layer == "last" else layer)
-    except IndexError as error:
-        raise UserError(f"features.layer: {setting.order.upstream} has no {error}.") from error
-    return Probe(featurizer, setting.task.head(features.dim)).to(setting.order.device)
+def _metrics(setting: Setting, outcomes: Sequence[Outcome]) -> list[records.MetricRecord]:
+    task = setting.folds[0].task
+    metrics = recording.metrics(task, [row for outcome in outcomes for row in outcome.rows], "strict")
+    historical = [row for outcome in outcomes for row in outcome.historical]
+    return metrics + (recording.metrics(task, historical, "historical") if historical else [])
 
 
-def _train(setting: Setting, probe: Probe, splits: dict[str, Split], folder: Path, reporter: Reporter) -> State:
-    training = Training(probe, setting.task, splits, setting.recipe.train, seed=setting.order.seed, folder=folder)
-    count = 1 if splits["train"].features.pooled else os.cpu_count() or 1
-    stage = reporter.stage(f"training {setting.recipe.task}", setting.recipe.train.steps)
-    with threads.at_most(count), stage as update:
-        return training.run(setting.order.device, update)
-
-
-def _predictions(ids: Sequence[str], truths: Sequence[str], found: Sequence[str]) -> str:
-    """The predictions file: CSV with id, truth and answer."""
-    import csv
-    import io
-
+def _keep(folder: Path, name: str, rows: Sequence[Row]) -> None:
+    """Write a predictions file: CSV with id, truth, answer and fold."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "truth", "answer"])
-    writer.writerows(zip(ids, truths, found, strict=True))
-    return text.getvalue()
+    writer.writerow(Row._fields)
+    writer.writerows(rows)
+    files.write_text(folder / name, text.getvalue())

@@ -86,7 +86,7 @@ def run(
     for metric in record.metrics:
         interval = f"95 % interval {metric.low:.2f} to {metric.high:.2f}"
         figure = f"{metric.heading} {metric.value:.2f} {metric.unit}"
-        print(f"{record.task} {figure} ({interval}, {metric.utterances} utterances)")
+        print(f"{record.task} {figure} ({interval}, {metric.protocol}, {metric.units} test units)")
     if record.chance is not None:
         print(f"a constant answer scores {record.chance:.2f}")
     print(f"record: {folder / 'result.json'}")

@@ -70,12 +70,22 @@ class Manifest:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A question about two utterances of a split, by their ids: one speaker (ASV)? the query in the document (QbE)?"""
+
+    enroll: str
+    test: str
+    target: bool
+
+
+@dataclass(frozen=True)
 class Corpus:
     """The splits of one task, ready for it.
 
     `name` stands in records and tables; `synthetic` marks generated speech, which no table may call SUPERB.
     `notes` are departures from the protocol that the corpus made, to be repeated in the record. `expected` gives the
-    utterances of each split of a complete copy, where the corpus is a published one.
+    utterances of each split of a complete copy, where the corpus is a published one. `trials` are asked in a split by
+    tasks that compare utterances.
     """
 
     name: str
@@ -84,6 +94,11 @@ class Corpus:
     synthetic: bool = False
     notes: tuple[str, ...] = ()
     expected: dict[str, int] = field(default_factory=dict)
+    trials: dict[str, tuple[Trial, ...]] = field(default_factory=dict)
+
+    def clips(self) -> list[Clip]:
+        """Return every clip once, in order of first appearance."""
+        return list(dict.fromkeys(u.clip for split in self.splits.values() for u in split))
 
 
 def read(

@@ -6,12 +6,13 @@ import hashlib
 import json
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from downstreams import registry as tasks
-from downstreams.base import Task
+from downstreams.base import Setup, Task
 from superb_eval import audio, recipe
+from superb_eval.audio import Clip
 from superb_eval.console import Reporter
 from superb_eval.corpora import embedded, opening
 from superb_eval.manifest import Corpus
@@ -47,23 +48,40 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """One of the corpora that a cell trains and tests on, and the task as that corpus taught it."""
+
+    number: int
+    corpus: Corpus
+    task: Task
+
+
+@dataclass(frozen=True)
 class Setting:
     """A cell made ready: all that has to be known before the first feature is computed."""
 
     order: Order
     recipe: Recipe
     corpus: Corpus
-    task: Task
+    folds: tuple[Fold, ...]
     upstream: Upstream
     fingerprint: str
     """The upstream's, computed once: it reads all the weights."""
-    digests: dict[str, list[str]]
-    """`audio.digest` of each utterance, by split."""
+    digests: dict[Clip, str]
+    """`audio.digest` of every clip of the corpus."""
+
+    @property
+    def kind(self) -> type[Task]:
+        """The task."""
+        return type(self.folds[0].task)
 
     def corpus_digest(self) -> str:
-        """Return a SHA-256 of the rows of all splits and of their audio."""
-        content = {split: [m.digest(), self.digests[split]] for split, m in sorted(self.corpus.splits.items())}
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        """Return a SHA-256 of the rows of all splits, of their trials and of their audio."""
+        rows = {
+            name: [split.digest(), [self.digests[u.clip] for u in split]] for name, split in self.corpus.splits.items()
+        }
+        trials = {name: [list(asdict(t).values()) for t in split] for name, split in self.corpus.trials.items()}
+        return hashlib.sha256(json.dumps([rows, trials], sort_keys=True).encode()).hexdigest()
 
     def folder(self) -> Path:
         """Return where the run lives: `OUT/<upstream>/<task>/<profile>-seed<n>-<digest>`."""
@@ -94,9 +112,15 @@ def prepare(order: Order, reporter: Reporter) -> Setting:
         root = embedded.folder(chosen.profile, chosen.task, reporter)
     kind = tasks.get(chosen.task)
     corpus = opening.open_corpus(chosen.task, root, kind.columns, chosen.corpus)
-    task = kind(corpus, kind.Head.model_validate(chosen.head))
     upstream = upstreams.load(order.upstream).to(order.device)
-    return Setting(order, chosen, corpus, task, upstream, upstream.fingerprint(), _digests(corpus, reporter))
+    stride = upstream.get_downsample_rates(chosen.features.key)
+    folds = tuple(_fold(k, fold, kind, chosen, stride) for k, fold in enumerate(kind.folds(corpus), start=1))
+    return Setting(order, chosen, corpus, folds, upstream, upstream.fingerprint(), _digests(corpus, reporter))
+
+
+def _fold(number: int, corpus: Corpus, kind: type[Task], chosen: Recipe, stride: int) -> Fold:
+    head = kind.Head.model_validate(chosen.head)
+    return Fold(number, corpus, kind(Setup(kind.learn(corpus, head), head, stride)))
 
 
 def _task_name(task_or_recipe: str) -> str:
@@ -104,14 +128,11 @@ def _task_name(task_or_recipe: str) -> str:
     return Path(task_or_recipe).stem if task_or_recipe.endswith((".yaml", ".yml")) else task_or_recipe
 
 
-def _digests(corpus: Corpus, reporter: Reporter) -> dict[str, list[str]]:
-    total, done = sum(map(len, corpus.splits.values())), 0
-    digests: dict[str, list[str]] = {}
-    with reporter.stage("reading audio", total) as update:
-        for split, manifest in corpus.splits.items():
-            digests[split] = []
-            for utterance in manifest:
-                digests[split].append(audio.digest(utterance.clip))
-                done += 1
-                update(done)
+def _digests(corpus: Corpus, reporter: Reporter) -> dict[Clip, str]:
+    digests: dict[Clip, str] = {}
+    clips = corpus.clips()
+    with reporter.stage("reading audio", len(clips)) as update:
+        for done, clip in enumerate(clips, start=1):
+            digests[clip] = audio.digest(clip)
+            update(done)
     return digests

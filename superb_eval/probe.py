@@ -18,18 +18,18 @@ import torch
 from torch import Tensor, nn
 
 from downstreams.base import Task
-from superb_eval import files
+from downstreams.sampling import Sampler, class_weights
+from superb_eval import audio, files
 from superb_eval.errors import UserError
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.features.gather import Batch, Features
 from superb_eval.manifest import Manifest
 from superb_eval.recipe import TrainSettings
-from superb_eval.sampling import Sampler, class_weights
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
-BEST, LAST = "best.safetensors", "last.pt"
-"""In a run's folder: the weights that dev chose, and the state of training to go on from."""
+BEST, BEST_ON_TEST, LAST = "best.safetensors", "best-on-test.safetensors", "last.pt"
+"""In a training's folder: the weights that dev chose, those that test would choose, and the state to go on from."""
 
 EVAL_BATCH = {True: 4096, False: 32}
 """Utterances per evaluation batch, pooled or not; the answers do not depend on it."""
@@ -61,38 +61,56 @@ class Split:
 
 
 @dataclass
-class State:
-    """How far training has come. `curve` holds one dict per evaluation: step, loss, dev."""
+class Best:
+    """The best evaluation so far by some measure."""
 
     step: int = 0
-    best_step: int = 0
-    best_value: float | None = None
+    value: float | None = None
+
+    def beaten_by(self, value: float, higher_is_better: bool) -> bool:
+        """Whether `value` is strictly better."""
+        if self.value is None:
+            return True
+        return value > self.value if higher_is_better else value < self.value
+
+
+@dataclass
+class State:
+    """How far training has come. `curve`: one dict per evaluation, with step, loss, dev, and test if it is watched."""
+
+    step: int = 0
+    best: Best = field(default_factory=Best)
+    best_on_test: Best = field(default_factory=Best)
     curve: list[dict[str, float]] = field(default_factory=list)
     resumed_at: list[int] = field(default_factory=list)
 
 
 class Training:
-    """The training of one probe: on `splits["train"]`, choosing on `splits["dev"]`, keeping its state in `folder`."""
+    """The training of one probe: on `splits["train"]`, choosing on `splits["dev"]`, keeping its state in `folder`.
+
+    Where the task asks for it (`Task.best_on_test`), the weights that score best on test are kept too, apart.
+    """
 
     def __init__(
         self, probe: Probe, task: Task, splits: dict[str, Split], settings: TrainSettings, *, seed: int, folder: Path
     ) -> None:
-        self.probe, self.task, self.settings, self.seed, self.folder = probe, task, settings, seed, folder
-        self.splits = splits
+        self.probe, self.task, self.splits, self.settings = probe, task, splits, settings
+        self.seed, self.folder = seed, folder
         self.targets = [task.target(u) for u in splits["train"].manifest]
         self.state = State()
 
     def run(self, device: str, progress: Progress) -> State:
-        """Train, taking up what was interrupted; leave the weights that dev chose in the probe.
+        """Train, taking up what was interrupted; leave the weights that dev chose in `folder`.
 
         Raises:
             UserError: the loss is no longer finite, or the disk is full; what was saved is kept.
         """
         fabric = _fabric(device, self.settings.precision)
-        optimizer = OPTIMIZERS[self.settings.optimizer](self.probe.parameters(), lr=self.settings.lr)
+        optimizer = OPTIMIZERS[self.settings.optimizer](self.probe.parameters(), lr=self.lr)
         self._resume(optimizer)
         module, optimizer = fabric.setup(self.probe, optimizer)
-        sampler = self._sampler("train", self.settings.batch_size)
+        train = self.splits["train"].manifest
+        sampler = self.task.sampler(train, [audio.seconds(u.clip) for u in train], self.settings, self.seed)
         losses: list[float] = []
         while self.state.step < self.settings.steps:
             first = self.state.step * self.settings.accumulate
@@ -104,15 +122,21 @@ class Training:
                 self._save(optimizer)
                 losses.clear()
             progress(self.state.step, self._beside())
-        load_best(self.folder, self.probe)
         return self.state
+
+    @property
+    def lr(self) -> float:
+        """The learning rate; a sweep is taken apart before (`superb_eval.probing`)."""
+        (rate,) = self.settings.rates()
+        return rate
 
     def _update(self, fabric: Any, module: nn.Module, optimizer: Any, batches: Sequence[Sequence[int]]) -> float:
         """Make one update from its micro-batches; return their mean loss."""
         total = 0.0
         for indices in batches:
             batch = _to(self.splits["train"].features.batch(indices), fabric.device)
-            loss = self.task.loss(module(batch.hidden, batch.lengths), [self.targets[i] for i in indices])
+            output = module(batch.hidden, batch.lengths)
+            loss = self.task.loss(output, batch.lengths, [self.targets[i] for i in indices])
             fabric.backward(loss / len(batches))
             total += loss.item() / len(batches)
         if not math.isfinite(total):
@@ -124,24 +148,27 @@ class Training:
 
     def _evaluate(self, loss: float) -> None:
         """Score dev, note it on the curve, and keep the weights where they are strictly better than any before."""
-        dev = self.splits["dev"]
-        indices = list(range(len(dev.manifest)))
-        if "dev" in self.settings.balance:
-            # The same draw at every evaluation, as in s3prl, where each evaluation starts from one seed.
-            indices = self._sampler("dev", len(indices)).batch(0)
-        truths = [self.task.truth(dev.manifest.utterances[i]) for i in indices]
-        value = self.task.score(truths, answers(self.probe, self.task, dev.features, indices))[0].value
-        state = self.state
-        state.curve.append({"step": state.step, "loss": loss, "dev": value})
-        sign = 1 if self.task.metrics[0].higher_is_better else -1
-        if state.best_value is None or sign * value > sign * state.best_value:
-            state.best_value, state.best_step = value, state.step
-            _save_best(self.folder, self.probe)
+        state, higher = self.state, self.task.metrics[0].higher_is_better
+        point = {"step": state.step, "loss": loss, "dev": self._score("dev")}
+        if state.best.beaten_by(point["dev"], higher):
+            state.best = Best(state.step, point["dev"])
+            _save_weights(self.folder / BEST, self.probe)
+        if self.task.best_on_test:
+            point["test"] = self._score("test")
+            if state.best_on_test.beaten_by(point["test"], higher):
+                state.best_on_test = Best(state.step, point["test"])
+                _save_weights(self.folder / BEST_ON_TEST, self.probe)
+        state.curve.append(point)
 
-    def _sampler(self, split: str, batch_size: int) -> Sampler:
-        manifest = self.splits[split].manifest
-        classes = self.task.classes(manifest) if split in self.settings.balance else None
-        return Sampler(len(manifest), batch_size, self.seed, class_weights(classes) if classes else None)
+    def _score(self, split: str) -> float:
+        """Return the first metric on a split, or on the class-balanced resample of it that the recipe asks for."""
+        manifest, features = self.splits[split].manifest, self.splits[split].features
+        rows = self.task.rows(manifest, decoded(self.probe, self.task, features))
+        if split == "dev" and "dev" in self.settings.balance:
+            # The same draw at every evaluation, as in s3prl, where each evaluation starts from one seed.
+            weights = class_weights(self.task.classes(manifest) or [""] * len(rows))
+            rows = [rows[i] for i in Sampler(len(rows), len(rows), self.seed, weights).batch(0)]
+        return self.task.score(rows)[0].value
 
     def _beside(self) -> str:
         """What stands beside the progress bar."""
@@ -149,7 +176,7 @@ class Training:
         if not state.curve:
             return ""
         last, heading = state.curve[-1], self.task.metrics[0].heading
-        best = f"best {state.best_value:.2f} at {state.best_step}"
+        best = f"best {state.best.value:.2f} at {state.best.step}"
         return f"loss {last['loss']:.3f}  dev {heading} {last['dev']:.2f} ({best})"
 
     def _diverged(self, loss: float, batches: Sequence[Sequence[int]]) -> UserError:
@@ -179,29 +206,31 @@ class Training:
         self.probe.load_state_dict(content["probe"])
         optimizer.load_state_dict(content["optimizer"])
         torch.set_rng_state(content["random"])
-        self.state = State(**content["state"])
+        kept = content["state"]
+        best, best_on_test = Best(**kept.pop("best")), Best(**kept.pop("best_on_test"))
+        self.state = State(best=best, best_on_test=best_on_test, **kept)
         self.state.resumed_at.append(self.state.step)
 
 
-def answers(probe: Probe, task: Task, features: Features, indices: Sequence[int]) -> list[str]:
-    """Return the probe's answer for the utterances at `indices`."""
+def decoded(probe: Probe, task: Task, features: Features) -> list[Any]:
+    """Return what the task makes of the probe's output, for each utterance."""
     device = next(probe.parameters()).device
     size = EVAL_BATCH[features.pooled]
-    found: list[str] = []
+    found: list[Any] = []
     probe.eval()
     with torch.inference_mode():
-        for start in range(0, len(indices), size):
-            batch = _to(features.batch(indices[start : start + size]), device)
-            found += task.decode(probe(batch.hidden, batch.lengths))
+        for start in range(0, len(features.values), size):
+            batch = _to(features.batch(range(start, min(start + size, len(features.values)))), device)
+            found += task.decode(probe(batch.hidden, batch.lengths), batch.lengths)
     probe.train()
     return found
 
 
-def load_best(folder: Path, probe: Probe) -> None:
-    """Fill `probe` with the weights that dev chose."""
+def load_weights(path: Path, probe: Probe) -> None:
+    """Fill `probe` with saved weights."""
     from safetensors.torch import load_file
 
-    probe.load_state_dict(load_file(folder / BEST))
+    probe.load_state_dict(load_file(path))
 
 
 def _fabric(device: str, precision: str) -> Any:
@@ -216,8 +245,8 @@ def _to(batch: Batch, device: torch.device) -> Batch:
     return Batch(batch.hidden.to(device), None if batch.lengths is None else batch.lengths.to(device))
 
 
-def _save_best(folder: Path, probe: Probe) -> None:
+def _save_weights(path: Path, probe: Probe) -> None:
     from safetensors.torch import save_file
 
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in probe.state_dict().items()}
-    files.write(folder / BEST, lambda temporary: save_file(weights, temporary))
+    files.write(path, lambda temporary: save_file(weights, temporary))

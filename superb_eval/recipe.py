@@ -10,10 +10,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveFloat, Tag, ValidationError
 
 from superb_eval.errors import UserError, near_miss
 
@@ -47,13 +47,26 @@ class FeatureSettings(_Section):
     dtype: Literal["float32", "float16"] = Field("float32", description="how features are stored")
 
 
+class Sweep(_Section):
+    """Learning rates to try: the best on dev is tested, and every curve is kept in the record."""
+
+    sweep: tuple[PositiveFloat, ...] = Field(min_length=1, description="learning rates, each trained from the start")
+
+
+_TAGS = {"one rate", "several rates"}
+Rate = Annotated[
+    Annotated[PositiveFloat, Tag("one rate")] | Annotated[Sweep, Tag("several rates")],
+    Discriminator(lambda value: "several rates" if isinstance(value, dict | Sweep) else "one rate"),
+]
+
+
 class TrainSettings(_Section):
     """How the head is trained. A step is an update of the optimiser."""
 
     steps: int = Field(ge=1, description="updates")
     batch_size: int = Field(32, ge=1, description="utterances per micro-batch")
     accumulate: int = Field(1, ge=1, description="micro-batches per update")
-    lr: float = Field(1e-4, gt=0, description="learning rate, constant")
+    lr: Rate = Field(1e-4, description="learning rate, constant; or {sweep: [1e-1, 1e-2, ...]}")
     optimizer: Literal["adam", "adamw"] = Field("adam", description="torch's, with its default betas and eps")
     clip: float = Field(1.0, gt=0, description="bound on the global gradient norm, featurizer and head together")
     eval_every: int = Field(ge=1, description="updates between evaluations on dev; training state is saved then")
@@ -61,6 +74,10 @@ class TrainSettings(_Section):
         (), description="splits drawn so that classes come equally often"
     )
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the head")
+
+    def rates(self) -> tuple[float, ...]:
+        """Return the learning rates to train with."""
+        return self.lr.sweep if isinstance(self.lr, Sweep) else (self.lr,)
 
 
 class Recipe(_Section):
@@ -180,7 +197,7 @@ def _explain(path: Path, error: ValidationError, schema: type[BaseModel], prefix
 
 def _fault(fault: Any, schema: type[BaseModel], prefix: str) -> str:
     """One sentence for one of pydantic's findings."""
-    where = prefix + ".".join(str(part) for part in fault["loc"])
+    where = prefix + ".".join(str(part) for part in fault["loc"] if part not in _TAGS)
     if fault["type"] == "extra_forbidden":
         known = _keys(schema, fault["loc"][:-1])
         return f"unknown key '{where}'.{near_miss(str(fault['loc'][-1]), known)} Known here: {', '.join(known)}."

@@ -8,17 +8,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 
-from downstreams.base import Task
+from downstreams.base import Row, Task
 from superb_eval import audio, environment, threads
-from superb_eval.features.gather import Features
+from superb_eval.features.gather import Bank
 from superb_eval.order import Setting
-from superb_eval.probe import Probe, Split, State
+from superb_eval.probing import Outcome, Rate
 from superb_eval.results import record as records
 from superb_eval.results.intervals import LEVEL, METHOD, interval
 from superb_eval.results.record import RunRecord
 
-PREDICTIONS = "predictions.csv"
+PREDICTIONS, HISTORICAL = "predictions.csv", "predictions-historical.csv"
 
 
 @dataclass
@@ -36,71 +37,60 @@ class Clock:
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - before, 3)
 
 
-def metrics(task: Task, truths: Sequence[str], found: Sequence[str]) -> list[records.MetricRecord]:
-    """Score the answers, each metric with its interval."""
-    rows = []
-    for score in task.score(truths, found):
+def metrics(task: Task, rows: Sequence[Row], protocol: str) -> list[records.MetricRecord]:
+    """Score predictions, each metric with its interval; `protocol` is `strict` or `historical`."""
+    found = []
+    for score in task.score(rows):
         low, high = interval(score)
         metric = score.metric
-        rows.append(
+        found.append(
             records.MetricRecord(
                 key=metric.key,
                 heading=metric.heading,
                 unit=metric.unit,
                 higher_is_better=metric.higher_is_better,
+                protocol=protocol,
                 value=score.value,
                 low=low,
                 high=high,
                 level=LEVEL,
                 method=METHOD,
-                utterances=len(truths),
+                units=score.units,
             )
         )
-    return rows
+    return found
 
 
 def compose(
     setting: Setting,
-    splits: dict[str, Split],
-    probe: Probe,
-    state: State,
-    metrics: list[records.MetricRecord],
-    predictions: str,
+    bank: Bank,
+    outcomes: Sequence[Outcome],
+    found: list[records.MetricRecord],
+    folder: Path,
     clock: Clock,
 ) -> RunRecord:
     """Return the record of a run that is through."""
-    corpus, chosen = setting.corpus, setting.recipe
-    hours = sum(audio.seconds(u.clip) for manifest in corpus.splits.values() for u in manifest) / 3600
+    chosen = setting.recipe
     return RunRecord(
         schema_version=records.SCHEMA_VERSION,
         task=chosen.task,
         profile=chosen.profile,
         seed=setting.order.seed,
-        metrics=metrics,
-        chance=setting.task.chance(corpus.splits["test"]),
-        upstream=_upstream_record(setting, splits["train"].features),
-        corpus=records.CorpusRecord(
-            name=corpus.name,
-            synthetic=corpus.synthetic,
-            digest=setting.corpus_digest(),
-            utterances={split: len(manifest) for split, manifest in corpus.splits.items()},
-            hours=round(hours, 4),
-            notes=list(corpus.notes),
+        metrics=found,
+        chance=setting.folds[0].task.chance([row for outcome in outcomes for row in outcome.rows]),
+        upstream=_upstream(setting, bank),
+        corpus=_corpus(setting),
+        features=records.FeaturesRecord(
+            kind="pooled" if bank.pooled else "frames",
+            extracted=bank.extracted,
+            stored=len(bank.rows) - bank.extracted,
+            made_on=bank.made_on,
         ),
-        features=_features_record(splits, probe),
-        training=records.TrainingRecord(
-            steps=state.step,
-            best_step=state.best_step,
-            best_dev=float(state.best_value or 0.0),
-            curve=state.curve,
-            resumed_at=state.resumed_at,
-            parameters=sum(p.numel() for p in probe.parameters()),
-        ),
+        training=[_training(outcome) for outcome in outcomes],
         recipe=chosen.model_dump(mode="json"),
         recipe_digest=chosen.digest(),
-        departures=list(chosen.departures),
-        predictions=PREDICTIONS,
-        predictions_digest=hashlib.sha256(predictions.encode()).hexdigest(),
+        departures=[*chosen.departures, *setting.corpus.notes],
+        predictions={path.name: _sha256(path) for path in sorted(folder.glob("predictions*.csv"))},
         command=setting.order.command(),
         versions=environment.versions(),
         hardware={**environment.hardware(), **threads.describe(), "device": setting.order.device},
@@ -110,15 +100,16 @@ def compose(
     )
 
 
-def _upstream_record(setting: Setting, features: Features) -> records.UpstreamRecord:
+def _upstream(setting: Setting, bank: Bank) -> records.UpstreamRecord:
     card = setting.upstream.card
+    layers, width = next(iter(bank.rows.values())).shape[-2:]
     return records.UpstreamRecord(
         address=setting.order.upstream,
         name=card.name,
         fingerprint=setting.fingerprint,
         parameters=setting.upstream.count_parameters(),
-        layers=features.layers,
-        width=features.dim,
+        layers=layers,
+        width=width,
         stride=setting.upstream.get_downsample_rates(setting.recipe.features.key),
         licence=card.licence,
         training_data="none (random weights)" if "@random" in setting.order.upstream else card.training_data,
@@ -126,12 +117,39 @@ def _upstream_record(setting: Setting, features: Features) -> records.UpstreamRe
     )
 
 
-def _features_record(splits: dict[str, Split], probe: Probe) -> records.FeaturesRecord:
-    every = [split.features for split in splits.values()]
-    return records.FeaturesRecord(
-        kind="pooled" if every[0].pooled else "frames",
-        extracted=sum(f.extracted for f in every),
-        stored=sum(f.stored for f in every),
-        made_on=", ".join(sorted({f.made_on for f in every})),
-        layer_weights=[round(w, 6) for w in probe.featurizer.layer_weights().tolist()],
+def _corpus(setting: Setting) -> records.CorpusRecord:
+    corpus = setting.corpus
+    return records.CorpusRecord(
+        name=corpus.name,
+        synthetic=corpus.synthetic,
+        digest=setting.corpus_digest(),
+        utterances={split: len(manifest) for split, manifest in corpus.splits.items()},
+        hours=round(sum(audio.seconds(clip) for clip in corpus.clips()) / 3600, 4),
     )
+
+
+def _training(outcome: Outcome) -> records.TrainingRecord:
+    return records.TrainingRecord(
+        fold=outcome.fold,
+        lr=outcome.chosen.lr,
+        rates=[_rate(rate) for rate in outcome.rates],
+        layer_weights=[round(weight, 6) for weight in outcome.layer_weights],
+        tuned=outcome.tuned,
+        parameters=outcome.parameters,
+    )
+
+
+def _rate(rate: Rate) -> records.RateRecord:
+    state = rate.state
+    return records.RateRecord(
+        lr=rate.lr,
+        steps=state.step,
+        best_step=state.best.step,
+        best_dev=float(state.best.value or 0.0),
+        curve=state.curve,
+        resumed_at=state.resumed_at,
+    )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -22,7 +22,8 @@ from superb_eval.cell import evaluate
 from superb_eval.errors import UserError
 from superb_eval.order import Order, slug
 from superb_eval.probe import LAST, Training
-from superb_eval.results.record import RunRecord
+from superb_eval.probing import WORK
+from superb_eval.results.record import RateRecord, RunRecord
 
 SHORT = ("train.steps=60", "train.eval_every=20", "train.batch_size=8", "train.lr=1e-2")
 
@@ -30,6 +31,11 @@ SHORT = ("train.steps=60", "train.eval_every=20", "train.batch_size=8", "train.l
 @pytest.fixture
 def order(tones: Path, tmp_path: Path) -> Order:
     return Order("fbank_nonorm", "ks", tones, overrides=SHORT, out=tmp_path / "results")
+
+
+def curve_of(record: RunRecord) -> RateRecord:
+    ((rate,),) = [training.rates for training in record.training]
+    return rate
 
 
 def predictions(folder: Path) -> list[dict[str, str]]:
@@ -46,17 +52,17 @@ def test_a_cell_learns_and_its_record_tells_how(order: Order, tones: Path) -> No
     assert record.corpus.utterances == {"train": 36, "dev": 18, "test": 18}
     assert (record.corpus.name, record.corpus.synthetic) == (tones.name, False)
     assert (record.features.kind, record.features.extracted, record.features.stored) == ("pooled", 72, 0)
-    assert [point["step"] for point in record.training.curve] == [20, 40, 60]
-    best = max(record.training.curve, key=lambda point: (point["dev"], -point["step"]))
-    assert (record.training.best_step, record.training.best_dev) == (best["step"], best["dev"])
-    assert record.training.curve[0]["loss"] > record.training.curve[-1]["loss"]
+    assert [point["step"] for point in curve_of(record).curve] == [20, 40, 60]
+    best = max(curve_of(record).curve, key=lambda point: (point["dev"], -point["step"]))
+    assert (curve_of(record).best_step, curve_of(record).best_dev) == (best["step"], best["dev"])
+    assert curve_of(record).curve[0]["loss"] > curve_of(record).curve[-1]["loss"]
     assert record.recipe["train"]["steps"] == 60 and record.departures
     assert (
         record.versions["torch"] == torch.__version__.partition("+")[0] or record.versions["torch"] == torch.__version__
     )
     rows = predictions(folder)
     assert acc.value == pytest.approx(100 * sum(row["truth"] == row["answer"] for row in rows) / len(rows))
-    assert not (folder / LAST).exists(), "the state of training is of no use once the record is written"
+    assert not (folder / WORK).exists(), "the state of training is of no use once the record is written"
 
 
 def test_the_same_run_twice_gives_the_same_bits(order: Order, tmp_path: Path) -> None:
@@ -65,7 +71,7 @@ def test_the_same_run_twice_gives_the_same_bits(order: Order, tmp_path: Path) ->
     second, other = evaluate(replace(order, out=tmp_path / "again", store=tmp_path / "other-store"))
     assert second.features.extracted == 72, "a store of its own: features are computed twice"
     assert (folder / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
-    assert (folder / "best.safetensors").read_bytes() == (other / "best.safetensors").read_bytes()
+    assert (folder / "probe-1.safetensors").read_bytes() == (other / "probe-1.safetensors").read_bytes()
     assert first.training == second.training
     assert first.metrics == second.metrics
 
@@ -103,10 +109,10 @@ def test_an_interrupted_training_ends_with_the_bits_of_an_unbroken_one(
         with pytest.raises(KeyboardInterrupt):
             evaluate(order)
     resumed, folder = evaluate(order)
-    assert resumed.training.resumed_at == [20]
-    assert resumed.training.curve == unbroken.training.curve
+    assert curve_of(resumed).resumed_at == [20]
+    assert curve_of(resumed).curve == curve_of(unbroken).curve
     assert resumed.metrics == unbroken.metrics
-    for name in ("predictions.csv", "best.safetensors"):
+    for name in ("predictions.csv", "probe-1.safetensors"):
         assert (folder / name).read_bytes() == (expected / name).read_bytes()
 
 
@@ -114,7 +120,7 @@ def test_frames_and_means_give_the_same_answers(order: Order) -> None:
     pooled, folder = evaluate(replace(order, upstream="hubert_nano@random"))
     frames, other = evaluate(replace(order, upstream="hubert_nano@random", overrides=(*SHORT, "features.pooled=false")))
     assert (pooled.features.kind, frames.features.kind) == ("pooled", "frames")
-    for a, b in zip(pooled.training.curve, frames.training.curve, strict=True):
+    for a, b in zip(curve_of(pooled).curve, curve_of(frames).curve, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
     assert predictions(folder) == predictions(other)
 
@@ -123,7 +129,7 @@ def test_accumulation_equals_a_larger_batch(order: Order) -> None:
     whole = evaluate(replace(order, overrides=(*SHORT, "train.batch_size=12")))[0]
     parts = evaluate(replace(order, overrides=(*SHORT, "train.batch_size=6", "train.accumulate=2")))[0]
     # Rounding grows from update to update; the first twenty leave no room for another reason.
-    assert whole.training.curve[0]["loss"] == pytest.approx(parts.training.curve[0]["loss"], rel=1e-4)
+    assert curve_of(whole).curve[0]["loss"] == pytest.approx(curve_of(parts).curve[0]["loss"], rel=1e-4)
 
 
 def test_a_loss_that_diverges_stops_with_step_and_utterances(order: Order) -> None:
@@ -131,9 +137,20 @@ def test_a_loss_that_diverges_stops_with_step_and_utterances(order: Order) -> No
         evaluate(replace(order, overrides=(*SHORT, "train.lr=1e30")))
 
 
+def test_a_sweep_tests_the_rate_that_dev_chose_and_keeps_every_curve(order: Order) -> None:
+    record, _ = evaluate(replace(order, overrides=(*SHORT, "train.lr={sweep: [1e-5, 1e-2, 1e-3]}")))
+    (training,) = record.training
+    assert [rate.lr for rate in training.rates] == [1e-5, 1e-2, 1e-3]
+    assert training.lr == max(training.rates, key=lambda rate: rate.best_dev).lr
+    alone, _ = evaluate(replace(order, overrides=(*SHORT, f"train.lr={training.lr}")))
+    assert alone.features.extracted == 0, "one pass of the upstream feeds every rate"
+    assert alone.metrics == record.metrics
+    assert curve_of(alone).curve == next(rate.curve for rate in training.rates if rate.lr == training.lr)
+
+
 def test_a_cell_that_runs_elsewhere_is_left_alone(order: Order) -> None:
     _, folder = evaluate(order)
-    with FileLock(folder / ".lock"), pytest.raises(UserError, match="another process is running this cell"):
+    with FileLock(folder / ".lock"), pytest.raises(UserError, match="another process runs this cell"):
         evaluate(replace(order, fresh=True))
 
 
@@ -187,7 +204,7 @@ def test_killed_at_any_moment_the_same_command_ends_alike(order: Order, tmp_path
     (path,) = order.out.rglob("result.json")
     found = json.loads(path.read_text())
     assert found["metrics"] == json.loads(expected.model_dump_json())["metrics"]
-    assert found["training"]["curve"] == expected.training.curve
+    assert found["training"][0]["rates"][0]["curve"] == curve_of(expected).curve
 
 
 def _shard_written(store: Path, out: Path) -> bool:

@@ -1,9 +1,9 @@
-"""The features of one split: read from the store, extracted where they are missing."""
+"""The features of a corpus: read from the store, extracted where they are missing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,12 +39,6 @@ class Features:
 
     values: Tensor | list[Tensor]
     """Pooled: [utterances, layers, dim]. Else one [frames, layers, dim] per utterance."""
-    extracted: int
-    """Utterances that the upstream was run on."""
-    stored: int
-    """Utterances whose features came from the store."""
-    made_on: str
-    """Device and precision of the extraction, as the shards tell."""
 
     @property
     def pooled(self) -> bool:
@@ -69,42 +63,54 @@ class Features:
         return Batch(pad_sequence(rows, batch_first=True).float(), torch.tensor([len(row) for row in rows]))
 
 
-def gather(
-    upstream: Upstream,
-    fingerprint: str,
-    clips: Sequence[Clip],
-    digests: Sequence[str],
-    how: Extraction,
-    store: Store,
-    device: str,
-    progress: Progress,
-) -> Features:
-    """Return the features of `clips`; `digests` are their `audio.digest`s, `fingerprint` is the upstream's.
+@dataclass(frozen=True)
+class Bank:
+    """The features of every clip of a corpus, by the clip's `audio.digest`; splits and folds draw on it."""
+
+    rows: dict[str, Tensor]
+    pooled: bool
+    extracted: int
+    """Clips that the upstream was run on; the others came from the store."""
+    made_on: str
+    """Device and precision of the extraction, as the shards tell."""
+
+    def select(self, digests: Sequence[str]) -> Features:
+        """Return the features of the clips with these digests, in this order."""
+        rows = [self.rows[digest] for digest in digests]
+        return Features(torch.stack(rows) if self.pooled else rows)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What features are made with: an upstream, its fingerprint, the settings, and the device it runs on."""
+
+    upstream: Upstream
+    fingerprint: str
+    how: Extraction
+    device: str
+
+
+def gather(source: Source, clip_of: Mapping[str, Clip], store: Store, progress: Progress) -> Bank:
+    """Return the features of clips, given by their `audio.digest`.
 
     Clips are dealt into shards by digest, so that a clip more or less in a corpus changes one shard.
 
     Raises:
         UserError: see `extract` and `Store.write`.
     """
-    clip_of = dict(zip(digests, clips, strict=True))
     found: dict[str, Tensor] = {}
     extracted, made_on = 0, set()
     for hand in _deal(sorted(clip_of)):
-        path = store.address(str(VERSION), fingerprint, how.describe(), *hand)
+        path = store.address(str(VERSION), source.fingerprint, source.how.describe(), *hand)
         with store.lock(path):
             shard = store.read(path)
             if shard is None:
-                tensors = _make(upstream, [clip_of[d] for d in hand], how, device)
-                shard = store.write(
-                    path, tensors, {"made_on": f"{device} {how.precision}", "upstream": upstream.card.name}
-                )
+                shard = store.write(path, _make(source, [clip_of[digest] for digest in hand]), _about(source))
                 extracted += len(hand)
         made_on.add(shard.about["made_on"])
-        found.update(zip(hand, _split(shard.tensors, how.kind == "pooled"), strict=True))
+        found.update(zip(hand, _split(shard.tensors, source.how.kind == "pooled"), strict=True))
         progress(len(found))
-    rows = [found[digest] for digest in digests]
-    values = torch.stack(rows) if how.kind == "pooled" else rows
-    return Features(values, extracted, len(found) - extracted, ", ".join(sorted(made_on)))
+    return Bank(found, source.how.kind == "pooled", extracted, ", ".join(sorted(made_on)))
 
 
 def _deal(digests: Sequence[str]) -> list[list[str]]:
@@ -116,11 +122,15 @@ def _deal(digests: Sequence[str]) -> list[list[str]]:
     return list(hands.values())
 
 
-def _make(upstream: Upstream, clips: Sequence[Clip], how: Extraction, device: str) -> dict[str, Tensor]:
+def _about(source: Source) -> dict[str, str]:
+    return {"made_on": f"{source.device} {source.how.precision}", "upstream": source.upstream.card.name}
+
+
+def _make(source: Source, clips: Sequence[Clip]) -> dict[str, Tensor]:
     """Extract one shard: `values` [utterances, layers, dim], or [frames of all, layers, dim] with `lengths`."""
-    rows = dict(extract(upstream, clips, how, device))
+    rows = dict(extract(source.upstream, clips, source.how, source.device))
     ordered = [rows[i] for i in range(len(clips))]
-    if how.kind == "pooled":
+    if source.how.kind == "pooled":
         return {"values": torch.stack(ordered)}
     return {"values": torch.cat(ordered), "lengths": torch.tensor([len(row) for row in ordered])}
 

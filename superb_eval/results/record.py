@@ -27,12 +27,17 @@ class MetricRecord(_Part):
     heading: str = Field(description="name in tables, such as `ACC`")
     unit: str = Field(description="unit of value, low and high")
     higher_is_better: bool = Field(description="direction")
+    protocol: str = Field(
+        description="`strict`: everything was chosen on dev; `historical`: the published procedure, which looks at test"
+    )
     value: float = Field(description="the metric on the test split")
     low: float = Field(description="lower end of the interval")
     high: float = Field(description="upper end of the interval")
     level: float = Field(description="nominal coverage of the interval, 0.95")
     method: str = Field(description="how the interval was made")
-    utterances: int = Field(description="test utterances")
+    units: int = Field(
+        description="what was resampled for the interval: test utterances, trials, queries or recordings"
+    )
 
 
 class UpstreamRecord(_Part):
@@ -58,7 +63,6 @@ class CorpusRecord(_Part):
     digest: str = Field(description="SHA-256 of the rows of all splits and of the bytes of their audio")
     utterances: dict[str, int] = Field(description="rows per split")
     hours: float = Field(description="audio of all splits, in hours")
-    notes: list[str] = Field(description="departures from the protocol that the corpus made")
 
 
 class FeaturesRecord(_Part):
@@ -68,17 +72,29 @@ class FeaturesRecord(_Part):
     extracted: int = Field(description="utterances that the upstream was run on for this run")
     stored: int = Field(description="utterances whose features were read from the store")
     made_on: str = Field(description="device and precision of the extraction")
-    layer_weights: list[float] = Field(description="weight of each layer after training; weights are not importance")
+
+
+class RateRecord(_Part):
+    """One learning rate that was tried."""
+
+    lr: float = Field(description="learning rate")
+    steps: int = Field(description="updates made")
+    best_step: int = Field(description="update with the best first metric on dev")
+    best_dev: float = Field(description="that figure")
+    curve: list[dict[str, float]] = Field(
+        description="step, mean training loss since the last point, first metric on dev, on test where it is watched"
+    )
+    resumed_at: list[int] = Field(description="updates at which an interrupted run was taken up again")
 
 
 class TrainingRecord(_Part):
-    """How the head was trained."""
+    """How the head of one fold was trained."""
 
-    steps: int = Field(description="updates made")
-    best_step: int = Field(description="update whose weights were tested")
-    best_dev: float = Field(description="first metric on dev at that update; chosen on dev, never on test")
-    curve: list[dict[str, float]] = Field(description="step, mean training loss since the last point, dev metric")
-    resumed_at: list[int] = Field(description="updates at which an interrupted run was taken up again")
+    fold: int = Field(description="number of the fold, from 1")
+    lr: float = Field(description="the learning rate that was tested; chosen on dev where several were tried")
+    rates: list[RateRecord] = Field(description="every learning rate that was tried")
+    layer_weights: list[float] = Field(description="weight of each layer after training; weights are not importance")
+    tuned: dict[str, Any] = Field(description="what was chosen on dev after training, such as thresholds")
     parameters: int = Field(description="trainable weights of featurizer and head")
 
 
@@ -94,12 +110,11 @@ class RunRecord(_Part):
     upstream: UpstreamRecord
     corpus: CorpusRecord
     features: FeaturesRecord
-    training: TrainingRecord
+    training: list[TrainingRecord] = Field(description="one for each fold")
     recipe: dict[str, Any] = Field(description="the recipe as resolved: file, overrides and defaults")
     recipe_digest: str = Field(description="SHA-256 of the resolved recipe")
-    departures: list[str] = Field(description="where the run departs from the SUPERB protocol")
-    predictions: str = Field(description="file beside this one: id, truth and answer per test utterance")
-    predictions_digest: str = Field(description="SHA-256 of that file")
+    departures: list[str] = Field(description="where recipe and corpus depart from the SUPERB protocol")
+    predictions: dict[str, str] = Field(description="files beside this one (id, truth, answer, fold) and their SHA-256")
     command: str = Field(description="the command that makes this run again")
     versions: dict[str, str] = Field(description="of Python and the packages that matter")
     hardware: dict[str, str | int] = Field(description="processor, cores, memory, accelerator, threads")
@@ -154,7 +169,7 @@ def _keys(model: type[BaseModel], prefix: str) -> list[str]:
         text = info.description or (inner.__doc__ if inner else "") or ""
         lines.append(f"- `{prefix}{name}`: {text}")
         if inner:
-            lines += _keys(inner, f"{prefix}{name}{'[]' if inner is MetricRecord else ''}.")
+            lines += _keys(inner, f"{prefix}{name}{'[]' if 'list' in str(info.annotation) else ''}.")
     return lines
 
 

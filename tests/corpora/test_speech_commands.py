@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from downstreams import registry
+from downstreams.base import Row, Setup
 from downstreams.heads import UtteranceLevel
 from downstreams.ks import OFFICIAL, KeywordHead, KeywordSpotting
 from superb_eval import manifest
@@ -23,9 +24,14 @@ def corpus(tones: Path) -> Corpus:
     return manifest.read(tones, "ks", ("keyword",))
 
 
+def build(corpus: Corpus) -> KeywordSpotting:
+    head = KeywordHead()
+    return KeywordSpotting(Setup(KeywordSpotting.learn(corpus, head), head))
+
+
 @pytest.fixture
 def task(corpus: Corpus) -> KeywordSpotting:
-    return KeywordSpotting(corpus, KeywordHead())
+    return build(corpus)
 
 
 def s3prl_head(dim: int, classes: int) -> tuple[nn.Module, nn.Module]:
@@ -77,7 +83,7 @@ def test_parameters_are_the_protocols() -> None:
 
 def test_loss_starts_near_that_of_guessing(task: KeywordSpotting) -> None:
     logits = torch.zeros(3, 3)
-    assert task.loss(logits, [0, 1, 2]).item() == pytest.approx(torch.log(torch.tensor(3.0)).item())
+    assert task.loss(logits, None, [0, 1, 2]).item() == pytest.approx(torch.log(torch.tensor(3.0)).item())
 
 
 def test_the_official_classes_come_first_in_their_order(task: KeywordSpotting, corpus: Corpus) -> None:
@@ -86,7 +92,7 @@ def test_the_official_classes_come_first_in_their_order(task: KeywordSpotting, c
     rows = corpus.splits["train"].utterances
     zero = replace(rows[0], labels={"keyword": "zero"})
     more = replace(corpus, splits={**corpus.splits, "train": replace(corpus.splits["train"], utterances=(*rows, zero))})
-    assert KeywordSpotting(more, KeywordHead()).labels == ["yes", "no", "_unknown_", "zero"]
+    assert build(more).labels == ["yes", "no", "_unknown_", "zero"]
 
 
 def test_a_test_label_never_seen_in_training_is_refused(corpus: Corpus) -> None:
@@ -94,15 +100,16 @@ def test_a_test_label_never_seen_in_training_is_refused(corpus: Corpus) -> None:
     wrong = replace(test.utterances[2], labels={"keyword": "maybe"})
     bad = replace(test, utterances=(*test.utterances[:2], wrong, *test.utterances[3:]))
     with pytest.raises(UserError, match=r"test\.csv: (?s:.*)line 4: keyword 'maybe' is never seen in train"):
-        KeywordSpotting(replace(corpus, splits={**corpus.splits, "test": bad}), KeywordHead())
+        build(replace(corpus, splits={**corpus.splits, "test": bad}))
 
 
-def test_answers_are_scored(task: KeywordSpotting, corpus: Corpus) -> None:
-    answers = task.decode(torch.tensor([[0.1, 0.9, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0]]))
+def test_answers_are_scored(task: KeywordSpotting) -> None:
+    answers = task.decode(torch.tensor([[0.1, 0.9, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), None)
     assert answers == ["no", "yes", "_unknown_"]
-    (score,) = task.score(["no", "no", "_unknown_"], answers)
+    rows = [Row("", truth, answer) for truth, answer in zip(["no", "no", "_unknown_"], answers, strict=True)]
+    (score,) = task.score(rows)
     assert score.value == pytest.approx(200 / 3)
-    assert task.chance(corpus.splits["test"]) == pytest.approx(100 / 3)
+    assert task.chance(rows) == pytest.approx(200 / 3)
 
 
 def test_every_task_is_found_by_its_name() -> None:

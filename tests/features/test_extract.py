@@ -85,8 +85,8 @@ def test_pooled_features_give_the_frame_paths_logits(upstream: Upstream, clips: 
     probe = Probe(Featurizer(3), UtteranceLevel(192, 256, 12))
     torch.nn.init.normal_(probe.featurizer.weights)
     everyone = list(range(len(clips)))
-    pooled = Features(torch.stack(features(upstream, clips, Extraction("pooled"))), 0, 0, "").batch(everyone)
-    frames = Features(features(upstream, clips, Extraction("frames")), 0, 0, "").batch(everyone)
+    pooled = Features(torch.stack(features(upstream, clips, Extraction("pooled")))).batch(everyone)
+    frames = Features(features(upstream, clips, Extraction("frames"))).batch(everyone)
     assert frames.lengths is not None and pooled.lengths is None
     expected = probe(frames.hidden, frames.lengths)
     torch.testing.assert_close(probe(pooled.hidden, None), expected, rtol=1e-5, atol=1e-5)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from downstreams.base import Metric, Score
+from downstreams.base import ratio
+from downstreams.scores import Metric, Score
 from superb_eval.results.intervals import interval
 
 ACC = Metric("acc", "ACC", higher_is_better=True)
@@ -11,7 +12,7 @@ WER = Metric("wer", "WER", higher_is_better=False)
 
 
 def accuracy(right: int, of: int) -> Score:
-    return Score(ACC, np.repeat([1.0, 0.0], [right, of - right]), np.ones(of))
+    return ratio(ACC, np.repeat([1.0, 0.0], [right, of - right]), np.ones(of))
 
 
 def test_agrees_with_the_normal_approximation_where_that_holds() -> None:
@@ -26,7 +27,7 @@ def test_a_ratio_of_sums_is_resampled_as_one() -> None:
     rng = np.random.default_rng(0)
     words = rng.integers(1, 40, size=500).astype(float)
     errors = rng.binomial(words.astype(int), 0.1).astype(float)
-    score = Score(WER, errors, words)
+    score = ratio(WER, errors, words)
     draws = rng.integers(0, 500, size=(4000, 500))
     ratios = 100 * errors[draws].sum(axis=1) / words[draws].sum(axis=1)
     assert interval(score) == pytest.approx(tuple(np.percentile(ratios, [2.5, 97.5])), abs=0.15)
@@ -37,3 +38,18 @@ def test_is_repeatable_and_copes_with_one_outcome() -> None:
     assert interval(accuracy(7, 20)) == interval(accuracy(7, 20))
     assert interval(accuracy(20, 20)) == (100.0, 100.0)
     assert interval(accuracy(1, 1)) == (100.0, 100.0)
+
+
+def test_strata_are_resampled_each_within_itself() -> None:
+    """Five folds: the mean of their accuracies varies less than if utterances could change folds."""
+    right = np.repeat([1.0, 0.0], 50)
+    strata = np.repeat([0, 1], 50)
+    within = Score(ACC, 100, ratio(ACC, right, np.ones(100)).statistic, strata=strata)
+    assert interval(within) == (50.0, 50.0)
+    assert interval(accuracy(50, 100))[0] < 45
+
+
+def test_a_statistic_that_takes_one_resample_at_a_time_gives_the_same() -> None:
+    whole = accuracy(30, 50)
+    single = Score(ACC, 50, whole.statistic, vectorised=False)
+    assert interval(single) == interval(whole)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class BatchSource(Protocol):
+    """Deals utterances into micro-batches."""
+
+    def batch(self, number: int) -> list[int]:
+        """Return the indices of micro-batch `number` (from 0); any number may be asked for first."""
 
 
 def class_weights(classes: Sequence[str]) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from superb_eval.sampling import Sampler, class_weights
+from downstreams.sampling import Sampler, class_weights
 
 
 @given(size=st.integers(1, 50), batch=st.integers(1, 60), seed=st.integers(0, 5))

@@ -1,0 +1,40 @@
+"""What a score is: a figure of the table that knows how to compute itself again on a resample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of the table: its key in records, its heading, its unit, and which direction is better."""
+
+    key: str
+    heading: str
+    higher_is_better: bool
+    unit: str = "%"
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric over `units` independent units: utterances, trials, queries or recordings.
+
+    `statistic` computes the metric from the chosen units' indices, [..., chosen] -> [...], so that an interval can
+    resample them; a statistic that can't be vectorised says so, and is called with one resample [chosen] at a time.
+    """
+
+    metric: Metric
+    units: int
+    statistic: Callable[[NDArray[np.intp]], NDArray[np.float64]]
+    vectorised: bool = True
+    strata: NDArray[np.intp] | None = None
+    """[units]: resample within each stratum (ER's folds); None: all units alike."""
+
+    @property
+    def value(self) -> float:
+        """Return the metric over all units."""
+        return float(self.statistic(np.arange(self.units)))
