@@ -22,7 +22,7 @@ from downstreams.sampling import Sampler, class_weights
 from superb_eval import audio, files
 from superb_eval.errors import UserError
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.features.gather import Batch, Features
+from superb_eval.features.gather import Batch, Crop, Features
 from superb_eval.manifest import Manifest
 from superb_eval.recipe import TrainSettings
 
@@ -116,7 +116,7 @@ class Training:
             first = self.state.step * self.settings.accumulate
             batches = [sampler.batch(first + micro) for micro in range(self.settings.accumulate)]
             self.state.step += 1
-            losses.append(self._update(fabric, module, optimizer, batches))
+            losses.append(self._update(fabric, module, optimizer, batches, self._crop(self.state.step)))
             if self.state.step % self.settings.eval_every == 0 or self.state.step == self.settings.steps:
                 self._evaluate(sum(losses) / len(losses))
                 self._save(optimizer)
@@ -130,11 +130,26 @@ class Training:
         (rate,) = self.settings.rates()
         return rate
 
-    def _update(self, fabric: Any, module: nn.Module, optimizer: Any, batches: Sequence[Sequence[int]]) -> float:
+    def _crop(self, step: int) -> Crop | None:
+        """The random cut of an update's utterances: of their features, since the upstream has heard them whole."""
+        if self.settings.crop_seconds is None:
+            return None
+        frames = round(self.settings.crop_seconds * audio.SAMPLE_RATE / self.task.setup.stride)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+
+        def cut(row: Tensor) -> Tensor:
+            start = int(torch.randint(max(0, len(row) - frames) + 1, (), generator=generator))
+            return row[start : start + frames]
+
+        return cut
+
+    def _update(
+        self, fabric: Any, module: nn.Module, optimizer: Any, batches: Sequence[Sequence[int]], crop: Crop | None
+    ) -> float:
         """Make one update from its micro-batches; return their mean loss."""
         total = 0.0
         for indices in batches:
-            batch = _to(self.splits["train"].features.batch(indices), fabric.device)
+            batch = _to(self.splits["train"].features.batch(indices, crop), fabric.device)
             output = module(batch.hidden, batch.lengths)
             loss = self.task.loss(output, batch.lengths, [self.targets[i] for i in indices])
             fabric.backward(loss / len(batches))

@@ -68,6 +68,9 @@ class TrainSettings(_Section):
     accumulate: int = Field(1, ge=1, description="micro-batches per update")
     lr: Rate = Field(1e-4, description="learning rate, constant; or {sweep: [1e-1, 1e-2, ...]}")
     optimizer: Literal["adam", "adamw"] = Field("adam", description="torch's, with its default betas and eps")
+    crop_seconds: float | None = Field(
+        None, gt=0, description="training utterances are cut at random to this length, anew at each draw; frame tasks"
+    )
     clip: float = Field(1.0, gt=0, description="bound on the global gradient norm, featurizer and head together")
     eval_every: int = Field(ge=1, description="updates between evaluations on dev; training state is saved then")
     balance: tuple[Literal["train", "dev"], ...] = Field(

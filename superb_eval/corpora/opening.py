@@ -13,9 +13,15 @@ from superb_eval.errors import UserError
 from superb_eval.manifest import SPLITS, Corpus, Manifest
 from superb_eval.recipe import CorpusSettings
 
-OFFICIAL = {"ks": "speech_commands"}
+OFFICIAL: dict[str, str] = {
+    "ks": "speech_commands",
+}
 """The module of `superb_eval.corpora` that reads a task's official layout: it has `LAYOUT` (in words), `present(root)`
 and `load(root, settings)`."""
+
+FOLDERS: dict[str, str] = {}
+"""The module of `superb_eval.corpora` that reads a task's manifest folder, where that holds more than rows of utterances
+(trials, speaker turns): it has `read(root, settings)`. The other tasks' folders need none."""
 
 
 def is_official(task: str, root: Path) -> bool:
@@ -35,6 +41,8 @@ def open_corpus(task: str, root: Path, columns: Sequence[str], settings: CorpusS
         return _with_gain(_module(task).load(root, settings), settings.gain_db)
     if task in OFFICIAL and not (root / task).is_dir():
         raise UserError(_neither(task, root))
+    if task in FOLDERS:
+        return _with_gain(_import(FOLDERS[task]).read(root, settings), settings.gain_db)
     return _with_gain(manifest.read(root, task, columns), settings.gain_db)
 
 
@@ -46,7 +54,11 @@ def _neither(task: str, root: Path) -> str:
 
 
 def _module(task: str) -> Any:
-    return importlib.import_module(f"superb_eval.corpora.{OFFICIAL[task]}")
+    return _import(OFFICIAL[task])
+
+
+def _import(name: str) -> Any:
+    return importlib.import_module(f"superb_eval.corpora.{name}")
 
 
 def _with_gain(corpus: Corpus, gain_db: float) -> Corpus:

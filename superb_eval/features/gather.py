@@ -33,6 +33,10 @@ class Batch:
     lengths: Tensor | None
 
 
+Crop = Callable[[Tensor], Tensor]
+"""Cuts a stretch out of an utterance's frames: [frames, layers, dim] -> [fewer frames, layers, dim]."""
+
+
 @dataclass(frozen=True)
 class Features:
     """The features of a split, by position in its manifest."""
@@ -55,11 +59,13 @@ class Features:
         """Width of a hidden state."""
         return self.values[0].shape[-1]
 
-    def batch(self, indices: Sequence[int]) -> Batch:
-        """Return the features of the utterances at `indices`, as float32."""
+    def batch(self, indices: Sequence[int], crop: Crop | None = None) -> Batch:
+        """Return the features of the utterances at `indices`, as float32; `crop` cuts frames, and not means."""
         if isinstance(self.values, Tensor):
             return Batch(self.values[torch.tensor(indices)].float(), None)
         rows = [self.values[i] for i in indices]
+        if crop is not None:
+            rows = [crop(row) for row in rows]
         return Batch(pad_sequence(rows, batch_first=True).float(), torch.tensor([len(row) for row in rows]))
 
 
