@@ -44,7 +44,7 @@ class Finding:
     def __str__(self) -> str:
         verdict = "pass" if self.passed else "FAIL"
         note = f"; {self.note}" if self.note else ""
-        return f"{verdict}  {self.rule:<11} {self.measured} (limit: {self.limit}){note}"
+        return f"{verdict}  {self.rule:<17} {self.measured} (limit: {self.limit}){note}"
 
 
 Rule = Callable[[Upstream], Iterator[Finding]]
@@ -130,7 +130,7 @@ def batch(upstream: Upstream) -> Iterator[Finding]:
     lengths = BATCH if upstream.frames(BATCH[0]) is not None else (BATCH[0], BATCH[0])
     worst = leakage(upstream, lengths)
     note = "only equal lengths share a batch" if lengths[0] == lengths[1] else historical(upstream)
-    yield Finding("batch", worst <= BATCH_LIMIT, f"{worst:.1e} relative norm", f"{BATCH_LIMIT:.0e}", note)
+    yield Finding("batch invariance", worst <= BATCH_LIMIT, f"{worst:.1e} relative norm", f"{BATCH_LIMIT:.0e}", note)
 
 
 def leakage(upstream: Upstream, lengths: tuple[int, ...] = BATCH) -> float:

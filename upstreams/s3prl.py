@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -91,6 +92,8 @@ def supply_missing_names() -> None:
         importlib.import_module("torchaudio.sox_effects")
     except ModuleNotFoundError:
         module: Any = ModuleType("torchaudio.sox_effects")
+        # Without a spec, whoever asks importlib whether the module is there gets a ValueError.
+        module.__spec__ = ModuleSpec(module.__name__, loader=None)
         module.apply_effects_file = module.apply_effects_tensor = _no_sox
         sys.modules["torchaudio.sox_effects"] = torchaudio.sox_effects = module
 

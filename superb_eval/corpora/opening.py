@@ -20,7 +20,7 @@ OFFICIAL: dict[str, str] = {
 and `load(root, settings)`."""
 
 FOLDERS: dict[str, str] = {}
-"""The module of `superb_eval.corpora` that reads a task's manifest folder, where that holds more than rows of utterances
+"""The module of `superb_eval.corpora` that reads a task's manifest folder, where that holds more than utterances
 (trials, speaker turns): it has `read(root, settings)`. The other tasks' folders need none."""
 
 

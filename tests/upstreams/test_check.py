@@ -89,9 +89,9 @@ class Short(Faultless):
 
 
 FAULTS: dict[type[Faultless], set[str]] = {
-    Dropout: {"evaluation", "batch"},
-    Leaking: {"batch"},
-    Mixing: {"batch"},
+    Dropout: {"evaluation", "batch invariance"},
+    Leaking: {"batch invariance"},
+    Mixing: {"batch invariance"},
     Ragged: {"shapes", "layers", "frames"},
     Sparse: {"frames", "stride"},
     SilentNaN: {"silence"},
@@ -123,7 +123,7 @@ def test_each_fault_breaks_its_rule(fault: type[Faultless]) -> None:
 def test_gradients_are_noticed() -> None:
     findings = check(Faultless().eval())
     assert [str(finding) for finding in findings if not finding.passed] == [
-        "FAIL  gradients   asked for by 2 weights, 2 outputs (limit: none)"
+        "FAIL  gradients         asked for by 2 weights, 2 outputs (limit: none)"
     ]
 
 
@@ -155,11 +155,14 @@ def test_every_rule_is_named_once() -> None:
 
 
 def test_it_reads_line_by_line() -> None:
-    findings = [Finding("stride", True, "1 % off", "10 %"), Finding("batch", False, "0.5", "1e-04", "see the card")]
+    findings = [
+        Finding("stride", True, "1 % off", "10 %"),
+        Finding("batch invariance", False, "0.5", "1e-04", "see the card"),
+    ]
     assert render(findings).splitlines() == [
-        "pass  stride      1 % off (limit: 10 %)",
-        "FAIL  batch       0.5 (limit: 1e-04); see the card",
-        "1 of 2 rules hold: breaks the contract: batch",
+        "pass  stride            1 % off (limit: 10 %)",
+        "FAIL  batch invariance  0.5 (limit: 1e-04); see the card",
+        "1 of 2 rules hold: breaks the contract: batch invariance",
     ]
 
 
@@ -168,5 +171,5 @@ def test_hubert_keeps_it_and_its_published_sibling_does_not() -> None:
     findings = check(registry.load("hubert@random"))
     assert all(finding.passed for finding in findings)
     assert "hubert_padded, as published: " in str(findings)
-    assert "fails" in next(finding.note for finding in findings if finding.rule == "batch")
+    assert "fails" in next(finding.note for finding in findings if finding.rule == "batch invariance")
     assert leakage(registry.load("hubert_padded@random")) > 1e-2
