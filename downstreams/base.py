@@ -6,6 +6,11 @@ The engine takes a task through these steps; each is one method below, with a de
                       -> decode -> rows -> score                    on `dev`, every so often: chooses the weights
                       -> tune                                       on `dev`, once: chooses what is left to choose
                       -> decode -> rows -> score                    on `test`, once
+
+A task without training (`Search`) has neither head nor loss; every hidden layer is tried by itself instead:
+
+    folds -> __init__ -> search -> score                            on `dev`, for each layer: chooses the layer
+                      -> search -> score                            on `test`, once
 """
 
 from __future__ import annotations
@@ -61,14 +66,13 @@ class TrainingSettings(Protocol):
         """Splits drawn so that classes come equally often."""
 
 
-class Task(ABC):
-    """A downstream task. An instance knows what the training rows of its fold taught, by `learn`.
+class Scored(ABC):
+    """What all tasks have, whether they train a head or search without one.
 
     `columns` are the label columns it reads from a manifest; `label_column` is the one that holds a closed set of
-    classes, None where there is none. The first of `metrics` chooses the checkpoint on dev. `pooled` says that the head
-    needs no more than the mean over time of each hidden state: so it is where it is linear up to its own mean.
-    `best_on_test` asks for the test score at every evaluation too, for tasks whose published figures are the best of
-    many checkpoints on the test set; the record keeps that figure apart, under the name historical.
+    classes, None where there is none. The first of `metrics` chooses on dev: the checkpoint, or the layer. `pooled`
+    says that the head needs no more than the mean over time of each hidden state: so it is where it is linear up to its
+    own mean. `Head` is the schema of the recipe's `head`.
     """
 
     name: ClassVar[str]
@@ -77,13 +81,68 @@ class Task(ABC):
     label_column: ClassVar[str | None] = None
     metrics: ClassVar[tuple[Metric, ...]]
     pooled: ClassVar[bool] = False
-    best_on_test: ClassVar[bool] = False
     Head: ClassVar[type[HeadSettings]]
+
+    @classmethod
+    def needs(cls, head: Any) -> tuple[str, ...]:
+        """Return the label columns that a recipe's head reads of a manifest; `head` holds its settings."""
+        del head
+        return cls.columns
 
     @classmethod
     def folds(cls, corpus: Corpus) -> list[Corpus]:
         """Return the corpora to train and test on, one after the other; their rows are scored together."""
         return [corpus]
+
+    @classmethod
+    def learn(cls, corpus: Corpus, head: Any) -> Any:
+        """Return what the training rows teach; nothing where there is no training."""
+        del corpus, head
+        return None
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.labels: Any = setup.labels
+
+    @abstractmethod
+    def score(self, rows: Sequence[Row]) -> list[Score]:
+        """Return a score for each of `metrics`, in their order; it needs no more than `rows`."""
+
+    def chance(self, rows: Sequence[Row]) -> float | None:
+        """Return what the best constant answer scores on the first metric, or None where that makes no sense."""
+        del rows
+        return None
+
+
+class Search(Scored):
+    """A task without training: each hidden layer by itself, never their weighted sum; dev chooses the layer.
+
+    The recipe's way to search is the strict one. Others may be tried beside it, where the published figures are the
+    best of several on the test set; the record keeps that figure apart, under the name historical.
+    """
+
+    @abstractmethod
+    def ways(self) -> tuple[str, ...]:
+        """Return the ways to search, by name: the recipe's own first."""
+
+    @abstractmethod
+    def search(self, manifest: Manifest, features: Sequence[Tensor], way: str, device: str) -> list[Row]:
+        """Return the predictions on a split from one layer: `features` are [frames, dim], float32, by row."""
+
+    def remarks(self, manifest: Manifest, frames: Sequence[int]) -> list[str]:
+        """Return what could not be searched for in a split, for the record; `frames` counts those of each row."""
+        del manifest, frames
+        return []
+
+
+class Task(Scored):
+    """A downstream task that trains a head. An instance knows what the training rows of its fold taught, by `learn`.
+
+    `best_on_test` asks for the test score at every evaluation too, for tasks whose published figures are the best of
+    many checkpoints on the test set; the record keeps that figure apart, under the name historical.
+    """
+
+    best_on_test: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -95,10 +154,6 @@ class Task(ABC):
         Raises:
             UserError: dev or test rows hold labels that training never shows, or rows contradict one another.
         """
-
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-        self.labels: Any = setup.labels
 
     @abstractmethod
     def head(self, dim: int) -> nn.Module:
@@ -131,6 +186,10 @@ class Task(ABC):
         """Return the predictions on a split, given what `decode` said of each utterance, in the manifest's order."""
         return [Row(u.id, self.truth(u), str(answer)) for u, answer in zip(manifest, decoded, strict=True)]
 
+    def show(self, decoded: Sequence[Any]) -> list[str]:
+        """Return what people are told of each of some utterances, given what `decode` said of them."""
+        return [str(answer) for answer in decoded]
+
     def tune(self, dev: Manifest, decoded: Sequence[Any]) -> dict[str, Any]:
         """Choose on dev what training left open (thresholds, filters), and return the choice for the record."""
         del dev, decoded
@@ -144,10 +203,6 @@ class Task(ABC):
         del test, decoded
         return []
 
-    @abstractmethod
-    def score(self, rows: Sequence[Row]) -> list[Score]:
-        """Return a score for each of `metrics`, in their order; it needs no more than `rows`."""
-
     def sampler(self, train: Manifest, seconds: Sequence[float], settings: TrainingSettings, seed: int) -> BatchSource:
         """Return what deals training utterances into batches; `seconds` is how long each lasts."""
         del seconds
@@ -157,11 +212,6 @@ class Task(ABC):
     def classes(self, manifest: Manifest) -> list[str] | None:
         """Return the class of each row where sampling may balance them, or None where the task has no classes."""
         return [u.labels[self.label_column] for u in manifest] if self.label_column else None
-
-    def chance(self, rows: Sequence[Row]) -> float | None:
-        """Return what the best constant answer scores on the first metric, or None where that makes no sense."""
-        del rows
-        return None
 
 
 def closed_set(corpus: Corpus, column: str) -> list[str]:

@@ -93,6 +93,23 @@ def run(
 
 
 @app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a finished run's folder, the one with result.json")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="audio files, or folders of them")],
+    device: Device = "cpu",
+) -> None:
+    """Use the head of a finished run: print its answer for audio files, one line each.
+
+    \b
+    superb-eval predict results/fbank_nonorm/ks/mini-seed0-1a2b3c4d5e one.wav two.flac
+    """
+    from superb_eval import predicting
+
+    for path, answer in predicting.predict(run, files, device).items():
+        print(f"{path}\t{answer}")
+
+
+@app.command()
 def table(
     results: Annotated[Path, typer.Argument(help="results folder")] = Path("results"),
     format: Annotated[Literal["rich", "markdown"], typer.Option(help="for the terminal, or for a document")] = "rich",

@@ -152,7 +152,7 @@ def read_split(folder: Path, split: str, columns: Sequence[str], root: Path, *, 
     if not table.rows:
         raise UserError(f"{path}: has column names but no rows. Add a row for each utterance.")
     if bad:
-        raise UserError(_listing(path, bad))
+        raise UserError(listing(path, bad))
     return Manifest(split=split, utterances=tuple(utterances), source=path)
 
 
@@ -177,7 +177,7 @@ def check_labels(train: Manifest, other: Manifest, column: str) -> None:
     """
     problems = unseen_labels(train, other, column)
     if problems:
-        raise UserError(_listing(other.source, problems))
+        raise UserError(listing(other.source, problems))
 
 
 def _about(root: Path) -> dict[str, object]:
@@ -250,6 +250,7 @@ def _utterance(cells: Mapping[str, str], columns: Sequence[str], root: Path, lin
     return Utterance(cells["id"], clip, cells["speaker"], labels, line)
 
 
-def _listing(path: Path, bad: Sequence[str]) -> str:
+def listing(path: Path, bad: Sequence[str]) -> str:
+    """Return the message that names bad rows of a file, the first `MAX_LISTED` of them."""
     more = f"\n  (+{len(bad) - MAX_LISTED} more)" if len(bad) > MAX_LISTED else ""
     return f"{path}: {len(bad)} bad row(s):\n  " + "\n  ".join(bad[:MAX_LISTED]) + more

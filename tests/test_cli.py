@@ -51,6 +51,17 @@ def test_run_then_table(call, tones: Path, tmp_path: Path) -> None:  # type: ign
     assert "KS ACC" in call("table", tmp_path / "r").out
 
 
+def test_a_trained_head_answers_for_files_and_folders(call, tones: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    call("run", "ks", "-u", "fbank_nonorm", "--data", tones, "--out", tmp_path / "r", *SHORT, "-o", "train.steps=200")
+    (folder,) = (tmp_path / "r" / "fbank_nonorm" / "ks").iterdir()
+    called = call("predict", folder, tones / "audio" / "test")
+    answers = dict(line.split("\t") for line in called.out.splitlines())
+    right = [Path(path).stem.rpartition("-")[0] == answer for path, answer in answers.items()]
+    assert len(right) == 18 and sum(right) > 12
+    refused(call("predict", tmp_path, tones), "result.json")
+    refused(call("predict", folder, tones / "ks"), "holds no audio file")
+
+
 def test_help_teaches_at_every_level(call) -> None:  # type: ignore[no-untyped-def]
     for words in (
         [],

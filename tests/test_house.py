@@ -76,6 +76,7 @@ def test_there_are_no_circles() -> None:
 STAGES = (
     "cli",
     "cell",
+    "predicting",
     "recording",
     "results",
     "probing",

@@ -1,0 +1,68 @@
+"""Uses a head that was trained: audio files in, the task's answers out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from downstreams import registry as tasks
+from downstreams.base import Setup
+from superb_eval.audio import Clip
+from superb_eval.errors import UserError
+from superb_eval.features.extract import Extraction, extract
+from superb_eval.features.featurizer import Featurizer
+from superb_eval.features.gather import Features
+from superb_eval.probe import Probe, decoded, load_weights
+from superb_eval.probing import LABELS, weights_name
+from superb_eval.recipe import Recipe
+from superb_eval.results import record as records
+from upstreams import registry as upstreams
+from upstreams.base import Upstream
+
+AUDIO = {".wav", ".flac", ".ogg", ".mp3"}
+"""What is taken of a folder."""
+
+
+def predict(run: Path, sources: Sequence[Path], device: str = "cpu") -> dict[Path, str]:
+    """Return the answer of a finished run's head (of its first fold) for each audio file, or file of a folder.
+
+    Raises:
+        UserError: the folder holds no finished run, the upstream is no longer the one it was trained on, or a file
+            can't be read.
+    """
+    record = records.read(run / records.NAME)
+    paths = _audio_files(sources)
+    upstream = upstreams.load(record.upstream.address).to(device)
+    if upstream.fingerprint() != record.upstream.fingerprint:
+        raise UserError(
+            f"{run}: was trained on other weights or code of {record.upstream.address}. Run the cell again."
+        )
+    recipe = Recipe.model_validate(record.recipe)
+    kind = tasks.get(record.task)
+    labels = json.loads((run / LABELS).read_text(encoding="utf8"))["1"]
+    task = kind(Setup(labels, kind.Head.model_validate(recipe.head), record.upstream.stride))
+    features = _features(upstream, paths, recipe, device)
+    layer = recipe.features.layer
+    featurizer = Featurizer(features.layers, -1 if layer == "last" else layer)
+    probe = Probe(featurizer, task.head(features.dim)).to(device)
+    load_weights(run / weights_name(1), probe)
+    return dict(zip(paths, task.show(decoded(probe, task, features)), strict=True))
+
+
+def _features(upstream: Upstream, paths: Sequence[Path], recipe: Recipe, device: str) -> Features:
+    chosen = recipe.features
+    how = Extraction("frames", chosen.key, chosen.normalize, chosen.batch_seconds, chosen.precision, dtype=chosen.dtype)
+    clips = [Clip(path, gain_db=recipe.corpus.gain_db) for path in paths]
+    rows = dict(extract(upstream, clips, how, device))
+    return Features([rows[i] for i in range(len(clips))])
+
+
+def _audio_files(sources: Sequence[Path]) -> list[Path]:
+    paths: list[Path] = []
+    for source in sources:
+        inside = sorted(p for p in source.rglob("*") if p.suffix.lower() in AUDIO) if source.is_dir() else [source]
+        if not inside:
+            raise UserError(f"{source}: holds no audio file ({', '.join(sorted(AUDIO))}).")
+        paths += inside
+    return paths
