@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from superb_eval.errors import UserError
 from superb_eval.results import record as records
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PAPER_ORDER = ("pr", "asr", "ks", "qbe", "sid", "asv", "sd", "ic", "sf", "er")
 """Tasks in the column order of the papers, as far as they go; others follow by name."""
+
+Protocol = Literal["strict", "historical"]
 
 MARKS = {
     "*": "* several runs; the latest is shown.",
@@ -35,6 +37,7 @@ class Board:
     corpus: str
     synthetic: bool
     profile: str
+    protocol: Protocol = "strict"
     cells: dict[tuple[str, str], RunRecord] = field(default_factory=dict)
     runs: dict[tuple[str, str], int] = field(default_factory=dict)
 
@@ -42,7 +45,7 @@ class Board:
         """Return the heading; what is not SUPERB is never called so."""
         kind = "official SUPERB protocol" if self.profile == "superb" and not self.synthetic else "not SUPERB"
         speech = "synthetic speech, " if self.synthetic else ""
-        return f"{self.corpus} ({speech}profile {self.profile}: {kind})"
+        return f"{self.corpus} ({speech}profile {self.profile}: {kind}; {self.protocol} figures)"
 
     def upstreams(self) -> list[str]:
         """Return the rows, in order of name."""
@@ -52,14 +55,20 @@ class Board:
         """Return (task, metric) of each column, in the papers' order."""
         found: dict[tuple[str, str], tuple[str, MetricRecord]] = {}
         for (_, task), run in self.cells.items():
-            for metric in run.metrics:
+            for metric in self.figures(run):
                 found.setdefault((task, metric.key), (task, metric))
         return sorted(found.values(), key=lambda column: (_place(column[0]), column[0]))
 
     def cell(self, upstream: str, task: str, key: str) -> MetricRecord | None:
         """Return a figure, or None where there was no such run."""
         run = self.cells.get((upstream, task))
-        return next((m for m in run.metrics if m.key == key), None) if run else None
+        return next((m for m in self.figures(run) if m.key == key), None) if run else None
+
+    def figures(self, run: RunRecord) -> list[MetricRecord]:
+        """Return a run's metrics under the board's protocol; most tasks have strict figures only, which serve both."""
+        historical = {m.key: m for m in run.metrics if m.protocol == "historical"}
+        strict = [m for m in run.metrics if m.protocol == "strict"]
+        return [historical.get(m.key, m) for m in strict] if self.protocol == "historical" else strict
 
     def marks(self, upstream: str, task: str) -> str:
         """Return what sets a cell apart: several runs, or data or a recipe unlike most of its column's."""
@@ -81,8 +90,11 @@ class Board:
         return " ".join(parts + [meaning for mark, meaning in MARKS.items() if mark in marks])
 
 
-def collect(results: Path) -> tuple[list[Board], list[str]]:
+def collect(results: Path, protocol: Protocol = "strict") -> tuple[list[Board], list[str]]:
     """Read every record of a results folder; also return what could not be read, a sentence each.
+
+    `strict` figures have everything chosen on dev; `historical` ones follow the published procedure where that looks at
+    the test set, and are the ones to compare with the literature.
 
     Raises:
         UserError: there is no such folder, or no run in it is finished.
@@ -96,7 +108,7 @@ def collect(results: Path) -> tuple[list[Board], list[str]]:
             problems.append(str(error))
             continue
         board = boards.setdefault(
-            (run.corpus.name, run.profile), Board(run.corpus.name, run.corpus.synthetic, run.profile)
+            (run.corpus.name, run.profile), Board(run.corpus.name, run.corpus.synthetic, run.profile, protocol)
         )
         _place_run(board, run)
     if not boards and not problems:

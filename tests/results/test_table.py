@@ -104,3 +104,13 @@ def test_hostile_names_do_no_harm(a_record: RunRecord, tmp_path: Path) -> None:
     (board,), _ = table.collect(tmp_path)
     assert "[red]a|b[/red]" in shown(tmp_path)
     assert "[red]a\\|b[/red]" in table.as_markdown(board)
+
+
+def test_historical_figures_stand_in_only_where_they_are_asked_for(a_record: RunRecord, tmp_path: Path) -> None:
+    content = a_record.model_dump()
+    content["metrics"].append({**content["metrics"][0], "protocol": "historical", "value": 60.0})
+    keep(tmp_path, RunRecord.model_validate(content), vary(a_record, upstream__address="other"))
+    strict, historical = (table.collect(tmp_path, protocol)[0][0] for protocol in ("strict", "historical"))  # type: ignore[arg-type]
+    assert "60.00" not in table.as_markdown(strict) and "strict figures" in strict.title()
+    assert "60.00" in table.as_markdown(historical) and "historical figures" in historical.title()
+    assert "43.99" in table.as_markdown(historical), "a task without a historical figure shows its strict one"
