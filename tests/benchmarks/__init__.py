@@ -1,0 +1,1 @@
+"""Benchmarks: ratios measured side by side in one run, each after a check that both sides compute the same."""

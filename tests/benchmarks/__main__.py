@@ -1,0 +1,21 @@
+"""Runs every benchmark: `make bench`, or `python -m tests.benchmarks pooled`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+
+import tests.benchmarks as here
+from superb_eval import environment
+
+
+def main(wanted: list[str]) -> None:
+    print("; ".join(f"{k} {v}" for k, v in {**environment.hardware(), **environment.versions()}.items()))
+    for module in pkgutil.iter_modules(here.__path__):
+        if module.name not in ("__main__", "timing") and (not wanted or module.name in wanted):
+            print(importlib.import_module(f"tests.benchmarks.{module.name}").run())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
