@@ -39,7 +39,7 @@ bench: setup
 
 # Locks versions for every platform and Python, without naming where they come from.
 lock: setup
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra synth --extra dev \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra synth --extra lm --extra dev \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file constraints.txt pyproject.toml
 
 clean:

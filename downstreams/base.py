@@ -3,7 +3,7 @@
 The engine takes a task through these steps; each is one method below, with a default where most tasks agree.
 
     folds -> learn -> __init__ -> head, target, sampler -> loss     training, on `train`
-                      -> decode -> rows -> score                    on `dev`, every so often: chooses the weights
+                      -> decode -> rows -> score, or select         on `dev`, every so often: chooses the weights
                       -> tune                                       on `dev`, once: chooses what is left to choose
                       -> decode -> rows -> score                    on `test`, once
 
@@ -139,10 +139,14 @@ class Task(Scored):
     """A downstream task that trains a head. An instance knows what the training rows of its fold taught, by `learn`.
 
     `best_on_test` asks for the test score at every evaluation too, for tasks whose published figures are the best of
-    many checkpoints on the test set; the record keeps that figure apart, under the name historical.
+    many checkpoints on the test set; the record keeps that figure apart, under the name historical. `criterion` is what
+    chooses the checkpoint on dev where that isn't the first of `metrics`; then the task defines `select`. `whole` says
+    that a target holds for the whole utterance alone, so that training may not cut it (`train.crop_seconds`).
     """
 
     best_on_test: ClassVar[bool] = False
+    criterion: ClassVar[Metric | None] = None
+    whole: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -186,6 +190,10 @@ class Task(Scored):
         """Return the predictions on a split, given what `decode` said of each utterance, in the manifest's order."""
         return [Row(u.id, self.truth(u), str(answer)) for u, answer in zip(manifest, decoded, strict=True)]
 
+    def select(self, dev: Manifest, decoded: Sequence[Any]) -> float:
+        """Return the `criterion` on dev."""
+        raise NotImplementedError(f"{type(self).__name__} has a criterion, so it defines select()")
+
     def show(self, decoded: Sequence[Any]) -> list[str]:
         """Return what people are told of each of some utterances, given what `decode` said of them."""
         return [str(answer) for answer in decoded]
@@ -194,6 +202,10 @@ class Task(Scored):
         """Choose on dev what training left open (thresholds, filters), and return the choice for the record."""
         del dev, decoded
         return {}
+
+    def adopt(self, tuned: dict[str, Any]) -> None:
+        """Take over what `tune` chose in a run that is through, as its record tells."""
+        del tuned
 
     def historical(self, test: Manifest, decoded: Sequence[Any]) -> list[Row]:
         """Return the predictions that the published procedure picks by looking at the test set; [] where it doesn't.

@@ -1,4 +1,4 @@
-"""Finds a task by its short name: `ks` is the `Task` of `downstreams/ks.py`."""
+"""Finds a task by its short name: `ks` is the task of `downstreams/ks.py`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,30 @@ import inspect
 import pkgutil
 
 import downstreams
-from downstreams.base import Task
+from downstreams.base import Scored
 from superb_eval.errors import UserError, near_miss
 
-PARTS = {"base", "registry", "heads", "lengths", "sampling", "scores"}
+PARTS = {
+    "base",
+    "buckets",
+    "classification",
+    "ctc",
+    "diarization",
+    "dtw",
+    "edits",
+    "eer",
+    "heads",
+    "lengths",
+    "lm",
+    "mtwv",
+    "registry",
+    "sampling",
+    "scores",
+    "slots",
+    "specaug",
+    "text",
+    "xvector",
+}
 """Files of this folder that hold no task."""
 
 
@@ -19,7 +39,7 @@ def names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(downstreams.__path__) if m.name not in PARTS)
 
 
-def get(name: str) -> type[Task]:
+def get(name: str) -> type[Scored]:
     """Return the task of that short name.
 
     Raises:
@@ -31,7 +51,7 @@ def get(name: str) -> type[Task]:
     found = [
         c
         for _, c in inspect.getmembers(module, inspect.isclass)
-        if issubclass(c, Task) and c.__module__ == module.__name__
+        if issubclass(c, Scored) and c.__module__ == module.__name__
     ]
     if len(found) != 1:
         raise TypeError(f"downstreams/{name}.py defines {len(found)} tasks; a task file defines one")

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from superb_eval import silence
 from superb_eval.errors import UserError
 
 SAMPLE_RATE = 16_000
@@ -35,13 +36,15 @@ Waveform = NDArray[np.float32]
 class Clip:
     """A stretch of one audio file, as an upstream will hear it.
 
-    `start` and `end` are in seconds (`end` None: to the end of the file); `gain_db` is applied last.
+    `start` and `end` are in seconds (`end` None: to the end of the file). `gain_db` is applied after mixing down and
+    resampling; `trim_silence` drops silence last of all (`superb_eval.silence`).
     """
 
     path: Path
     start: float = 0.0
     end: float | None = None
     gain_db: float = 0.0
+    trim_silence: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def read(clip: Clip) -> Waveform:
     Stereo is mixed down by averaging its channels; other rates are resampled with soxr at very high quality.
 
     Raises:
-        UserError: the file is missing, unreadable, truncated, too short, or holds NaN or infinite samples.
+        UserError: the file is missing, unreadable, truncated, too short (also once its silence is trimmed), or holds
+            NaN or infinite samples.
     """
     samples, rate = _decode(clip)
     mono = samples.mean(axis=1, dtype=np.float32)
@@ -87,16 +91,27 @@ def read(clip: Clip) -> Waveform:
         mono = _resample(mono, rate)
     _check_length(clip.path, len(mono))
     gain = np.float32(10.0 ** (clip.gain_db / 20.0))
-    return np.ascontiguousarray(mono * gain, dtype=np.float32)
+    samples = np.ascontiguousarray(mono * gain, dtype=np.float32)
+    return _trimmed(clip, samples) if clip.trim_silence else samples
 
 
 def seconds(clip: Clip) -> float:
-    """Return how long a clip lasts by its file's header; raises as `header` does."""
+    """Return how long a clip lasts by its file's header, its silence with it; raises as `header` does."""
     return header(clip).seconds
 
 
+def heard_seconds(clip: Clip) -> float:
+    """Return how long a clip lasts as an upstream hears it, 0 where all of it is silence that is trimmed.
+
+    Raises:
+        UserError: as `read` does, save for what is too short once trimmed.
+    """
+    samples = read(replace(clip, trim_silence=False))
+    return len(silence.trim(samples) if clip.trim_silence else samples) / SAMPLE_RATE
+
+
 def digest(clip: Clip) -> str:
-    """Return a SHA-256 of the file's bytes and of the clip's cut and gain: what the features of it depend on.
+    """Return a SHA-256 of the file's bytes and of how the clip is cut and changed: what its features depend on.
 
     Raises:
         UserError: the file can't be read.
@@ -108,7 +123,7 @@ def digest(clip: Clip) -> str:
         raise UserError(f"{clip.path}: can't be read ({error.strerror}). Check the manifest's path column.") from error
     # As floats: a cut given as 1, 1.0 or numpy's 1.0 is one cut.
     start, end, gain = float(clip.start), None if clip.end is None else float(clip.end), float(clip.gain_db)
-    content.update(f"|{start!r}|{end!r}|{gain!r}".encode())
+    content.update(f"|{start!r}|{end!r}|{gain!r}{'|trimmed' if clip.trim_silence else ''}".encode())
     return content.hexdigest()
 
 
@@ -189,6 +204,16 @@ def _check_length(path: Path, samples: int) -> None:
     if samples < MIN_SECONDS * SAMPLE_RATE:
         found = f"{samples} samples ({samples / SAMPLE_RATE:.4f} s at 16 kHz)"
         raise UserError(f"{path}: {found} is too short; at least {MIN_SECONDS} s are needed. Drop its row.")
+
+
+def _trimmed(clip: Clip, samples: Waveform) -> Waveform:
+    kept = silence.trim(samples)
+    if len(kept) < MIN_SECONDS * SAMPLE_RATE:
+        raise UserError(
+            f"{clip.path}: {len(kept) / SAMPLE_RATE:.4f} s are left once silence is trimmed; at least {MIN_SECONDS} s "
+            "are needed. Listen to it; drop its row, or give -o corpus.trim_silence=false."
+        )
+    return kept
 
 
 def _resample(mono: Waveform, rate: int) -> Waveform:

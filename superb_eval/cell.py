@@ -12,8 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from downstreams.base import Row
-from superb_eval import files, probing, recording
+from downstreams.base import Row, Search
+from superb_eval import files, probing, recording, searching
 from superb_eval.console import Reporter, Silent
 from superb_eval.errors import UserError
 from superb_eval.features.extract import Extraction
@@ -79,13 +79,15 @@ def _run(setting: Setting, folder: Path, clock: Clock, reporter: Reporter) -> Ru
     with clock.stage("features"):
         bank = _features(setting, reporter)
     with clock.stage("training and test"):
-        outcomes = [probing.train_and_test(setting, fold, bank, folder, reporter) for fold in setting.folds]
+        through = searching.search_and_test if issubclass(setting.kind, Search) else probing.train_and_test
+        outcomes = [through(setting, fold, bank, folder, reporter) for fold in setting.folds]
     with clock.stage("scoring"):
         _keep(folder, recording.PREDICTIONS, [row for outcome in outcomes for row in outcome.rows])
         if outcomes[0].historical:
             _keep(folder, recording.HISTORICAL, [row for outcome in outcomes for row in outcome.historical])
-        labels = {fold.number: fold.task.labels for fold in setting.folds}
-        files.write_text(folder / probing.LABELS, json.dumps(labels, ensure_ascii=False) + "\n")
+        if not issubclass(setting.kind, Search):
+            labels = {fold.number: fold.task.labels for fold in setting.folds}
+            files.write_text(folder / probing.LABELS, json.dumps(labels, ensure_ascii=False) + "\n")
         metrics = _metrics(setting, outcomes)
     return recording.compose(setting, bank, outcomes, metrics, folder, clock)
 

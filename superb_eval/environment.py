@@ -19,6 +19,7 @@ PACKAGES = (
     "torch",
     "torchaudio",
     "numpy",
+    "numba",
     "scipy",
     "scikit-learn",
     "lightning-fabric",

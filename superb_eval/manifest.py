@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from superb_eval import rows
 from superb_eval.audio import Clip
@@ -40,12 +41,35 @@ class Utterance:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A question about two utterances of a split, by their ids: one speaker (ASV)? the query in the document (QbE)?
+
+    With an empty `test` it stands for `count` questions that nobody can answer but the score counts: about documents
+    that are not searched.
+    """
+
+    enroll: str
+    test: str
+    target: bool
+    count: int = 1
+
+
+class Turn(NamedTuple):
+    """A stretch in which somebody speaks; `start` and `end` are in seconds from the beginning of the recording (SD)."""
+
+    start: float
+    end: float
+    speaker: str
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """One split of one task."""
+    """One split of one task. `trials` are asked in it by tasks that compare utterances."""
 
     split: str
     utterances: tuple[Utterance, ...]
     source: Path
+    trials: tuple[Trial, ...] = ()
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -54,7 +78,7 @@ class Manifest:
         return iter(self.utterances)
 
     def digest(self) -> str:
-        """Return a SHA-256 of ids, cuts and labels: the rows' content, wherever the folder lies.
+        """Return a SHA-256 of ids, cuts, labels and trials: the rows' content, wherever the folder lies.
 
         The bytes of the audio are hashed where they are read (`superb_eval.audio.digest`).
         """
@@ -62,20 +86,12 @@ class Manifest:
             (u.id, u.clip.path.name, u.clip.start, u.clip.end, u.clip.gain_db, u.speaker, sorted(u.labels.items()))
             for u in self
         ]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        trials = [(t.enroll, t.test, t.target, t.count) for t in self.trials]
+        return hashlib.sha256(json.dumps([content, trials]).encode()).hexdigest()
 
     def place(self, utterance: Utterance) -> str:
         """Return where an utterance stands, for messages: its line, its row, or its id where there are neither."""
         return f"{rows.unit(self.source)} {utterance.line}" if utterance.line else f"'{utterance.id}'"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A question about two utterances of a split, by their ids: one speaker (ASV)? the query in the document (QbE)?"""
-
-    enroll: str
-    test: str
-    target: bool
 
 
 @dataclass(frozen=True)
@@ -84,8 +100,8 @@ class Corpus:
 
     `name` stands in records and tables; `synthetic` marks generated speech, which no table may call SUPERB.
     `notes` are departures from the protocol that the corpus made, to be repeated in the record. `expected` gives the
-    utterances of each split of a complete copy, where the corpus is a published one. `trials` are asked in a split by
-    tasks that compare utterances.
+    utterances of each split of a complete copy, where the corpus is a published one. `shared` names what splits have in
+    common by the protocol, so that nobody takes it for a leak.
     """
 
     name: str
@@ -94,7 +110,7 @@ class Corpus:
     synthetic: bool = False
     notes: tuple[str, ...] = ()
     expected: dict[str, int] = field(default_factory=dict)
-    trials: dict[str, tuple[Trial, ...]] = field(default_factory=dict)
+    shared: str = ""
 
     def clips(self) -> list[Clip]:
         """Return every clip once, in order of first appearance."""
@@ -102,11 +118,18 @@ class Corpus:
 
 
 def read(
-    root: Path, task: str, columns: Sequence[str], splits: Sequence[str] = SPLITS, *, allow_links: bool = False
+    root: Path,
+    task: str,
+    columns: Sequence[str],
+    splits: Sequence[str] = SPLITS,
+    *,
+    allow_links: bool = False,
+    speaker: bool = True,
 ) -> Corpus:
     """Read `<root>/<task>/{train,dev,test}.csv` (or `.parquet`); paths in them are relative to `root`.
 
-    `allow_links` accepts audio that symbolic links fetch from outside `root`: only for manifests you trust.
+    `allow_links` accepts audio that symbolic links fetch from outside `root`: only for manifests you trust. Without
+    `speaker` rows need not name one.
 
     Raises:
         UserError: a split is missing, or rows are bad; then every bad row is named with its line.
@@ -118,16 +141,21 @@ def read(
         tasks = sorted(p.parent.name for suffix in ("csv", "parquet") for p in root.glob(f"*/train.{suffix}"))
         there = ", ".join(tasks) or "none"
         raise UserError(f"{root}: has no folder '{task}' with manifests (tasks there: {there}).")
-    about = _about(root)
+    described = about(root)
     return Corpus(
-        name=str(about.get("name", root.resolve().name)),
+        name=str(described.get("name", root.resolve().name)),
         root=root,
-        splits={split: read_split(folder, split, columns, root, allow_links=allow_links) for split in splits},
-        synthetic=bool(about.get("synthetic", False)),
+        splits={
+            split: read_split(folder, split, columns, root, allow_links=allow_links, speaker=speaker)
+            for split in splits
+        },
+        synthetic=bool(described.get("synthetic", False)),
     )
 
 
-def read_split(folder: Path, split: str, columns: Sequence[str], root: Path, *, allow_links: bool = False) -> Manifest:
+def read_split(
+    folder: Path, split: str, columns: Sequence[str], root: Path, *, allow_links: bool = False, speaker: bool = True
+) -> Manifest:
     """Read and validate one split; `columns` are the label columns that the task needs.
 
     Raises:
@@ -135,7 +163,7 @@ def read_split(folder: Path, split: str, columns: Sequence[str], root: Path, *, 
     """
     path = _find(folder, split)
     table = rows.read(path)
-    needed = tuple(dict.fromkeys(("id", "path", "speaker", *columns)))
+    needed = tuple(dict.fromkeys(("id", "path", *(("speaker",) if speaker else ()), *columns)))
     _check_columns(path, table.columns, needed)
     files = rows.Files(root, allow_links)
     bad: list[str] = []
@@ -180,8 +208,18 @@ def check_labels(train: Manifest, other: Manifest, column: str) -> None:
         raise UserError(listing(other.source, problems))
 
 
-def _about(root: Path) -> dict[str, object]:
-    """What a corpus says of itself in `<root>/corpus.json`; nothing where it has none."""
+def listing(path: Path, bad: Sequence[str]) -> str:
+    """Return the message that names bad rows of a file, the first `MAX_LISTED` of them."""
+    more = f"\n  (+{len(bad) - MAX_LISTED} more)" if len(bad) > MAX_LISTED else ""
+    return f"{path}: {len(bad)} bad row(s):\n  " + "\n  ".join(bad[:MAX_LISTED]) + more
+
+
+def about(root: Path) -> dict[str, object]:
+    """Return what a corpus says of itself in `<root>/corpus.json`; nothing where it has none.
+
+    Raises:
+        UserError: that file is not a JSON object.
+    """
     path = root / "corpus.json"
     if not path.is_file():
         return {}
@@ -247,10 +285,4 @@ def _utterance(cells: Mapping[str, str], columns: Sequence[str], root: Path, lin
     clip = Clip(root / cells["path"], _seconds(cells.get("start")) or 0.0, _seconds(cells.get("end")))
     # The speaker is a label where a task asks for it.
     labels = {column: cell for column, cell in cells.items() if column in columns or column not in _NO_LABELS}
-    return Utterance(cells["id"], clip, cells["speaker"], labels, line)
-
-
-def listing(path: Path, bad: Sequence[str]) -> str:
-    """Return the message that names bad rows of a file, the first `MAX_LISTED` of them."""
-    more = f"\n  (+{len(bad) - MAX_LISTED} more)" if len(bad) > MAX_LISTED else ""
-    return f"{path}: {len(bad)} bad row(s):\n  " + "\n  ".join(bad[:MAX_LISTED]) + more
+    return Utterance(cells["id"], clip, cells.get("speaker", NOBODY), labels, line)

@@ -6,17 +6,19 @@ import hashlib
 import json
 import re
 import shlex
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from downstreams import registry as tasks
-from downstreams.base import Setup, Task
+from downstreams.base import Scored, Setup
 from superb_eval import audio, recipe
 from superb_eval.audio import Clip
 from superb_eval.console import Reporter
 from superb_eval.corpora import embedded, opening
 from superb_eval.manifest import Corpus
-from superb_eval.recipe import Recipe
+from superb_eval.recipe import Recipe, TrainSettings
 from upstreams import registry as upstreams
 from upstreams.base import Upstream
 
@@ -47,13 +49,16 @@ class Order:
         return shlex.join(words)
 
 
+AnyTask = TypeVar("AnyTask", bound=Scored)
+
+
 @dataclass(frozen=True)
-class Fold:
+class Fold(Generic[AnyTask]):
     """One of the corpora that a cell trains and tests on, and the task as that corpus taught it."""
 
     number: int
     corpus: Corpus
-    task: Task
+    task: AnyTask
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Setting:
     order: Order
     recipe: Recipe
     corpus: Corpus
-    folds: tuple[Fold, ...]
+    folds: tuple[Fold[Any], ...]
     upstream: Upstream
     fingerprint: str
     """The upstream's, computed once: it reads all the weights."""
@@ -71,17 +76,22 @@ class Setting:
     """`audio.digest` of every clip of the corpus."""
 
     @property
-    def kind(self) -> type[Task]:
+    def kind(self) -> type[Scored]:
         """The task."""
         return type(self.folds[0].task)
 
+    @property
+    def train(self) -> TrainSettings:
+        """How heads are trained; only where the task trains one (`recipe.load` has seen to it)."""
+        assert self.recipe.train is not None  # noqa: S101 - for the type checker
+        return self.recipe.train
+
     def corpus_digest(self) -> str:
-        """Return a SHA-256 of the rows of all splits, of their trials and of their audio."""
+        """Return a SHA-256 of the rows and trials of all splits and of their audio."""
         rows = {
             name: [split.digest(), [self.digests[u.clip] for u in split]] for name, split in self.corpus.splits.items()
         }
-        trials = {name: [list(asdict(t).values()) for t in split] for name, split in self.corpus.trials.items()}
-        return hashlib.sha256(json.dumps([rows, trials], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
     def folder(self) -> Path:
         """Return where the run lives: `OUT/<upstream>/<task>/<profile>-seed<n>-<digest>`."""
@@ -105,20 +115,36 @@ def prepare(order: Order, reporter: Reporter) -> Setting:
     Raises:
         UserError: an unknown name or key, a missing corpus, bad rows, unreadable audio or weights.
     """
-    root = order.data
-    official = root is not None and opening.is_official(_task_name(order.task), root)
-    chosen = recipe.load(recipe.find(order.task, order.profile or ("superb" if official else "mini")), order.overrides)
-    if root is None:
-        root = embedded.folder(chosen.profile, chosen.task, reporter)
+    chosen = choose(order.task, order.data, order.profile, order.overrides)
+    corpus = read_corpus(chosen, order.data or embedded.folder(chosen.profile, chosen.task, reporter))
     kind = tasks.get(chosen.task)
-    corpus = opening.open_corpus(chosen.task, root, kind.columns, chosen.corpus)
     upstream = upstreams.load(order.upstream).to(order.device)
     stride = upstream.get_downsample_rates(chosen.features.key)
     folds = tuple(_fold(k, fold, kind, chosen, stride) for k, fold in enumerate(kind.folds(corpus), start=1))
     return Setting(order, chosen, corpus, folds, upstream, upstream.fingerprint(), _digests(corpus, reporter))
 
 
-def _fold(number: int, corpus: Corpus, kind: type[Task], chosen: Recipe, stride: int) -> Fold:
+def choose(task: str, data: Path | None, profile: str | None = None, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of a task, or in a file; without a profile, superb where `data` is official and else mini.
+
+    Raises:
+        UserError: see `recipe.find` and `recipe.load`.
+    """
+    official = data is not None and opening.is_official(_task_name(task), data)
+    return recipe.load(recipe.find(task, profile or ("superb" if official else "mini")), overrides)
+
+
+def read_corpus(chosen: Recipe, root: Path) -> Corpus:
+    """Return the corpus under `root` as a recipe's task reads it.
+
+    Raises:
+        UserError: see `opening.open_corpus`.
+    """
+    kind = tasks.get(chosen.task)
+    return opening.open_corpus(chosen.task, root, kind.needs(kind.Head.model_validate(chosen.head)), chosen.corpus)
+
+
+def _fold(number: int, corpus: Corpus, kind: type[Scored], chosen: Recipe, stride: int) -> Fold[Scored]:
     head = kind.Head.model_validate(chosen.head)
     return Fold(number, corpus, kind(Setup(kind.learn(corpus, head), head, stride)))
 

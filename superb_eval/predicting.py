@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from downstreams import registry as tasks
-from downstreams.base import Setup
+from downstreams.base import Setup, Task
 from superb_eval.audio import Clip
 from superb_eval.errors import UserError
 from superb_eval.features.extract import Extraction, extract
@@ -40,8 +40,11 @@ def predict(run: Path, sources: Sequence[Path], device: str = "cpu") -> dict[Pat
         )
     recipe = Recipe.model_validate(record.recipe)
     kind = tasks.get(record.task)
+    if not issubclass(kind, Task):
+        raise UserError(f"{run}: {record.task} trains no head, so there is none to use.")
     labels = json.loads((run / LABELS).read_text(encoding="utf8"))["1"]
     task = kind(Setup(labels, kind.Head.model_validate(recipe.head), record.upstream.stride))
+    task.adopt(record.training[0].tuned)
     features = _features(upstream, paths, recipe, device)
     layer = recipe.features.layer
     featurizer = Featurizer(features.layers, -1 if layer == "last" else layer)
@@ -53,7 +56,7 @@ def predict(run: Path, sources: Sequence[Path], device: str = "cpu") -> dict[Pat
 def _features(upstream: Upstream, paths: Sequence[Path], recipe: Recipe, device: str) -> Features:
     chosen = recipe.features
     how = Extraction("frames", chosen.key, chosen.normalize, chosen.batch_seconds, chosen.precision, dtype=chosen.dtype)
-    clips = [Clip(path, gain_db=recipe.corpus.gain_db) for path in paths]
+    clips = [Clip(path, gain_db=recipe.corpus.gain_db, trim_silence=recipe.corpus.trim_silence) for path in paths]
     rows = dict(extract(upstream, clips, how, device))
     return Features([rows[i] for i in range(len(clips))])
 

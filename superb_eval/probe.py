@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from downstreams.base import Task
 from downstreams.sampling import Sampler, class_weights
+from downstreams.scores import Metric
 from superb_eval import audio, files
 from superb_eval.errors import UserError
 from superb_eval.features.featurizer import Featurizer
@@ -134,6 +135,8 @@ class Training:
         """The random cut of an update's utterances: of their features, since the upstream has heard them whole."""
         if self.settings.crop_seconds is None:
             return None
+        if self.task.whole:
+            raise UserError(f"train.crop_seconds: {self.task.name} needs whole utterances; leave it out.")
         frames = round(self.settings.crop_seconds * audio.SAMPLE_RATE / self.task.setup.stride)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
 
@@ -163,22 +166,28 @@ class Training:
 
     def _evaluate(self, loss: float) -> None:
         """Score dev, note it on the curve, and keep the weights where they are strictly better than any before."""
-        state, higher = self.state, self.task.metrics[0].higher_is_better
+        state = self.state
         point = {"step": state.step, "loss": loss, "dev": self._score("dev")}
-        if state.best.beaten_by(point["dev"], higher):
+        if state.best.beaten_by(point["dev"], chooses(self.task).higher_is_better):
             state.best = Best(state.step, point["dev"])
             _save_weights(self.folder / BEST, self.probe)
         if self.task.best_on_test:
             point["test"] = self._score("test")
-            if state.best_on_test.beaten_by(point["test"], higher):
+            if state.best_on_test.beaten_by(point["test"], self.task.metrics[0].higher_is_better):
                 state.best_on_test = Best(state.step, point["test"])
                 _save_weights(self.folder / BEST_ON_TEST, self.probe)
         state.curve.append(point)
 
     def _score(self, split: str) -> float:
-        """Return the first metric on a split, or on the class-balanced resample of it that the recipe asks for."""
+        """Return the first metric on a split, or on the class-balanced resample of it that the recipe asks for.
+
+        On dev it is the task's criterion where it has one.
+        """
         manifest, features = self.splits[split].manifest, self.splits[split].features
-        rows = self.task.rows(manifest, decoded(self.probe, self.task, features))
+        found = decoded(self.probe, self.task, features)
+        if split == "dev" and self.task.criterion is not None:
+            return self.task.select(manifest, found)
+        rows = self.task.rows(manifest, found)
         if split == "dev" and "dev" in self.settings.balance:
             # The same draw at every evaluation, as in s3prl, where each evaluation starts from one seed.
             weights = class_weights(self.task.classes(manifest) or [""] * len(rows))
@@ -190,7 +199,7 @@ class Training:
         state = self.state
         if not state.curve:
             return ""
-        last, heading = state.curve[-1], self.task.metrics[0].heading
+        last, heading = state.curve[-1], chooses(self.task).heading
         best = f"best {state.best.value:.2f} at {state.best.step}"
         return f"loss {last['loss']:.3f}  dev {heading} {last['dev']:.2f} ({best})"
 
@@ -225,6 +234,11 @@ class Training:
         best, best_on_test = Best(**kept.pop("best")), Best(**kept.pop("best_on_test"))
         self.state = State(best=best, best_on_test=best_on_test, **kept)
         self.state.resumed_at.append(self.state.step)
+
+
+def chooses(task: Task) -> Metric:
+    """Return the figure that chooses a task's checkpoint, and its learning rate, on dev."""
+    return task.criterion or task.metrics[0]
 
 
 def decoded(probe: Probe, task: Task, features: Features) -> list[Any]:

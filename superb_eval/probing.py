@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from downstreams.base import Row
-from superb_eval import threads
+from downstreams.base import Row, Task
+from superb_eval import files, threads
 from superb_eval.console import Reporter
 from superb_eval.errors import UserError
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.features.gather import Bank, Features
 from superb_eval.order import Fold, Setting
-from superb_eval.probe import BEST, BEST_ON_TEST, Probe, Split, State, Training, decoded, load_weights
+from superb_eval.probe import BEST, BEST_ON_TEST, Probe, Split, State, Training, chooses, decoded, load_weights
 
 WORK = "training"
 """In a run's folder: the state of its trainings; removed once the record is written."""
@@ -40,19 +41,23 @@ class Rate:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one fold came to. `rows` are the predictions on test; `historical` those of the published procedure."""
+    """What one fold came to. `rows` are the predictions on test; `historical` those of the published procedure.
+
+    A search (`superb_eval.searching`) has no `rates`. `skipped` names what was left out.
+    """
 
     fold: int
     rates: tuple[Rate, ...]
-    chosen: Rate
+    chosen: Rate | None
     rows: list[Row]
     historical: list[Row]
     layer_weights: list[float]
     parameters: int
     tuned: dict[str, Any] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
 
-def train_and_test(setting: Setting, fold: Fold, bank: Bank, folder: Path, reporter: Reporter) -> Outcome:
+def train_and_test(setting: Setting, fold: Fold[Task], bank: Bank, folder: Path, reporter: Reporter) -> Outcome:
     """Train a head for each learning rate, choose one on dev, and test it.
 
     Raises:
@@ -64,12 +69,12 @@ def train_and_test(setting: Setting, fold: Fold, bank: Bank, folder: Path, repor
     }
     # A head on means over time is too small to share among threads; one on frames is not.
     with threads.at_most(1 if bank.pooled else os.cpu_count() or 1):
-        rates = tuple(_train(setting, fold, splits, lr, folder, reporter) for lr in setting.recipe.train.rates())
+        rates = tuple(_train(setting, fold, splits, lr, folder, reporter) for lr in setting.train.rates())
         chosen = _choose(rates, fold)
         return _test(setting, fold, splits, rates, chosen, folder)
 
 
-def new_probe(setting: Setting, fold: Fold, features: Features) -> Probe:
+def new_probe(setting: Setting, fold: Fold[Task], features: Features) -> Probe:
     """Return an untrained probe; the run's seed decides its weights."""
     torch.manual_seed(setting.order.seed)
     layer = setting.recipe.features.layer
@@ -80,8 +85,8 @@ def new_probe(setting: Setting, fold: Fold, features: Features) -> Probe:
     return Probe(featurizer, fold.task.head(features.dim)).to(setting.order.device)
 
 
-def _train(setting: Setting, fold: Fold, splits: dict[str, Split], lr: float, folder: Path, reporter: Reporter) -> Rate:
-    settings = setting.recipe.train.model_copy(update={"lr": lr})
+def _train(setting: Setting, fold: Fold[Task], splits: dict[str, Split], lr: float, folder: Path, reporter: Reporter) -> Rate:
+    settings = setting.train.model_copy(update={"lr": lr})
     probe = new_probe(setting, fold, splits["train"].features)
     work = _work(folder, fold, lr)
     training = Training(probe, fold.task, splits, settings, seed=setting.order.seed, folder=work)
@@ -90,15 +95,15 @@ def _train(setting: Setting, fold: Fold, splits: dict[str, Split], lr: float, fo
         return Rate(lr, training.run(setting.order.device, update))
 
 
-def _work(folder: Path, fold: Fold, lr: float) -> Path:
+def _work(folder: Path, fold: Fold[Task], lr: float) -> Path:
     return folder / WORK / f"fold{fold.number}-lr{lr:g}"
 
 
-def _choose(rates: tuple[Rate, ...], fold: Fold) -> Rate:
+def _choose(rates: tuple[Rate, ...], fold: Fold[Task]) -> Rate:
     """The rate whose best dev figure is best; the first of equals."""
     chosen = rates[0]
     for rate in rates[1:]:
-        if chosen.state.best.beaten_by(_dev(rate), fold.task.metrics[0].higher_is_better):
+        if chosen.state.best.beaten_by(_dev(rate), chooses(fold.task).higher_is_better):
             chosen = rate
     return chosen
 
@@ -110,7 +115,7 @@ def _dev(rate: Rate) -> float:
 
 
 def _test(
-    setting: Setting, fold: Fold, splits: dict[str, Split], rates: tuple[Rate, ...], chosen: Rate, folder: Path
+    setting: Setting, fold: Fold[Task], splits: dict[str, Split], rates: tuple[Rate, ...], chosen: Rate, folder: Path
 ) -> Outcome:
     work, task, test = _work(folder, fold, chosen.lr), fold.task, splits["test"]
     probe = new_probe(setting, fold, test.features)
@@ -123,8 +128,7 @@ def _test(
     found = decoded(probe, task, test.features)
     historical = historical or task.historical(test.manifest, found)
     kept = folder / weights_name(fold.number)
-    kept.unlink(missing_ok=True)
-    os.link(work / BEST, kept)
+    files.write(kept, lambda temporary: shutil.copyfile(work / BEST, temporary))
     return Outcome(
         fold=fold.number,
         rates=rates,
@@ -137,5 +141,5 @@ def _test(
     )
 
 
-def _of_fold(rows: list[Row], fold: Fold) -> list[Row]:
+def _of_fold(rows: list[Row], fold: Fold[Task]) -> list[Row]:
     return [row._replace(fold=fold.number) for row in rows]

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveFloat, Tag, ValidationError
@@ -27,11 +27,33 @@ class _Section(BaseModel):
 class CorpusSettings(_Section):
     """What is read of the corpus, and how."""
 
+    folder: str | None = Field(None, description="folder of the manifests, where it isn't called as the task is")
     gain_db: float = Field(
         0.0, description="gain applied to every clip, in dB; the protocol plays KS, QbE and ASV at -3"
     )
+    trim_silence: bool = Field(
+        False, description="drop silence as sox's `silence 1 0.1 0.1% -1 0.1 0.1%` does; the ASV protocol does"
+    )
     silence_crops: int = Field(
         500, ge=1, description="KS, official corpus: fixed 1 s crops per background file, for train and for dev"
+    )
+    all_languages: bool = Field(
+        True, description="QbE, official corpus: score as the official scorer, which counts what other languages hold"
+    )
+    min_seconds: float = Field(
+        0.0, ge=0, description="ASV: training utterances must last longer, in s, after trimming; the protocol says 2"
+    )
+    dev_speakers: int = Field(
+        40, ge=2, description="ASV, official corpus: training speakers held out for trials that choose the checkpoint"
+    )
+    speakers: int = Field(2, ge=1, description="SD, manifests: recordings with another number of speakers are left out")
+    chunk_seconds: float = Field(
+        40.0,
+        gt=0,
+        description="SD: recordings are heard in chunks of this length, in s; the protocol says 2 000 frames",
+    )
+    merge_turns: bool = Field(
+        False, description="SD: overlapping turns of one speaker become one, and are counted; false: they are refused"
     )
 
 
@@ -93,7 +115,7 @@ class Recipe(_Section):
     corpus: CorpusSettings = CorpusSettings()
     features: FeatureSettings = FeatureSettings()
     head: dict[str, Any] = Field(default_factory=dict, description="settings of the task's head")
-    train: TrainSettings
+    train: TrainSettings | None = Field(None, description="how the head is trained; not for tasks that train none")
     departures: tuple[str, ...] = Field((), description="where this recipe departs from the SUPERB protocol, in words")
 
     def digest(self) -> str:
@@ -138,6 +160,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         UserError: one sentence per fault: unknown keys with near misses, wrong types, malformed YAML with its line.
     """
     from downstreams import registry
+    from downstreams.base import Task
 
     content = _read(path)
     for override in overrides:
@@ -146,12 +169,24 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise UserError(_explain(path, error, Recipe)) from error
-    head = registry.get(recipe.task).Head
+    kind = registry.get(recipe.task)
+    head = kind.Head
+    _check_train(path, recipe, trains=issubclass(kind, Task))
     try:
         settings = head.model_validate(recipe.head)
     except ValidationError as error:
         raise UserError(_explain(path, error, head, prefix="head.")) from error
     return recipe.model_copy(update={"head": settings.model_dump()})
+
+
+def _check_train(path: Path, recipe: Recipe, trains: bool) -> None:
+    """Refuse a recipe that leaves out how its head is trained, or tells it of a task that has none."""
+    if trains and recipe.train is None:
+        raise UserError(
+            f"{path}: 'train' is missing: {recipe.task} trains a head. Write train.steps and the rest there."
+        )
+    if not trains and recipe.train is not None:
+        raise UserError(f"{path}: {recipe.task} trains nothing. Remove 'train' from the recipe, or the -o train....")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -212,8 +247,9 @@ def _fault(fault: Any, schema: type[BaseModel], prefix: str) -> str:
 def _keys(schema: type[BaseModel], location: Sequence[Any]) -> list[str]:
     """The keys that the schema knows at a place."""
     for part in location:
-        inner = schema.model_fields[str(part)].annotation
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        annotation = schema.model_fields[str(part)].annotation
+        inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+        if not inner:
             return []
-        schema = inner
+        schema = inner[0]
     return list(schema.model_fields)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from downstreams.base import Row, Task
+from downstreams.base import Row, Scored
 from superb_eval import audio, environment, threads
 from superb_eval.features.gather import Bank
 from superb_eval.order import Setting
@@ -37,7 +37,7 @@ class Clock:
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - before, 3)
 
 
-def metrics(task: Task, rows: Sequence[Row], protocol: str) -> list[records.MetricRecord]:
+def metrics(task: Scored, rows: Sequence[Row], protocol: str) -> list[records.MetricRecord]:
     """Score predictions, each metric with its interval; `protocol` is `strict` or `historical`."""
     found = []
     for score in task.score(rows):
@@ -96,7 +96,7 @@ def compose(
         hardware={**environment.hardware(), **threads.describe(), "device": setting.order.device},
         started=clock.started,
         seconds=clock.seconds,
-        skipped=[],
+        skipped=[text for outcome in outcomes for text in outcome.skipped],
     )
 
 
@@ -131,7 +131,7 @@ def _corpus(setting: Setting) -> records.CorpusRecord:
 def _training(outcome: Outcome) -> records.TrainingRecord:
     return records.TrainingRecord(
         fold=outcome.fold,
-        lr=outcome.chosen.lr,
+        lr=outcome.chosen.lr if outcome.chosen else None,
         rates=[_rate(rate) for rate in outcome.rates],
         layer_weights=[round(weight, 6) for weight in outcome.layer_weights],
         tuned=outcome.tuned,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,3 +48,47 @@ def _write_rows(path: Path, rows: list[list[str]]) -> None:
 def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus of 72 tones; read it, don't change it."""
     return write_tones(tmp_path_factory.mktemp("tones"), {"train": 12, "dev": 6, "test": 6})
+
+
+def write_melodies(root: Path, documents: int = 8) -> Path:
+    """Write a manifest corpus for QbE: a word is three tones in a row, a document some words of another voice."""
+    rng = np.random.default_rng(1)
+    words = {
+        "rising": (400, 800, 1600),
+        "falling": (1600, 800, 400),
+        "valley": (900, 450, 2500),
+        "peak": (300, 2400, 600),
+    }
+
+    def write(name: str, spoken: Sequence[str], voice: float) -> str:
+        time = np.arange(1600) / 16_000
+        tones = [np.sin(2 * np.pi * voice * pitch * time) for word in spoken for pitch in words[word]]
+        path = root / "audio" / f"{name}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.3 * np.concatenate(tones) + 0.01 * rng.standard_normal(1600 * len(tones)), 16_000)
+        return str(path.relative_to(root))
+
+    queries, docs, pairs = [], [], []
+    for split in ("dev", "test"):
+        held = {f"{split}-d{k}": rng.choice(list(words), size=2) for k in range(documents)}
+        for name, spoken in held.items():
+            docs.append([split, name, write(name, spoken, 1.05), "b"])
+        for word in words:
+            queries.append([split, f"{split}-{word}", write(f"{split}-{word}", [word], 1.0), "a"])
+            pairs += [[split, f"{split}-{word}", name, str(int(word in spoken))] for name, spoken in held.items()]
+    _write_table(root / "qbe" / "queries.csv", [["split", "id", "path", "speaker"], *queries])
+    _write_table(root / "qbe" / "docs.csv", [["split", "id", "path", "speaker"], *docs])
+    _write_table(root / "qbe" / "pairs.csv", [["split", "query", "doc", "label"], *pairs])
+    return root
+
+
+def _write_table(path: Path, rows: list[list[str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf8") as file:
+        csv.writer(file).writerows(rows)
+
+
+@pytest.fixture(scope="session")
+def melodies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of 8 queries and 16 documents; read it, don't change it."""
+    return write_melodies(tmp_path_factory.mktemp("melodies"))

@@ -79,12 +79,13 @@ STAGES = (
     "predicting",
     "recording",
     "results",
-    "probing",
     "searching",
+    "probing",
     "probe",
     "order",
     "features",
     "corpora",
+    "rates",
     "recipe",
 )
 """The engine's rooms, from the last to use the others to the first."""

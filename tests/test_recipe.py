@@ -104,7 +104,7 @@ def test_names_are_found_or_the_near_miss_is_offered() -> None:
     assert recipe.find("ks", "mini").name == "ks.yaml"
     with pytest.raises(UserError, match="no superb recipe for task 'kss'. Did you mean 'ks'"):
         recipe.find("kss", "superb")
-    with pytest.raises(UserError, match="no such recipe file. Shipped: recipes/mini/ks.yaml"):
+    with pytest.raises(UserError, match="no such recipe file. Shipped: .*recipes/mini/ks.yaml"):
         recipe.find("recipes/mini/sk.yaml", "mini")
 
 

@@ -88,7 +88,7 @@ def examine(corpus: Corpus, label_column: str | None, full: bool = False, progre
         channels=_counts(r.header.channels for r in readings if r.header),
         shared_speakers=_shared(speakers),
         shared_files=shared_files,
-        problems=(*_faults(corpus, readings), *_unseen(corpus, label_column), *_leaks(leaked)),
+        problems=(*_faults(corpus, readings), *_unseen(corpus, label_column), *_leaks({} if corpus.shared else leaked)),
         remarks=(),
     )
     silent = [_where(corpus, r) for r in readings if r.silent]

@@ -14,12 +14,25 @@ from superb_eval.manifest import SPLITS, Corpus, Manifest
 from superb_eval.recipe import CorpusSettings
 
 OFFICIAL: dict[str, str] = {
+    "asr": "librispeech",
+    "asv": "voxceleb1_trials",
+    "er": "iemocap",
+    "ic": "fluent",
     "ks": "speech_commands",
+    "pr": "librispeech_phones",
+    "qbe": "quesst14",
+    "sd": "librimix",
+    "sf": "snips",
+    "sid": "voxceleb1",
 }
 """The module of `superb_eval.corpora` that reads a task's official layout: it has `LAYOUT` (in words), `present(root)`
 and `load(root, settings)`."""
 
-FOLDERS: dict[str, str] = {}
+FOLDERS: dict[str, str] = {
+    "asv": "trials",
+    "qbe": "queries",
+    "sd": "turns",
+}
 """The module of `superb_eval.corpora` that reads a task's manifest folder, where that holds more than utterances
 (trials, speaker turns): it has `read(root, settings)`. The other tasks' folders need none."""
 
@@ -38,12 +51,13 @@ def open_corpus(task: str, root: Path, columns: Sequence[str], settings: CorpusS
     if not root.is_dir():
         raise UserError(f"{root}: no such corpus folder. Give its place with --data.")
     if is_official(task, root):
-        return _with_gain(_module(task).load(root, settings), settings.gain_db)
-    if task in OFFICIAL and not (root / task).is_dir():
+        return _as_heard(_module(task).load(root, settings), settings)
+    folder = settings.folder or task
+    if task in OFFICIAL and not (root / folder).is_dir():
         raise UserError(_neither(task, root))
     if task in FOLDERS:
-        return _with_gain(_import(FOLDERS[task]).read(root, settings), settings.gain_db)
-    return _with_gain(manifest.read(root, task, columns), settings.gain_db)
+        return _as_heard(_import(FOLDERS[task]).read(root, settings), settings)
+    return _as_heard(manifest.read(root, folder, columns), settings)
 
 
 def _neither(task: str, root: Path) -> str:
@@ -61,9 +75,11 @@ def _import(name: str) -> Any:
     return importlib.import_module(f"superb_eval.corpora.{name}")
 
 
-def _with_gain(corpus: Corpus, gain_db: float) -> Corpus:
-    return replace(corpus, splits={name: _louder(split, gain_db) for name, split in corpus.splits.items()})
+def _as_heard(corpus: Corpus, settings: CorpusSettings) -> Corpus:
+    """Apply to every clip what the recipe does to all audio."""
+    heard = {"gain_db": settings.gain_db, "trim_silence": settings.trim_silence}
+    return replace(corpus, splits={name: _change(split, heard) for name, split in corpus.splits.items()})
 
 
-def _louder(split: Manifest, gain_db: float) -> Manifest:
-    return replace(split, utterances=tuple(replace(u, clip=replace(u.clip, gain_db=gain_db)) for u in split))
+def _change(split: Manifest, heard: dict[str, Any]) -> Manifest:
+    return replace(split, utterances=tuple(replace(u, clip=replace(u.clip, **heard)) for u in split))

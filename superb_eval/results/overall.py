@@ -1,7 +1,7 @@
 """One figure for ten tasks: the SUPERB score, and the plain mean that distillation papers print.
 
-Sources: superbbenchmark.github.io `src/overall_metrics.js` and `src/Data.js` (commit a35a9ec) for the score and its anchors;
-the result tables of ARMHuBERT (arXiv 2305.11685) for the mean.
+Sources: for the score and its anchors superbbenchmark.github.io `src/overall_metrics.js` and `src/Data.js` (commit
+a35a9ec); for the mean the result tables of ARMHuBERT (arXiv 2305.11685).
 """
 
 from __future__ import annotations

@@ -91,10 +91,12 @@ class TrainingRecord(_Part):
     """How the head of one fold was trained."""
 
     fold: int = Field(description="number of the fold, from 1")
-    lr: float = Field(description="the learning rate that was tested; chosen on dev where several were tried")
+    lr: float | None = Field(
+        description="the learning rate that was tested; chosen on dev where several were; null: nothing was trained"
+    )
     rates: list[RateRecord] = Field(description="every learning rate that was tried")
-    layer_weights: list[float] = Field(description="weight of each layer after training; weights are not importance")
-    tuned: dict[str, Any] = Field(description="what was chosen on dev after training, such as thresholds")
+    layer_weights: list[float] = Field(description="weight of each layer as tested; weights are not importance")
+    tuned: dict[str, Any] = Field(description="what was chosen on dev without training, such as thresholds, or a layer")
     parameters: int = Field(description="trainable weights of featurizer and head")
 
 

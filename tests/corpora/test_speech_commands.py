@@ -224,5 +224,5 @@ def test_a_folder_with_neither_says_what_was_looked_for(root: Path) -> None:
         UserError, match=rf"neither manifests .* nor the official layout .*Did you mean --data {root}\?"
     ):
         opening.open_corpus("ks", root / TRAIN, ("keyword",), CorpusSettings())
-    with pytest.raises(UserError, match="has no folder 'asr' with manifests"):
-        opening.open_corpus("asr", root, ("text",), CorpusSettings())
+    with pytest.raises(UserError, match="has no folder 'mine' with manifests"):
+        opening.open_corpus("mine", root, ("text",), CorpusSettings())

@@ -11,8 +11,9 @@ from torch import nn
 
 from downstreams import registry
 from downstreams.base import Row, Setup
+from downstreams.classification import ProjectorHead
 from downstreams.heads import UtteranceLevel
-from downstreams.ks import OFFICIAL, KeywordHead, KeywordSpotting
+from downstreams.ks import OFFICIAL, KeywordSpotting
 from superb_eval import manifest
 from superb_eval.corpora.speech_commands import CLASSES
 from superb_eval.errors import UserError
@@ -25,7 +26,7 @@ def corpus(tones: Path) -> Corpus:
 
 
 def build(corpus: Corpus) -> KeywordSpotting:
-    head = KeywordHead()
+    head = ProjectorHead()
     return KeywordSpotting(Setup(KeywordSpotting.learn(corpus, head), head))
 
 
@@ -116,5 +117,5 @@ def test_every_task_is_found_by_its_name() -> None:
     for name in registry.names():
         kind = registry.get(name)
         assert kind.name == name and kind.metrics and kind.title
-    with pytest.raises(UserError, match="no task is called 'sk'. Did you mean 'ks'"):
-        registry.get("sk")
+    with pytest.raises(UserError, match="no task is called 'kss'. Did you mean 'ks'"):
+        registry.get("kss")

@@ -1,0 +1,117 @@
+"""ER, emotion recognition: which emotion an utterance is spoken with, by cross-validation over sessions.
+
+Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/emotion` runs it on IEMOCAP: neutral, happy
+(with excited), angry, sad. Projector, mean over time, linear; cross-entropy. Fold k tests session k; of the others'
+utterances, four fifths train and the rest chooses the checkpoint. The figure is the plain mean of the folds'
+accuracies.
+
+A folder of manifests is cross-validated likewise where its rows have a label `fold`; their files then only list rows.
+Without it, the given splits are one fold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from downstreams.base import Row
+from downstreams.classification import Classification
+from downstreams.scores import Score
+from superb_eval.errors import UserError
+from superb_eval.manifest import Corpus, Manifest, Utterance
+
+TRAIN_SHARE = 1 - 0.2
+"""Of the utterances outside a fold; as s3prl computes it, for the rounding."""
+
+SPLIT_SEED = 0
+"""Decides which utterances outside a fold train, whatever the seed of a run (s3prl `downstream/emotion/expert.py`)."""
+
+
+class EmotionRecognition(Classification):
+    """Classes are those of IEMOCAP as the protocol numbers them, then others, sorted."""
+
+    name = "er"
+    title = "emotion recognition"
+    columns = ("emotion",)
+    label_column = "emotion"
+    official = ("neu", "hap", "ang", "sad")
+
+    @classmethod
+    def folds(cls, corpus: Corpus) -> list[Corpus]:
+        """Return a corpus for each value of the label `fold`, which it tests; the given one where there is no fold.
+
+        Dev is a random fifth of the other folds' utterances, so it shares speakers with train: that is the protocol.
+
+        Raises:
+            UserError: rows without a fold among others that have one, one fold alone, or an id twice.
+        """
+        everything = [u for split in corpus.splits.values() for u in split]
+        numbers = sorted({u.labels.get("fold", "") for u in everything}, key=_natural)
+        if numbers == [""]:
+            return [corpus]
+        _check(corpus, everything, numbers)
+        # Rows of several files: the line of one would mislead, so messages name them by id.
+        rows = [replace(u, line=0) for u in everything]
+        return [_fold(corpus, rows, number) for number in numbers]
+
+    def score(self, rows: Sequence[Row]) -> list[Score]:
+        """Return the mean over folds of the accuracy within each; an interval resamples within folds."""
+        folds = np.array([row.fold for row in rows], dtype=np.intp)
+        right = np.array([row.truth == row.answer for row in rows], dtype=np.float64)
+
+        def statistic(chosen: NDArray[np.intp]) -> NDArray[np.float64]:
+            picked, of = right[chosen], folds[chosen]
+            shares = [np.sum(picked * (of == k), axis=-1) / np.sum(of == k, axis=-1) for k in np.unique(folds)]
+            return np.asarray(100.0 * np.mean(shares, axis=0))
+
+        return [Score(self.metrics[0], len(rows), statistic, strata=folds)]
+
+    def chance(self, rows: Sequence[Row]) -> float:
+        """Return what the best of all constant answers scores."""
+        answers = {row.truth for row in rows}
+        return max(self.score([row._replace(answer=answer) for row in rows])[0].value for answer in answers)
+
+
+def _fold(corpus: Corpus, rows: Sequence[Utterance], number: str) -> Corpus:
+    others = [u for u in rows if u.labels["fold"] != number]
+    # s3prl seeds torch with 0 right before `random_split`: the same permutation.
+    order = torch.randperm(len(others), generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
+    count = int(TRAIN_SHARE * len(others))
+    splits = {
+        "train": [others[i] for i in order[:count]],
+        "dev": [others[i] for i in order[count:]],
+        "test": [u for u in rows if u.labels["fold"] == number],
+    }
+    source = corpus.root / "er"
+    return replace(corpus, splits={name: Manifest(name, tuple(chosen), source) for name, chosen in splits.items()})
+
+
+def _check(corpus: Corpus, rows: Sequence[Utterance], numbers: Sequence[str]) -> None:
+    if "" in numbers:
+        without = [u.id for u in rows if not u.labels.get("fold")]
+        raise UserError(
+            f"{corpus.root}: {len(without)} of {len(rows)} ER rows have no fold, such as '{without[0]}'. "
+            "Give each row one, or leave the column out to use the splits as they are."
+        )
+    if len(numbers) == 1:
+        raise UserError(
+            f"{corpus.root}: every ER row is of fold '{numbers[0]}'; two at least are needed. "
+            "Leave the column fold out to use the splits as they are."
+        )
+    twice = [name for name, count in Counter(u.id for u in rows).items() if count > 1]
+    if twice:
+        raise UserError(
+            f"{corpus.root}: {len(twice)} ER id(s) stand in two splits, such as '{twice[0]}'. "
+            "Folds are made of all rows together; keep one row of each id."
+        )
+
+
+def _natural(number: str) -> list[tuple[int, str]]:
+    """Sort key that puts 2 before 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", number)]

@@ -1,0 +1,118 @@
+"""IC, intent classification: several slots of a spoken command at once, each with a closed set of values.
+
+Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/fluent_commands` runs it on Fluent Speech
+Commands: action, object and location. Projector, mean over time, one linear output that is cut into a softmax for each
+slot; the sum of their cross-entropies; an answer is right where every slot is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from downstreams.base import Row, Setup, Task, accuracy, closed_set, majority
+from downstreams.classification import ProjectorHead
+from downstreams.heads import UtteranceLevel
+from downstreams.scores import Metric, Score
+from superb_eval.errors import UserError
+from superb_eval.manifest import Corpus, Utterance
+
+SLOTS = ("action", "object", "location")
+"""The label columns of Fluent Speech Commands, in the order of the protocol's output."""
+
+
+class IntentHead(ProjectorHead):
+    """`slots`: the label columns to recognise; the output holds their values in this order."""
+
+    slots: tuple[str, ...] = Field(SLOTS, min_length=1)
+
+
+class IntentClassification(Task):
+    """`labels` maps each slot to its values, in the order in which the training rows first show them."""
+
+    name = "ic"
+    title = "intent classification"
+    columns = SLOTS
+    metrics = (Metric("acc", "ACC", higher_is_better=True),)
+    pooled = True
+    Head = IntentHead
+
+    @classmethod
+    def needs(cls, head: Any) -> tuple[str, ...]:
+        """Return the slots that the recipe names."""
+        slots: tuple[str, ...] = head.slots
+        return slots
+
+    @classmethod
+    def learn(cls, corpus: Corpus, head: Any) -> dict[str, list[str]]:
+        """Return the values of each slot; see `Task.learn`."""
+        train = corpus.splits["train"]
+        absent = [slot for slot in head.slots if slot not in train.utterances[0].labels]
+        if absent:
+            found = ", ".join(train.utterances[0].labels)
+            raise UserError(f"{corpus.name} has no label {', '.join(absent)} (found: {found}). Mend -o head.slots.")
+        _check_values(corpus, head.slots)
+        return {slot: list(dict.fromkeys(u.labels[slot] for u in train)) for slot in head.slots}
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.sizes = [len(values) for values in self.labels.values()]
+
+    def head(self, dim: int) -> nn.Module:
+        """See `Task.head`."""
+        return UtteranceLevel(dim, self.setup.head.projector_dim, sum(self.sizes))
+
+    def target(self, utterance: Utterance) -> list[int]:
+        """Return the index of each slot's value among the values of that slot."""
+        return [values.index(utterance.labels[slot]) for slot, values in self.labels.items()]
+
+    def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[list[int]]) -> Tensor:
+        """Return the sum over slots of the cross-entropy of their part of the logits [batch, values of all slots]."""
+        del lengths
+        wanted = torch.as_tensor(targets, device=output.device)
+        parts = torch.split(output, self.sizes, dim=-1)
+        return torch.stack([nn.functional.cross_entropy(p, wanted[:, k]) for k, p in enumerate(parts)]).sum()
+
+    def decode(self, output: Tensor, lengths: Tensor | None) -> list[str]:
+        """Return the most probable value of each slot, as `truth` writes them."""
+        del lengths
+        best = torch.stack([part.argmax(dim=-1) for part in torch.split(output, self.sizes, dim=-1)], dim=-1)
+        return [
+            self._written([self.labels[s][i] for s, i in zip(self.labels, row, strict=True)]) for row in best.tolist()
+        ]
+
+    def truth(self, utterance: Utterance) -> str:
+        """Return the slots and values that the manifest gives, as JSON: `{"action": "activate", ...}`."""
+        return self._written([utterance.labels[slot] for slot in self.labels])
+
+    def show(self, decoded: Sequence[str]) -> list[str]:
+        """Return the slots and values of each utterance, in words."""
+        return [", ".join(f"{slot} {value}" for slot, value in json.loads(answer).items()) for answer in decoded]
+
+    def score(self, rows: Sequence[Row]) -> list[Score]:
+        """Return the share of utterances of which every slot is right."""
+        return [accuracy(self.metrics[0], rows)]
+
+    def chance(self, rows: Sequence[Row]) -> float:
+        """Return the accuracy of always answering with the most frequent intent of the test set."""
+        return majority(rows)
+
+    def _written(self, values: Sequence[str]) -> str:
+        return json.dumps(dict(zip(self.labels, values, strict=True)), ensure_ascii=False)
+
+
+def _check_values(corpus: Corpus, slots: Sequence[str]) -> None:
+    """Refuse values that training never shows, those of all slots at once."""
+    faults = []
+    for slot in slots:
+        try:
+            closed_set(corpus, slot)
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError("\n".join(faults))

@@ -1,0 +1,21 @@
+"""SID, speaker identification: which of the speakers heard in training is speaking.
+
+Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/voxceleb1` runs it on the identification split
+of VoxCeleb1: 1,251 speakers, the same in each split. Projector, mean over time, linear; cross-entropy; accuracy.
+
+Training there cuts each utterance to 8 s at random before the upstream hears it. Here the upstream runs once on whole
+utterances, so a cut can only be of its frames: the recipe says how.
+"""
+
+from __future__ import annotations
+
+from downstreams.classification import Classification
+
+
+class SpeakerIdentification(Classification):
+    """Classes are the speakers of the training rows, sorted: for VoxCeleb1 the number of the id less 10001."""
+
+    name = "sid"
+    title = "speaker identification"
+    columns = ("speaker",)
+    label_column = "speaker"
