@@ -88,7 +88,7 @@ def run(
         figure = f"{metric.heading} {metric.value:.2f} {metric.unit}"
         print(f"{record.task} {figure} ({interval}, {metric.protocol}, {metric.units} test units)")
     if record.chance is not None:
-        print(f"a constant answer scores {record.chance:.2f}")
+        print(f"chance: {record.chance:.2f}")
     print(f"record: {folder / 'result.json'}")
 
 

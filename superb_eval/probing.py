@@ -85,7 +85,9 @@ def new_probe(setting: Setting, fold: Fold[Task], features: Features) -> Probe:
     return Probe(featurizer, fold.task.head(features.dim)).to(setting.order.device)
 
 
-def _train(setting: Setting, fold: Fold[Task], splits: dict[str, Split], lr: float, folder: Path, reporter: Reporter) -> Rate:
+def _train(
+    setting: Setting, fold: Fold[Task], splits: dict[str, Split], lr: float, folder: Path, reporter: Reporter
+) -> Rate:
     settings = setting.train.model_copy(update={"lr": lr})
     probe = new_probe(setting, fold, splits["train"].features)
     work = _work(folder, fold, lr)

@@ -108,7 +108,9 @@ class RunRecord(_Part):
     profile: str = Field(description="`superb` (official protocol), `mini` or `nano`")
     seed: int = Field(description="of head initialisation, sampling and dropout")
     metrics: list[MetricRecord] = Field(description="on the test split; the first one chose the checkpoint, on dev")
-    chance: float | None = Field(description="first metric of the best constant answer; null where that has no sense")
+    chance: float | None = Field(
+        description="first metric of the best constant answer, or of random scores; null where that has no sense"
+    )
     upstream: UpstreamRecord
     corpus: CorpusRecord
     features: FeaturesRecord

@@ -82,10 +82,10 @@ class Board:
     def caption(self) -> str:
         """Return what has to be known to read the table: brackets, chance, marks."""
         chance = {task.upper(): run.chance for (_, task), run in sorted(self.cells.items()) if run.chance is not None}
-        parts = ["Brackets: 95 % bootstrap interval over test utterances."]
+        parts = ["Brackets: 95 % bootstrap interval over test utterances (trials, queries, recordings)."]
         if chance:
             figures = ", ".join(f"{task} {value:.2f}" for task, value in chance.items())
-            parts.append(f"A constant answer scores {figures}.")
+            parts.append(f"Chance: {figures}.")
         marks = "".join(self.marks(*place) for place in self.cells)
         return " ".join(parts + [meaning for mark, meaning in MARKS.items() if mark in marks])
 
