@@ -1,0 +1,114 @@
+"""ASV, automatic speaker verification: do two utterances come from one speaker, whom training never heard?
+
+Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/sv_voxceleb1` runs it. An x-vector network is
+trained to tell the training speakers apart (AM-softmax); a trial's score is the cosine of two embeddings; equal error
+rate. The published figure is that of the checkpoint, one of ten, that is best on the test trials: it stands in the
+record as historical. The strict one takes the checkpoint that is best on trials of other speakers, the dev set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from downstreams import eer
+from downstreams.base import HeadSettings, Row, Task
+from downstreams.scores import Metric, Score
+from downstreams.xvector import XVector, am_softmax
+from superb_eval.errors import UserError
+from superb_eval.manifest import NOBODY, Corpus, Manifest, Utterance
+
+
+class VerificationHead(HeadSettings):
+    """`hidden` and `wide`: widths of the network, and of its last layer before pooling.
+
+    `scale` and `margin` are those of AM-softmax. `one_frame_more`: in training, pool padded utterances over a frame too
+    many, as s3prl does (`XVector`).
+    """
+
+    hidden: int = 512
+    wide: int = 1500
+    scale: float = 30.0
+    margin: float = 0.4
+    one_frame_more: bool = True
+
+
+class SpeakerVerification(Task):
+    """Labels are the training speakers, sorted: testing has no use for them, but the loss and its matrix have."""
+
+    name = "asv"
+    title = "speaker verification"
+    columns = ()
+    metrics = (Metric("eer", "EER", higher_is_better=False),)
+    best_on_test = True
+    Head = VerificationHead
+
+    @classmethod
+    def learn(cls, corpus: Corpus, head: Any) -> list[str]:
+        """Return the training speakers; see `Task.learn`."""
+        del head
+        speakers = {u.speaker for u in corpus.splits["train"]} - {NOBODY}
+        for name in ("dev", "test"):
+            _check_trials(corpus.splits[name])
+            known = sorted(speakers & {u.speaker for u in corpus.splits[name]})
+            if known:
+                raise UserError(
+                    f"{corpus.splits[name].source}: {len(known)} speaker(s) of {name} are in train too: "
+                    f"{', '.join(known[:12])}. Verification is of speakers never heard: move them to one split."
+                )
+        return sorted(speakers)
+
+    def head(self, dim: int) -> nn.Module:
+        """See `Task.head`."""
+        own = self.setup.head
+        return XVector(dim, len(self.labels), own.hidden, own.wide, own.one_frame_more)
+
+    def target(self, utterance: Utterance) -> int:
+        """Return the index of the utterance's speaker."""
+        return int(self.labels.index(utterance.speaker))
+
+    def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[int]) -> Tensor:
+        """Return the AM-softmax loss of cosines [batch, speakers]."""
+        del lengths
+        return am_softmax(output, targets, self.setup.head.scale, self.setup.head.margin)
+
+    def decode(self, output: Tensor, lengths: Tensor | None) -> list[NDArray[np.float32]]:
+        """Return each utterance's embedding [hidden], of length 1."""
+        del lengths
+        return list(output.float().cpu().numpy())
+
+    def rows(self, manifest: Manifest, decoded: Sequence[NDArray[np.float32]]) -> list[Row]:
+        """Return a row for each trial: truth is 1 for one speaker and 0 for two, the answer is their cosine."""
+        of = {u.id: embedding for u, embedding in zip(manifest, decoded, strict=True)}
+        return [
+            Row(f"{t.enroll} {t.test}", str(int(t.target)), f"{float(of[t.enroll] @ of[t.test]):.7f}")
+            for t in manifest.trials
+        ]
+
+    def show(self, decoded: Sequence[NDArray[np.float32]]) -> list[str]:
+        """Return each file's cosine with the first file: the higher, the likelier is one speaker."""
+        return [f"{float(embedding @ decoded[0]):.3f} (cosine with the first file)" for embedding in decoded]
+
+    def score(self, rows: Sequence[Row]) -> list[Score]:
+        """Return the equal error rate over trials."""
+        targets = np.array([row.truth == "1" for row in rows])
+        return [eer.score(self.metrics[0], targets, np.array([float(row.answer) for row in rows]))]
+
+    def chance(self, rows: Sequence[Row]) -> float:
+        """Return what scores that know nothing come to."""
+        del rows
+        return 50.0
+
+
+def _check_trials(split: Manifest) -> None:
+    kinds = {trial.target for trial in split.trials}
+    if kinds != {True, False}:
+        raise UserError(
+            f"{split.source}: {split.split} has {len(split.trials)} trial(s), of which "
+            f"{sum(t.target for t in split.trials)} are of one speaker; an equal error rate needs both kinds. "
+            "Add trials to the list beside it (columns enroll, test, target)."
+        )

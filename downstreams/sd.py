@@ -1,0 +1,188 @@
+"""SD, speaker diarisation: which of two speakers speaks when, both at once included.
+
+Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/diarization` runs it on Libri2Mix. One LSTM that
+looks back only, a logit per speaker and frame; labels at the upstream's stride; a loss that doesn't mind which speaker
+is which; the checkpoint of the best frame accuracy on dev; diarisation error rate without collar. Probabilities become
+turns by a threshold and a median filter: the published figure is the best of ten such settings on the test set and
+stands in the record as historical; the strict one takes the setting that is best on dev.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby, product
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from downstreams import diarization
+from downstreams.base import HeadSettings, Row, Task, ratio
+from downstreams.diarization import EXTRA
+from downstreams.scores import Metric, Score
+from superb_eval.errors import UserError
+from superb_eval.manifest import Corpus, Manifest, Turn, Utterance
+
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+MEDIANS = (1, 11)
+"""Frames; 1 is no filter. Each threshold is tried with each (s3prl `downstream/diarization/score.sh`)."""
+
+
+class DiarizationHead(HeadSettings):
+    """`hidden`: width of the LSTM; `speakers`: how many a recording has at most."""
+
+    hidden: int = 512
+    speakers: int = 2
+
+
+class SpeakerActivity(nn.Module):
+    """`LSTM(dim, hidden)`, one layer, forward in time; `Linear(hidden, speakers)` (s3prl `diarization/model.py`)."""
+
+    def __init__(self, dim: int, hidden: int, speakers: int) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(dim, hidden, batch_first=True)
+        self.linear = nn.Linear(hidden, speakers)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Return logits [batch, frames + EXTRA, speakers] of features [batch, frames, dim] with lengths [batch].
+
+        Each utterance's last frame goes on, so that labels which outnumber frames find logits; what came before is none
+        the wiser.
+        """
+        index = torch.arange(features.shape[1] + EXTRA, device=features.device)
+        index = torch.minimum(index[None], lengths[:, None] - 1)
+        longer = torch.gather(features, 1, index[..., None].expand(-1, -1, features.shape[2]))
+        hidden, _ = self.rnn(longer)
+        logits: Tensor = self.linear(hidden)
+        return logits
+
+
+class SpeakerDiarization(Task):
+    """Utterances are chunks of recordings; a recording's chunks stand together and carry all of its turns."""
+
+    name = "sd"
+    title = "speaker diarisation"
+    columns = ("recording", "turns")
+    metrics = (Metric("der", "DER", higher_is_better=False),)
+    criterion = Metric("frame_acc", "frame ACC", higher_is_better=True)
+    whole = True
+    Head = DiarizationHead
+    threshold, median = 0.5, 11
+
+    @classmethod
+    def learn(cls, corpus: Corpus, head: Any) -> int:
+        """Return the number of speakers that have an output; see `Task.learn`."""
+        for split in corpus.splits.values():
+            crowded = sorted({u.labels["recording"] for u in split if _speakers(u) > head.speakers})
+            if crowded:
+                raise UserError(
+                    f"{split.source}: {len(crowded)} recording(s) have more than {head.speakers} speakers: "
+                    f"{', '.join(crowded[:12])}. Leave them out, or give -o head.speakers=N."
+                )
+        return int(head.speakers)
+
+    def head(self, dim: int) -> nn.Module:
+        """See `Task.head`."""
+        return SpeakerActivity(dim, self.setup.head.hidden, self.labels)
+
+    def target(self, utterance: Utterance) -> Tensor:
+        """Return who speaks in each label frame of a chunk, [frames, speakers]."""
+        turns, stride = diarization.read(utterance.labels["turns"]), self.setup.stride
+        return torch.from_numpy(diarization.activity(turns, _span(utterance, stride), stride, self.labels))
+
+    def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[Tensor]) -> Tensor:
+        """Return the permutation-free binary cross-entropy of logits [batch, frames + EXTRA, speakers]."""
+        assert lengths is not None  # noqa: S101 - this head is never pooled
+        wanted = torch.tensor([len(target) for target in targets], device=output.device)
+        loss, _ = diarization.pit_loss(diarization.match(output, lengths, wanted), targets)
+        return loss
+
+    def decode(self, output: Tensor, lengths: Tensor | None) -> list[Tensor]:
+        """Return each chunk's logits [its frames + EXTRA, speakers]."""
+        assert lengths is not None  # noqa: S101
+        return [row[: n + EXTRA].float().cpu() for row, n in zip(output, lengths.tolist(), strict=True)]
+
+    def select(self, dev: Manifest, decoded: Sequence[Tensor]) -> float:
+        """Return the frame accuracy, its mean over chunks."""
+        pairs = [(self._fit(logits, u), self.target(u)) for u, logits in zip(dev, decoded, strict=True)]
+        return float(np.mean([diarization.frame_accuracy(logits, label) for logits, label in pairs]))
+
+    def rows(self, manifest: Manifest, decoded: Sequence[Tensor]) -> list[Row]:
+        """Return a row for each recording: its turns and the found ones, as JSON [[start, end, speaker], ...]."""
+        return self._rows(manifest, decoded, self.threshold, self.median)
+
+    def tune(self, dev: Manifest, decoded: Sequence[Tensor]) -> dict[str, Any]:
+        """Choose threshold and median filter by the error rate on dev; the first of equals."""
+        ders = {
+            choice: self.score(self._rows(dev, decoded, *choice))[0].value for choice in product(THRESHOLDS, MEDIANS)
+        }
+        self.threshold, self.median = min(ders, key=lambda choice: ders[choice])
+        return {"threshold": self.threshold, "median": self.median}
+
+    def adopt(self, tuned: dict[str, Any]) -> None:
+        """Take over a threshold and a median filter."""
+        self.threshold, self.median = tuned["threshold"], tuned["median"]
+
+    def historical(self, test: Manifest, decoded: Sequence[Tensor]) -> list[Row]:
+        """Return the predictions of the setting that is best on test."""
+        tried = [self._rows(test, decoded, *choice) for choice in product(THRESHOLDS, MEDIANS)]
+        return min(tried, key=lambda rows: self.score(rows)[0].value)
+
+    def score(self, rows: Sequence[Row]) -> list[Score]:
+        """Return the diarisation error rate: the time that was wrong, of the time that speakers speak, in all."""
+        errors = [diarization.error(diarization.read(row.truth), diarization.read(row.answer)) for row in rows]
+        wrong, spoken = np.array(errors).T
+        return [ratio(self.metrics[0], wrong, spoken)]
+
+    def show(self, decoded: Sequence[Tensor]) -> list[str]:
+        """Return each file's turns, in seconds."""
+        how = (self.threshold, self.median, self.setup.stride)
+        found = [diarization.turns_of(logits[: len(logits) - EXTRA].sigmoid().numpy(), *how) for logits in decoded]
+        return [", ".join(f"{t.start:.2f}-{t.end:.2f} speaker {t.speaker}" for t in turns) for turns in found]
+
+    def chance(self, rows: Sequence[Row]) -> float:
+        """Return what the best constant answer scores: so many of the speakers speak all the time, or nobody does."""
+        return min(self.score([_constant(row, many) for row in rows])[0].value for many in range(self.labels + 1))
+
+    def _rows(self, manifest: Manifest, decoded: Sequence[Tensor], threshold: float, median: int) -> list[Row]:
+        return [
+            Row(
+                chunk.labels["recording"],
+                chunk.labels["turns"],
+                diarization.written(diarization.turns_of(probabilities, threshold, median, self.setup.stride)),
+            )
+            for chunk, probabilities in self._recordings(manifest, decoded)
+        ]
+
+    def _recordings(
+        self, manifest: Manifest, decoded: Sequence[Tensor]
+    ) -> Iterator[tuple[Utterance, NDArray[np.float32]]]:
+        """Yield each recording's first chunk, and the probabilities [frames, speakers] of all of its chunks."""
+        chunks = zip(manifest, decoded, strict=True)
+        for _, group in groupby(chunks, key=lambda chunk: chunk[0].labels["recording"]):
+            parts = list(group)
+            yield parts[0][0], torch.cat([self._fit(logits, u) for u, logits in parts]).sigmoid().numpy()
+
+    def _fit(self, logits: Tensor, utterance: Utterance) -> Tensor:
+        """The logits of a chunk's label frames."""
+        first, last = _span(utterance, self.setup.stride)
+        return diarization.match(logits[None], torch.tensor([len(logits) - EXTRA]), torch.tensor([last - first]))[0]
+
+
+def _span(utterance: Utterance, stride: int) -> tuple[int, int]:
+    """A chunk's label frames; its clip says where it begins and ends."""
+    if utterance.clip.end is None:
+        raise UserError(f"{utterance.id}: the chunk has no end. Open the corpus by its reader, not by hand.")
+    return diarization.label_frames(utterance.clip.start, utterance.clip.end, stride)
+
+
+def _speakers(utterance: Utterance) -> int:
+    return len({turn.speaker for turn in diarization.read(utterance.labels["turns"])})
+
+
+def _constant(row: Row, many: int) -> Row:
+    turns = diarization.read(row.truth)
+    begin, end = min((t.start for t in turns), default=0.0), max((t.end for t in turns), default=0.0)
+    return row._replace(answer=diarization.written([Turn(begin, end, str(k)) for k in range(many)]))

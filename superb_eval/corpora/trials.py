@@ -1,0 +1,103 @@
+"""ASV from a folder of manifests: utterances in CSV, the trials of dev and test beside them.
+
+`<root>/asv/{train,dev,test}.csv` (or `.parquet`), `dev_trials.csv` and `trials.csv` (test's) with the columns enroll,
+test and target (1: one speaker, 0: two); enroll and test are paths, or ids, of utterances of that split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from superb_eval import audio, manifest, rows
+from superb_eval.errors import UserError, near_miss
+from superb_eval.manifest import Corpus, Manifest, Trial, Utterance, listing
+from superb_eval.recipe import CorpusSettings
+
+TASK = "asv"
+LISTS = {"dev": "dev_trials", "test": "trials"}
+COLUMNS = ("enroll", "test", "target")
+
+
+def read(root: Path, settings: CorpusSettings) -> Corpus:
+    """Return the splits, dev and test with their trials.
+
+    Raises:
+        UserError: rows or trials are bad; all are named.
+    """
+    corpus = manifest.read(root, TASK, ())
+    splits = {name: _with_trials(root, split) if name in LISTS else split for name, split in corpus.splits.items()}
+    splits["train"], notes = long_enough(splits["train"], settings)
+    return replace(corpus, splits=splits, notes=notes)
+
+
+def long_enough(train: Manifest, settings: CorpusSettings) -> tuple[Manifest, tuple[str, ...]]:
+    """Leave out training utterances that last no longer than `settings.min_seconds`, and say in a note how many.
+
+    With `settings.trim_silence` that is counted once silence is gone, for which every file is decoded.
+
+    Raises:
+        UserError: none is left, or a file can't be read.
+    """
+    if not settings.min_seconds:
+        return train, ()
+    kept = tuple(
+        u for u, seconds in zip(train, _seconds(train, settings), strict=True) if seconds > settings.min_seconds
+    )
+    if not kept:
+        raise UserError(
+            f"{train.source}: no utterance of train lasts {settings.min_seconds} s. Lower corpus.min_seconds."
+        )
+    note = f"{len(train) - len(kept)} of {len(train)} training utterances left out: not longer than"
+    return replace(train, utterances=kept), (f"{note} {settings.min_seconds:g} s",)
+
+
+def _seconds(train: Manifest, settings: CorpusSettings) -> Iterator[float]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def heard(utterance: Utterance) -> float:
+        if not settings.trim_silence:
+            return audio.seconds(utterance.clip)
+        return audio.heard_seconds(replace(utterance.clip, gain_db=settings.gain_db, trim_silence=True))
+
+    # Decoding releases Python's lock, so threads share the work.
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(heard, train)
+
+
+def _with_trials(root: Path, split: Manifest) -> Manifest:
+    folder = split.source.parent
+    paths = [folder / f"{LISTS[split.split]}{suffix}" for suffix in (".csv", ".parquet")]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise UserError(f"{paths[0]}: no such file; it lists the trials of {split.split}: {', '.join(COLUMNS)}.")
+    table = rows.read(path)
+    missing = [column for column in COLUMNS if column not in table.columns]
+    if missing:
+        hint = "".join(near_miss(column, table.columns) for column in missing)
+        raise UserError(f"{path}: missing column(s) {', '.join(missing)} (found: {', '.join(table.columns)}).{hint}")
+    known = {name: u for u in split for name in (u.clip.path.relative_to(root).as_posix(), u.id)}
+    trials, bad = [], []
+    for place, cells in zip(table.places, table.rows, strict=True):
+        row = dict(zip(table.columns, cells, strict=False))
+        wrong = _problems(row, known, split)
+        bad += [f"{rows.unit(path)} {place}: {'; '.join(wrong)}"] if wrong else []
+        trials += [] if wrong else [Trial(known[row["enroll"]].id, known[row["test"]].id, row["target"] == "1")]
+    if bad:
+        raise UserError(listing(path, bad))
+    return replace(split, trials=tuple(trials))
+
+
+def _problems(row: Mapping[str, str], known: Mapping[str, Utterance], split: Manifest) -> list[str]:
+    sides = [row.get(side, "") for side in ("enroll", "test")]
+    wrong = [f"{split.source.name} has no utterance '{name}'" for name in sides if name not in known]
+    target = row.get("target", "")
+    if target not in ("0", "1"):
+        return [*wrong, f"target '{target}' must be 1 (one speaker) or 0 (two)"]
+    if wrong:
+        return wrong
+    first, second = (known[name].speaker for name in sides)
+    if (first == second) != (target == "1"):
+        return [f"target is {target}, but the speakers are '{first}' and '{second}'"]
+    return []
