@@ -17,7 +17,8 @@ from superb_eval.errors import UserError
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.features.gather import Bank, Features
 from superb_eval.order import Fold, Setting
-from superb_eval.probe import BEST, BEST_ON_TEST, Probe, Split, State, Training, chooses, decoded, load_weights
+from superb_eval.probe import Probe, Split, decoded, load_weights
+from superb_eval.training import BEST, BEST_ON_TEST, State, Training, chooses
 
 WORK = "training"
 """In a run's folder: the state of its trainings; removed once the record is written."""

@@ -14,8 +14,9 @@ from superb_eval.console import Reporter, Update
 from superb_eval.errors import UserError
 from superb_eval.features.gather import Bank, Features
 from superb_eval.order import Fold, Setting
-from superb_eval.probe import Best, Split
+from superb_eval.probe import Split
 from superb_eval.probing import WORK, Outcome
+from superb_eval.training import Best
 
 
 @dataclass

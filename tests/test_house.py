@@ -81,6 +81,7 @@ STAGES = (
     "results",
     "searching",
     "probing",
+    "training",
     "probe",
     "order",
     "features",
