@@ -107,7 +107,9 @@ class RunRecord(_Part):
     task: str = Field(description="short name of the task")
     profile: str = Field(description="`superb` (official protocol), `mini` or `nano`")
     seed: int = Field(description="of head initialisation, sampling and dropout")
-    metrics: list[MetricRecord] = Field(description="on the test split; the first one chose the checkpoint on dev, except in SD (frame accuracy did)")
+    metrics: list[MetricRecord] = Field(
+        description="on the test split; the first one chose the checkpoint on dev, except in SD (frame accuracy did)"
+    )
     chance: float | None = Field(
         description="first metric of the best constant answer, or of random scores; null where that has no sense"
     )
