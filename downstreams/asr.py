@@ -1,0 +1,138 @@
+"""ASR, automatic speech recognition: which words are spoken in an utterance.
+
+Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/asr` runs it. Letters, `|` after each word;
+SpecAugment on the features; projector, two bidirectional LSTMs, linear; CTC; greedy decoding; word error rate over the
+corpus. With a language model the test set is decoded a second time, by beam search; dev never is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from downstreams import buckets, ctc, edits
+from downstreams.base import Row, Setup, Task, TrainingSettings
+from downstreams.lm import BeamSearch, LanguageModelSettings
+from downstreams.sampling import BatchSource
+from downstreams.scores import Metric, Score
+from downstreams.text import Letters, Pieces
+from superb_eval.errors import UserError
+from superb_eval.manifest import Corpus, Manifest, Utterance
+
+WER_LM = Metric("wer_lm", "WER with LM", higher_is_better=False)
+"""Beside `metrics`, where the recipe names a language model."""
+
+
+class SpeechHead(ctc.RecogniserSettings, LanguageModelSettings):
+    """The recurrent head's settings, and those of the beam search."""
+
+
+class Heard(NamedTuple):
+    """What greedy decoding heard, and what beam search needs, where it is asked: [frames, outputs]."""
+
+    words: str
+    log_probabilities: Tensor | None
+
+
+class SpeechRecognition(Task):
+    """The words stand in the manifest's column `text`; case is ignored.
+
+    The outputs are the protocol's 32 where their letters suffice for the training rows, else the letters of the
+    training rows (the commonest first), or SentencePiece subwords where the recipe says so. Other letters in dev or
+    test have no output. A row's answer is what greedy decoding gave; with a language model, a tab and that of the beam
+    search follow.
+    """
+
+    name = "asr"
+    title = "speech recognition"
+    columns = ("text",)
+    metrics = (Metric("wer", "WER", higher_is_better=False), Metric("cer", "CER", higher_is_better=False))
+    whole = True
+    Head = SpeechHead
+
+    @classmethod
+    def learn(cls, corpus: Corpus, head: Any) -> dict[str, Any]:
+        """Return the names of the outputs, or the SentencePiece model; see `Task.learn`."""
+        texts = [u.labels["text"] for u in corpus.splits["train"]]
+        if head.vocabulary == "characters":
+            return {"characters": Letters.learn(texts)}
+        return {"sentencepiece": Pieces.learn(texts, head.vocabulary.sentencepiece)}
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.stack = ctc.stacking(setup.head, setup.stride)
+        letters = setup.labels.get("characters")
+        self.vocabulary = Letters(letters) if letters else Pieces(setup.labels["sentencepiece"])
+        self.search: BeamSearch | None = None
+        if setup.head.lm is not None or setup.head.lexicon is not None:
+            if not letters:
+                raise UserError("head.lm needs letters: leave out head.vocabulary, or head.lm and head.lexicon.")
+            self.search = BeamSearch(setup.head, letters)
+
+    def head(self, dim: int) -> nn.Module:
+        """See `Task.head`."""
+        return ctc.Recogniser(dim, len(self.vocabulary), self.setup.head, self.stack)
+
+    def target(self, utterance: Utterance) -> list[int]:
+        """Return the outputs that spell the utterance's words."""
+        return self.vocabulary.encode(utterance.labels["text"])
+
+    def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[list[int]]) -> Tensor:
+        """Return the CTC loss of logits [batch, stacked frames, outputs]."""
+        assert lengths is not None  # noqa: S101 - the task is not pooled
+        return ctc.loss(output, ctc.shortened(lengths, self.stack), targets, self.vocabulary.blank)
+
+    def decode(self, output: Tensor, lengths: Tensor | None) -> list[Heard]:
+        """Return the words of each utterance, and what a beam search needs to find others."""
+        assert lengths is not None  # noqa: S101 - the task is not pooled
+        lengths = ctc.shortened(lengths, self.stack)
+        paths = ctc.greedy(output, lengths, self.vocabulary.blank)
+        kept: list[Tensor | None] = [None] * len(paths)
+        if self.search is not None:
+            kept = [row[:n].float().log_softmax(dim=-1).cpu() for row, n in zip(output, lengths.tolist(), strict=True)]
+        return [Heard(self.vocabulary.decode(path), kept[i]) for i, path in enumerate(paths)]
+
+    def truth(self, utterance: Utterance) -> str:
+        """Return the words that the manifest gives, in upper case."""
+        return " ".join(utterance.labels["text"].upper().split())
+
+    def rows(self, manifest: Manifest, decoded: Sequence[Heard]) -> list[Row]:
+        """Return the predictions; beam search comes in on test alone, since dev chooses by greedy decoding."""
+        answers = [heard.words for heard in decoded]
+        if self.search is not None and manifest.split == "test":
+            answers = [f"{heard.words}\t{self._searched(heard)}" for heard in decoded]
+        return super().rows(manifest, answers)
+
+    def show(self, decoded: Sequence[Heard]) -> list[str]:
+        """Return the words of each utterance: the beam search's where there is one."""
+        return [heard.words if self.search is None else self._searched(heard) for heard in decoded]
+
+    def _searched(self, heard: Heard) -> str:
+        assert self.search is not None  # noqa: S101 - asked before
+        assert heard.log_probabilities is not None  # noqa: S101 - decode() kept them
+        found = self.search.words(heard.log_probabilities)
+        # Beam search may find nothing that the lexicon allows; then the greedy answer stands (s3prl asr/expert.py).
+        return heard.words if found is None else found
+
+    def sampler(self, train: Manifest, seconds: Sequence[float], settings: TrainingSettings, seed: int) -> BatchSource:
+        """Return groups of similar duration, split into halves."""
+        del train
+        return buckets.Buckets(buckets.halved(seconds, settings.batch_size), seed)
+
+    def score(self, rows: Sequence[Row]) -> list[Score]:
+        """Return the word and character error rates, and the word error rate of beam search where there was one."""
+        truths, answers = [row.truth for row in rows], [row.answer.split("\t") for row in rows]
+        words, characters = self.metrics
+        scores = [
+            edits.error_rate(words, edits.words(truths, [a[0] for a in answers])),
+            edits.error_rate(characters, edits.characters(truths, [a[0] for a in answers])),
+        ]
+        if len(answers[0]) > 1:
+            scores.append(edits.error_rate(WER_LM, edits.words(truths, [a[1] for a in answers])))
+        return scores
+
+    def chance(self, rows: Sequence[Row]) -> float:
+        """Return the error rate of always answering with the commonest word, as often as is best."""
+        return edits.constant_word([row.truth for row in rows])

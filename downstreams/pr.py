@@ -1,0 +1,103 @@
+"""PR, phoneme recognition: which phones are spoken in an utterance, in order.
+
+Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/ctc` runs it with `libriphone.yaml`. The phones
+of all words in a row, without word boundaries, closed by `<eos>`; two linear layers on each frame; CTC; greedy
+decoding; phone error rate over the corpus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from downstreams import buckets, ctc, edits
+from downstreams.base import HeadSettings, Row, Setup, Task, TrainingSettings
+from downstreams.sampling import BatchSource
+from downstreams.scores import Metric, Score
+from downstreams.text import ARPABET, SPECIALS, Tokens
+from superb_eval.manifest import Corpus, Manifest, Utterance
+
+
+class PhoneHead(HeadSettings):
+    """`projector_dim`: width of the projection of each frame."""
+
+    projector_dim: int = 256
+
+
+class FrameHead(nn.Module):
+    """Project each frame and classify it, with nothing in between (s3prl `ctc/expert.py`, `model.py:FrameLevel`)."""
+
+    def __init__(self, dim: int, projector_dim: int, outputs: int) -> None:
+        super().__init__()
+        self.projector = nn.Linear(dim, projector_dim)
+        self.classifier = nn.Linear(projector_dim, outputs)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Return logits [batch, frames, outputs] of features [batch, frames, dim]."""
+        del lengths
+        logits: Tensor = self.classifier(self.projector(features))
+        return logits
+
+
+class PhonemeRecognition(Task):
+    """The phones stand in the manifest's column `phones`, with spaces between them.
+
+    The outputs are the protocol's 74 where these suffice for the training rows (ARPAbet with stress), else `<pad>`,
+    `<eos>`, `<unk>` and the phones of the training rows. Others in dev or test become `<unk>`, as in the protocol.
+    """
+
+    name = "pr"
+    title = "phoneme recognition"
+    columns = ("phones",)
+    metrics = (Metric("per", "PER", higher_is_better=False),)
+    whole = True
+    Head = PhoneHead
+
+    @classmethod
+    def learn(cls, corpus: Corpus, head: Any) -> list[str]:
+        """Return the names of the outputs; see `Task.learn`."""
+        del head
+        seen = {phone for u in corpus.splits["train"] for phone in u.labels["phones"].split()}
+        return [*SPECIALS, *(ARPABET if seen <= set(ARPABET) else sorted(seen))]
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        self.vocabulary = Tokens(setup.labels)
+
+    def head(self, dim: int) -> nn.Module:
+        """See `Task.head`."""
+        return FrameHead(dim, self.setup.head.projector_dim, len(self.labels))
+
+    def target(self, utterance: Utterance) -> list[int]:
+        """Return the outputs of the utterance's phones, and `<eos>`."""
+        return self.vocabulary.encode(utterance.labels["phones"])
+
+    def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[list[int]]) -> Tensor:
+        """Return the CTC loss of logits [batch, frames, outputs]."""
+        assert lengths is not None  # noqa: S101 - the task is not pooled
+        return ctc.loss(output, lengths, targets, self.vocabulary.blank)
+
+    def decode(self, output: Tensor, lengths: Tensor | None) -> list[str]:
+        """Return the phones of each utterance, with spaces between them."""
+        assert lengths is not None  # noqa: S101 - the task is not pooled
+        return [self.vocabulary.decode(path) for path in ctc.greedy(output, lengths, self.vocabulary.blank)]
+
+    def truth(self, utterance: Utterance) -> str:
+        """Return the phones that the manifest gives, as the vocabulary knows them."""
+        return self.vocabulary.decode(self.target(utterance))
+
+    def sampler(self, train: Manifest, seconds: Sequence[float], settings: TrainingSettings, seed: int) -> BatchSource:
+        """Return overlapping buckets of utterances with labels of similar length."""
+        labels = [len(self.target(u)) for u in train]
+        return buckets.Buckets(buckets.overlapping(labels, seconds, settings.batch_size), seed)
+
+    def score(self, rows: Sequence[Row]) -> list[Score]:
+        """Return the phone error rate."""
+        counted = edits.words([row.truth for row in rows], [row.answer for row in rows])
+        return [edits.error_rate(self.metrics[0], counted)]
+
+    def chance(self, rows: Sequence[Row]) -> float:
+        """Return the error rate of always answering with the commonest phone, as often as is best."""
+        return edits.constant_word([row.truth for row in rows])
