@@ -68,8 +68,8 @@ def train_and_test(setting: Setting, fold: Fold[Task], bank: Bank, folder: Path,
         name: Split(manifest, bank.select([setting.digests[u.clip] for u in manifest]))
         for name, manifest in fold.corpus.splits.items()
     }
-    # A head on means over time is too small to share among threads. Recurrent heads on frames are split finely, and wait
-    # for their slowest thread at each step: beside a busy neighbour, as many threads as cores took 17 x longer.
+    # A head on means over time is too small to share among threads. A recurrent one on frames waits for its slowest
+    # thread at each frame: beside a busy neighbour, as many threads as cores took 17 x longer.
     with threads.at_most(1 if bank.pooled else max(1, (os.cpu_count() or 1) // 2)):
         rates = tuple(_train(setting, fold, splits, lr, folder, reporter) for lr in setting.train.rates())
         chosen = _choose(rates, fold)
