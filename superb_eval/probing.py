@@ -70,7 +70,7 @@ def train_and_test(setting: Setting, fold: Fold[Task], bank: Bank, folder: Path,
     }
     # A head on means over time is too small to share among threads. A recurrent one on frames waits for its slowest
     # thread at each frame: beside a busy neighbour, as many threads as cores took 17 x longer.
-    with threads.at_most(1 if bank.pooled else max(1, (os.cpu_count() or 1) // 2)):
+    with threads.at_most(1 if bank.pooled else max(1, (os.cpu_count() or 1) // 2)), threads.without_denormals():
         rates = tuple(_train(setting, fold, splits, lr, folder, reporter) for lr in setting.train.rates())
         chosen = _choose(rates, fold)
         return _test(setting, fold, splits, rates, chosen, folder)

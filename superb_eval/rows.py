@@ -83,7 +83,7 @@ def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 def _parquet(path: Path) -> Table:
     try:
-        from pyarrow import parquet  # type: ignore[import-untyped]
+        from pyarrow import parquet
     except ImportError as error:
         raise UserError(f"{path}: Parquet needs pyarrow: pip install pyarrow. Or save the table as CSV.") from error
     try:
