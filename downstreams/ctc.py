@@ -50,14 +50,14 @@ class RecogniserSettings(HeadSettings):
     dropout: float = Field(0.2, ge=0, lt=1, description="after each recurrent layer, in training")
     specaug: SpecAugmentSettings | None = Field(SpecAugmentSettings(), description="masks and warps in training")
     frame_samples: int | None = Field(
-        None, ge=1, description="samples per frame of the head: shorter frames are stacked; null: the upstream's"
+        None, ge=1, description="samples per frame of the head, at most: shorter ones are stacked; null: the upstream's"
     )
     vocabulary: VocabularySettings = Field("characters", description="or {sentencepiece: SIZE}")
 
 
 def stacking(settings: RecogniserSettings, stride: int) -> int:
     """Return how many of the upstream's frames, of `stride` samples, make one of the head's."""
-    return max(1, round((settings.frame_samples or stride) / stride))
+    return max(1, (settings.frame_samples or stride) // stride)
 
 
 def stacked(features: Tensor, stack: int) -> Tensor:

@@ -69,7 +69,7 @@ def train_and_test(setting: Setting, fold: Fold[Task], bank: Bank, folder: Path,
         for name, manifest in fold.corpus.splits.items()
     }
     # A head on means over time is too small to share among threads. A recurrent one on frames waits for its slowest
-    # thread at each frame: beside a busy neighbour, as many threads as cores took 17 x longer.
+    # thread at each frame, so that a busy neighbour holds it up: it leaves half the cores alone.
     with threads.at_most(1 if bank.pooled else max(1, (os.cpu_count() or 1) // 2)), threads.without_denormals():
         rates = tuple(_train(setting, fold, splits, lr, folder, reporter) for lr in setting.train.rates())
         chosen = _choose(rates, fold)

@@ -123,7 +123,7 @@ def test_a_target_too_long_for_its_frames_costs_nothing() -> None:
 
 def test_frames_are_stacked_where_the_recipe_wants_longer_ones() -> None:
     assert [ctc.stacking(small(frame_samples=n), 160) for n in (None, 160, 320, 640, 100)] == [1, 1, 2, 4, 1]
-    assert ctc.stacking(small(frame_samples=320), 320) == 1
+    assert [ctc.stacking(small(frame_samples=n), 320) for n in (320, 480, 640)] == [1, 1, 2]
     features = torch.arange(10.0).reshape(1, 5, 2)
     assert ctc.stacked(features, 2).tolist() == [[[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 0]]]
     assert ctc.shortened(torch.tensor([5, 4, 1]), 2).tolist() == [3, 2, 1]
