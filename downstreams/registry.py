@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
+from abc import ABCMeta
 
 import downstreams
 from downstreams.base import Scored
@@ -50,8 +50,9 @@ def get(name: str) -> type[Scored]:
     module = importlib.import_module(f"downstreams.{name}")
     found = [
         c
-        for _, c in inspect.getmembers(module, inspect.isclass)
-        if issubclass(c, Scored) and c.__module__ == module.__name__
+        for c in vars(module).values()
+        # Not inspect.isclass: on Python 3.10 it takes `list[str]` for a class.
+        if isinstance(c, ABCMeta) and issubclass(c, Scored) and c.__module__ == module.__name__
     ]
     if len(found) != 1:
         raise TypeError(f"downstreams/{name}.py defines {len(found)} tasks; a task file defines one")
