@@ -16,10 +16,12 @@ import pytest
 import soundfile
 
 from superb_eval import audio
+from superb_eval.cell import evaluate
 from superb_eval.corpora import opening, speech_commands
 from superb_eval.corpora.speech_commands import BACKGROUND, CLASSES, KEYWORDS, TEST, TRAIN
 from superb_eval.errors import UserError
 from superb_eval.manifest import Corpus
+from superb_eval.order import Order
 from superb_eval.recipe import CorpusSettings
 
 # By the rule, worked out below: the first goes to train, the second to dev, the third to nobody.
@@ -226,3 +228,12 @@ def test_a_folder_with_neither_says_what_was_looked_for(root: Path) -> None:
         opening.open_corpus("ks", root / TRAIN, ("keyword",), CorpusSettings())
     with pytest.raises(UserError, match="has no folder 'mine' with manifests"):
         opening.open_corpus("mine", root, ("text",), CorpusSettings())
+
+
+def test_the_official_layout_runs_by_the_official_protocol(root: Path, tmp_path: Path) -> None:
+    """As `superb-eval run ks -u fbank_nonorm --data ROOT` would, but for the number of steps."""
+    few = ("train.steps=4", "train.eval_every=2", "train.lr=1e-3", "corpus.silence_crops=2")
+    record, _ = evaluate(Order("fbank_nonorm", "ks", root, overrides=few, out=tmp_path / "results"))
+    assert (record.profile, record.corpus.name) == ("superb", "Speech Commands v0.01")
+    assert record.recipe["train"]["balance"] == ["train", "dev"] and record.recipe["corpus"]["gain_db"] == -3.0
+    assert any("silence is 2 fixed 1 s crops" in departure for departure in record.departures)
