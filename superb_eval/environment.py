@@ -32,7 +32,10 @@ PACKAGES = (
 )
 """Packages whose version can change a result."""
 
-EXTRAS = {"synth": ("espeakng_loader", "the embedded synthetic corpus")}
+EXTRAS = {
+    "synth": ("espeakng_loader", "the embedded synthetic corpus"),
+    "lm": ("kenlm", "beam search with a language model in ASR"),
+}
 """Extras of this package: the module that shows one is installed, and what it is for."""
 
 MIN_FREE_GB = 5.0
