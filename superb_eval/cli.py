@@ -119,8 +119,8 @@ def table(
 ) -> None:
     """Print upstreams x tasks with intervals and the direction of each metric.
 
-    Strict figures have everything chosen on dev. The published procedures of ASV and SD look at the test set: their
-    historical figures are the ones to compare with the literature.
+    Strict figures have everything chosen on dev. The published procedures of ASV, SD and QbE look at the test set:
+    their historical figures are the ones to compare with the literature.
 
     \b
     superb-eval table results/

@@ -186,5 +186,9 @@ def test_words_the_command_line_does_not_know(call) -> None:  # type: ignore[no-
         assert call(*words).code == 2
 
 
+def test_a_task_that_the_embedded_corpus_lacks_needs_data(call) -> None:  # type: ignore[no-untyped-def]
+    refused(call("run", "sid", "-u", "fbank"), "the embedded corpus has no part for sid", "--data")
+
+
 def test_the_official_protocol_needs_its_corpus(call) -> None:  # type: ignore[no-untyped-def]
     refused(call("run", "ks", "-u", "fbank", "--profile", "superb"), "needs its corpus", "--data")

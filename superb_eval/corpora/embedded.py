@@ -22,10 +22,14 @@ def folder(profile: str, task: str, reporter: Reporter) -> Path:
     """Return the folder of the embedded corpus, synthesising it first where it is missing.
 
     Raises:
-        UserError: the profile has no embedded corpus, or synthesis can't work here; the sentence says what to do.
+        UserError: profile or task has no embedded corpus, or synthesis can't work here; the sentence says what to do.
     """
     if profile == "superb":
         raise UserError(f"the official protocol of {task} needs its corpus: give its folder with --data.")
+    from superb_eval.corpora.synthetic.tasks import TASKS
+
+    if task not in TASKS:
+        raise UserError(f"the embedded corpus has no part for {task} yet ({', '.join(TASKS)} only): give --data.")
     out = place(profile)
     if not (out / "corpus.json").is_file():
         synthesise(profile, out, 0, reporter)
