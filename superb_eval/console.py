@@ -82,15 +82,17 @@ class Terminal:
 
 def _lines(name: str, total: int) -> Update:
     started = last = time.monotonic()
+    begun: int | None = None
 
     def update(done: int, beside: str = "", total: int | None = total) -> None:
-        nonlocal last
+        nonlocal last, begun
         total = total or 0
         now = time.monotonic()
+        begun = done - 1 if begun is None else begun  # not 0 where a killed run is taken up
         if done < total and now - last < LOG_EVERY:
             return
         last = now
-        left = (now - started) / max(done, 1) * (total - done)
+        left = (now - started) / max(done - begun, 1) * (total - done)
         print(f"{name}: {done}/{total}, {left:.0f} s left  {beside}".rstrip(), file=sys.stderr, flush=True)
 
     return update

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveFloat, Tag, ValidationError
@@ -20,11 +20,13 @@ from superb_eval.errors import UserError, near_miss
 PROFILES = ("superb", "mini", "nano")
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
-class CorpusSettings(_Section):
+class CorpusSettings(Section):
     """What is read of the corpus, and how."""
 
     folder: str | None = Field(None, description="folder of the manifests, where it isn't called as the task is")
@@ -57,7 +59,7 @@ class CorpusSettings(_Section):
     )
 
 
-class FeatureSettings(_Section):
+class FeatureSettings(Section):
     """Which features of the upstream the head sees, and how they are computed."""
 
     key: str = Field("hidden_states", description="the upstream's feature; `superb-eval upstream show` lists them")
@@ -69,7 +71,7 @@ class FeatureSettings(_Section):
     dtype: Literal["float32", "float16"] = Field("float32", description="how features are stored")
 
 
-class Sweep(_Section):
+class Sweep(Section):
     """Learning rates to try: the best on dev is tested, and every curve is kept in the record."""
 
     sweep: tuple[PositiveFloat, ...] = Field(min_length=1, description="learning rates, each trained from the start")
@@ -82,7 +84,7 @@ Rate = Annotated[
 ]
 
 
-class TrainSettings(_Section):
+class TrainSettings(Section):
     """How the head is trained. A step is an update of the optimiser."""
 
     steps: int = Field(ge=1, description="updates")
@@ -105,7 +107,7 @@ class TrainSettings(_Section):
         return self.lr.sweep if isinstance(self.lr, Sweep) else (self.lr,)
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """One task's recipe, as resolved: what was left out is filled in with its default."""
 
     task: str = Field(description="short name of the task")
@@ -133,6 +135,8 @@ def folder() -> Path:
 def find(name: str, profile: str) -> Path:
     """Return the path of a recipe: `name` is a file, or a task's short name looked up in the shipped profile.
 
+    `profile` is a folder of the shipped recipes; `pretrain` and `distill` are such folders too.
+
     Raises:
         UserError: no such file or task; near misses are offered.
     """
@@ -148,9 +152,9 @@ def find(name: str, profile: str) -> Path:
     return path
 
 
-def shipped() -> list[str]:
-    """Return the shipped recipes as `recipes/PROFILE/TASK.yaml`."""
-    return sorted(f"recipes/{p.parent.name}/{p.name}" for p in folder().glob("*/*.yaml"))
+def shipped(folders: Sequence[str] = PROFILES) -> list[str]:
+    """Return the shipped recipes as `recipes/PROFILE/TASK.yaml`; those of other folders where they are asked for."""
+    return sorted(f"recipes/{name}/{p.name}" for name in folders for p in (folder() / name).glob("*.yaml"))
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -162,13 +166,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     from downstreams import registry
     from downstreams.base import Task
 
-    content = _read(path)
-    for override in overrides:
-        _apply(content, override)
-    try:
-        recipe = Recipe.model_validate(content)
-    except ValidationError as error:
-        raise UserError(_explain(path, error, Recipe)) from error
+    recipe = resolve(path, overrides, Recipe)
     kind = registry.get(recipe.task)
     head = kind.Head
     _check_train(path, recipe, trains=issubclass(kind, Task))
@@ -177,6 +175,24 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     except ValidationError as error:
         raise UserError(_explain(path, error, head, prefix="head.")) from error
     return recipe.model_copy(update={"head": settings.model_dump()})
+
+
+Schema = TypeVar("Schema", bound=Section)
+
+
+def resolve(path: Path, overrides: Sequence[str], schema: type[Schema]) -> Schema:
+    """Read a YAML file, apply overrides, and validate it by a schema.
+
+    Raises:
+        UserError: as `load`.
+    """
+    content = _read(path)
+    for override in overrides:
+        _apply(content, override)
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        raise UserError(_explain(path, error, schema)) from error
 
 
 def _check_train(path: Path, recipe: Recipe, trains: bool) -> None:
@@ -247,6 +263,8 @@ def _fault(fault: Any, schema: type[BaseModel], prefix: str) -> str:
 def _keys(schema: type[BaseModel], location: Sequence[Any]) -> list[str]:
     """The keys that the schema knows at a place."""
     for part in location:
+        if isinstance(part, int):  # one of a list: its schema stands in the list's annotation, which is unpacked below
+            continue
         annotation = schema.model_fields[str(part)].annotation
         inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
         if not inner:

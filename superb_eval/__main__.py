@@ -1,0 +1,5 @@
+"""`python -m superb_eval`, which launchers such as torchrun need."""
+
+from superb_eval.cli import main
+
+main()

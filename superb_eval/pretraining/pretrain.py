@@ -1,0 +1,115 @@
+"""Pre-training from recipe to encoder: audio, targets, warm start, masked prediction, and a folder to open it from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from superb_eval import files
+from superb_eval.console import Reporter, Silent
+from superb_eval.errors import UserError
+from superb_eval.pretraining import data, devices, loop, network, probes, recipe, targets
+from superb_eval.pretraining.data import Batches
+from superb_eval.pretraining.masked import MaskedPrediction
+from superb_eval.pretraining.recipe import FrontSettings, PretrainRecipe, ProbeSettings
+from superb_eval.pretraining.warm import Regression
+from superb_eval.recipe import Section
+
+if TYPE_CHECKING:
+    from transformers import HubertModel
+
+MODEL = "model"
+"""In the folder of a training: what `hubert@FOLDER/model` opens."""
+
+
+def pretrain(
+    settings: PretrainRecipe, named: Sequence[str], out: Path, device: devices.Device, count: int, reporter: Reporter
+) -> Path:
+    """Train by a recipe, going on with what is in `out`; return the folder of the encoder.
+
+    Args:
+        settings: the recipe, as resolved.
+        named: `NAME=PATH` for sources.
+        out: gets targets, checkpoints, logs and the encoder; one training's own.
+        device: cpu or cuda.
+        count: how many processes share each batch.
+        reporter: shows progress, of the first process.
+
+    Raises:
+        UserError: whatever the data, the devices and the disk have to say.
+    """
+    places = recipe.places(named, settings.data, settings.probe)
+    probed = probes.check(settings.probe, places) if settings.probe else None
+    fabric = devices.fabric(device, count, settings.optim.precision, skips_layers=settings.network.layerdrop > 0)
+    shown = reporter if fabric.is_global_zero else Silent()
+    if fabric.is_global_zero:
+        claim(settings, out)
+    heard = data.gather(settings.data, places, settings.seed, shown)
+    batches = Batches(heard, settings.data, settings.seed)
+    model = network.create(settings.network, settings.seed)
+    if settings.front is not None:
+        _warm_up(settings.front, model, batches, out / "front", fabric, shown)
+    with fabric.rank_zero_first():
+        labels = targets.make(settings.targets, heard, out / "targets", settings.seed, str(fabric.device), shown)
+    with network.seeded(settings.seed):
+        objective = MaskedPrediction(model, labels, settings.mask, settings.predict, steps=settings.optim.steps)
+    loop.fit(
+        objective,
+        batches,
+        settings.optim,
+        out,
+        fabric=fabric,
+        seed=settings.seed,
+        reporter=shown,
+        name="masked prediction",
+        hooks=hooks(settings.probe, probed, lambda folder: network.export(model, folder), out, device),
+    )
+    return out / MODEL
+
+
+def hooks(
+    settings: ProbeSettings | None,
+    data: Path | None,
+    export: Callable[[Path], None],
+    out: Path,
+    device: devices.Device,
+    family: str = "hubert",
+) -> loop.Hooks:
+    """Export the encoder at each checkpoint, or whenever a probe finds it the best so far (`probes.Probes`)."""
+    if settings is None:
+        return loop.Hooks(saved=lambda step: export(out / MODEL))
+    watch = probes.Probes(settings, out, data, device, export, out / MODEL, family).watch
+    saved = None if settings.chooses else lambda step: export(out / MODEL)
+    return loop.Hooks(watch, settings.every, saved)
+
+
+def claim(settings: Section, out: Path) -> None:
+    """Write the resolved recipe, or refuse a folder in which another was begun."""
+    path, text = out / "recipe.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+    if not path.is_file():
+        files.write_text(path, text)
+    elif path.read_text(encoding="utf8") != text:
+        raise UserError(f"{out}: holds a training by another recipe. Choose another --out, or remove that folder.")
+
+
+def _warm_up(
+    front: FrontSettings, model: HubertModel, batches: Batches, folder: Path, fabric: Any, reporter: Reporter
+) -> None:
+    """Let the convolutions learn the log-mel spectrogram first; keep that encoder too, for comparison."""
+    with network.seeded(batches.seed):
+        objective = Regression(model, front.mels)
+    loop.fit(
+        objective,
+        batches,
+        front.optim,
+        folder,
+        fabric=fabric,
+        seed=batches.seed,
+        reporter=reporter,
+        name="front end",
+    )
+    if fabric.is_global_zero and not (folder / MODEL).is_dir():
+        network.export(model, folder / MODEL)

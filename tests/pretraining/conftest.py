@@ -1,0 +1,64 @@
+"""Toy audio and toy settings, so that a training takes a second or two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from superb_eval.console import Silent
+from superb_eval.pretraining.recipe import PretrainRecipe, load
+
+TINY = (
+    "data.batch_seconds=4",
+    "network.conv=[4, 4, 4, 4, 4, 8, 8]",
+    "network.hidden=8",
+    "network.feed_forward=16",
+    "network.layers=1",
+    "front=null",
+    "optim.steps=6",
+    "optim.log_every=1",
+)
+
+
+def write_speech(folder: Path, count: int = 24, seconds: tuple[float, float] = (0.5, 2.5)) -> Path:
+    """Write noise whose colour changes every tenth of a second: clusters have something to find."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        samples = int(16_000 * rng.uniform(*seconds))
+        time = np.arange(samples) / 16_000
+        pitch = rng.choice([200.0, 700.0, 2200.0], size=samples // 1600 + 1).repeat(1600)[:samples]
+        wave = 0.3 * np.sin(2 * np.pi * pitch * time) + 0.03 * rng.standard_normal(samples)
+        soundfile.write(folder / f"{number:02d}.flac", wave, 16_000)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 24 clips, 0.5 to 2.5 s; read it, don't change it."""
+    return write_speech(tmp_path_factory.mktemp("speech"))
+
+
+@pytest.fixture
+def toy() -> Callable[..., PretrainRecipe]:
+    """The toy recipe, made smaller still, without its warm start, as a function of overrides."""
+    return lambda *overrides: load("hubert_toy", "pretrain", PretrainRecipe, (*TINY, *overrides))
+
+
+class Said(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def said() -> Said:
+    return Said()

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from superb_eval import recipe as recipes
+from superb_eval.cli import app
+from superb_eval.errors import UserError
+from superb_eval.pretraining import network
+from superb_eval.pretraining.recipe import PretrainRecipe, load, places
+from upstreams import registry
+from upstreams.hubert import CONFIGS
+
+SHIPPED = recipes.shipped(["pretrain"])
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_are_valid_and_name_no_place(name: str) -> None:
+    text = (recipes.folder().parent / name).read_text()
+    load(name, "pretrain", PretrainRecipe)
+    assert "/home" not in text and "/work" not in text and "/tmp" not in text
+
+
+def test_the_base_recipe_is_the_published_one() -> None:
+    first, second = (load(f"hubert_base_ls960{it}", "pretrain", PretrainRecipe) for it in ("", "_it2"))
+    assert first.front is None and first.predict.unmasked == (0.0, 0.0) and first.targets.weights is None
+    assert (first.targets.clusters, first.optim.steps) == (100, 250_000)
+    assert (second.targets.clusters, second.targets.layer, second.optim.steps) == (500, 6, 400_000)
+    model = network.create(first.network, 0)
+    assert sum(p.numel() for p in model.parameters()) == 94_371_712
+    assert second.network == first.network and second.data == first.data
+
+
+def test_the_mini_recipe_trains_the_network_that_carries_its_name() -> None:
+    settings = load("hubert_mini", "pretrain", PretrainRecipe)
+    model = network.create(settings.network, 0)
+    assert sum(p.numel() for p in model.parameters()) == registry.card("hubert_mini").parameters
+    for key, value in CONFIGS["hubert_mini"].items():
+        ours = getattr(model.config, key)
+        assert tuple(ours) == tuple(value) if isinstance(value, tuple) else ours == value
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("optim.stepps=3", "unknown key 'optim.stepps'. Did you mean 'steps'"),
+        ("data.sources=[{foldr: x}]", r"unknown key 'data.sources.0.foldr'. Did you mean 'folder'"),
+        ("data.sources=[{folder: x, corpus: y}]", "a source is exactly one of corpus, librispeech, folder"),
+        ("data.sources=[]", "'data.sources' is"),
+        ("mask.probability=2", "'mask.probability' is 2"),
+        ("network.conv=[1, 2]", "'network.conv' is"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_explained(override: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        load("hubert_toy", "pretrain", PretrainRecipe, [override])
+
+
+def test_names_of_sources_are_checked(tmp_path: Path) -> None:
+    settings = load("hubert_mini", "pretrain", PretrainRecipe)
+    given = [f"realspeech={tmp_path}", f"synthetic={tmp_path}"]
+    assert places(given, settings.data) == {"realspeech": tmp_path, "synthetic": tmp_path}
+    with pytest.raises(UserError, match="has no source 'realspech'. Did you mean 'realspeech'"):
+        places([f"realspech={tmp_path}"], settings.data)
+    with pytest.raises(UserError, match="expected NAME=PATH"):
+        places([str(tmp_path)], settings.data)
+
+
+def test_unknown_recipes_are_explained_on_the_command_line() -> None:
+    result = CliRunner().invoke(app, ["pretrain", "hubert_mni", "--out", "x"])
+    assert isinstance(result.exception, UserError) and "Did you mean 'hubert_mini'" in str(result.exception)

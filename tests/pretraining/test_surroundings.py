@@ -1,0 +1,89 @@
+"""Processes, signals and the log of a training."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from superb_eval.errors import UserError
+from superb_eval.pretraining import devices
+from superb_eval.pretraining.log import Log
+from superb_eval.pretraining.stopping import Stop
+
+SLURM = {"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "train"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (3, 1)),
+        ({"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "4", "GROUP_WORLD_SIZE": "2"}, (4, 2)),
+        (SLURM, (4, 2)),
+        ({**SLURM, "SLURM_JOB_NAME": "bash"}, (3, 1)),
+        ({**SLURM, "SLURM_NTASKS": "1"}, (3, 1)),
+    ],
+)
+def test_launchers_say_how_many_processes_there_are(
+    environment: dict[str, str], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", *SLURM):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert devices._layout(3) == expected
+
+
+def test_a_gpu_that_is_not_there_is_explained() -> None:
+    with pytest.raises(UserError, match=r"99 GPU\(s\) asked for, \d+ found"):
+        devices.fabric("cuda", 99, "float32")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_asks_to_stop_and_a_second_one_does_what_it_always_does(number: signal.Signals) -> None:
+    heard = []
+    before = signal.signal(number, lambda *_: heard.append(number))
+    try:
+        with Stop() as stop:
+            assert not stop.asked
+            os.kill(os.getpid(), number)
+            assert stop.asked and not heard
+            os.kill(os.getpid(), number)
+            assert heard == [number]
+        os.kill(os.getpid(), number)
+        assert heard == [number] * 2
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_line_of_the_log_is_the_mean_since_the_last_and_a_resumed_log_begins_where_the_state_does(
+    tmp_path: Path,
+) -> None:
+    def lines() -> list[dict[str, str]]:
+        with (tmp_path / "log.csv").open(encoding="utf8") as file:
+            return list(csv.DictReader(file))
+
+    curve: list[dict[str, float]] = []
+    with Log(tmp_path, curve, writes=True) as log:
+        assert log.beside() == ""
+        for step, loss in enumerate((1.0, 2.0, 6.0), start=1):
+            log.add(step, {"loss": loss}, heard=2.0)
+        log.line(6.0)
+        kept = [dict(line) for line in curve]
+        log.note(3, {"probe": 50.0})
+        log.add(4, {"loss": 8.0}, heard=2.0)
+        log.line(8.0)
+        assert log.beside().startswith("loss 8.000")
+    assert [(row["step"], row["loss"], row["probe"]) for row in lines()] == [
+        ("3", "3", ""),
+        ("3", "", "50"),
+        ("4", "8", ""),
+    ]
+    assert float(lines()[0]["hours"]) == pytest.approx(6 / 3600, rel=1e-4)
+    with Log(tmp_path, kept, writes=True):
+        assert len(lines()) == 1
+    with Log(tmp_path / "other", kept, writes=False):
+        assert not (tmp_path / "other").exists()

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchaudio
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.cluster import MiniBatchKMeans
+
+from superb_eval import audio
+from superb_eval.console import Silent
+from superb_eval.errors import UserError
+from superb_eval.pretraining import data, describing, network, targets
+from superb_eval.pretraining.data import Audio, Batch, Batches
+from superb_eval.pretraining.recipe import PretrainRecipe, TargetSettings
+from upstreams import registry
+
+MFCC = TargetSettings(clusters=10, restarts=1)
+
+
+@pytest.fixture(scope="module")
+def heard(speech: Path) -> Audio:
+    from superb_eval.pretraining.recipe import DataSettings
+
+    settings = DataSettings.model_validate(
+        {"sources": [{"folder": "s"}], "min_seconds": 0.3, "crop_seconds": 1.0, "batch_seconds": 4.0}
+    )
+    return data.gather(settings, {"s": speech}, 0, Silent())
+
+
+@given(samples=st.integers(800, 20_000))
+def test_mfcc_have_a_frame_for_each_of_the_networks(samples: int) -> None:
+    wave = np.random.default_rng(samples).standard_normal(samples).astype(np.float32)
+    assert describing.mfcc(wave).shape == (network.frames(samples), 39)
+
+
+def test_mfcc_are_kaldis_with_deltas_and_a_mean_removed(heard: Audio) -> None:
+    wave = audio.read(heard.clips[0])
+    static = torchaudio.compliance.kaldi.mfcc(torch.from_numpy(wave)[None], sample_frequency=16_000, use_energy=False)
+    slopes = []
+    for row in (static, None):
+        padded = torch.nn.functional.pad((row if row is not None else slopes[0]).T, (2, 2), mode="replicate").T
+        # The regression formula over two frames on each side: sum n (c[t+n] - c[t-n]) / (2 sum n^2).
+        ahead = sum(n * (padded[2 + n : len(padded) - 2 + n] - padded[2 - n : len(padded) - 2 - n]) for n in (1, 2))
+        slopes.append(ahead / 10)
+    whole = torch.cat([static, *slopes], dim=1).numpy()
+    for centre, dims in {"none": 0, "c0": 1, "all": 13}.items():
+        expected = whole.copy()
+        expected[:, :dims] -= whole[:, :dims].mean(0)
+        np.testing.assert_allclose(describing.mfcc(wave, centre), expected[::2], rtol=1e-4, atol=2e-4)
+
+
+def test_labels_are_scikit_learns_clusters(heard: Audio, tmp_path: Path) -> None:
+    labels = targets.make(MFCC, heard, tmp_path, 3, "cpu", Silent())
+    order = np.random.default_rng([3, 2]).permutation(len(heard.clips))
+    described = [describing.mfcc(heard.kept[i] / np.float32(32768)) for i in range(len(heard.clips))]  # type: ignore[index]
+    kmeans = MiniBatchKMeans(
+        10, batch_size=10_000, n_init=1, tol=0, max_no_improvement=100, reassignment_ratio=0, random_state=3
+    ).fit(np.concatenate([described[i] for i in order]))
+    expected = np.concatenate([kmeans.predict(frames) for frames in described])
+    assert (labels.values == expected).mean() > 0.999  # equal distances may fall either way
+    assert labels.clusters == 10 and labels.values.dtype == np.uint16
+    assert np.diff(labels.starts).tolist() == [network.frames(int(n)) for n in heard.samples]
+
+
+def test_weights_act_on_standardised_dimensions(heard: Audio, tmp_path: Path) -> None:
+    weighted = MFCC.model_copy(update={"weights": (0.0, 1.0, 0.0, 0.0)})
+    labels = targets.make(weighted, heard, tmp_path, 0, "cpu", Silent())
+    with np.load(tmp_path / "codebook.npz") as kept:
+        assert kept["scale"][[0, *range(13, 39)]].tolist() == [0.0] * 27
+        sample = np.concatenate([describing.mfcc(audio.read(clip)) for clip in heard.clips])
+        np.testing.assert_allclose(kept["scale"][1:13] * sample[:, 1:13].std(0), 1.0, rtol=1e-3)
+    assert len(set(labels.values.tolist())) == 10
+
+
+def test_a_crop_takes_its_stretch_of_the_labels(heard: Audio, tmp_path: Path) -> None:
+    labels = targets.make(MFCC, heard, tmp_path, 0, "cpu", Silent())
+    longest = int(heard.samples.argmax())
+    batch = Batch(torch.zeros(1, 8000), torch.tensor([8000]), (longest,), (3200,), (0,), 1)
+    found = labels.batch(batch, 30)
+    assert found.shape == (1, 30) and network.frames(8000) == 24
+    whole = labels.values[labels.starts[longest] :]
+    assert found[0].tolist() == whole[10:34].tolist() + [0] * 6
+
+
+def test_labels_that_were_made_are_kept_and_those_of_others_refused(
+    heard: Audio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "SHARD", 10)
+    first = targets.make(MFCC, heard, tmp_path, 0, "cpu", Silent())
+    shards = sorted(tmp_path.glob("labels-*.npy"))
+    assert len(shards) == 3
+    shards[1].unlink()
+    monkeypatch.setattr(targets, "_clustered", lambda *_: pytest.fail("clusters are there"))
+    again = targets.make(MFCC, heard, tmp_path, 0, "cpu", Silent())
+    assert again.values.tolist() == first.values.tolist()
+    with pytest.raises(UserError, match="holds labels of other audio or settings"):
+        targets.make(MFCC, heard, tmp_path, 1, "cpu", Silent())
+
+
+def test_too_few_frames_are_explained(heard: Audio, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"\d+ frames are too few for 60000 clusters. Lower targets.clusters"):
+        targets.make(MFCC.model_copy(update={"clusters": 60_000}), heard, tmp_path, 0, "cpu", Silent())
+
+
+def test_the_second_iteration_clusters_a_layer(heard: Audio, tmp_path: Path) -> None:
+    settings = TargetSettings(features="hubert_nano@random", layer=1, clusters=5, restarts=1)
+    labels = targets.make(settings, heard, tmp_path, 0, "cpu", Silent())
+    upstream = registry.load("hubert_nano@random")
+    with np.load(tmp_path / "codebook.npz") as kept:
+        centres = torch.from_numpy(kept["centres"])
+    for clip in (0, 5):
+        state = upstream([torch.from_numpy(audio.read(heard.clips[clip]))])["hidden_states"][1][0]
+        nearest = torch.cdist(state.double(), centres.double()).argmin(1)
+        ours = labels.values[labels.starts[clip] : labels.starts[clip + 1]].astype(int)
+        assert (torch.from_numpy(ours) == nearest).float().mean() > 0.99
+
+
+def test_a_layer_or_stride_that_does_not_fit_is_explained(heard: Audio, tmp_path: Path) -> None:
+    def make(features: str, layer: int | None) -> None:
+        settings = TargetSettings(features=features, layer=layer, clusters=5)
+        targets.make(settings, heard, tmp_path / features / str(layer), 0, "cpu", Silent())
+
+    for layer in (None, 3):
+        with pytest.raises(UserError, match=f"targets.layer is {layer}: hubert_nano@random has hidden states 0 to 2"):
+            make("hubert_nano@random", layer)
+    with pytest.raises(UserError, match="its stride is 160 samples; targets need HuBERT's 320"):
+        make("fbank", 0)
+
+
+def test_labels_and_batches_agree_on_frames(heard: Audio, toy: Callable[..., PretrainRecipe], tmp_path: Path) -> None:
+    labels = targets.make(MFCC, heard, tmp_path, 0, "cpu", Silent())
+    batches = Batches(heard, toy().data.model_copy(update={"crop_seconds": 0.7}), 0)
+    for number in range(4):
+        batch = batches.at(number, 1)
+        longest = network.frames(int(batch.lengths.max()))
+        assert labels.batch(batch, longest).shape == (len(batch.clips), longest)

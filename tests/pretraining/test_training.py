@@ -1,0 +1,179 @@
+"""Training from end to end on toy audio: it goes on exactly, and every fault leaves what was saved."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+
+from superb_eval.console import Silent
+from superb_eval.errors import UserError
+from superb_eval.pretraining import loop, schedule
+from superb_eval.pretraining.pretrain import pretrain
+from superb_eval.pretraining.recipe import OptimSettings, PretrainRecipe
+from upstreams import registry
+
+Toy = Callable[..., PretrainRecipe]
+
+
+def train(settings: PretrainRecipe, speech: Path, out: Path) -> Path:
+    return pretrain(settings, [f"audio={speech}"], out, "cpu", 1, Silent())
+
+
+def curve(out: Path) -> list[dict[str, str]]:
+    with (out / "log.csv").open(encoding="utf8") as file:
+        return list(csv.DictReader(file))
+
+
+def stopping(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let the user ask to stop in an update."""
+    update = loop._Fit._update
+
+    def asked(self: Any, module: Any, optimizer: Any, batches: Any, stop: Any) -> Any:
+        stop.asked = stop.asked or self.state.step + 1 == step
+        return update(self, module, optimizer, batches, stop)
+
+    monkeypatch.setattr(loop._Fit, "_update", asked)
+
+
+def test_interrupted_and_resumed_training_gives_the_bits_of_unbroken_training(
+    toy: Toy, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Dropout on, and an update of two batches: whatever is drawn at random must be drawn again.
+    settings = toy("network.dropout=0.2", "optim.accumulate=2", "front={optim: {steps: 3, log_every: 1}, mels: 20}")
+    unbroken = train(settings, speech, tmp_path / "unbroken")
+    stopping(monkeypatch, 2)
+    for _ in range(2):  # the warm start is broken off at its second update, then masked prediction
+        with pytest.raises(KeyboardInterrupt):
+            train(settings, speech, tmp_path / "broken")
+    broken = train(settings, speech, tmp_path / "broken")
+    one, other = load_file(unbroken / "model.safetensors"), load_file(broken / "model.safetensors")
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    states = [torch.load(path.parent / "last.pt", weights_only=True) for path in (unbroken, broken)]
+    moments = [state["optimizer"]["state"] for state in states]
+    assert all(torch.equal(moments[0][k]["exp_avg_sq"], moments[1][k]["exp_avg_sq"]) for k in moments[0])
+    losses = [[line["loss"] for line in curve(path.parent)] for path in (unbroken, broken)]
+    assert losses[0] == losses[1] and len(losses[0]) == 6
+
+
+def test_the_loss_falls_and_the_encoder_opens_here_and_in_transformers(toy: Toy, speech: Path, tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    settings = toy("optim.steps=40", "optim.lr=1e-2", "predict.penalty=0", "optim.log_every=10")
+    folder = train(settings, speech, tmp_path)
+    losses = [float(line["masked"]) for line in curve(tmp_path)]
+    assert losses[-1] < 0.8 * losses[0]
+    upstream = registry.load(f"hubert@{folder}")
+    wave = torch.from_numpy(soundfile.read(next(iter(speech.iterdir())), dtype="float32")[0])
+    ours = upstream([wave])["hidden_states"]
+    with torch.no_grad():
+        theirs = AutoModel.from_pretrained(folder).eval()(wave[None], output_hidden_states=True).hidden_states
+    assert len(ours) == len(theirs) == settings.network.layers + 1
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_loss_curve_of_one(toy: Toy, speech: Path, tmp_path: Path) -> None:
+    overrides = ("data.batch_seconds=8", "optim.accumulate=2", "optim.lr=1e-2")
+    train(toy(*overrides), speech, tmp_path / "one")
+    recipe = tmp_path / "toy.yaml"
+    recipe.write_text((tmp_path / "one/recipe.yaml").read_text())
+    command = [sys.executable, "-m", "superb_eval", "pretrain", str(recipe), "--out", str(tmp_path / "two")]
+    done = subprocess.run(
+        [*command, "--data", f"audio={speech}", "--devices", "2"],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
+    assert len(one) == len(two) == 6
+    for key in ("loss", "masked", "unmasked", "penalty", "masked_right", "hours"):
+        np.testing.assert_allclose([float(r[key]) for r in two], [float(r[key]) for r in one], rtol=1e-4, atol=1e-6)
+    ours, theirs = (load_file(tmp_path / name / "model/model.safetensors") for name in ("one", "two"))
+    for name, tensor in ours.items():
+        torch.testing.assert_close(theirs[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_bf16_gives_nearly_the_curve_of_float32(toy: Toy, speech: Path, tmp_path: Path) -> None:
+    for precision in ("float32", "bf16"):
+        train(toy(f"optim.precision={precision}"), speech, tmp_path / precision)
+    ours, theirs = ([float(line["masked"]) for line in curve(tmp_path / name)] for name in ("bf16", "float32"))
+    assert ours != theirs
+    np.testing.assert_allclose(ours, theirs, rtol=0.03)
+    weights = load_file(tmp_path / "bf16/model/model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+
+
+def test_a_loss_that_is_not_finite_stops_with_update_and_files_and_keeps_the_state(
+    toy: Toy, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = toy("optim.save_minutes=0")
+    reduced, calls = loop._Fit._reduced, []
+
+    def poisoned(self: Any, terms: Any, heard: float, asked: bool) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            terms = {name: term._replace(total=term.total * float("nan")) for name, term in terms.items()}
+        return reduced(self, terms, heard, asked)
+
+    monkeypatch.setattr(loop._Fit, "_reduced", poisoned)
+    with pytest.raises(UserError, match=r"update 4: the loss is nan on .*\.flac.* \(the state of update 3 is kept\)"):
+        train(settings, speech, tmp_path)
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["state"]["step"] == 3
+    train(settings, speech, tmp_path)
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["state"]["step"] == 6
+
+
+def test_a_disk_full_at_a_checkpoint_is_one_sentence_and_the_state_stays(
+    toy: Toy, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = toy("optim.save_minutes=0")
+    save, calls = torch.save, []
+
+    def full(content: Any, path: Path) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            Path(path).write_bytes(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(content, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"last\.pt: the disk is full\. Free some space"):
+        train(settings, speech, tmp_path)
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["state"]["step"] == 2
+    assert not list(tmp_path.glob(".*tmp"))
+
+
+def test_a_folder_serves_one_recipe_and_a_checkpoint_one_network(toy: Toy, speech: Path, tmp_path: Path) -> None:
+    train(toy(), speech, tmp_path)
+    with pytest.raises(UserError, match="holds a training by another recipe"):
+        train(toy("optim.lr=3e-3"), speech, tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copy(tmp_path / "last.pt", other)
+    with pytest.raises(UserError, match=r"last\.pt: is the checkpoint of another network or seed"):
+        train(toy("network.hidden=16"), speech, other)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5])
+def test_the_rate_rises_and_falls_in_straight_lines(warmup: float) -> None:
+    settings = OptimSettings(steps=20, warmup=warmup)
+    rates = [schedule.rate(settings, step) for step in range(1, 22)]
+    expected = np.interp(range(1, 22), [0, max(1, 20 * warmup), 21], [0, 1, 0])
+    np.testing.assert_allclose(rates, expected, atol=1e-12)
