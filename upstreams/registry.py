@@ -25,7 +25,7 @@ import upstreams
 from superb_eval.errors import UserError, near_miss
 from upstreams.base import Card, Upstream, freeze
 
-PARTS = {"base", "registry", "check", "adapt", "guard", "measured"}
+PARTS = {"base", "registry", "check", "adapt", "guard", "layouts", "measured", "opening"}
 """Files of this folder that define no upstream."""
 
 

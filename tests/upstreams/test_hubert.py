@@ -16,7 +16,8 @@ from superb_eval.errors import UserError
 from upstreams import registry
 from upstreams.base import Upstream
 from upstreams.check import leakage
-from upstreams.hubert import CARDS, Hubert, load_weights
+from upstreams.hubert import CARDS, Hubert
+from upstreams.opening import load_weights
 
 
 def plain(upstream: Upstream) -> torch.nn.Module:
@@ -106,7 +107,7 @@ def test_saved_weights_come_back(nano: Upstream, name: str, tmp_path: Path, nois
 
 def test_a_folder_brings_its_own_sizes(nano: Upstream, tmp_path: Path) -> None:
     card = registry.load(f"hubert@{save(nano, tmp_path / 'folder')}").card
-    assert (card.layers, card.width, card.parameters) == (3, 192, 1_500_224)
+    assert (card.layers, card.width, card.parameters) == (3, 192, 1_327_744)
 
 
 def test_half_precision_weights_are_opened_in_float32(

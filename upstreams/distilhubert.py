@@ -1,0 +1,175 @@
+"""DistilHuBERT (Chang, Yang and Lee, arXiv 2110.01900): HuBERT's front end and two transformer layers.
+
+It is transformers' HuBERT with two layers and no LayerNorm before the projection, so that everything said in
+`upstreams.hubert` holds: batch-invariant, 50 frames per second. The heads that predicted the teacher's layers in
+training are no part of it; `distilhubert_heads` keeps them, for s3prl's default feature.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from superb_eval.errors import UserError
+from upstreams import hubert, layouts
+from upstreams.base import Card, Upstream
+from upstreams.hubert import Hubert
+from upstreams.opening import open_model, shipped
+
+if TYPE_CHECKING:
+    from transformers import HubertModel
+
+HEADS = "heads.safetensors"
+"""Beside a student's model.safetensors: its heads, if they were kept."""
+
+HUB = {"distilhubert": "ntu-spml/distilhubert"}
+_PAPER_CONFIG = {"num_hidden_layers": 2, "feat_proj_layer_norm": False}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "distilhubert": _PAPER_CONFIG,
+    "distilhubert_heads": _PAPER_CONFIG,
+    "distilhubert_mini": {**hubert.CONFIGS["hubert_mini"], "num_hidden_layers": 2},
+}
+"""What departs from HuBERT Base, by name."""
+
+_BASE: dict[str, Any] = {
+    "stride": 320,
+    "width": 768,
+    "licence": "Apache-2.0",
+    "source": "arXiv 2110.01900; hub id ntu-spml/distilhubert; s3prl's distilhubert_ls960_4-8-12.ckpt",
+    "training_data": "LibriSpeech 960 h, from HuBERT Base",
+}
+_KEY = "the paper's SUPERB figures use the second layer alone: -o features.key=paper"
+
+CARDS = (
+    Card(
+        name="distilhubert",
+        summary="DistilHuBERT, batch-invariant; heads removed",
+        layers=3,
+        # 23,491,200 and the mask embedding (768), which transformers' network has and the paper's has not.
+        parameters=23_491_968,
+        notes=(_KEY, "hidden_states: the first layer's input and both layers' outputs, as in hubert"),
+        **_BASE,
+    ),
+    Card(
+        name="distilhubert_heads",
+        summary="DistilHuBERT with its prediction heads",
+        layers=6,
+        parameters=27_035_520,
+        notes=(_KEY, "hidden_states as s3prl's: projected convolution, both layers, then each head's prediction"),
+        **_BASE,
+    ),
+    Card(
+        name="distilhubert_mini",
+        summary="2 layers x 192, distilled from hubert_mini",
+        stride=320,
+        layers=3,
+        width=192,
+        parameters=1_327_744,
+        licence="Apache-2.0",
+        source="this repository",
+        training_data="see the card beside its weights, upstreams/weights/distilhubert_mini/README.md",
+        notes=("features.key=paper is its last layer alone",),
+    ),
+)
+
+
+def build(card: Card, checkpoint: str | None, seed: int | None) -> Upstream:
+    """Open a student with seeded random weights, from a file, a folder in transformers' layout, or from the hub.
+
+    Raises:
+        UserError: there are no weights there, they don't fit, they have no heads where heads are asked for, or the
+            file wants to run code.
+    """
+    place = checkpoint or shipped(card.name) or HUB.get(card.name)
+    opened = open_model(card, CONFIGS[card.name], place, seed)
+    if card.name != "distilhubert_heads":
+        return DistilHubert(opened.card, opened.model)
+    heads = _random_heads(seed) if seed is not None else Heads.holding(opened.heads or _beside(Path(str(place))))
+    return WithHeads(opened.card, opened.model, heads, str(place))
+
+
+class DistilHubert(Hubert):
+    """A student as an upstream. Feature `paper` is the last layer alone, which the published figures were made with."""
+
+    def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
+        """See `Upstream.forward`; each feature is a list of tensors `[batch, frames, dim]`."""
+        states = super().forward(wavs)["hidden_states"]
+        return {"hidden_states": states, "paper": states[-1:]}
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the names of the features that `forward` gives."""
+        return ("hidden_states", "paper")
+
+
+class Heads(nn.Module):
+    """What predicts the teacher's layers from the student's last one (s3prl `upstream/distiller/model.py`).
+
+    One linear layer to `width` per predicted layer, GELU, then a linear layer of each its own to the teacher's width.
+    Weights are drawn as torch draws those of linear layers: uniformly within 1 / sqrt(width).
+    """
+
+    def __init__(self, width: int, count: int, out: int) -> None:
+        super().__init__()
+        self.shared = nn.Linear(width, width * count)
+        self.weight = nn.Parameter(torch.empty(count, width, out).uniform_(-(width**-0.5), width**-0.5))
+        self.bias = nn.Parameter(torch.empty(count, out).uniform_(-(width**-0.5), width**-0.5))
+
+    @classmethod
+    def holding(cls, weights: dict[str, Tensor]) -> Heads:
+        """Return heads of the sizes of a state dict, with its weights."""
+        count, width, out = weights["weight"].shape
+        heads = cls(width, count, out)
+        heads.load_state_dict(weights)
+        return heads
+
+    def forward(self, last: Tensor) -> Tensor:
+        """Turn the last layer [batch, frames, width] into predictions [batch, count, frames, out]."""
+        count, width, _ = self.weight.shape
+        each = nn.functional.gelu(self.shared(last)).view(*last.shape[:2], count, width)
+        return torch.einsum("btnw,nwo->bnto", each, self.weight) + self.bias[:, None]
+
+
+class WithHeads(DistilHubert):
+    """A student with its heads: `hidden_states` are s3prl's (`upstream/distiller/expert.py`)."""
+
+    def __init__(self, card: Card, model: HubertModel, heads: Heads, place: str) -> None:
+        super().__init__(card, model)
+        _, width, out = heads.weight.shape
+        if width != model.config.hidden_size or out != width:
+            raise UserError(
+                f"{place}: its heads turn {width} into {out} dimensions and its layers have "
+                f"{model.config.hidden_size}: they can't be summed. Open it as distilhubert@{place}, without heads."
+            )
+        self.heads = heads
+        layers = model.config.num_hidden_layers + 1 + len(heads.weight)
+        self.card = replace(card, layers=layers, parameters=self.count_parameters())
+
+    def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
+        """See `Upstream.forward`; hidden states are the projected convolution, every layer, and every prediction."""
+        projected: list[Tensor] = []
+        hook = self.model.feature_projection.register_forward_hook(lambda *call: projected.append(call[-1]))
+        try:
+            output = super().forward(wavs)
+        finally:
+            hook.remove()
+        layers = output["hidden_states"][1:]
+        predictions = self.heads(layers[-1]).unbind(1)
+        return {"hidden_states": [projected[0], *layers, *predictions], "paper": output["paper"]}
+
+
+def _random_heads(seed: int) -> Heads:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Heads(768, 3, 768)
+
+
+def _beside(place: Path) -> dict[str, Tensor]:
+    if not (place / HEADS).is_file():
+        raise UserError(
+            f"{place}: has no heads ({HEADS}): they were removed at export. Open it as distilhubert@{place}."
+        )
+    return layouts.read(place / HEADS)
