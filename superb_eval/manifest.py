@@ -112,6 +112,10 @@ class Corpus:
     expected: dict[str, int] = field(default_factory=dict)
     shared: str = ""
 
+    def complete(self) -> bool:
+        """Return whether this is an official corpus of which no utterance is missing."""
+        return bool(self.expected) and all(len(self.splits[name]) == n for name, n in self.expected.items())
+
     def clips(self) -> list[Clip]:
         """Return every clip once, in order of first appearance."""
         return list(dict.fromkeys(u.clip for split in self.splits.values() for u in split))
@@ -268,7 +272,7 @@ def _problems(cells: Mapping[str, str], needed: Sequence[str], files: rows.Files
 
 def _time_problems(cells: Mapping[str, str]) -> list[str]:
     try:
-        start, end = _seconds(cells.get("start")) or 0.0, _seconds(cells.get("end"))
+        start, end = cut(cells)
     except ValueError:
         return [f"start '{cells.get('start', '')}' and end '{cells.get('end', '')}' must be seconds, or empty"]
     # Written so that NaN, which compares false with everything, is refused too.
@@ -277,12 +281,17 @@ def _time_problems(cells: Mapping[str, str]) -> list[str]:
     return []
 
 
+def cut(cells: Mapping[str, str]) -> tuple[float, float | None]:
+    """Return where a row's clip starts and ends, in seconds (None: with the file); raises ValueError."""
+    return _seconds(cells.get("start")) or 0.0, _seconds(cells.get("end"))
+
+
 def _seconds(cell: str | None) -> float | None:
     return float(cell) if cell else None
 
 
 def _utterance(cells: Mapping[str, str], columns: Sequence[str], root: Path, line: int) -> Utterance:
-    clip = Clip(root / cells["path"], _seconds(cells.get("start")) or 0.0, _seconds(cells.get("end")))
+    clip = Clip(root / cells["path"], *cut(cells))
     # The speaker is a label where a task asks for it.
     labels = {column: cell for column, cell in cells.items() if column in columns or column not in _NO_LABELS}
     return Utterance(cells["id"], clip, cells.get("speaker", NOBODY), labels, line)

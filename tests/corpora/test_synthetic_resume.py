@@ -19,10 +19,12 @@ from superb_eval.errors import UserError
 
 pytest.importorskip("espeakng_loader")
 
+TASKS = ("ks", "sd")  # four shards; single words, and mixtures whose labels come out of the rendering
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthesise("nano", tmp_path_factory.mktemp("whole"))
+    return synthesise("nano", tmp_path_factory.mktemp("whole"), tasks=TASKS)
 
 
 @pytest.fixture
@@ -36,7 +38,8 @@ def unfinished(whole: Path, tmp_path: Path) -> Path:
 
 
 def same(first: Path, second: Path) -> bool:
-    return (first / "checksums.csv").read_bytes() == (second / "checksums.csv").read_bytes()
+    names = ("checksums.csv", "corpus.json", "ks/train.csv", "sd/train.csv", "sd/train.rttm")
+    return all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
 
 
 def sabotage(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
@@ -47,7 +50,9 @@ def sabotage(monkeypatch: pytest.MonkeyPatch, folder: Path, code: str) -> None:
 
 def test_a_killed_generation_goes_on(whole: Path, tmp_path: Path) -> None:
     first = tmp_path / ".shards" / "ks-000.json"
-    code = f"from superb_eval.corpora.synthetic import *; synthesise('nano', {str(tmp_path)!r}, workers=1)"
+    code = (
+        f"from superb_eval.corpora.synthetic import *; synthesise('nano', {str(tmp_path)!r}, tasks={TASKS}, workers=1)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], env=generate._environment())
     while not first.exists() and process.poll() is None:
         time.sleep(0.01)
@@ -55,8 +60,9 @@ def test_a_killed_generation_goes_on(whole: Path, tmp_path: Path) -> None:
     process.wait()
     assert first.exists()
     assert not (tmp_path / "corpus.json").exists()
+    assert not (tmp_path / "sd").exists()
     before = first.stat().st_mtime_ns
-    assert same(synthesise("nano", tmp_path), whole)
+    assert same(synthesise("nano", tmp_path, tasks=TASKS), whole)
     assert first.stat().st_mtime_ns == before
 
 
@@ -67,11 +73,11 @@ def test_a_dead_worker_is_named_and_the_rest_is_kept(
     code = "import signal\nprint('last words', file=sys.stderr, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
     sabotage(monkeypatch, tmp_path, code)
     with pytest.raises(RuntimeError, match=r"shard ks-001 died with status -9(.|\n)*last words"):
-        synthesise("nano", unfinished)
+        synthesise("nano", unfinished, tasks=TASKS)
     monkeypatch.undo()
     progress: list[tuple[int, int]] = []
-    synthesise("nano", unfinished, progress=lambda done, total: progress.append((done, total)))
-    assert progress == [(64, 96), (96, 96)]
+    synthesise("nano", unfinished, tasks=TASKS, progress=lambda done, total: progress.append((done, total)))
+    assert progress == [(76, 108), (108, 108)]
     assert same(unfinished, whole)
 
 
@@ -81,10 +87,10 @@ def test_a_full_disk_is_one_sentence_and_the_rest_is_kept(
     code = f"def fsync(file):\n    raise OSError({errno.ENOSPC}, 'No space left on device')\nos.fsync = fsync"
     sabotage(monkeypatch, tmp_path, code)
     with pytest.raises(UserError, match=r"the disk is full at .*finished parts are kept"):
-        synthesise("nano", unfinished)
+        synthesise("nano", unfinished, tasks=TASKS)
     monkeypatch.undo()
     assert not list(unfinished.rglob(f"*{files.PART}"))
-    assert same(synthesise("nano", unfinished), whole)
+    assert same(synthesise("nano", unfinished, tasks=TASKS), whole)
 
 
 def test_a_lost_clip_is_rendered_again(whole: Path, tmp_path: Path) -> None:
@@ -94,22 +100,22 @@ def test_a_lost_clip_is_rendered_again(whole: Path, tmp_path: Path) -> None:
     lost = next(out.rglob("*.flac"))
     lost.unlink()
     lost.with_name(f"{lost.name}.1{files.PART}").write_bytes(b"half")
-    assert same(synthesise("nano", out), whole)
+    assert same(synthesise("nano", out, tasks=TASKS), whole)
     assert lost.read_bytes() == (whole / lost.relative_to(out)).read_bytes()
     assert not list(out.rglob(f"*{files.PART}"))
 
 
 def test_an_unfinished_corpus_of_another_seed_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".shards").mkdir()
-    (tmp_path / ".shards/settings.json").write_text('{"size": "nano", "seed": 3, "generator_version": 1}')
+    (tmp_path / ".shards/settings.json").write_text('{"size": "nano", "seed": 3, "generator_version": 2}')
     with pytest.raises(UserError, match=r"seed 3 \(wanted 0\)"):
-        synthesise("nano", tmp_path)
+        synthesise("nano", tmp_path, tasks=TASKS)
 
 
 def test_two_generations_into_one_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / ".shards").mkdir()
     with FileLock(tmp_path / ".shards/lock"), pytest.raises(UserError, match="another process is generating"):
-        synthesise("nano", tmp_path)
+        synthesise("nano", tmp_path, tasks=TASKS)
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

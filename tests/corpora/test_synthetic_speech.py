@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from superb_eval.corpora.synthetic import espeak, ks
+from superb_eval.corpora.synthetic import espeak, ks, speaking
 from superb_eval.corpora.synthetic.augment import Conditions, Wave, augment, background
 from superb_eval.corpora.synthetic.espeak import Delivery, Phone, Synthesiser, merge_empty
 from superb_eval.corpora.synthetic.shards import split
+from superb_eval.corpora.synthetic.tasks import PARTS, SIZES
 from superb_eval.corpora.synthetic.voices import random_voices
 from superb_eval.errors import UserError
 
@@ -42,11 +43,18 @@ def test_another_seed_gives_other_voices() -> None:
     assert (first.voices, first.seed) != (second.voices, second.seed)
 
 
-@pytest.mark.parametrize("size", ["nano", "mini"])
-def test_shards_are_the_plan_cut_up(size: str) -> None:
-    shards = split("ks", size, 0)
-    assert [row for shard in shards for row in shard.rows] == ks.plan(size, 0)
-    assert all(len({row.voices for row in shard.rows}) <= espeak.MAX_VOICES for shard in shards)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("part", PARTS)
+def test_shards_are_the_plan_cut_up(part: str, size: str) -> None:
+    shards, rows = split(part, size, 0), PARTS[part].plan(size, 0)
+    assert [row for shard in shards for row in shard.rows] == rows == PARTS[part].plan(size, 0)
+    assert len({row.id for row in rows}) == len({row.seed for row in rows}) == len(rows)
+    assert all(len({voice for row in shard.rows for voice in row.voices}) <= espeak.MAX_VOICES for shard in shards)
+
+
+def test_no_two_parts_share_a_voice() -> None:
+    voices = [{voice.variant() for row in part.plan("mini", 0) for voice in row.voices} for part in PARTS.values()]
+    assert len(set.union(*voices)) == sum(map(len, voices))
 
 
 def test_voices_take_turns_and_the_variant_says_all() -> None:
@@ -61,11 +69,22 @@ def test_voices_take_turns_and_the_variant_says_all() -> None:
 @given(length=st.integers(1, 20_000), seed=SEEDS)
 def test_a_word_is_placed_whole_inside_its_clip(length: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    word = np.concatenate([np.zeros(50), rng.uniform(0.5, 1.0, length), np.zeros(70)])
-    clip, where = ks.place(word, 16_000, rng)
+    word = speaking.cut_edges(np.concatenate([np.zeros(50), rng.uniform(0.5, 1.0, length), np.zeros(70)]))
+    clip, where = speaking.place(word, 16_000, rng)
     assert clip.shape == (16_000,)
-    np.testing.assert_array_equal(clip[where], word[50 : 50 + min(length, 16_000)])
+    np.testing.assert_array_equal(clip[where], word[: min(length, 16_000)])
     assert np.count_nonzero(clip) == min(length, 16_000)
+
+
+@settings(deadline=None)
+@given(length=st.integers(1, 20_000), seed=SEEDS)
+def test_a_frame_of_silence_leaves_the_speech_alone(length: int, seed: int) -> None:
+    word = np.random.default_rng(seed).uniform(0.5, 1.0, length)
+    clip, start = speaking.frame(word, np.random.default_rng(seed))
+    np.testing.assert_array_equal(clip[start : start + length], word)
+    assert np.count_nonzero(clip) == length
+    assert 800 <= start <= 4_000
+    assert 800 <= len(clip) - length - start <= 4_000
 
 
 def speak(text: str, **options: int) -> espeak.Speech:
@@ -76,7 +95,7 @@ def speak(text: str, **options: int) -> espeak.Speech:
 
 def test_the_energy_of_a_keyword_lies_where_it_was_placed() -> None:
     rng = np.random.default_rng(0)
-    clip, where = ks.place(speak("stop").at_16k(), ks.SAMPLES, rng)
+    clip, where = speaking.place(speaking.cut_edges(speak("stop").at_16k()), ks.SAMPLES, rng)
     recorded = augment(clip, Conditions(room_probability=0, snr_db=(30, 30)), rng)
     assert np.sum(recorded[where] ** 2) > 0.95 * np.sum(recorded**2)
     assert not np.any(np.delete(clip, np.r_[where]))

@@ -18,11 +18,11 @@ from superb_eval.errors import UserError, near_miss
 
 from . import espeak
 from .files import PART, explain, to_csv, write_whole
-from .shards import STATE, Rendered, Shard, is_done, load, split
-from .tasks import SIZES, TASKS
+from .rows import Clip
+from .shards import STATE, Shard, is_done, load, split
+from .tasks import FOLDERS, SIZES, TASKS, parts
 
-GENERATOR_VERSION = 1  # raise it with every change that changes a sample or a label
-SPLITS = ("train", "dev", "test")
+GENERATOR_VERSION = 2  # raise it with every change that changes a sample or a label
 Progress = Callable[[int, int], None]
 
 
@@ -42,7 +42,7 @@ def synthesise(
     out: Path,
     seed: int = 0,
     *,
-    tasks: Sequence[str] = ("ks",),
+    tasks: Sequence[str] = tuple(TASKS),
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -53,9 +53,9 @@ def synthesise(
 
     Args:
         size: ``nano`` (for tests) or ``mini`` (for the quickstart).
-        out: The corpus: manifests in ``<task>/{train,dev,test}.csv``, clips in ``audio/``; ``corpus.json`` comes last.
+        out: The corpus: manifests in ``<task>/``, clips in ``audio/<part>/``; ``corpus.json`` comes last.
         seed: At least 0.
-        tasks: Which of the known tasks to generate.
+        tasks: Which tasks to generate, by default all ten; also ``unlabelled``, for training encoders.
         workers: How many processes to use; by default one for each available core.
         progress: Called with the number of clips that are done and the number of all clips.
 
@@ -71,7 +71,7 @@ def synthesise(
     try:
         finished = _finished_tasks(job)
         if not set(job.tasks) <= finished:
-            job = replace(job, tasks=tuple(task for task in TASKS if task in finished.union(job.tasks)))
+            job = replace(job, tasks=tuple(task for task in FOLDERS if task in finished.union(job.tasks)))
             _generate(job, workers or _cores(), progress or (lambda done, total: None))
     except OSError as error:
         if sentence := explain(error, job.out):
@@ -87,9 +87,10 @@ def _checked(size: str, seed: int, tasks: Sequence[str], workers: int | None) ->
     if seed < 0 or (workers is not None and workers < 1):
         raise UserError(f"seed {seed}, workers {workers}: the seed must be at least 0 and workers at least 1.")
     for task in tasks:
-        if task not in TASKS:
-            raise UserError(f"no synthetic corpus for task '{task}': use {', '.join(TASKS)}.{near_miss(task, TASKS)}")
-    return tuple(task for task in TASKS if task in tasks)
+        if task not in FOLDERS:
+            known = ", ".join(FOLDERS)
+            raise UserError(f"no synthetic corpus for task '{task}': use {known}.{near_miss(task, FOLDERS)}")
+    return tuple(task for task in FOLDERS if task in tasks)
 
 
 def _finished_tasks(job: _Job) -> set[str]:
@@ -116,7 +117,7 @@ def _generate(job: _Job, workers: int, progress: Progress) -> None:
     try:
         with FileLock(job.out / STATE / "lock", timeout=0):
             _claim(job, job.settings() | {"espeak_version": version})
-            shards = [shard for task in job.tasks for shard in split(task, job.size, job.seed)]
+            shards = [shard for part in parts(job.tasks) for shard in split(part, job.size, job.seed)]
             _render(job, shards, workers, progress)
             _finish(job, version)
     except Timeout as error:
@@ -151,7 +152,7 @@ def _render(job: _Job, shards: Sequence[Shard], workers: int, progress: Progress
 
 
 def _run_worker(job: _Job, shard: Shard) -> None:
-    command = [sys.executable, "-m", f"{__package__}.worker", shard.task, job.size, str(job.seed), str(shard.number)]
+    command = [sys.executable, "-m", f"{__package__}.worker", shard.part, job.size, str(job.seed), str(shard.number)]
     worker = subprocess.run([*command, str(job.out.resolve())], env=_environment(), capture_output=True, check=False)
     if worker.returncode == 0:
         return
@@ -175,23 +176,16 @@ def _cores() -> int:
 
 def _finish(job: _Job, espeak_version: str) -> None:
     """Write the manifests, the checksums, and last the description, without which a corpus is not finished."""
-    clips = [clip for task in job.tasks for clip in _write_manifests(job, task)]
-    write_whole(job.out / "checksums.csv", to_csv(("path", "sha256"), ((clip.path, clip.sha256) for clip in clips)))
+    clips = {part: _clips(job, part) for part in parts(job.tasks)}
+    for task in job.tasks:
+        for name, data in FOLDERS[task].files(clips).items():
+            write_whole(job.out / task / name, data)
+    checksums = ((clip.path, clip.sha256) for some in clips.values() for clip in some)
+    write_whole(job.out / "checksums.csv", to_csv(("path", "sha256"), checksums))
     description = {"name": f"synthetic-{job.size}-seed{job.seed}", "synthetic": True, **job.settings()}
     description |= {"espeak_version": espeak_version, "tasks": job.tasks}
     write_whole(job.out / "corpus.json", (json.dumps(description, indent=2) + "\n").encode())
 
 
-def _write_manifests(job: _Job, task: str) -> list[Rendered]:
-    shards = split(task, job.size, job.seed)
-    clips = [clip for shard in shards for clip in load(shard, job.out)]
-    rows = [row for shard in shards for row in shard.rows]
-    columns = TASKS[task].COLUMNS
-    for name in SPLITS:
-        table = [
-            (row.id, clip.path, clip.duration_s, row.speaker, *(clip.labels[column] for column in columns))
-            for row, clip in zip(rows, clips, strict=True)
-            if row.split == name
-        ]
-        write_whole(job.out / task / f"{name}.csv", to_csv(("id", "path", "duration_s", "speaker", *columns), table))
-    return clips
+def _clips(job: _Job, part: str) -> list[Clip]:
+    return [clip for shard in split(part, job.size, job.seed) for clip in load(shard, job.out)]

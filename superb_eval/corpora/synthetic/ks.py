@@ -7,11 +7,14 @@ from itertools import cycle, islice
 
 import numpy as np
 
-from .augment import SAMPLE_RATE, Conditions, Wave, augment, background
-from .espeak import Delivery, Synthesiser
-from .rows import Recording, Row, generator, row_seed
+from .augment import SAMPLE_RATE, Conditions, augment, background
+from .espeak import Synthesiser
+from .listing import by_split
+from .rows import Clips, Recording, Row, generator, row_seed
+from .speaking import delivery, place, say
 from .voices import Voice, random_voices
 
+PARTS: tuple[str, ...] = ("ks",)
 COLUMNS: tuple[str, ...] = ("keyword", "word")
 KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 UNKNOWN_WORDS = (
@@ -20,11 +23,11 @@ UNKNOWN_WORDS = (
 )  # fmt: skip
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
 CLASSES = (*KEYWORDS, UNKNOWN, SILENCE)
-SPEAKERS = {"nano": {"train": 4, "dev": 2, "test": 2}, "mini": {"train": 40, "dev": 8, "test": 12}}
-TAKES = {"nano": 1, "mini": 2}  # clips of each class by each speaker
+SPEAKERS = {"nano": {"train": 4, "dev": 2, "test": 2}, "mini": {"train": 28, "dev": 6, "test": 14}}
+TAKES = {"nano": 1, "mini": 1}  # clips of each class by each speaker
 SAMPLES = SAMPLE_RATE  # one second
-# On mini, seeds 0 to 2: softmax regression on the mean log-mel spectrum 47 to 60 %, a small supervised CNN 99 %.
-CONDITIONS = Conditions(snr_db=(0.0, 18.0))
+# At 0 to 18 dB, a small supervised CNN was right in 99 %: noisier, so that nothing reaches the ceiling.
+CONDITIONS = Conditions(snr_db=(5.0, 25.0))
 
 
 def plan(size: str, seed: int) -> list[Row]:
@@ -61,23 +64,11 @@ def render(row: Row, synthesiser: Synthesiser) -> Recording:
     rng = np.random.default_rng(row.seed)
     if not row.voices:
         return Recording(background(SAMPLES, CONDITIONS, rng))
-    rate = round(170 * rng.uniform(0.85, 1.15))
-    pitch, spread = np.clip(rng.normal(50, (5, 10)), 0, 100).round().astype(int).tolist()
-    speech = synthesiser.speak(row.text, row.voices[0], Delivery(rate, pitch, spread), row.seed)
-    clip, _ = place(speech.at_16k(), SAMPLES, rng)
+    speech = say(row.text, row.voices[0], synthesiser, delivery(rng), row.seed)
+    clip, _ = place(speech, SAMPLES, rng)
     return Recording(augment(clip, CONDITIONS, rng))
 
 
-def place(word: Wave, samples: int, rng: np.random.Generator) -> tuple[Wave, slice]:
-    """Put a word, its silent edges cut, at a random position of a clip that is silent elsewhere.
-
-    Returns:
-        The clip [samples], and where in it the word is. A word longer than the clip loses its end.
-    """
-    loud = np.flatnonzero(np.abs(word) > 0.01 * np.max(np.abs(word)))
-    word = word[loud[0] : loud[-1] + 1][:samples]
-    start = int(rng.integers(samples - len(word) + 1))
-    where = slice(start, start + len(word))
-    clip = np.zeros(samples)
-    clip[where] = word
-    return clip, where
+def files(clips: Clips) -> dict[str, bytes]:
+    """The manifests."""
+    return by_split(clips["ks"], COLUMNS)

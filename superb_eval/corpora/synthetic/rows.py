@@ -1,10 +1,11 @@
-"""What a task plans (one row for each clip, known before any audio exists) and what it renders."""
+"""What a part plans (one row for each clip, known before any audio exists), what it renders, and what is written."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
@@ -34,9 +35,9 @@ class Row:
         """The names of the voices, joined by ``+``."""
         return "+".join(voice.name for voice in self.voices) or NOBODY
 
-    def path(self, task: str) -> str:
+    def path(self, part: str) -> str:
         """Where the clip lies, relative to the corpus."""
-        return f"audio/{task}/{self.split}/{self.speaker}/{self.id}.flac"
+        return f"audio/{part}/{self.speaker}/{self.id}.flac"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,20 @@ class Recording:
 
     audio: Wave
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip as it was written: `sha256` of the bytes of its file, duration in seconds, all of its labels."""
+
+    row: Row
+    path: str
+    sha256: str
+    duration_s: float
+    labels: Mapping[str, str]
+
+
+Clips: TypeAlias = Mapping[str, Sequence[Clip]]  # by part, in the order of its plan
 
 
 def generator(seed: int, name: str) -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""A corpus in parts of fixed contents: each is rendered by one fresh process, and done once its record exists."""
+"""Parts cut into shards of fixed contents: each is rendered by one fresh process, and done once its record exists."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .files import write_whole
-from .rows import Row
-from .tasks import TASKS
+from .rows import Clip, Row
+from .tasks import PARTS
 
 STATE = ".shards"  # the folder, inside the corpus, of the records
 ROWS_PER_SHARD = {"nano": 32, "mini": 120}
@@ -17,16 +17,16 @@ ROWS_PER_SHARD = {"nano": 32, "mini": 120}
 
 @dataclass(frozen=True)
 class Shard:
-    """The `number`-th part of one task."""
+    """The `number`-th stretch of one part."""
 
-    task: str
+    part: str
     number: int
     rows: tuple[Row, ...]
 
     @property
     def name(self) -> str:
         """Such as ``ks-003``."""
-        return f"{self.task}-{self.number:03d}"
+        return f"{self.part}-{self.number:03d}"
 
     def record(self, out: Path) -> Path:
         """The file that exists once all clips of the shard do."""
@@ -35,7 +35,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Rendered:
-    """What is known of one clip once it is written: `sha256` of the bytes of its file, duration in seconds."""
+    """What the record of a shard says of one clip; `labels` are those that its rendering revealed."""
 
     path: str
     sha256: str
@@ -43,10 +43,10 @@ class Rendered:
     labels: Mapping[str, str]
 
 
-def split(task: str, size: str, seed: int) -> list[Shard]:
-    """All shards of a task: the same for every number of workers, because what espeak-ng says depends on it."""
-    rows, step = TASKS[task].plan(size, seed), ROWS_PER_SHARD[size]
-    return [Shard(task, n, tuple(rows[i : i + step])) for n, i in enumerate(range(0, len(rows), step))]
+def split(part: str, size: str, seed: int) -> list[Shard]:
+    """All shards of a part: the same for every number of workers, because what espeak-ng says depends on it."""
+    rows, step = PARTS[part].plan(size, seed), ROWS_PER_SHARD[size]
+    return [Shard(part, n, tuple(rows[i : i + step])) for n, i in enumerate(range(0, len(rows), step))]
 
 
 def save(shard: Shard, out: Path, clips: Sequence[Rendered]) -> None:
@@ -54,9 +54,13 @@ def save(shard: Shard, out: Path, clips: Sequence[Rendered]) -> None:
     write_whole(shard.record(out), json.dumps([asdict(clip) for clip in clips], indent=0).encode())
 
 
-def load(shard: Shard, out: Path) -> list[Rendered]:
-    """What is known of the clips of a shard that is done."""
-    return [Rendered(**clip) for clip in json.loads(shard.record(out).read_bytes())]
+def load(shard: Shard, out: Path) -> list[Clip]:
+    """The clips of a shard that is done."""
+    known = [Rendered(**clip) for clip in json.loads(shard.record(out).read_bytes())]
+    return [
+        Clip(row, clip.path, clip.sha256, clip.duration_s, {**row.labels, **clip.labels})
+        for row, clip in zip(shard.rows, known, strict=True)
+    ]
 
 
 def is_done(shard: Shard, out: Path) -> bool:

@@ -5,6 +5,7 @@ The format is described in espeak-ng's docs/voices.md; values are percentages of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,3 +76,11 @@ def random_voices(
         random_voice(f"{prefix}_{'mf'[female]}{index:03d}", bool(female), rng, spread)
         for index, female in enumerate((np.arange(count) + 1) % 2)
     ]
+
+
+def cast(
+    prefix: str, counts: Mapping[str, int], rng: np.random.Generator, spread: VoiceSpread = VoiceSpread()
+) -> list[tuple[str, Voice]]:
+    """Draw so many speakers for each split, none in two, with the split that each is in."""
+    splits = [split for split, count in counts.items() for _ in range(count)]
+    return list(zip(splits, random_voices(prefix, len(splits), rng, spread), strict=True))

@@ -22,22 +22,22 @@ from .espeak import Synthesiser
 from .files import explain, write_whole
 from .rows import Row
 from .shards import Rendered, Shard, save, split
-from .tasks import TASKS
+from .tasks import PARTS
 
 
 def render_shard(shard: Shard, out: Path) -> None:
     """Write the clips of a shard in order, then its record."""
     voices = {voice.name: voice for row in shard.rows for voice in row.voices}
     with Synthesiser(list(voices.values())) as synthesiser:
-        save(shard, out, [_render(shard.task, row, synthesiser, out) for row in shard.rows])
+        save(shard, out, [_render(shard.part, row, synthesiser, out) for row in shard.rows])
 
 
-def _render(task: str, row: Row, synthesiser: Synthesiser, out: Path) -> Rendered:
-    recording = TASKS[task].render(row, synthesiser)
+def _render(part: str, row: Row, synthesiser: Synthesiser, out: Path) -> Rendered:
+    recording = PARTS[part].render(row, synthesiser)
     data = to_flac(recording.audio)
-    write_whole(out / row.path(task), data)
+    write_whole(out / row.path(part), data)
     sha256 = hashlib.sha256(data).hexdigest()
-    return Rendered(row.path(task), sha256, len(recording.audio) / SAMPLE_RATE, {**row.labels, **recording.labels})
+    return Rendered(row.path(part), sha256, len(recording.audio) / SAMPLE_RATE, recording.labels)
 
 
 def to_flac(audio: Wave) -> bytes:
@@ -50,11 +50,11 @@ def to_flac(audio: Wave) -> bytes:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and render."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, kind in (("task", str), ("size", str), ("seed", int), ("shard", int), ("out", Path)):
+    for name, kind in (("part", str), ("size", str), ("seed", int), ("shard", int), ("out", Path)):
         parser.add_argument(name, type=kind)
     given = parser.parse_args(arguments)
     try:
-        render_shard(split(given.task, given.size, given.seed)[given.shard], given.out)
+        render_shard(split(given.part, given.size, given.seed)[given.shard], given.out)
     except (UserError, OSError) as error:
         sentence = explain(error, given.out) if isinstance(error, OSError) else error
         if sentence is None:
