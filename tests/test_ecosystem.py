@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def hub() -> Any:
-    superb_eval.register_s3prl()
+def hub() -> Iterator[Any]:
+    names = superb_eval.register_s3prl()
     import s3prl.hub
 
-    return s3prl.hub
+    yield s3prl.hub
+    for name in names:  # other tests compare the hub with what s3prl ships
+        delattr(s3prl.hub, name)
 
 
 @pytest.fixture

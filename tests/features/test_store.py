@@ -126,3 +126,11 @@ def test_an_unreadable_budget_is_explained(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("SUPERB_EVAL_STORE_GB", "plenty")
     with pytest.raises(UserError, match="SUPERB_EVAL_STORE_GB is 'plenty'"):
         Store()
+
+
+@pytest.mark.parametrize("how", [HOW, Extraction("frames")], ids=["pooled", "frames"])
+def test_norms_are_the_mean_length_of_each_layers_vectors(clips: list[Clip], store: Store, how: Extraction) -> None:
+    bank = gathered(clips, store, "hubert_nano@random", how)
+    rows = [row.reshape(-1, *row.shape[-2:]) for row in bank.rows.values()]  # [1 or frames, layers, dim]
+    lengths = torch.stack([row.pow(2).sum(dim=-1).sqrt().mean(dim=0) for row in rows]).mean(dim=0)
+    assert bank.norms() == pytest.approx(lengths.tolist()) and len(bank.norms()) > 1

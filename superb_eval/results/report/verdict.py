@@ -1,0 +1,150 @@
+"""The first thing a reader wants to know: which upstream is better, by how much, beyond chance or not, at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from superb_eval.results import costs
+from superb_eval.results.board import Board, Column, Figure, Line
+from superb_eval.results.folder import Cell
+from superb_eval.results.report import compare, svg
+
+Cells = Mapping[tuple[str, str], Cell]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one upstream stands: against the reference, against chance, and what it costs. All as text."""
+
+    name: str
+    reference: bool
+    best: int
+    metrics: int
+    better: tuple[str, ...]
+    unclear: tuple[str, ...]
+    worse: tuple[str, ...]
+    overall: tuple[str, ...]
+    cost: tuple[str, ...]
+    at_chance: tuple[str, ...]
+    size: str = ""
+    """Its parameters beside the reference's, to end a sentence with."""
+
+    @property
+    def compared(self) -> int:
+        """How many metrics have a paired difference."""
+        return len(self.better) + len(self.unclear) + len(self.worse)
+
+    def bar(self) -> Markup:
+        """Return the counts of better, unclear and worse as a bar."""
+        parts, x = [], 0.0
+        for kind, names in (("better", self.better), ("unclear", self.unclear), ("worse", self.worse)):
+            for name in names:
+                told = svg.tag("title", f"{name}: {WORDS[kind]}")
+                parts.append(svg.tag("rect", told, x=x, y=1, width=12, height=12, class_=f"effect {kind}"))
+                x += 14
+        return svg.tag(
+            "svg", *parts, viewBox=f"0 0 {max(14, int(x))} 14", width=max(14.0, x), height=14, aria_hidden="true"
+        )
+
+
+WORDS = {"better": "better beyond chance", "unclear": "not distinguishable", "worse": "worse beyond chance"}
+
+
+def standings(board: Board, cells: Cells) -> list[Standing]:
+    """Return how the measured upstreams stand, the reference first and then by what is best."""
+    found = [_standing(board, line, cells) for line in board.lines if not line.published]
+    return sorted(found, key=lambda s: (not s.reference, -s.best, s.name))
+
+
+def headline(board: Board, found: Sequence[Standing]) -> Iterator[str]:
+    """Yield the answer in sentences."""
+    if len(found) == 1:
+        yield f"One upstream was measured, {found[0].name}: there is nothing to compare it with."
+        return
+    if not found:
+        yield "Nothing was measured here: these are published figures."
+        return
+    first = max(found, key=lambda s: s.best)
+    if not first.best:
+        yield "No two upstreams were run on the same task and data: nothing can be compared yet."
+        return
+    yield f"{first.name} is best, or not distinguishable from the best, in {first.best} of {first.metrics} metrics."
+    for standing in found:
+        if standing.compared:
+            yield _against(standing, board.reference or "")
+
+
+def _against(s: Standing, reference: str) -> str:
+    counts = (
+        f"better beyond chance in {len(s.better)}, worse in {len(s.worse)}, not distinguishable in {len(s.unclear)}"
+    )
+    return f"{s.name} against {reference}: {counts} of {s.compared} metrics{s.size}."
+
+
+def _standing(board: Board, line: Line, cells: Cells) -> Standing:
+    kinds: dict[str, list[str]] = {"better": [], "unclear": [], "worse": []}
+    for column in compare.tasks_of(board):
+        figure = line.figures.get(column.place)
+        if figure and figure.difference and figure.difference.over:
+            better = (figure.difference.value > 0) == column.higher_is_better
+            kind = "unclear" if not figure.difference.distinguishable else "better" if better else "worse"
+            kinds[kind].append(f"{column.place[0].upper()} {column.heading}")
+    ranked = {p for other in board.lines for p, figure in other.figures.items() if figure.rank}
+    there = [c for c in compare.tasks_of(board) if c.place in line.figures and c.place in ranked]
+    return Standing(
+        name=line.name,
+        reference=line.name == board.reference,
+        best=sum(line.figures[column.place].rank != "" for column in there),
+        metrics=len(there),
+        better=tuple(kinds["better"]),
+        unclear=tuple(kinds["unclear"]),
+        worse=tuple(kinds["worse"]),
+        overall=tuple(_shown(line, board.columns, cost=False)),
+        cost=tuple(_shown(line, board.columns, cost=True)),
+        at_chance=tuple(_at_chance(board, line, cells)),
+        size=_size(board, line),
+    )
+
+
+def _size(board: Board, line: Line) -> str:
+    own, other = (board.figure(name, costs.PARAMETERS.place) for name in (line.name, board.reference or ""))
+    if own is None or other is None or not own.value or not other.value:
+        return ""
+    return f", with {100 * own.value / other.value:.0f} % of its parameters"
+
+
+COSTS = (costs.PARAMETERS.place, costs.MACS.place, costs.SPEED.place)
+
+
+def _shown(line: Line, columns: Sequence[Column], cost: bool) -> Iterator[str]:
+    """What belongs to the upstream itself: its overall figures, or what it costs."""
+    for column in columns:
+        figure = line.figures.get(column.place)
+        if figure and not column.place[0] and (column.place in COSTS) == cost:
+            value, interval, difference = figure.texts(column)
+            if column == costs.PARAMETERS:
+                yield f"{value} M parameters"
+            else:
+                yield " ".join(filter(None, (column.heading, value, column.unit, interval, difference)))
+
+
+def _at_chance(board: Board, line: Line, cells: Cells) -> Iterator[str]:
+    """Tasks whose interval doesn't leave out what knows nothing."""
+    seen = set()
+    for column in compare.tasks_of(board):
+        task = column.place[0]
+        figure, cell = line.figures.get(column.place), cells.get((line.name, task))
+        if figure is None or cell is None or task in seen or cell.record.metrics[0].key != column.place[1]:
+            continue
+        seen.add(task)
+        if cell.record.chance is not None and _reaches(figure, cell.record.chance, bool(column.higher_is_better)):
+            yield task.upper()
+
+
+def _reaches(figure: Figure, chance: float, higher_is_better: bool) -> bool:
+    low = figure.value if figure.low is None else figure.low
+    high = figure.value if figure.high is None else figure.high
+    return low <= chance if higher_is_better else high >= chance

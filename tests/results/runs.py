@@ -1,0 +1,135 @@
+"""Runs for tests: records to vary, and figures that follow from predictions."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from downstreams.base import Row
+from superb_eval import order
+from superb_eval.results import record as records
+from superb_eval.results import scoring
+from superb_eval.results.record import CorpusRecord, FeaturesRecord, RunRecord, TrainingRecord, UpstreamRecord
+
+
+def new_record(upstream: str, task: str) -> RunRecord:
+    return RunRecord(
+        schema_version=records.SCHEMA_VERSION,
+        task=task,
+        profile="mini",
+        seed=0,
+        metrics=[],
+        chance=None,
+        upstream=UpstreamRecord(
+            address=upstream,
+            name=upstream,
+            fingerprint=f"f-{upstream}",
+            parameters=23_491_200,
+            layers=1,
+            width=240,
+            stride=320,
+            licence="none",
+            training_data="none",
+            notes=[],
+        ),
+        corpus=CorpusRecord(name="pack", synthetic=False, digest=f"d-{task}", utterances={"test": 366}, hours=0.5),
+        features=FeaturesRecord(kind="pooled", extracted=1, stored=0, made_on="cpu"),
+        training=[TrainingRecord(fold=1, lr=1e-3, rates=[], layer_weights=[1.0], tuned={}, parameters=1)],
+        recipe={},
+        recipe_digest=f"r-{task}",
+        departures=[],
+        predictions={},
+        command=f"superb-eval run {task} -u {upstream}",
+        versions={},
+        hardware={},
+        started="2026-01-01T00:00:00+00:00",
+        seconds={},
+        skipped=[],
+    )
+
+
+def vary(record: RunRecord, **changes: Any) -> RunRecord:
+    """A record with changes such as `upstream__address="x"` or `metrics__value=3.0`."""
+    content = record.model_dump()
+    for name, value in changes.items():
+        part, _, key = name.partition("__")
+        if part == "metrics":
+            content["metrics"][0][key] = value
+        elif key:
+            content[part][key] = value
+        else:
+            content[part] = value
+    return RunRecord.model_validate(content)
+
+
+def keep(folder: Path, *runs: RunRecord) -> Path:
+    """Write records alone, without predictions."""
+    for k, run in enumerate(runs):
+        place = folder / f"u{k}" / run.task / "run"
+        place.mkdir(parents=True)
+        records.write(run, place)
+    return folder
+
+
+def scored(folder: Path, record: RunRecord, rows: Sequence[Row], labels: Any = None) -> Path:
+    """Write a run with its predictions, and the figures that follow from them; return its folder."""
+    name = order.run_name(
+        record.profile, record.seed, record.recipe_digest, record.upstream.fingerprint, record.corpus.digest
+    )
+    place = folder / order.slug(record.upstream.address) / record.task / name
+    place.mkdir(parents=True)
+    with (place / records.PREDICTIONS).open("w", newline="", encoding="utf8") as file:
+        csv.writer(file, lineterminator="\n").writerows([Row._fields, *rows])
+    (place / "labels.json").write_text(json.dumps({"1": labels}))
+    task = scoring.task_of(record, place)
+    found = {
+        "metrics": scoring.metrics(task, rows, "strict"),
+        "chance": task.chance(rows),
+        "predictions": {records.PREDICTIONS: hashlib.sha256((place / records.PREDICTIONS).read_bytes()).hexdigest()},
+    }
+    records.write(record.model_copy(update=found), place)
+    return place
+
+
+def answers(right: float, seed: int, count: int = 300) -> list[Row]:
+    """Keyword predictions of which about that share is right; what is hard is hard for every seed alike."""
+    hard, own = np.random.default_rng(0).random(count), np.random.default_rng(seed).random(count)
+    return [Row(f"u{i}", "yes", "yes" if 0.7 * hard[i] + 0.3 * own[i] < right else "no") for i in range(count)]
+
+
+TRUTHS = ["a b c d e", "a b c", "c d e f", "a a b", "d e", "f f a b c"]
+
+
+def ten_tasks(folder: Path, upstream: str, errs: float, seed: int, **changes: Any) -> None:
+    """Write runs of all ten tasks that are wrong about that often."""
+    rng = np.random.default_rng(seed)
+    for task in ("ks", "sid", "ic", "er"):
+        right, wrong = ('{"action": "x"}', '{"action": "y"}') if task == "ic" else ("x", "y")
+        rows = [Row(f"u{i}", right, right if rng.random() > errs else wrong) for i in range(60)]
+        scored(folder, vary(new_record(upstream, task), **changes), rows)
+    for task in ("pr", "asr"):
+        pairs = [(TRUTHS[i % 6], _worse(TRUTHS[i % 6], errs, rng)) for i in range(40)]
+        scored(folder, vary(new_record(upstream, task), **changes), [Row(f"u{i}", *p) for i, p in enumerate(pairs)])
+    marked = ["B-x A E-x" if rng.random() > errs else "B-y Q E-y" for _ in range(40)]
+    sf = [Row(f"u{i}", "B-x A E-x", answer) for i, answer in enumerate(marked)]
+    scored(folder, vary(new_record(upstream, "sf"), **changes), sf)
+    trials = [(k % 2, k % 2 + rng.normal(0, 0.3 + errs)) for k in range(120)]
+    asv = [Row(f"a{k} b{k}", str(t), f"{s:.4f}") for k, (t, s) in enumerate(trials)]
+    scored(folder, vary(new_record(upstream, "asv"), **changes), asv)
+    found = [(k % 4 == 0, 3 * (k % 4 == 0) + rng.normal(0, 0.5 + errs)) for k in range(80)]
+    qbe = [Row(f"q{k // 8} d{k % 8}", str(int(t)), f"{s:.4f}") for k, (t, s) in enumerate(found)]
+    scored(folder, vary(new_record(upstream, "qbe"), **changes), qbe)
+    turns = [[[0, 4, "a"], [3, 6, "b"]]] * 12
+    guessed = [[[0, 4 - 3 * errs * rng.random(), "0"], [3, 6, "1"]] for _ in turns]
+    sd = [Row(f"r{k}", json.dumps(t), json.dumps(g)) for k, (t, g) in enumerate(zip(turns, guessed, strict=True))]
+    scored(folder, vary(new_record(upstream, "sd"), **changes), sd, labels=2)
+
+
+def _worse(text: str, errs: float, rng: np.random.Generator) -> str:
+    return " ".join(word if rng.random() > errs else "z" for word in text.split())

@@ -1,0 +1,74 @@
+"""A folder with missing, half-written, doubled and alien files: what can be shown is shown, the rest is listed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import superb_eval
+from superb_eval.errors import UserError
+from superb_eval.results import record as records
+from superb_eval.results.folder import open_results
+from tests.results.runs import answers, keep, new_record, scored, vary
+
+
+def test_seeds_are_one_cell_and_the_newest_run_of_each_is_taken(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        scored(tmp_path, vary(new_record("fbank", "ks"), seed=seed), answers(0.6, seed))
+    old = vary(new_record("fbank", "ks"), recipe_digest="older", started="2025-01-01T00:00:00+00:00")
+    scored(tmp_path, old, answers(0.1, 9))
+    results = open_results(tmp_path)
+    (cells,) = results.boards.values()
+    cell = cells["fbank", "ks"]
+    assert [run.record.seed for run in cell.runs] == [0, 1, 2]
+    assert cell.others == 1, "the run of another recipe is no repetition"
+    assert len(results.shown) == 3
+
+
+def test_whatever_else_lies_there_is_listed(tmp_path: Path) -> None:
+    place = scored(tmp_path, new_record("fbank", "ks"), answers(0.6, 0))
+    half = tmp_path / "hubert" / "ks" / "mini-seed0-0000000000"
+    half.mkdir(parents=True)
+    (half / ".lock").touch()
+    torn = tmp_path / "hubert" / "sid" / "mini-seed0-1111111111"
+    torn.mkdir(parents=True)
+    (torn / "result.json").write_text((place / "result.json").read_text()[:400])
+    newer = tmp_path / "hubert" / "er" / "mini-seed0-2222222222"
+    newer.mkdir(parents=True)
+    content = json.loads((place / "result.json").read_text())
+    (newer / "result.json").write_text(json.dumps({**content, "schema_version": records.SCHEMA_VERSION + 1}))
+    (tmp_path / "holiday.jpg").write_bytes(b"\xff\xd8")
+    (tmp_path / ".hidden").touch()
+    results = open_results(tmp_path)
+    assert len(results.runs) == 1
+    listed = "\n".join(results.problems)
+    assert len(results.problems) == 4
+    for words in ("0000000000: an unfinished run", "1111111111", "holiday.jpg: is no part", "reads up to"):
+        assert words in listed
+
+
+def test_an_older_record_still_loads(tmp_path: Path) -> None:
+    keep(tmp_path, vary(new_record("fbank", "ks"), schema_version=1))
+    path = next(tmp_path.rglob("result.json"))
+    content = json.loads(path.read_text())
+    for key in ("code", "heads"):
+        del content[key]
+    del content["corpus"]["official"]
+    path.write_text(json.dumps(content))
+    record = records.read(path)
+    assert (record.schema_version, record.code, record.heads, record.corpus.official) == (1, "", {}, False)
+
+
+def test_the_frame_is_tidy(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        scored(tmp_path, vary(new_record("fbank", "ks"), seed=seed), answers(0.6, seed))
+    (tmp_path / "alien.txt").touch()
+    frame = superb_eval.load_results(tmp_path)
+    assert list(frame.seed) == [0, 1] and set(frame.upstream) == {"fbank"} and frame.shown.all()
+    assert (frame.low < frame.value).all() and (frame.value < frame.high).all()
+    assert set(frame.n) == {300} and set(frame.metric) == {"acc"}
+    assert "alien.txt" in frame.attrs["left_out"][0]
+    with pytest.raises(UserError, match="no such results folder"):
+        superb_eval.load_results(tmp_path / "absent")

@@ -1,0 +1,167 @@
+"""The forms of a table: they agree figure for figure, and no name from outside does harm in any."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from superb_eval.results import escape, render, table, tabular
+from superb_eval.results.board import Board
+from superb_eval.results.table import Wanted
+from tests.results.runs import answers, new_record, scored, vary
+
+NUMBER = r"[-+]?\d+\.\d+"
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "../../x",
+    r"\input{/etc/passwd}$%&#_{~^",
+    "x" * 300,
+    "\u202egnp.exe",
+    "\u05e9\u05dc\u05d5\u05dd",
+    "\x1b[31mred",
+    "[red]a|b[/red](javascript:x)",
+    "=HYPERLINK(1)",
+    "`whoami` ![x](y)\n| new | row |",
+)
+
+
+@pytest.fixture(scope="module")
+def board(complete: Path) -> Board:
+    (found,), _ = table.collect(complete, Wanted(against="hubert"))
+    return found
+
+
+def printed(board: Board) -> list[list[str]]:
+    """Every number of every figure, by cell, as all forms must print them."""
+    cells = []
+    for line in board.lines:
+        for column in board.columns:
+            figure = line.figures.get(column.place)
+            if figure is not None:
+                cells.append(re.findall(NUMBER, " ".join(figure.texts(column))))
+    return cells
+
+
+def from_markdown(text: str) -> list[list[str]]:
+    rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    return [re.findall(NUMBER, cell) for row in rows for cell in row.strip("| ").split(" | ")[1:] if cell.strip()]
+
+
+def from_latex(text: str) -> list[list[str]]:
+    body = text.split(r"\hline")[2]
+    rows = re.split(r" \\\\\n", body.strip() + "\n")
+    return [re.findall(NUMBER, cell) for row in rows if row.strip() for cell in row.split(" & ")[1:] if cell.strip()]
+
+
+def from_terminal(board: Board) -> list[str]:
+    console = Console(width=150, record=True, file=io.StringIO())
+    for part in render.rich_tables(board, 150):
+        console.print(part)
+    return re.findall(NUMBER, console.export_text())
+
+
+def from_records(rows: list[dict[str, object]], board: Board) -> list[list[str]]:
+    decimals = {column.place: column.decimals for column in board.columns}
+    cells = []
+    for row in rows:
+        places = decimals[str(row["task"]), str(row["metric"])]
+        keys = ("value", "low", "high", "spread", "difference", "difference_low", "difference_high")
+        found = [(key, float(str(row[key]))) for key in keys if row[key] not in (None, "")]
+        cells.append([f"{v:+.{places}f}" if key == "difference" else f"{v:.{places}f}" for key, v in found])
+    return cells
+
+
+def test_all_forms_agree_figure_for_figure(board: Board) -> None:
+    expected = printed(board)
+    assert len(expected) >= 24 and sum(map(len, expected)) > 90
+    assert from_markdown(render.markdown(board)) == expected
+    assert from_latex(render.latex(board)) == expected
+    assert sorted(from_terminal(board)) == sorted(number for cell in expected for number in cell)
+    assert from_records(list(csv.DictReader(io.StringIO(tabular.as_csv([board])))), board) == expected  # type: ignore[arg-type]
+    assert from_records(json.loads(tabular.as_json([board]))["boards"][0]["figures"], board) == expected
+
+
+def test_a_terminal_never_cuts_a_figure_off(board: Board) -> None:
+    for width in (60, 80, 137, 400):
+        console = Console(width=width, record=True, file=io.StringIO())
+        for part in render.rich_tables(board, width):
+            console.print(part)
+        assert "…" not in console.export_text(), f"{width} columns"
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Board:
+    folder = tmp_path_factory.mktemp("hostile")
+    for seed, name in enumerate(HOSTILE):
+        record = vary(new_record(name, "ks"), corpus__name=HOSTILE[0] + HOSTILE[2])
+        scored(folder, record, answers(0.5, seed, count=40))
+    (found,), _ = table.collect(folder, Wanted(against=HOSTILE[1]))
+    return found
+
+
+def test_hostile_names_do_no_harm_in_a_terminal(hostile: Board) -> None:
+    console = Console(width=200, record=True, file=io.StringIO(), force_terminal=True)
+    for part in render.rich_tables(hostile, 200):
+        console.print(part)
+    console.print(render.rich_title(hostile), soft_wrap=True)
+    console.print(render.rich_notes(hostile))
+    text = console.export_text()
+    assert "[red]a|b[/red]" in text and "\\u001b[31mred" in text and "\\u202egnp.exe" in text
+    assert "\x1b[31mred" not in text and "\u202e" not in text
+    assert max(len(escape.short(name)) for name in HOSTILE) <= escape.LONGEST
+
+
+def test_hostile_names_do_no_harm_in_markdown(hostile: Board) -> None:
+    text = render.markdown(hostile)
+    assert "<script" not in text and "\u202e" not in text
+    assert re.search(r"(?<!\\)`|(?<!\\)\[(?!\d)|(?<!\\)!\[", text.replace("**", "")) is None
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + len(HOSTILE), "no name begins a row"
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {4}
+
+
+def test_hostile_names_do_no_harm_in_a_spreadsheet(hostile: Board) -> None:
+    rows = list(csv.DictReader(io.StringIO(tabular.as_csv([hostile]))))
+    names = {row["upstream"] for row in rows}
+    assert len(names) == len(HOSTILE)
+    assert not any(name.startswith(("=", "+", "-", "@")) for name in names)
+
+
+def test_hostile_names_come_whole_out_of_json(hostile: Board) -> None:
+    figures = json.loads(tabular.as_json([hostile]))["boards"][0]["figures"]
+    assert {figure["upstream"] for figure in figures} == set(HOSTILE)
+    assert tabular.as_json([hostile]).isascii()
+
+
+def test_latex_escapes_every_letter_that_means_something(hostile: Board, board: Board) -> None:
+    for text in (render.latex(hostile), render.latex(board)):
+        assert text.isascii()
+        commands = set(re.findall(r"\\([A-Za-z]+)", text))
+        assert commands <= {
+            *("begin", "end", "tiny", "caption", "hline", "textbf", "textit", "textbackslash", "textasciitilde"),
+            *("textasciicircum", "textless", "textgreater", "textbar", "Delta", "neq", "approx", "pm", "uparrow"),
+            *("downarrow", "ldots", "dag", "ddag", "S", "P"),
+        }, "no command but our own"
+        bare = re.sub(r"\\.", "", text)
+        assert bare.count("{") == bare.count("}")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
+def test_latex_compiles(hostile: Board, board: Board, tmp_path: Path) -> None:
+    body = "\n".join(map(render.latex, (hostile, board)))
+    source = f"\\documentclass{{article}}\n\\begin{{document}}\n{body}\n\\end{{document}}\n"
+    (tmp_path / "table.tex").write_text(source)
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "table.tex"]
+    done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert (tmp_path / "table.pdf").stat().st_size > 1000

@@ -1,0 +1,176 @@
+"""`verify` catches each thing that can come between a figure and what it was made with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from superb_eval.cell import evaluate
+from superb_eval.order import Order
+from superb_eval.results import code
+from superb_eval.results.checks import Scope
+from superb_eval.results.verify import Report, verify
+
+SHORT = ("train.steps=20", "train.eval_every=10", "train.batch_size=8", "train.lr=1e-2")
+
+ENCODER = """
+import torch
+from torch import nn
+
+class Loud(nn.Module):
+    def forward(self, wavs):
+        frames = [wav.unfold(0, 320, 320).abs() for wav in wavs]
+        return {"hidden_states": [torch.stack(frames) * 1.0]}
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus, an encoder, a recipe and two runs: what tests copy and damage."""
+    root = tmp_path_factory.mktemp("made")
+    (root / "encoder.py").write_text(ENCODER)
+    (root / "own.yaml").write_text("task: ks\nprofile: mini\ntrain: {steps: 20, eval_every: 10}\n")
+    shutil.copytree(tones, root / "corpus")
+    return root
+
+
+@pytest.fixture
+def results(made: Path, tmp_path: Path) -> Path:
+    for name in ("corpus", "encoder.py", "own.yaml"):
+        source = made / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    order = Order(f"{tmp_path}/encoder.py:Loud", f"{tmp_path}/own.yaml", tmp_path / "corpus", out=tmp_path / "results")
+    evaluate(order)
+    assert verify(tmp_path / "results").findings == ()
+    return tmp_path / "results"
+
+
+def the(results: Path, name: str) -> Path:
+    (path,) = results.rglob(name)
+    return path
+
+
+def edit_record(results: Path, change: Callable[[dict], None]) -> None:  # type: ignore[type-arg]
+    path = the(results, "result.json")
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def told(report: Report) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for finding in report.findings:
+        if not finding.remark:
+            found[finding.what] = f"{found.get(finding.what, '')} {finding.says}"
+    return found
+
+
+def test_an_edited_metric_and_interval(results: Path) -> None:
+    edit_record(results, lambda r: r["metrics"][0].update(value=99.0))
+    assert "acc is 99.0000 in the record" in told(verify(results))["figures"]
+    assert verify(results).faulty() == 1
+
+
+def test_an_edited_prediction(results: Path) -> None:
+    path = the(results, "predictions.csv")
+    rows = list(csv.reader(path.open(encoding="utf8")))
+    wrong = next(row for row in rows[1:] if row[1] != row[2])
+    wrong[2] = wrong[1]
+    with path.open("w", newline="", encoding="utf8") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    found = told(verify(results))
+    assert "predictions.csv is not the file that the run wrote" in found["files"]
+    assert "by its predictions" in found["figures"]
+
+
+def test_predictions_that_are_gone_or_no_predictions(results: Path) -> None:
+    the(results, "predictions.csv").write_text("id,truth\n")
+    assert "expected the columns" in told(verify(results))["figures"]
+    the(results, "predictions.csv").unlink()
+    assert "predictions.csv is missing" in told(verify(results))["files"]
+
+
+def test_a_changed_recipe(results: Path) -> None:
+    path = results.parent / "own.yaml"
+    path.write_text(path.read_text().replace("steps: 20", "steps: 30"))
+    assert "train.steps was 20, is 30" in told(verify(results))["recipe"]
+
+
+def test_a_recipe_changed_in_the_record(results: Path) -> None:
+    edit_record(results, lambda r: r["recipe"]["train"].update(steps=7))
+    assert "not the one that the run was made with" in told(verify(results))["recipe"]
+
+
+def test_another_code(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code, "digest", lambda task: "other")
+    assert "code of ks" in told(verify(results))["code"]
+
+
+def test_swapped_weights(results: Path) -> None:
+    path = results.parent / "encoder.py"
+    path.write_text(path.read_text().replace("* 1.0", "* 2.0"))
+    assert "other weights or other code now" in told(verify(results))["weights"]
+    assert "weights" not in told(verify(results, Scope(quick=True)))
+    head = the(results, "probe-1.safetensors")
+    head.write_bytes(head.read_bytes()[:-4] + b"\0\0\0\1")
+    assert "probe-1.safetensors is not the file" in told(verify(results))["files"]
+
+
+def test_changed_audio(results: Path) -> None:
+    path = next((results.parent / "corpus" / "audio" / "test").glob("*.flac"))
+    soundfile.write(path, 0.1 * np.random.default_rng(5).standard_normal(9_000), 16_000)
+    assert "are not those that the run heard" in told(verify(results))["data"]
+
+
+def test_a_corpus_that_moved_is_found_with_data(results: Path) -> None:
+    shutil.move(results.parent / "corpus", results.parent / "moved")
+    (finding,) = verify(results).findings
+    assert finding.remark and "give its place with --data" in finding.says
+    # Its name is the folder's, which the digest doesn't hold.
+    assert verify(results, Scope(results.parent / "moved")).findings == ()
+
+
+def test_an_older_schema_is_named_and_still_loads(results: Path) -> None:
+    def older(record: dict) -> None:  # type: ignore[type-arg]
+        record["schema_version"] = 1
+        del record["code"], record["heads"], record["corpus"]["official"]
+
+    edit_record(results, older)
+    assert set(told(verify(results))) == {"schema"}
+
+
+def test_a_record_of_another_cell(results: Path) -> None:
+    edit_record(results, lambda r: r.update(seed=5))
+    assert "belongs into a folder called mini-seed5-" in told(verify(results))["place"]
+
+
+def test_a_task_of_nobody_and_a_record_that_reaches_out(results: Path) -> None:
+    edit_record(results, lambda r: (r.update(task="zz"), r["heads"].update({"../../../own.yaml": "x"})))
+    found = told(verify(results))
+    assert "no task is called 'zz'" in found["figures"] and "own.yaml is missing" in found["files"]
+
+
+def test_code_counts_and_comments_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.py"
+    monkeypatch.setattr(code, "_file", lambda module: path)
+
+    def bare(text: str) -> str:
+        path.write_text(text)
+        code._tree.cache_clear(), code._bare.cache_clear()
+        return code._bare("m")
+
+    before = bare('"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1  # why\n')
+    assert bare("def f( x ):\n    'Other.'\n\n    return (x + 1)\n") == before
+    assert bare("def f(x):\n    return x + 2\n") != before
+    code._tree.cache_clear(), code._bare.cache_clear()
+
+
+def test_the_code_of_a_task_is_its_own() -> None:
+    assert len({code.digest(task) for task in ("ks", "asr", "qbe", "sd")}) == 4
