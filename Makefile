@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+UPSTREAMS := fbank_nonorm,hubert_mini@random,hubert_mini,distilhubert_mini
 # Pip alone would do; uv installs the same locked set several times faster.
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode
 
@@ -16,12 +17,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(UV) --constraint constraints.txt --editable '.[synth,dev]'
 	touch $(STAMP)
 
+# Every stage takes up what was interrupted, and keeps what is finished.
 quickstart: setup
 	$(BIN)/superb-eval corpus synth --size mini --out quickstart/corpus
-	for upstream in fbank fbank_nonorm hubert_mini@random; do \
-	  $(BIN)/superb-eval run ks -u $$upstream --data quickstart/corpus --out quickstart/results --store quickstart/features || exit; \
-	done
-	$(BIN)/superb-eval table quickstart/results
+	$(BIN)/superb-eval suite --upstreams $(UPSTREAMS) --tasks all --profile mini --data quickstart/corpus \
+	  --out quickstart/results --store quickstart/features
+	$(BIN)/superb-eval table quickstart/results --against hubert_mini
+	$(BIN)/superb-eval report quickstart/results --against hubert_mini -o quickstart/report.html
 
 test: setup
 	$(BIN)/python -m pytest

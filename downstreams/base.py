@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -242,7 +242,7 @@ def closed_set(corpus: Corpus, column: str) -> list[str]:
 def accuracy(metric: Metric, rows: Sequence[Row]) -> Score:
     """Return the share of rows whose answer is their truth."""
     right = np.array([row.truth == row.answer for row in rows], dtype=np.float64)
-    return ratio(metric, right, np.ones_like(right))
+    return replace(ratio(metric, right, np.ones_like(right)), share=True)
 
 
 def ratio(metric: Metric, numerators: NDArray[np.float64], denominators: NDArray[np.float64]) -> Score:

@@ -33,6 +33,8 @@ class Score:
     vectorised: bool = True
     strata: NDArray[np.intp] | None = None
     """[units]: resample within each stratum (ER's folds); None: all units alike."""
+    share: bool = False
+    """Each unit is right or wrong and the metric is the share that is right, in percent."""
 
     @property
     def value(self) -> float:

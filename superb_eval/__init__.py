@@ -9,6 +9,8 @@ from superb_eval import threads as _threads
 from superb_eval.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from superb_eval.results.record import RunRecord
 
 _threads.choose()
@@ -32,3 +34,21 @@ def evaluate(upstream: str, task: str, data: str | Path | None = None, **options
             options[key] = Path(options[key])
     options["overrides"] = tuple(options.get("overrides", ()))
     return evaluate_order(Order(upstream, task, Path(data) if data else None, **options))[0]
+
+
+def load_results(folder: str | Path) -> DataFrame:
+    """Return every figure of every finished run under `folder` as a tidy table (`superb_eval.results.frame`).
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    from superb_eval.results import frame
+
+    return frame.load_results(folder)
+
+
+def register_s3prl() -> list[str]:
+    """Make our upstreams known to s3prl's hub and `S3PRLUpstream`; see `superb_eval.ecosystem.register_s3prl`."""
+    from superb_eval.ecosystem import register_s3prl as register
+
+    return register()

@@ -23,6 +23,7 @@ from superb_eval.order import Order, Setting, prepare
 from superb_eval.probing import Outcome
 from superb_eval.recording import Clock
 from superb_eval.results import record as records
+from superb_eval.results import scoring
 from superb_eval.results.record import RunRecord
 
 
@@ -77,14 +78,14 @@ def _clear(folder: Path) -> None:
 
 def _run(setting: Setting, folder: Path, clock: Clock, reporter: Reporter) -> RunRecord:
     with clock.stage("features"):
-        bank = _features(setting, reporter)
+        bank = features(setting, reporter)
     with clock.stage("training and test"):
         through = searching.search_and_test if issubclass(setting.kind, Search) else probing.train_and_test
         outcomes = [through(setting, fold, bank, folder, reporter) for fold in setting.folds]
     with clock.stage("scoring"):
-        _keep(folder, recording.PREDICTIONS, [row for outcome in outcomes for row in outcome.rows])
+        _keep(folder, records.PREDICTIONS, [row for outcome in outcomes for row in outcome.rows])
         if outcomes[0].historical:
-            _keep(folder, recording.HISTORICAL, [row for outcome in outcomes for row in outcome.historical])
+            _keep(folder, records.HISTORICAL, [row for outcome in outcomes for row in outcome.historical])
         if not issubclass(setting.kind, Search):
             labels = {fold.number: fold.task.labels for fold in setting.folds}
             files.write_text(folder / probing.LABELS, json.dumps(labels, ensure_ascii=False) + "\n")
@@ -92,7 +93,12 @@ def _run(setting: Setting, folder: Path, clock: Clock, reporter: Reporter) -> Ru
     return recording.compose(setting, bank, outcomes, metrics, folder, clock)
 
 
-def _features(setting: Setting, reporter: Reporter) -> Bank:
+def features(setting: Setting, reporter: Reporter) -> Bank:
+    """Return the features that a cell's head sees, from the store or by one pass of the upstream.
+
+    Raises:
+        UserError: see `gather`.
+    """
     chosen = setting.recipe.features
     how = Extraction(
         kind="pooled" if chosen.pooled and setting.kind.pooled else "frames",
@@ -114,9 +120,9 @@ def _features(setting: Setting, reporter: Reporter) -> Bank:
 
 def _metrics(setting: Setting, outcomes: Sequence[Outcome]) -> list[records.MetricRecord]:
     task = setting.folds[0].task
-    metrics = recording.metrics(task, [row for outcome in outcomes for row in outcome.rows], "strict")
+    metrics = scoring.metrics(task, [row for outcome in outcomes for row in outcome.rows], "strict")
     historical = [row for outcome in outcomes for row in outcome.historical]
-    return metrics + (recording.metrics(task, historical, "historical") if historical else [])
+    return metrics + (scoring.metrics(task, historical, "historical") if historical else [])
 
 
 def _keep(folder: Path, name: str, rows: Sequence[Row]) -> None:

@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from superb_eval import cli_distil, cli_report, cli_results, cli_suite
 from superb_eval.errors import UserError
+from superb_eval.pretraining import commands as training
 
 USER_ERROR, INTERRUPTED = 2, 130
 """Exit codes beside 0 (done) and 1 (something broke: a traceback follows)."""
@@ -25,6 +27,7 @@ app = typer.Typer(
   superb-eval run ks -u fbank_nonorm                        # embedded synthetic corpus
   superb-eval run ks -u s3prl:fbank --data my-corpus        # a folder of manifests
   superb-eval run ks -u hubert --data /path/to/corpora      # official corpus and protocol
+  superb-eval suite -u fbank,hubert_mini@random --tasks all # many cells
   superb-eval table results/
   superb-eval upstream check path/to/file.py:MyEncoder
 """,
@@ -35,6 +38,7 @@ recipe_app = typer.Typer(no_args_is_help=True, help="List and show recipes.")
 corpus_app = typer.Typer(no_args_is_help=True, help="Check a corpus, or synthesise the embedded one.")
 for name, group in {"upstream": upstream_app, "task": task_app, "recipe": recipe_app, "corpus": corpus_app}.items():
     app.add_typer(group, name=name)
+cli_distil.register(app, upstream_app)
 
 Upstream = Annotated[
     str, typer.Option("-u", "--upstream", help="NAME, NAME@CHECKPOINT, NAME@random, s3prl:NAME, FILE.py:Class")
@@ -109,48 +113,13 @@ def predict(
         print(f"{path}\t{answer}")
 
 
-@app.command()
-def table(
-    results: Annotated[Path, typer.Argument(help="results folder")] = Path("results"),
-    historical: Annotated[
-        bool, typer.Option("--historical/--strict", help="as published, or all chosen on dev")
-    ] = False,
-    format: Annotated[Literal["rich", "markdown"], typer.Option(help="for the terminal, or for a document")] = "rich",
-) -> None:
-    """Print upstreams x tasks with intervals and the direction of each metric.
-
-    Strict figures have everything chosen on dev. The published procedures of ASV, SD and QbE look at the test set:
-    their historical figures are the ones to compare with the literature.
-
-    \b
-    superb-eval table results/
-    superb-eval table results/ --historical
-    superb-eval table results/ --format markdown > table.md
-    """
-    from rich.console import Console
-
-    from superb_eval.results import table as tables
-
-    boards, problems = tables.collect(results, "historical" if historical else "strict")
-    console = Console()
-    for board in boards:
-        if format == "rich":
-            console.print(tables.as_rich(board))
-            console.print(board.caption(), markup=False)
-        else:
-            print(tables.as_markdown(board))
-        print()
-    for problem in problems:
-        print(f"left out: {problem}", file=sys.stderr)
-
-
 @upstream_app.command("list")
 def upstream_list() -> None:
     """List upstreams by name, and the other kinds of address."""
     from upstreams import registry
 
     for card in registry.cards():
-        print(f"{card.name:<16}{card.summary}")
+        print(f"{card.name:<20}{card.summary}")
     print("\nNAME@CHECKPOINT, NAME@random, s3prl:NAME[@CHECKPOINT], FILE.py:Class[@CHECKPOINT]")
 
 
@@ -198,7 +167,7 @@ def recipe_list() -> None:
     """List the shipped recipes."""
     from superb_eval import recipe
 
-    print("\n".join(recipe.shipped()))
+    print("\n".join(recipe.shipped((*recipe.PROFILES, "pretrain", "distill"))))
 
 
 @recipe_app.command("rates")
@@ -239,16 +208,20 @@ def corpus_synth(
     out: Annotated[Path, typer.Option(help="folder to write; an unfinished one is taken up again")],
     size: Annotated[Literal["nano", "mini"], typer.Option(help="nano: for tests; mini: for the quickstart")] = "mini",
     seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same bytes on one platform")] = 0,
+    tasks: Annotated[
+        str, typer.Option(help="such as ks,sid; also unlabelled, for training encoders; default: all ten tasks")
+    ] = "",
 ) -> None:
     """Synthesise the embedded corpus: a folder of manifests with speech from espeak-ng (extra `synth`).
 
     \b
     superb-eval corpus synth --size nano --out my-corpus
+    superb-eval corpus synth --tasks unlabelled --out my-unlabelled
     """
     from superb_eval.console import Terminal
     from superb_eval.corpora import embedded
 
-    embedded.synthesise(size, out, seed, Terminal())
+    embedded.synthesise(size, out, seed, Terminal(), tasks.replace(",", " ").split())
     print(f"corpus: {out}")
 
 
@@ -282,6 +255,9 @@ def corpus_check(
         kind.learn(fold, kind.Head.model_validate(chosen.head))
 
 
+app.command()(training.pretrain)
+
+
 @app.command()
 def doctor() -> None:
     """Say what works here, and what to install for what does not."""
@@ -292,6 +268,11 @@ def doctor() -> None:
         print(f"{'ok  ' if finding.works else 'no  '}{finding.what:<24}{finding.detail}")
         if finding.remedy and not finding.works:
             print(f"{'':<28}{finding.remedy}")
+
+
+cli_results.register(app)
+cli_report.register(app)
+cli_suite.register(app)
 
 
 def main() -> None:

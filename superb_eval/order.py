@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -88,17 +88,26 @@ class Setting:
 
     def corpus_digest(self) -> str:
         """Return a SHA-256 of the rows and trials of all splits and of their audio."""
-        rows = {
-            name: [split.digest(), [self.digests[u.clip] for u in split]] for name, split in self.corpus.splits.items()
-        }
-        return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+        return digest_of(self.corpus, self.digests)
 
     def folder(self) -> Path:
         """Return where the run lives: `OUT/<upstream>/<task>/<profile>-seed<n>-<digest>`."""
-        parts = (self.recipe.digest(), self.fingerprint, self.corpus_digest(), str(self.order.seed))
-        digest = hashlib.sha256("|".join(parts).encode()).hexdigest()[:10]
-        run = f"{self.recipe.profile}-seed{self.order.seed}-{digest}"
-        return self.order.out / slug(self.order.upstream) / self.recipe.task / run
+        name = run_name(
+            self.recipe.profile, self.order.seed, self.recipe.digest(), self.fingerprint, self.corpus_digest()
+        )
+        return self.order.out / slug(self.order.upstream) / self.recipe.task / name
+
+
+def digest_of(corpus: Corpus, digests: Mapping[Clip, str]) -> str:
+    """Return a SHA-256 of the rows and trials of all splits and of their audio, given `audio.digest` of every clip."""
+    rows = {name: [split.digest(), [digests[u.clip] for u in split]] for name, split in corpus.splits.items()}
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
+
+
+def run_name(profile: str, seed: int, recipe: str, fingerprint: str, corpus: str) -> str:
+    """Return the folder name of a run, from the digests of all that it depends on."""
+    digest = hashlib.sha256("|".join((recipe, fingerprint, corpus, str(seed))).encode()).hexdigest()[:10]
+    return f"{profile}-seed{seed}-{digest}"
 
 
 def slug(address: str) -> str:
@@ -121,7 +130,7 @@ def prepare(order: Order, reporter: Reporter) -> Setting:
     upstream = upstreams.load(order.upstream).to(order.device)
     stride = upstream.get_downsample_rates(chosen.features.key)
     folds = tuple(_fold(k, fold, kind, chosen, stride) for k, fold in enumerate(kind.folds(corpus), start=1))
-    return Setting(order, chosen, corpus, folds, upstream, upstream.fingerprint(), _digests(corpus, reporter))
+    return Setting(order, chosen, corpus, folds, upstream, upstream.fingerprint(), digests(corpus, reporter))
 
 
 def choose(task: str, data: Path | None, profile: str | None = None, overrides: Sequence[str] = ()) -> Recipe:
@@ -154,11 +163,16 @@ def _task_name(task_or_recipe: str) -> str:
     return Path(task_or_recipe).stem if task_or_recipe.endswith((".yaml", ".yml")) else task_or_recipe
 
 
-def _digests(corpus: Corpus, reporter: Reporter) -> dict[Clip, str]:
-    digests: dict[Clip, str] = {}
+def digests(corpus: Corpus, reporter: Reporter) -> dict[Clip, str]:
+    """Return `audio.digest` of every clip of a corpus.
+
+    Raises:
+        UserError: a file can't be read.
+    """
+    found: dict[Clip, str] = {}
     clips = corpus.clips()
     with reporter.stage("reading audio", len(clips)) as update:
         for done, clip in enumerate(clips, start=1):
-            digests[clip] = audio.digest(clip)
+            found[clip] = audio.digest(clip)
             update(done)
-    return digests
+    return found

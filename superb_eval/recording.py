@@ -10,16 +10,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from downstreams.base import Row, Scored
 from superb_eval import audio, environment, threads
 from superb_eval.features.gather import Bank
 from superb_eval.order import Setting
-from superb_eval.probing import Outcome, Rate
+from superb_eval.probing import LABELS, Outcome, Rate
+from superb_eval.results import code
 from superb_eval.results import record as records
-from superb_eval.results.intervals import LEVEL, METHOD, interval
 from superb_eval.results.record import RunRecord
-
-PREDICTIONS, HISTORICAL = "predictions.csv", "predictions-historical.csv"
 
 
 @dataclass
@@ -35,30 +32,6 @@ class Clock:
         before = time.perf_counter()
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - before, 3)
-
-
-def metrics(task: Scored, rows: Sequence[Row], protocol: str) -> list[records.MetricRecord]:
-    """Score predictions, each metric with its interval; `protocol` is `strict` or `historical`."""
-    found = []
-    for score in task.score(rows):
-        low, high = interval(score)
-        metric = score.metric
-        found.append(
-            records.MetricRecord(
-                key=metric.key,
-                heading=metric.heading,
-                unit=metric.unit,
-                higher_is_better=metric.higher_is_better,
-                protocol=protocol,
-                value=score.value,
-                low=low,
-                high=high,
-                level=LEVEL,
-                method=METHOD,
-                units=score.units,
-            )
-        )
-    return found
 
 
 def compose(
@@ -85,12 +58,15 @@ def compose(
             extracted=bank.extracted,
             stored=len(bank.rows) - bank.extracted,
             made_on=bank.made_on,
+            norms=[round(norm, 6) for norm in bank.norms()],
         ),
         training=[_training(outcome) for outcome in outcomes],
         recipe=chosen.model_dump(mode="json"),
         recipe_digest=chosen.digest(),
         departures=[*chosen.departures, *setting.corpus.notes],
         predictions={path.name: _sha256(path) for path in sorted(folder.glob("predictions*.csv"))},
+        heads={path.name: _sha256(path) for path in sorted(folder.glob("probe-*.safetensors")) + _labels(folder)},
+        code=code.digest(chosen.task),
         command=setting.order.command(),
         versions=environment.versions(),
         hardware={**environment.hardware(), **threads.describe(), "device": setting.order.device},
@@ -122,6 +98,7 @@ def _corpus(setting: Setting) -> records.CorpusRecord:
     return records.CorpusRecord(
         name=corpus.name,
         synthetic=corpus.synthetic,
+        official=corpus.complete(),
         digest=setting.corpus_digest(),
         utterances={split: len(manifest) for split, manifest in corpus.splits.items()},
         hours=round(sum(audio.seconds(clip) for clip in corpus.clips()) / 3600, 4),
@@ -149,6 +126,10 @@ def _rate(rate: Rate) -> records.RateRecord:
         curve=state.curve,
         resumed_at=state.resumed_at,
     )
+
+
+def _labels(folder: Path) -> list[Path]:
+    return [folder / LABELS] if (folder / LABELS).is_file() else []
 
 
 def _sha256(path: Path) -> str:

@@ -47,7 +47,7 @@ _SMALL = {
     "width": 192,
     "licence": "Apache-2.0",
     "source": "this repository",
-    "training_data": "none yet: use @random",
+    "training_data": "see the card beside its weights, upstreams/weights/hubert_mini/README.md",
 }
 
 CARDS = (
@@ -60,7 +60,13 @@ CARDS = (
         **_BASE,  # type: ignore[arg-type]
     ),
     Card(name="hubert_mini", summary="12 layers x 192", layers=13, parameters=5_776_384, **_SMALL),  # type: ignore[arg-type]
-    Card(name="hubert_nano", summary="2 layers x 192, for tests", layers=3, parameters=1_327_744, **_SMALL),  # type: ignore[arg-type]
+    Card(
+        name="hubert_nano",
+        summary="2 layers x 192, for tests",
+        layers=3,
+        parameters=1_327_744,
+        **{**_SMALL, "training_data": "none: for tests, use @random"},  # type: ignore[arg-type]
+    ),
 )
 
 

@@ -18,6 +18,9 @@ from upstreams.base import Upstream
 SHARD_UTTERANCES = 128
 """Aimed at. A killed extraction loses one shard's work at most; a shard has to fit in memory."""
 
+NORM_CLIPS = 256
+"""Clips whose features tell how long a layer's vectors are; the first by digest, which is to say at random."""
+
 Progress = Callable[[int], None]
 """Called with the number of utterances done."""
 
@@ -79,6 +82,15 @@ class Bank:
     """Clips that the upstream was run on; the others came from the store."""
     made_on: str
     """Device and precision of the extraction, as the shards tell."""
+
+    def norms(self) -> list[float]:
+        """Return the mean length of each layer's vectors (of the means over time, where pooled), over some clips.
+
+        Weights of layers say little of layers whose vectors differ in length; their product says more.
+        """
+        some = [self.rows[digest] for digest in sorted(self.rows)[:NORM_CLIPS]]
+        lengths = [row.float().norm(dim=-1).reshape(-1, row.shape[-2]).mean(dim=0) for row in some]
+        return [float(length) for length in torch.stack(lengths).mean(dim=0)]
 
     def select(self, digests: Sequence[str]) -> Features:
         """Return the features of the clips with these digests, in this order."""

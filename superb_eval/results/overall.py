@@ -6,52 +6,71 @@ a35a9ec); for the mean the result tables of ARMHuBERT (arXiv 2305.11685).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from statistics import fmean
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
-ERRORS = {"pr_per", "asr_wer", "asv_eer", "sd_der", "sf_cer"}
+import numpy as np
+from numpy.typing import NDArray
+
+ERRORS = {("pr", "per"), ("asr", "wer"), ("asv", "eer"), ("sd", "der"), ("sf", "cer")}
 """Metrics of which less is better, in percent; they enter as 100 - value."""
 
 ANCHORS: dict[str, dict[str, tuple[float, float]]] = {
-    "pr": {"pr_per": (17.99, 96.47)},
-    "asr": {"asr_wer": (76.82, 96.38)},
-    "ks": {"ks_acc": (41.3826674, 96.66)},
-    "qbe": {"qbe_mtwv": (0.58, 7.36)},
-    "sid": {"sid_acc": (20.058174, 90.3)},
-    "asv": {"asv_eer": (90.44, 94.89)},
-    "sd": {"sd_der": (89.95, 94.38)},
-    "ic": {"ic_acc": (9.649354219, 98.76)},
-    "sf": {"sf_f1": (69.64, 89.81), "sf_cer": (47.06, 78.24)},
-    "er": {"er_acc": (48.23672168, 67.62)},
+    "pr": {"per": (17.99, 96.47)},
+    "asr": {"wer": (76.82, 96.38)},
+    "ks": {"acc": (41.3826674, 96.66)},
+    "qbe": {"mtwv": (0.58, 7.36)},
+    "sid": {"acc": (20.058174, 90.3)},
+    "asv": {"eer": (90.44, 94.89)},
+    "sd": {"der": (89.95, 94.38)},
+    "ic": {"acc": (9.649354219, 98.76)},
+    "sf": {"f1": (69.64, 89.81), "cer": (47.06, 78.24)},
+    "er": {"acc": (48.23672168, 67.62)},
 }
 """(FBANK as the leaderboard re-ran it, best model of 2021) per metric, after errors are turned round."""
 
+PLACES = tuple((task, key) for task, metrics in ANCHORS.items() for key in metrics)
+"""The eleven metrics, by task and key."""
 
-def superb_s(figures: Mapping[str, float]) -> float | None:
+Value = TypeVar("Value", float, NDArray[np.float64])
+"""A figure, or a figure on each of many resamples."""
+
+
+def superb_s(figures: Mapping[tuple[str, str], Value]) -> Value | None:
     """Return the SUPERB score: 0 is FBANK, 1000 the best of 2021 on every task; None where a metric is missing.
 
-    `figures` are in percent (MTWV x 100) by `task_metric`, such as `pr_per`. A task with two metrics averages their
-    points, and tasks are averaged alike. The score may be negative and may pass 1000.
+    `figures` are in percent (MTWV x 100) by (task, metric), such as `("pr", "per")`. A task with two metrics averages
+    their points, and tasks are averaged alike. The score may be negative and may pass 1000.
     """
-    if not _complete(figures):
+    if missing(figures):
         return None
-    return fmean(fmean(_points(key, figures[key], *ends) for key, ends in task.items()) for task in ANCHORS.values())
-
-
-def mean_of_metrics(figures: Mapping[str, float]) -> float | None:
-    """Return the plain mean of the eleven metrics, errors turned round, SF's two apart; None where one is missing."""
-    return (
-        fmean(_turned(key, figures[key]) for task in ANCHORS.values() for key in task) if _complete(figures) else None
+    return _mean(
+        _mean(_points((task, key), figures[task, key], *ends) for key, ends in metrics.items())
+        for task, metrics in ANCHORS.items()
     )
 
 
-def _complete(figures: Mapping[str, float]) -> bool:
-    return all(key in figures for task in ANCHORS.values() for key in task)
+def mean_of_metrics(figures: Mapping[tuple[str, str], Value]) -> Value | None:
+    """Return the plain mean of the eleven metrics, errors turned round, SF's two apart; None where one is missing."""
+    return None if missing(figures) else _mean(_turned(place, figures[place]) for place in PLACES)
 
 
-def _points(key: str, value: float, bottom: float, top: float) -> float:
-    return 1000 * (_turned(key, value) - bottom) / (top - bottom)
+def missing(figures: Mapping[tuple[str, str], Value]) -> list[str]:
+    """Return the tasks that lack a metric."""
+    return list(dict.fromkeys(task for task, key in PLACES if (task, key) not in figures))
 
 
-def _turned(key: str, value: float) -> float:
-    return 100 - value if key in ERRORS else value
+def _points(place: tuple[str, str], value: Value, bottom: float, top: float) -> Value:
+    return 1000 * (_turned(place, value) - bottom) / (top - bottom)
+
+
+def _turned(place: tuple[str, str], value: Value) -> Value:
+    return 100 - value if place in ERRORS else value
+
+
+def _mean(values: Iterable[Value]) -> Value:
+    listed = list(values)
+    total = listed[0]
+    for value in listed[1:]:
+        total = total + value
+    return total / len(listed)

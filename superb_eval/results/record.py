@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from superb_eval import files
 from superb_eval.errors import UserError
 
-SCHEMA_VERSION = 1
-"""Raised when a key changes its meaning or goes; a new key with a default does not raise it."""
+SCHEMA_VERSION = 2
+"""Raised when a key changes its meaning, goes, or comes; older records still load, with the new keys' defaults.
+
+1: the first. 2: `code`, `heads` and `corpus.official`.
+"""
 
 NAME = "result.json"
+
+PREDICTIONS, HISTORICAL = "predictions.csv", "predictions-historical.csv"
+"""Beside a record: what its strict and its historical figures are scored from."""
 
 
 class _Part(BaseModel):
@@ -60,6 +67,7 @@ class CorpusRecord(_Part):
 
     name: str = Field(description="name of the corpus")
     synthetic: bool = Field(description="generated speech; never to be called SUPERB")
+    official: bool = Field(False, description="read from the official layout of SUPERB's corpus, and complete")
     digest: str = Field(description="SHA-256 of the rows of all splits and of the bytes of their audio")
     utterances: dict[str, int] = Field(description="rows per split")
     hours: float = Field(description="audio of all splits, in hours")
@@ -72,6 +80,10 @@ class FeaturesRecord(_Part):
     extracted: int = Field(description="utterances that the upstream was run on for this run")
     stored: int = Field(description="utterances whose features were read from the store")
     made_on: str = Field(description="device and precision of the extraction")
+    norms: list[float] = Field(
+        default_factory=list,
+        description="mean length of each layer's vectors, of means over time where pooled; over 256 clips at most",
+    )
 
 
 class RateRecord(_Part):
@@ -121,6 +133,10 @@ class RunRecord(_Part):
     recipe_digest: str = Field(description="SHA-256 of the resolved recipe")
     departures: list[str] = Field(description="where recipe and corpus depart from the SUPERB protocol")
     predictions: dict[str, str] = Field(description="files beside this one (id, truth, answer, fold) and their SHA-256")
+    heads: dict[str, str] = Field(
+        default_factory=dict, description="files of featurizers, heads and their labels, and their SHA-256"
+    )
+    code: str = Field("", description="SHA-256 of the code that made the figures, without comments and layout")
     command: str = Field(description="the command that makes this run again")
     versions: dict[str, str] = Field(description="of Python and the packages that matter")
     hardware: dict[str, str | int] = Field(description="processor, cores, memory, accelerator, threads")
@@ -141,7 +157,9 @@ def read(path: Path) -> RunRecord:
         UserError: not a record, or one of a newer schema than this version knows.
     """
     try:
-        return RunRecord.model_validate_json(path.read_text(encoding="utf8"))
+        text = path.read_text(encoding="utf8")
+        _check_version(path, text)
+        return RunRecord.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -150,6 +168,19 @@ def read(path: Path) -> RunRecord:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: can't be read: {error}") from error
+
+
+def _check_version(path: Path, text: str) -> None:
+    """Refuse a newer schema by name; what is no record at all is left to the validation."""
+    try:
+        version = json.loads(text)["schema_version"]
+        newer = version > SCHEMA_VERSION
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return
+    if newer:
+        raise UserError(
+            f"{path}: has schema {version}; this version of superb-eval reads up to {SCHEMA_VERSION}. Update it."
+        )
 
 
 def find(results: Path) -> list[Path]:

@@ -1,171 +1,197 @@
-"""The table: upstreams down, tasks across, each cell with its interval; gaps stay gaps.
+"""Makes boards of a results folder: upstreams down, tasks across, each cell with its interval; gaps stay gaps.
 
-Runs of different corpora or profiles are different questions, so each gets a table of its own.
+Runs of different corpora or profiles are different questions, so each gets a board of its own.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from statistics import mean, stdev
 
-from superb_eval.errors import UserError
-from superb_eval.results import record as records
-from superb_eval.results.record import MetricRecord, RunRecord
+from superb_eval.errors import UserError, near_miss
+from superb_eval.results import costs, intervals, marks, notes, published, ranks, totals
+from superb_eval.results.board import Board, Column, Figure, Line, Place, order_of
+from superb_eval.results.evidence import Evidence
+from superb_eval.results.folder import OFFICIAL, Cell, Protocol, Results, open_results
+from superb_eval.results.published import PublishedRow
 
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
-
-PAPER_ORDER = ("pr", "asr", "ks", "qbe", "sid", "asv", "sd", "ic", "sf", "er")
-"""Tasks in the column order of the papers, as far as they go; others follow by name."""
-
-Protocol = Literal["strict", "historical"]
-
-MARKS = {
-    "*": "* several runs; the latest is shown.",
-    "†": "† other data than most of its column: not comparable with it.",
-    "‡": "‡ another recipe than most of its column's.",
-}
+Cells = Mapping[tuple[str, str], Cell]
+"""By (upstream, task)."""
 
 
-@dataclass
-class Board:
-    """One table: the runs of one corpus and profile, the latest of each upstream and task."""
+@dataclass(frozen=True)
+class Wanted:
+    """What a table is asked to show. `published` are names of published rows, or `all`."""
 
-    corpus: str
-    synthetic: bool
-    profile: str
     protocol: Protocol = "strict"
-    cells: dict[tuple[str, str], RunRecord] = field(default_factory=dict)
-    runs: dict[tuple[str, str], int] = field(default_factory=dict)
-
-    def title(self) -> str:
-        """Return the heading; what is not SUPERB is never called so."""
-        kind = "official SUPERB protocol" if self.profile == "superb" and not self.synthetic else "not SUPERB"
-        speech = "synthetic speech, " if self.synthetic else ""
-        return f"{self.corpus} ({speech}profile {self.profile}: {kind}; {self.protocol} figures)"
-
-    def upstreams(self) -> list[str]:
-        """Return the rows, in order of name."""
-        return sorted({upstream for upstream, _ in self.cells})
-
-    def columns(self) -> list[tuple[str, MetricRecord]]:
-        """Return (task, metric) of each column, in the papers' order."""
-        found: dict[tuple[str, str], tuple[str, MetricRecord]] = {}
-        for (_, task), run in self.cells.items():
-            for metric in self.figures(run):
-                found.setdefault((task, metric.key), (task, metric))
-        return sorted(found.values(), key=lambda column: (_place(column[0]), column[0]))
-
-    def cell(self, upstream: str, task: str, key: str) -> MetricRecord | None:
-        """Return a figure, or None where there was no such run."""
-        run = self.cells.get((upstream, task))
-        return next((m for m in self.figures(run) if m.key == key), None) if run else None
-
-    def figures(self, run: RunRecord) -> list[MetricRecord]:
-        """Return a run's metrics under the board's protocol; most tasks have strict figures only, which serve both."""
-        historical = {m.key: m for m in run.metrics if m.protocol == "historical"}
-        strict = [m for m in run.metrics if m.protocol == "strict"]
-        return [historical.get(m.key, m) for m in strict] if self.protocol == "historical" else strict
-
-    def marks(self, upstream: str, task: str) -> str:
-        """Return what sets a cell apart: several runs, or data or a recipe unlike most of its column's."""
-        run = self.cells[upstream, task]
-        column = [other for (_, t), other in self.cells.items() if t == task]
-        data = Counter(other.corpus.digest for other in column).most_common(1)[0][0]
-        recipe = Counter(other.recipe_digest for other in column).most_common(1)[0][0]
-        several = "*" if self.runs[upstream, task] > 1 else ""
-        return several + ("†" if run.corpus.digest != data else "") + ("‡" if run.recipe_digest != recipe else "")
-
-    def caption(self) -> str:
-        """Return what has to be known to read the table: brackets, chance, marks."""
-        chance = {task.upper(): run.chance for (_, task), run in sorted(self.cells.items()) if run.chance is not None}
-        parts = ["Brackets: 95 % bootstrap interval over test utterances (trials, queries, recordings)."]
-        if chance:
-            figures = ", ".join(f"{task} {value:.2f}" for task, value in chance.items())
-            parts.append(f"Chance: {figures}.")
-        marks = "".join(self.marks(*place) for place in self.cells)
-        return " ".join(parts + [meaning for mark, meaning in MARKS.items() if mark in marks])
+    against: str | None = None
+    published: tuple[str, ...] = ()
 
 
-def collect(results: Path, protocol: Protocol = "strict") -> tuple[list[Board], list[str]]:
-    """Read every record of a results folder; also return what could not be read, a sentence each.
+def collect(folder: Path, wanted: Wanted | None = None) -> tuple[list[Board], list[str]]:
+    """Return a results folder's boards, and a sentence for each thing in it that is left out.
 
     `strict` figures have everything chosen on dev; `historical` ones follow the published procedure where that looks at
-    the test set, and are the ones to compare with the literature.
+    the test set, and are the ones to compare with the literature. Where published rows are asked for, the folder may be
+    missing: they are shown alone.
 
     Raises:
-        UserError: there is no such folder, or no run in it is finished.
+        UserError: there is no such folder, no run in it is finished, nothing is called as `against` is, or a published
+            reference was measured on other data or by another protocol than the runs.
     """
-    boards: dict[tuple[str, str], Board] = {}
-    problems: list[str] = []
-    for path in records.find(results):
-        try:
-            run = records.read(path)
-        except UserError as error:
-            problems.append(str(error))
-            continue
-        board = boards.setdefault(
-            (run.corpus.name, run.profile), Board(run.corpus.name, run.corpus.synthetic, run.profile, protocol)
-        )
-        _place_run(board, run)
-    if not boards and not problems:
+    wanted = wanted or Wanted()
+    rows = published.choose(wanted.published)
+    results = _opened(folder, bool(rows))
+    evidence = Evidence(wanted.protocol)
+    _check_reference(results, wanted, rows)
+    boards = [_board(key, cells, results, wanted, rows, evidence) for key, cells in results.boards.items()]
+    if rows and not any(_comparable(key, wanted.protocol) for key in results.boards):
+        boards.append(_published_board(rows, wanted.against))
+    return boards, [*results.problems, *evidence.problems]
+
+
+def _opened(folder: Path, may_be_empty: bool) -> Results:
+    if may_be_empty and not folder.exists():
+        return Results(folder, (), ())
+    results = open_results(folder)
+    if not results.runs and not results.problems and not may_be_empty:
         raise UserError(
-            f"{results}: holds no finished run. `superb-eval run TASK -u UPSTREAM --out {results}` makes one."
+            f"{folder}: holds no finished run. `superb-eval run TASK -u UPSTREAM --out {folder}` makes one."
         )
-    return [boards[key] for key in sorted(boards)], problems
+    return results
 
 
-def as_rich(board: Board) -> RichTable:
-    """Return a board as a table for the terminal."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=escape(board.title()), title_justify="left")
-    for heading in _headings(board):
-        table.add_column(escape(heading), justify="left" if heading == "upstream" else "right", no_wrap=True)
-    for row in _rows(board):
-        table.add_row(*map(escape, row))
-    return table
+def _comparable(key: tuple[str, str], protocol: Protocol) -> bool:
+    """Whether a board's figures answer the question that published ones answer."""
+    return key == (OFFICIAL, "superb") and protocol == "historical"
 
 
-def as_markdown(board: Board) -> str:
-    """Return a board as Markdown."""
-    rows = [_headings(board), ["---"] + ["---:"] * (len(_headings(board)) - 1), *_rows(board)]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([f"**{board.title()}**", "", *lines, "", board.caption()])
+def _check_reference(results: Results, wanted: Wanted, rows: Sequence[PublishedRow]) -> None:
+    """Refuse a reference that is not there, or one that would rank what can't be ranked."""
+    name = wanted.against
+    measured = sorted({upstream for cells in results.boards.values() for upstream, _ in cells})
+    if name is None or name in measured:
+        return
+    row = published.find(name)
+    if row is None or row not in rows:
+        hint = " It is a published row: add --published." if row else near_miss(name, measured)
+        raise UserError(f"--against {name}: no row of the table is called so.{hint} There: {', '.join(measured)}.")
+    others = [key for key in results.boards if not _comparable(key, wanted.protocol)]
+    if others:
+        raise UserError(notes.not_comparable(row, others, wanted.protocol, measured))
 
 
-def _place_run(board: Board, run: RunRecord) -> None:
-    place = (run.upstream.address, run.task)
-    board.runs[place] = board.runs.get(place, 0) + 1
-    if place not in board.cells or run.started >= board.cells[place].started:
-        board.cells[place] = run
+def _board(
+    key: tuple[str, str],
+    cells: Cells,
+    results: Results,
+    wanted: Wanted,
+    rows: Sequence[PublishedRow],
+    evidence: Evidence,
+) -> Board:
+    columns = _columns(cells, wanted.protocol)
+    reference = wanted.against
+    lines = [_line(name, cells, columns, wanted, evidence) for name in sorted({upstream for upstream, _ in cells})]
+    lines = ranks.ranked(lines, columns, cells, evidence)
+    lines, more = totals.with_totals(lines, cells, evidence, reference, official=key == (OFFICIAL, "superb"))
+    lines, sizes = costs.with_costs(lines, cells, costs.read(results.root), reference)
+    if _comparable(key, wanted.protocol) and rows:
+        lines = _against_published(lines, reference) + _published_lines(rows, reference)
+    board = Board(notes.title(key, cells, wanted.protocol), (*sizes, *columns, *more), tuple(lines), (), reference)
+    return replace(board, notes=tuple(notes.of(board, cells, rows)))
 
 
-def _place(task: str) -> int:
-    return PAPER_ORDER.index(task) if task in PAPER_ORDER else len(PAPER_ORDER)
+def _published_board(rows: Sequence[PublishedRow], against: str | None) -> Board:
+    """The published rows by themselves: they answer another question than any run here."""
+    lines = _published_lines(rows, against)
+    lines, more = totals.of_published(lines, against)
+    there = {place for line in lines for place in line.figures}
+    columns = tuple(column for column in (costs.PARAMETERS, *notes.published_columns(), *more) if column.place in there)
+    reference = published.find(against or "")
+    board = Board(notes.PUBLISHED_TITLE, columns, tuple(lines), (), reference.name if reference else None)
+    return replace(board, notes=tuple(notes.of_published(rows, reference)))
 
 
-def _headings(board: Board) -> list[str]:
-    def heading(task: str, metric: MetricRecord) -> str:
-        arrow = "↑" if metric.higher_is_better else "↓"
-        return f"{task.upper()} {metric.heading} {metric.unit} {arrow}"
-
-    return ["upstream", "params M", *(heading(task, metric) for task, metric in board.columns())]
-
-
-def _rows(board: Board) -> Iterable[list[str]]:
-    for upstream in board.upstreams():
-        parameters = next(run.upstream.parameters for (u, _), run in board.cells.items() if u == upstream)
-        figures = [_figure(board, upstream, task, metric) for task, metric in board.columns()]
-        yield [upstream, f"{parameters / 1e6:.2f}", *figures]
+def _columns(cells: Cells, protocol: Protocol) -> tuple[Column, ...]:
+    found: dict[Place, Column] = {}
+    for (_, task), cell in cells.items():
+        for m in cell.runs[0].figures(protocol):
+            found.setdefault((task, m.key), Column((task, m.key), m.heading, m.unit, m.higher_is_better))
+    return tuple(sorted(found.values(), key=lambda column: order_of(column.place[0])))
 
 
-def _figure(board: Board, upstream: str, task: str, metric: MetricRecord) -> str:
-    found = board.cell(upstream, task, metric.key)
-    if found is None:
-        return ""
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]{board.marks(upstream, task)}"
+def _line(name: str, cells: Cells, columns: Sequence[Column], wanted: Wanted, evidence: Evidence) -> Line:
+    figures = {}
+    for column in columns:
+        task, key = column.place
+        cell = cells.get((name, task))
+        if cell is not None and all(run.figure(key, wanted.protocol) for run in cell.runs):
+            other = cells.get((wanted.against or "", task))
+            figures[column.place] = _figure(cell, key, wanted.protocol, evidence, marks.of(name, task, cells), other)
+    folders = {task: tuple(str(run.folder) for run in cells[n, task].runs) for n, task in cells if n == name}
+    return Line(name, figures, runs=folders)
+
+
+def _figure(cell: Cell, key: str, protocol: Protocol, evidence: Evidence, marked: str, other: Cell | None) -> Figure:
+    recorded = [m for run in cell.runs if (m := run.figure(key, protocol))]
+    values = [m.value for m in recorded]
+    low: float | None = recorded[0].low
+    high: float | None = recorded[0].high
+    if len(recorded) > 1:
+        draws = evidence.draws(cell, key)
+        low, high = (None, None) if draws is None else intervals.percentiles(draws, recorded[0].units)
+    return Figure(
+        value=mean(values),
+        low=low,
+        high=high,
+        seeds=len(values),
+        spread=stdev(values) if len(values) > 1 else None,
+        marks=marked,
+        difference=evidence.difference(cell, other, key) if other and other is not cell else None,
+    )
+
+
+def _published_lines(rows: Sequence[PublishedRow], against: str | None) -> list[Line]:
+    reference = published.find(against or "")
+    return [
+        Line(row.name, _published_figures(row, reference), published=True, source=row.source)
+        for row in sorted(rows, key=lambda row: row is not reference)
+    ]
+
+
+def _published_figures(row: PublishedRow, reference: PublishedRow | None) -> dict[Place, Figure]:
+    figures = {costs.PARAMETERS.place: Figure(row.parameters_m)}
+    for place, value in row.figures.items():
+        figures[place] = Figure(value, difference=_published_difference(row, reference, place))
+    return figures
+
+
+def _published_difference(
+    row: PublishedRow, reference: PublishedRow | None, place: Place
+) -> intervals.Difference | None:
+    if reference is None or row is reference or place not in reference.figures:
+        return None
+    if place in row.folds and place in reference.folds:
+        return intervals.paired_folds(row.folds[place], reference.folds[place])
+    return ranks.plain_difference(row.figures[place], reference.figures[place])
+
+
+def _against_published(lines: list[Line], against: str | None) -> list[Line]:
+    """Measured lines with their plain differences from a published reference: it has no predictions to pair with."""
+    reference = published.find(against or "")
+    if reference is None or any(line.name == against for line in lines):
+        return lines
+    return [
+        replace(
+            line,
+            figures={
+                place: replace(f, difference=ranks.plain_difference(f.value, reference.figures[place]))
+                if place in reference.figures
+                else f
+                for place, f in line.figures.items()
+            },
+        )
+        for line in lines
+    ]

@@ -1,0 +1,208 @@
+"""What `verify` checks of a run, a function each: it yields a sentence for everything that no longer holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from superb_eval import order, recipe
+from superb_eval.console import Silent
+from superb_eval.corpora import embedded
+from superb_eval.errors import UserError
+from superb_eval.recipe import Recipe
+from superb_eval.results import code, scoring
+from superb_eval.results import record as records
+from superb_eval.results.asked import asked
+from superb_eval.results.folder import Run
+from superb_eval.results.record import MetricRecord, RunRecord
+
+TOLERANCE = 1e-9
+"""Of a figure, relative: sums in another order on another machine."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What to look at. `data`: where the corpora are now; `quick`: leave out upstreams and corpora."""
+
+    data: Path | None = None
+    quick: bool = False
+
+
+Said = tuple[str] | tuple[str, bool]
+"""A sentence, and whether it is but a remark."""
+
+Known = TypeVar("Known")
+
+
+@dataclass
+class World:
+    """What is at hand now, each looked up once: upstreams, corpora and their digests."""
+
+    scope: Scope
+    kept: dict[Any, Any] = field(default_factory=dict)
+
+    def once(self, key: Any, make: Callable[[], Known]) -> Known:
+        """Return what `make` returns, or raise what it raised, without making it twice."""
+        if key not in self.kept:
+            try:
+                self.kept[key] = make()
+            except UserError as error:
+                self.kept[key] = error
+        found = self.kept[key]
+        if isinstance(found, UserError):
+            raise found
+        return found  # type: ignore[no-any-return]
+
+
+Check = Callable[[Run, World], Iterator[Said]]
+
+
+def _schema(run: Run, world: World) -> Iterator[Said]:
+    del world
+    version = run.record.schema_version
+    if version < records.SCHEMA_VERSION:
+        yield (f"is of the older schema {version} (now {records.SCHEMA_VERSION}); it loads, without what came since",)
+
+
+def _place(run: Run, world: World) -> Iterator[Said]:
+    """The name of a run's folder is a digest of what the record says it was made with."""
+    del world
+    r = run.record
+    expected = order.run_name(r.profile, r.seed, r.recipe_digest, r.upstream.fingerprint, r.corpus.digest)
+    if run.folder.name != expected:
+        yield (f"its record belongs into a folder called {expected}: record or folder was changed",)
+    if run.folder.parent.name != r.task or run.folder.parents[1].name != order.slug(r.upstream.address):
+        yield (f"lies under {run.folder.parents[1].name}/{run.folder.parent.name}, but tells of another cell",)
+
+
+def _files(run: Run, world: World) -> Iterator[Said]:
+    del world
+    for name, digest in {**run.record.predictions, **run.record.heads}.items():
+        path = run.folder / Path(name).name  # a record from elsewhere must not reach out of its folder
+        if not path.is_file():
+            yield (f"{path.name} is missing",)
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            yield (f"{path.name} is not the file that the run wrote",)
+
+
+def _figures(run: Run, world: World) -> Iterator[Said]:
+    del world
+    task = scoring.task_of(run.record, run.folder)
+    for protocol in dict.fromkeys(metric.protocol for metric in run.record.metrics):
+        rows = scoring.rows_of(run.folder, protocol == "historical")
+        try:
+            found = {metric.key: metric for metric in scoring.metrics(task, rows, protocol)}
+        except Exception as error:
+            raise UserError(f"its {protocol} predictions can't be scored ({error!r})") from error
+        recorded = {metric.key: metric for metric in run.record.metrics if metric.protocol == protocol}
+        for key in recorded.keys() | found.keys():
+            yield from _unlike(f"{protocol} {key}", recorded.get(key), found.get(key))
+        if protocol == "strict":
+            yield from _chance(run.record, task.chance(rows))
+
+
+def _unlike(name: str, recorded: MetricRecord | None, found: MetricRecord | None) -> Iterator[Said]:
+    if recorded is None or found is None:
+        yield (f"{name} is {'not recorded' if recorded is None else 'recorded, but predictions give none'}",)
+        return
+    if not _equal(recorded.value, found.value):
+        yield (f"{name} is {recorded.value:.4f} in the record, and {found.value:.4f} by its predictions",)
+    if recorded.method != found.method:
+        yield f"{name}: its interval was made by another method ({recorded.method})", True
+    elif not (_equal(recorded.low, found.low) and _equal(recorded.high, found.high)):
+        bounds = f"[{recorded.low:.4f}, {recorded.high:.4f}]"
+        yield (f"{name}: its interval {bounds} doesn't follow from its predictions",)
+    if (recorded.units, recorded.unit, recorded.higher_is_better) != (found.units, found.unit, found.higher_is_better):
+        yield (f"{name}: its units or direction are not those of the task",)
+
+
+def _chance(record: RunRecord, chance: float | None) -> Iterator[Said]:
+    if (chance is None) != (record.chance is None) or not _equal(record.chance or 0.0, chance or 0.0):
+        yield (f"chance is {record.chance} in the record, and {chance} by its predictions",)
+
+
+def _equal(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=1e-7)
+
+
+def _recipe(run: Run, world: World) -> Iterator[Said]:
+    del world
+    recorded = run.record.recipe
+    digest = hashlib.sha256(json.dumps(recorded, sort_keys=True).encode()).hexdigest()
+    if digest != run.record.recipe_digest:
+        yield ("the recipe in the record is not the one that the run was made with",)
+    given = asked(run.record)
+    now = recipe.load(recipe.find(given.task, run.record.profile), given.overrides).model_dump(mode="json")
+    changed = _changes(Recipe.model_validate(recorded).model_dump(mode="json"), now)
+    if changed:
+        yield (f"the recipe is another one now: {'; '.join(changed)}",)
+
+
+def _changes(before: Any, after: Any, name: str = "") -> list[str]:
+    """What differs between two recipes, key by key; what is only said of them (departures) doesn't count."""
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return [] if before == after else [f"{name} was {before!r}, is {after!r}"]
+    keys = [key for key in sorted(before.keys() | after.keys()) if key != "departures"]
+    return [text for key in keys for text in _changes(before.get(key), after.get(key), f"{name}.{key}".strip("."))]
+
+
+def _code(run: Run, world: World) -> Iterator[Said]:
+    del world
+    if run.record.code and run.record.code != code.digest(run.record.task):
+        yield (f"the code of {run.record.task} or of the engine is not the one that made its figures",)
+
+
+def _upstream(run: Run, world: World) -> Iterator[Said]:
+    if world.scope.quick:
+        return
+    address = run.record.upstream.address
+    try:
+        now = world.once(("upstream", address), lambda: _fingerprint(address))
+    except UserError as error:
+        yield f"not compared: {error}", True
+        return
+    if now != run.record.upstream.fingerprint:
+        yield (f"{address} has other weights or other code now",)
+
+
+def _fingerprint(address: str) -> str:
+    from upstreams import registry
+
+    return registry.load(address).fingerprint()
+
+
+def _corpus(run: Run, world: World) -> Iterator[Said]:
+    if world.scope.quick:
+        return
+    record = run.record
+    root = world.scope.data or asked(record).data or embedded.place(record.profile)
+    if not root.is_dir():
+        yield f"not compared: {root} is not there; give its place with --data", True
+        return
+    chosen = Recipe.model_validate(record.recipe)
+    key = ("corpus", str(root), chosen.task, chosen.corpus.model_dump_json(), json.dumps(chosen.head, sort_keys=True))
+    if world.once(key, lambda: _corpus_digest(chosen, root)) != record.corpus.digest:
+        yield (f"rows or audio of {record.task} under {root} are not those that the run heard",)
+
+
+def _corpus_digest(chosen: Recipe, root: Path) -> str:
+    corpus = order.read_corpus(chosen, root)
+    return order.digest_of(corpus, order.digests(corpus, Silent()))
+
+
+CHECKS: dict[str, Check] = {
+    "schema": _schema,
+    "place": _place,
+    "files": _files,
+    "figures": _figures,
+    "recipe": _recipe,
+    "code": _code,
+    "weights": _upstream,
+    "data": _corpus,
+}
+"""What is checked of each run, by the word that findings begin with."""

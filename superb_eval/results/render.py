@@ -1,0 +1,162 @@
+"""The forms a board takes for people: a terminal, a document, a paper. All print its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from superb_eval.results import escape
+from superb_eval.results.board import Board, Column, Figure, Line
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+
+def rich_tables(board: Board, width: int) -> list[RichTable]:
+    """Return a board as tables for a terminal of that width, in characters: columns that don't fit go below."""
+    return [_rich_table(board, columns) for columns in _chunks(board, width)]
+
+
+def rich_title(board: Board) -> str:
+    """Return a board's title for a terminal: apart from its tables, which may be narrower."""
+    return f"[bold]{escape.rich(board.title)}[/bold]"
+
+
+def rich_notes(board: Board) -> str:
+    """Return a board's notes for a terminal."""
+    return escape.rich(" ".join(board.notes))
+
+
+def markdown(board: Board) -> str:
+    """Return a board as Markdown."""
+    heads = ["upstream", *(column.title() for column in board.columns)]
+    rules = ["---"] + ["---:"] * len(board.columns)
+    rows = [[escape.markdown(head) for head in heads], rules, *(_markdown_row(board, line) for line in board.lines)]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    notes = " ".join(escape.markdown(note) for note in board.notes)
+    return "\n".join([f"**{escape.markdown(board.title)}**", "", *lines, "", notes])
+
+
+def latex(board: Board) -> str:
+    r"""Return a board as a LaTeX table; it needs no package, and `\begin{document}` before it."""
+    heads = [_tex_cell(["upstream"]), *(_tex_cell(_tex_heading(column)) for column in board.columns)]
+    body = list(_tex_body(board))
+    notes = " ".join(escape.latex(note) for note in board.notes)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\tiny",
+            rf"\caption{{{escape.latex(board.title)}. {notes}}}",
+            rf"\begin{{tabular}}{{l{'r' * len(board.columns)}}}",
+            r"\hline",
+            " & ".join(heads) + r" \\",
+            r"\hline",
+            *body,
+            r"\hline",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )
+
+
+def _chunks(board: Board, width: int) -> Iterator[tuple[Column, ...]]:
+    """Cut the columns into tables that fit a width; each has one column at least."""
+    name = max(8, *(len(_name(line)) for line in board.lines)) + 4
+    rest = list(board.columns)
+    while rest:
+        taken: list[Column] = []
+        left = width - name
+        while rest and (not taken or left >= _width(board, rest[0])):
+            left -= _width(board, rest[0])
+            taken.append(rest.pop(0))
+        yield tuple(taken)
+
+
+def _width(board: Board, column: Column) -> int:
+    figures = [line.figures[column.place] for line in board.lines if column.place in line.figures]
+    texts = [text for figure in figures for text in figure.texts(column)]
+    return max(len(text) for text in [*_wrapped(column), *texts]) + 3
+
+
+def _wrapped(column: Column) -> list[str]:
+    """A heading on two lines: the task above the metric."""
+    task = column.place[0].upper()
+    return [task, column.title().removeprefix(task).strip()] if task else [column.title()]
+
+
+def _rich_table(board: Board, columns: Sequence[Column]) -> RichTable:
+    from rich.table import Table
+
+    table = Table(show_lines=True)
+    table.add_column("upstream", no_wrap=True)
+    for column in columns:
+        table.add_column("\n".join(map(escape.rich, _wrapped(column))), justify="right", no_wrap=True)
+    before = False
+    for line in board.lines:
+        if line.published and not before and table.row_count:
+            table.add_section()
+        before = line.published
+        cells = [_rich_cell(column, line.figures.get(column.place)) for column in columns]
+        name = escape.rich(_name(line))
+        table.add_row(
+            f"[italic]{name}[/italic]" if line.published else name, *cells, style="italic" if line.published else None
+        )
+    return table
+
+
+def _rich_cell(column: Column, figure: Figure | None) -> str:
+    if figure is None:
+        return ""
+    value, *more = figure.texts(column)
+    first = f"[bold]{escape.rich(value)}[/bold]" if figure.rank else escape.rich(value)
+    return "\n".join([first, *(escape.rich(text) for text in more if text)])
+
+
+def _name(line: Line) -> str:
+    return escape.short(line.name) + ("†" if line.published else "")
+
+
+def _markdown_row(board: Board, line: Line) -> list[str]:
+    name = escape.markdown(_name(line))
+    cells = [f"*{name}*" if line.published else name]
+    for column in board.columns:
+        figure = line.figures.get(column.place)
+        cells.append("" if figure is None else _markdown_cell(column, figure, line.published))
+    return cells
+
+
+def _markdown_cell(column: Column, figure: Figure, published: bool) -> str:
+    value, *more = (escape.markdown(text) for text in figure.texts(column))
+    style = "**" if figure.rank else "*" if published else ""
+    return " ".join(filter(None, [f"{style}{value}{style}", *more]))
+
+
+def _tex_heading(column: Column) -> list[str]:
+    return [escape.latex(text) for text in _wrapped(column)]
+
+
+def _tex_body(board: Board) -> Iterator[str]:
+    before = False
+    for line in board.lines:
+        if line.published and not before:
+            yield r"\hline"
+        before = line.published
+        name = escape.latex(_name(line))
+        cells = [_tex_cell([rf"\textit{{{name}}}" if line.published else name])]
+        cells += [_tex_figure(column, line.figures.get(column.place), line.published) for column in board.columns]
+        yield " & ".join(cells) + r" \\"
+
+
+def _tex_figure(column: Column, figure: Figure | None, published: bool) -> str:
+    if figure is None:
+        return ""
+    value, *more = (escape.latex(text) for text in figure.texts(column))
+    style = "textbf" if figure.rank else "textit" if published else ""
+    return _tex_cell([rf"\{style}{{{value}}}" if style else value, *(text for text in more if text)])
+
+
+def _tex_cell(lines: Sequence[str]) -> str:
+    """Lines above one another, without any package."""
+    if len(lines) == 1:
+        return lines[0]
+    return r"\begin{tabular}{@{}r@{}}" + r" \\ ".join(lines) + r"\end{tabular}"

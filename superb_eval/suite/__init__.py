@@ -1,0 +1,1 @@
+"""Many cells: what is missing is planned and run, what is finished is kept."""

@@ -1,0 +1,209 @@
+"""A cell as the suite deals with it: what `superb-eval run` would be asked, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from superb_eval import recipe
+from superb_eval.corpora import embedded, opening
+from superb_eval.errors import UserError, near_miss
+
+PLACE = ".suite"
+"""In a results folder: receipts and logs of the suite."""
+
+TASKS = tuple(sorted(opening.OFFICIAL))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `suite` is asked for; `seeds` are 0, 1, ... up to one less."""
+
+    upstreams: tuple[str, ...]
+    tasks: tuple[str, ...]
+    data: Path | None = None
+    profile: str | None = None
+    overrides: tuple[str, ...] = ()
+    seeds: int = 1
+    out: Path = Path("results")
+    device: str = "cpu"
+    store: Path | None = None
+    store_gb: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell: the fields of `superb_eval.order.Order`, with the profile decided."""
+
+    upstream: str
+    task: str
+    data: Path | None
+    profile: str
+    overrides: tuple[str, ...]
+    seed: int
+    out: Path
+    device: str
+    store: Path | None
+    store_gb: float | None
+
+    def __str__(self) -> str:
+        return f"{self.upstream} {self.task}" + (f" seed {self.seed}" if self.seed else "")
+
+    def dumps(self) -> str:
+        """Return the job as JSON, for a worker."""
+        return json.dumps({key: str(v) if isinstance(v, Path) else v for key, v in asdict(self).items()})
+
+    @classmethod
+    def loads(cls, text: str) -> Job:
+        """Return the job that `dumps` wrote."""
+        content: dict[str, Any] = json.loads(text)
+        for name in ("data", "out", "store"):
+            content[name] = None if content[name] is None else Path(content[name])
+        content["overrides"] = tuple(content["overrides"])
+        return cls(**{field.name: content[field.name] for field in fields(cls)})
+
+    @property
+    def corpus(self) -> Path:
+        """Where its corpus lies."""
+        return self.data or embedded.place(self.profile)
+
+    def receipt(self) -> Path:
+        """Return the file that says, once the cell is finished, what it was made with."""
+        asked = (self.upstream, self.task, str(self.data and self.data.resolve()), self.profile, self.seed)
+        name = hashlib.sha256(json.dumps([*asked, *self.overrides]).encode()).hexdigest()[:20]
+        return self.out / PLACE / f"{name}.json"
+
+
+def expand(request: Request) -> list[Job]:
+    """Return a request's cells, in an order in which they share the features that the store keeps.
+
+    Tasks of one upstream follow one another, and further seeds come last: by then all features are stored.
+
+    Raises:
+        UserError: an unknown task, also before an override, or nothing to run.
+    """
+    tasks = _tasks(request.tasks)
+    upstreams = list(dict.fromkeys(request.upstreams))
+    if not upstreams:
+        raise UserError("--upstreams: names none; give NAME,NAME,...")
+    profiles = {task: request.profile or _profile(task, request.data) for task in tasks}
+    common = (request.out, request.device, request.store, request.store_gb)
+    return [
+        Job(upstream, task, request.data, profiles[task], _overrides(request, task), seed, *common)
+        for seed, upstream, task in itertools.product(range(request.seeds), upstreams, tasks)
+    ]
+
+
+def _tasks(names: Sequence[str]) -> list[str]:
+    if "all" in names:
+        return list(TASKS)
+    for name in names:
+        if name not in TASKS:
+            raise UserError(f"--tasks: no task is called '{name}'.{near_miss(name, TASKS)} Known: {', '.join(TASKS)}.")
+    if not names:
+        raise UserError(f"--tasks: names none; give all, or some of {', '.join(TASKS)}.")
+    return list(dict.fromkeys(names))
+
+
+def _overrides(request: Request, task: str) -> tuple[str, ...]:
+    """The overrides of a task's recipe: those for all, and those that begin with `TASK:`."""
+    found = []
+    for override in request.overrides:
+        head, colon, _ = override.partition("=")[0].partition(":")
+        if not colon:
+            found.append(override)
+        elif head == task:
+            found.append(override.removeprefix(f"{head}:"))
+        elif head not in TASKS:
+            raise UserError(f"-o {override}: no task is called '{head}'.{near_miss(head, TASKS)}")
+    return tuple(found)
+
+
+def _profile(task: str, data: Path | None) -> str:
+    """The profile that `superb-eval run` would choose."""
+    return "superb" if data is not None and opening.is_official(task, data) else "mini"
+
+
+def finished(job: Job) -> Path | None:
+    """Return the folder of a finished cell whose inputs look as they did then, else None.
+
+    Names, sizes and times of files are compared, in milliseconds and without opening any: recipe, code, weights and
+    corpus. None doesn't mean that the cell has to be run: only that this has to be found out by opening them.
+    """
+    try:
+        receipt = json.loads(job.receipt().read_text(encoding="utf8"))
+        folder = job.out / str(receipt["run"])
+        return folder if receipt["signature"] == signature(job) and (folder / "result.json").is_file() else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def signature(job: Job) -> str:
+    """Return a digest of all files behind a cell, by name, size and time.
+
+    Raises:
+        UserError: the task has no recipe of that profile.
+    """
+    path = recipe.find(job.task, job.profile)
+    parts = (_state(path), _code(), _state(job.corpus), _weights(job.upstream), job.device)
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def forget() -> None:
+    """Look at files anew from now on."""
+    _state.cache_clear()
+    _code.cache_clear()
+
+
+@cache
+def _state(path: Path) -> str:
+    """A digest of the names, sizes and times of a file, or of all files of a folder; empty where nothing is."""
+    digest = hashlib.sha256()
+    folders = [str(path)]
+    if path.is_file():
+        stat = path.stat()
+        return f"{stat.st_size} {stat.st_mtime_ns}"
+    found = False
+    while folders:
+        folder = folders.pop()
+        for entry in sorted(_entries(folder), key=lambda entry: entry.name):
+            found = True
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif not entry.name.endswith(".pyc"):
+                stat = entry.stat()
+                digest.update(f"{entry.path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest() if found else ""
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
+@cache
+def _code() -> str:
+    """The state of this package: a change of code may change what a cell comes to."""
+    roots = [Path(__file__).parents[1]]
+    for name in ("downstreams", "upstreams"):
+        module = pkgutil.resolve_name(name)
+        roots.append(Path(next(iter(module.__path__))))
+    return " ".join(_state(root) for root in roots)
+
+
+def _weights(address: str) -> str:
+    """The state of the files that an upstream's address names."""
+    head, _, checkpoint = address.partition("@")
+    named = [head.rpartition(":")[0], head.rpartition(":")[2], checkpoint]
+    return " ".join(_state(Path(name)) for name in named if name and Path(name).exists())
