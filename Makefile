@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+COMMA := ,
 UPSTREAMS := fbank_nonorm,hubert_mini@random,hubert_mini,distilhubert_mini
 # Pip alone would do; uv installs the same locked set several times faster.
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode
@@ -22,6 +23,7 @@ quickstart: setup
 	$(BIN)/superb-eval corpus synth --size mini --out quickstart/corpus
 	$(BIN)/superb-eval suite --upstreams $(UPSTREAMS) --tasks all --profile mini --data quickstart/corpus \
 	  --out quickstart/results --store quickstart/features
+	test -f quickstart/results/cost.json || $(BIN)/superb-eval cost $(subst $(COMMA), ,$(UPSTREAMS)) --out quickstart/results
 	$(BIN)/superb-eval table quickstart/results --against hubert_mini
 	$(BIN)/superb-eval report quickstart/results --against hubert_mini -o quickstart/report.html
 

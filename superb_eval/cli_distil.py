@@ -55,6 +55,7 @@ def cost(
     device: Device = "cpu",
     seconds: Annotated[float, typer.Option(min=0.1, help="length of the utterance")] = 10.0,
     rounds: Annotated[int, typer.Option(min=3, help="how often each is timed, in turns")] = 15,
+    out: Annotated[Path | None, typer.Option(help="results folder whose table and report shall show the costs")] = None,
 ) -> None:
     """Measure size and speed: weights, multiply-accumulates per second of audio, real-time factor, peak memory.
 
@@ -63,10 +64,15 @@ def cost(
     \b
     superb-eval cost hubert@random distilhubert@random
     superb-eval cost hubert_mini distilhubert_mini --device cuda --seconds 30
+    superb-eval cost fbank hubert_mini distilhubert_mini --out results
     """
     from superb_eval import cost as costs
+    from superb_eval.results import costs as kept
 
-    print(costs.render(costs.measure(names, device, seconds, rounds)))
+    measured = costs.measure(names, device, seconds, rounds)
+    if out is not None:
+        kept.keep(out, {cost.name: cost.figures() for cost in measured})
+    print(costs.render(measured))
 
 
 def export(

@@ -51,6 +51,11 @@ class Cost:
         """Lower quartile, median and upper quartile of computing time over audio time."""
         return _quartiles([t / self.seconds for t in self.times])
 
+    def figures(self) -> dict[str, float]:
+        """Return what a results folder keeps (`superb_eval.results.costs`)."""
+        found = {"real_time_factor": self.real_time_factor[1]}
+        return found if self.macs is None else {**found, "gmacs_per_second": self.macs / 1e9}
+
     def speed_up(self, other: Cost) -> tuple[float, float, float]:
         """How much faster this is than `other`: quartiles and median of the ratios within each turn."""
         return _quartiles([theirs / mine for mine, theirs in zip(self.times, other.times, strict=True)])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from superb_eval import cost
 from superb_eval.cost import Cost
 from superb_eval.errors import UserError
+from superb_eval.results import costs
 from upstreams import registry
 
 
@@ -49,6 +52,14 @@ def test_weights_with_and_without_heads() -> None:
         assert student.memory < base.memory
     text = cost.render([base, student, fbank])
     assert "94.37 M" in text and "94.70 M" in text and "0.249" in text and "3 turns" in text
+
+
+def test_a_results_folder_keeps_what_was_measured_together(tmp_path: Path) -> None:
+    figures = {found.name: found.figures() for found in cost.measure(["fbank", "hubert_nano@random"], rounds=3)}
+    costs.keep(tmp_path, {"before": {"real_time_factor": 1.0}})
+    costs.keep(tmp_path, figures)
+    assert costs.read(tmp_path) == figures
+    assert figures["hubert_nano@random"].keys() == {"real_time_factor", "gmacs_per_second"}
 
 
 @pytest.mark.slow

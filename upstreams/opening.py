@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,20 @@ def _tensors(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
     return content
 
 
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Hide transformers' bar while weights load: it would stand between a run's own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def _from_pretrained(place: str) -> HubertModel:
     """Load a folder in transformers' layout, or a hub id."""
     import pickle
@@ -121,7 +136,8 @@ def _from_pretrained(place: str) -> HubertModel:
 
     loader: Callable[..., Any] = HubertModel.from_pretrained
     try:
-        model, info = loader(place, output_loading_info=True, dtype=torch.float32)
+        with _without_bars():
+            model, info = loader(place, output_loading_info=True, dtype=torch.float32)
     except pickle.UnpicklingError as error:
         raise refused_pickle(place, "Give a folder with .safetensors.") from error
     except (OSError, ValueError, RuntimeError) as error:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from superb_eval import files
 from superb_eval.errors import UserError
 from superb_eval.results.board import Column, Figure, Line
 from superb_eval.results.folder import Cell
@@ -37,6 +38,15 @@ def read(folder: Path) -> Costs:
         raise UserError(
             f"{path}: not what `superb-eval cost` writes ({error!r}). Remove it, or make it anew."
         ) from error
+
+
+def keep(folder: Path, costs: Costs) -> None:
+    """Write costs beside the results, in place of what was there: only speeds measured in turns may be compared.
+
+    Raises:
+        UserError: the disk is full, or may not be written.
+    """
+    files.write_text(folder / NAME, json.dumps(costs, indent=2, sort_keys=True) + "\n")
 
 
 def with_costs(

@@ -25,7 +25,7 @@ LISTS = {"dev": "dev_trials.csv", "test": "trials.csv"}
 def plan(size: str, seed: int) -> list[Row]:
     """Sentences like those of `core` by other speakers."""
     rows = []
-    for split, voice in cast("sv", SPEAKERS[size], generator(seed, "asv voices")):
+    for split, voice in cast("sv", SPEAKERS[size], generator(seed, "asv voices"), core.SPREAD):
         for take in range(TAKES[size]):
             clip = f"{voice.name}_{take:02d}"
             sentence = text(READ.sentence(generator(seed, f"{clip} text")))

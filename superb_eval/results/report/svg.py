@@ -147,7 +147,12 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
         return [low]
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
+    coarse = [power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999]
+    # A step nearly as wide as the whole may have no multiple in it: then the next finer one has.
+    return _multiples(low, high, coarse[0]) or _multiples(low, high, coarse[0] / 2.5)
+
+
+def _multiples(low: float, high: float, step: float) -> list[float]:
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(k * step, 12) for k in range(first, last + 1)]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, roc_curve
 
@@ -27,6 +27,7 @@ numbers = st.floats(-1e6, 1e6, allow_nan=False)
 
 
 @given(numbers, st.floats(1e-3, 1e6), st.integers(2, 10))
+@example(1, 400_401, 2)  # between two multiples of the step that comes first
 def test_ticks_are_round_and_within(low: float, width: float, about: int) -> None:
     found = svg.ticks(low, low + width, about)
     slack = 1e-6 * (abs(low) + width)
