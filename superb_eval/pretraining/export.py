@@ -102,6 +102,7 @@ def _as_kind(model: HubertModel, kind: Kind) -> HubertModel:
     # What transformers opens them in, whatever they are stored in: on a CPU, half precision is slow and coarse.
     stored.config.dtype = "float32"
     stored.config.architectures = ["HubertModel"]
+    stored.config.name_or_path = ""  # else the folder it was opened from would travel with it
     return stored
 
 

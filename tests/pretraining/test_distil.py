@@ -268,6 +268,7 @@ def test_release_and_controls(called: Call, student: Path, tmp_path: Path) -> No
     for mine, full in zip(states(registry.load(f"distilhubert@{tmp_path / 'release'}"), wav), whole, strict=True):
         assert mine.dtype == torch.float32
         torch.testing.assert_close(mine, full, rtol=0.02, atol=0.02)
+    assert str(tmp_path.parent) not in (tmp_path / "release" / "config.json").read_text(encoding="utf8")
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (student, tmp_path / "release")]
     assert sizes[1] < 0.55 * sizes[0]  # names take room too in so small a file
     assert (tmp_path / "release" / "README.md").read_bytes() == (student / "README.md").read_bytes()
