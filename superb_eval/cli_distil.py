@@ -97,8 +97,10 @@ def export(
     superb-eval upstream export hubert@out/teacher/model --keep-layers 0 --out out/front-end
     """
     from superb_eval.pretraining import export as exports
-    from upstreams import registry
+    from upstreams import opening, registry
 
-    text = card.read_text(encoding="utf8") if card else exports.card_beside(registry.parse(address).checkpoint)
+    parsed = registry.parse(address)
+    released = opening.shipped(parsed.name) if parsed.seed is None else None
+    text = card.read_text(encoding="utf8") if card else exports.card_beside(parsed.checkpoint or released)
     exports.export_upstream(registry.load(address), out, kind=dtype, layers=keep_layers, card=text)
     print(f"exported: {out}")

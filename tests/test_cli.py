@@ -154,10 +154,10 @@ def test_a_wrong_label_is_refused_with_its_line(call, broken: Path) -> None:  # 
     refused(call("run", "ks", "-u", "fbank", "--data", broken), "test.csv", "line 2", "'maybe'", "never seen in train")
 
 
-def test_a_truncated_flac_is_refused_by_name(call, broken: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_truncated_flac_is_refused_by_name(call, broken: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     path = next((broken / "audio" / "dev").glob("*.flac"))
     path.write_bytes(path.read_bytes()[:2000])
-    refused(call("run", "ks", "-u", "fbank", "--data", broken, *SHORT), path.name)
+    refused(call("run", "ks", "-u", "fbank", "--data", broken, "--out", tmp_path / "r", *SHORT), path.name)
 
 
 def test_a_stereo_file_at_44100_hz_is_accepted(call, broken: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

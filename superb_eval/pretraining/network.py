@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from superb_eval import files
 from superb_eval.pretraining.data import Batch
 from superb_eval.pretraining.recipe import NetworkSettings
 from upstreams.hubert import ValidGroupNorm
@@ -93,26 +90,6 @@ def encode(model: HubertModel, heard: Front, masked: Tensor | None = None) -> Te
         hidden = torch.where(masked[..., None], model.masked_spec_embed.to(hidden.dtype), hidden)
     output: Tensor = model.encoder(hidden, attention_mask=heard.valid).last_hidden_state
     return output
-
-
-def export(model: HubertModel, folder: Path) -> None:
-    """Write config.json and model.safetensors as transformers reads them; the old folder stays until all is written.
-
-    Raises:
-        UserError: the disk is full or may not be written.
-    """
-    from safetensors.torch import save_file
-
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    with files.explained(folder):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        model.config.architectures = [type(model).__name__]
-        model.config.save_pretrained(temporary)
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        save_file(weights, temporary / "model.safetensors", metadata={"format": "pt"})
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
 
 
 def masked_mean_square(values: Tensor, valid: Tensor) -> Tensor:

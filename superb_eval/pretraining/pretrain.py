@@ -13,6 +13,7 @@ from superb_eval.console import Reporter, Silent
 from superb_eval.errors import UserError
 from superb_eval.pretraining import data, devices, loop, network, probes, recipe, targets
 from superb_eval.pretraining.data import Batches
+from superb_eval.pretraining.export import export
 from superb_eval.pretraining.masked import MaskedPrediction
 from superb_eval.pretraining.recipe import FrontSettings, PretrainRecipe, ProbeSettings
 from superb_eval.pretraining.warm import Regression
@@ -65,7 +66,7 @@ def pretrain(
         seed=settings.seed,
         reporter=shown,
         name="masked prediction",
-        hooks=hooks(settings.probe, probed, lambda folder: network.export(model, folder), out, device),
+        hooks=hooks(settings.probe, probed, lambda folder: export(model, folder), out, device),
     )
     return out / MODEL
 
@@ -111,5 +112,5 @@ def _warm_up(
         reporter=reporter,
         name="front end",
     )
-    if fabric.is_global_zero and not (folder / MODEL).is_dir():
-        network.export(model, folder / MODEL)
+    if fabric.is_global_zero and not (folder / MODEL / "model.safetensors").is_file():  # it is written last
+        export(model, folder / MODEL)

@@ -277,6 +277,10 @@ def test_release_and_controls(called: Call, student: Path, tmp_path: Path) -> No
         "config.json",
         "model.safetensors",
     ]
+    called("upstream", "export", "hubert_mini", "--out", tmp_path / "again")
+    assert "**Heard**" in (tmp_path / "again" / "README.md").read_text(encoding="utf8")
+    called("upstream", "export", "hubert_mini@random", "--out", tmp_path / "untrained")
+    assert not (tmp_path / "untrained" / "README.md").exists()
     for layers in (1, 0):
         folder = tmp_path / f"cut{layers}"
         assert (
