@@ -107,7 +107,7 @@ def test_a_lost_clip_is_rendered_again(whole: Path, tmp_path: Path) -> None:
 
 def test_an_unfinished_corpus_of_another_seed_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".shards").mkdir()
-    (tmp_path / ".shards/settings.json").write_text('{"size": "nano", "seed": 3, "generator_version": 2}')
+    (tmp_path / ".shards/settings.json").write_text('{"size": "nano", "seed": 3, "generator_version": 3}')
     with pytest.raises(UserError, match=r"seed 3 \(wanted 0\)"):
         synthesise("nano", tmp_path, tasks=TASKS)
 

@@ -18,7 +18,7 @@ from .voices import VoiceSpread, random_voices
 PARTS: tuple[str, ...] = ("er",)
 COLUMNS = ("emotion", "fold", "text")
 FOLDS = 5
-SPEAKERS = {"nano": 5, "mini": 30}
+SPEAKERS = {"nano": 5, "mini": 50}
 TAKES = {"nano": 1, "mini": 2}  # of each emotion by each speaker
 CONDITIONS = Conditions(
     room_probability=0.3, t60=(0.1, 0.3), equaliser_db=0.0, filter_probability=0.0, snr_db=(15.0, 30.0)
@@ -41,7 +41,7 @@ MANNERS = {
     "ang": Manner(205, 54, 65, 1.8),
     "sad": Manner(138, 38, 15, -1.2),
 }
-TILT_SPREAD = 0.8  # standard deviation within an emotion, dB per octave
+TILT_SPREAD = 0.5  # standard deviation within an emotion, dB per octave
 
 
 def plan(size: str, seed: int) -> list[Row]:

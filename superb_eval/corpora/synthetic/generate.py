@@ -22,7 +22,7 @@ from .rows import Clip
 from .shards import STATE, Shard, is_done, load, split
 from .tasks import FOLDERS, SIZES, TASKS, parts
 
-GENERATOR_VERSION = 2  # raise it with every change that changes a sample or a label
+GENERATOR_VERSION = 3  # raise it with every change that changes a sample or a label
 Progress = Callable[[int, int], None]
 
 

@@ -18,8 +18,8 @@ from .voices import VoiceSpread, cast
 
 Turn: TypeAlias = tuple[str, float, float]  # who, from, until, in seconds
 PARTS: tuple[str, ...] = ("sd",)
-SPEAKERS = {"nano": {"train": 6, "dev": 4, "test": 4}, "mini": {"train": 24, "dev": 10, "test": 16}}
-MIXTURES = {"nano": {"train": 6, "dev": 3, "test": 3}, "mini": {"train": 40, "dev": 10, "test": 20}}
+SPEAKERS = {"nano": {"train": 6, "dev": 4, "test": 4}, "mini": {"train": 24, "dev": 10, "test": 24}}
+MIXTURES = {"nano": {"train": 6, "dev": 3, "test": 3}, "mini": {"train": 40, "dev": 10, "test": 40}}
 TURNS = 6
 GAP = (-1.2, 0.5)  # seconds between the end of a turn and the beginning of the next; below 0 both speak
 LEVEL_DB = 2.5  # by how much the second speaker is at most louder or softer

@@ -14,7 +14,7 @@ from .voices import cast
 
 PARTS: tuple[str, ...] = ("sf",)
 COLUMNS = ("text_canonical", "iob_canonical")
-SPEAKERS = {"nano": {"train": 6, "dev": 2, "test": 2}, "mini": {"train": 32, "dev": 4, "test": 8}}
+SPEAKERS = {"nano": {"train": 6, "dev": 2, "test": 2}, "mini": {"train": 32, "dev": 4, "test": 16}}
 TAKES = {"nano": 8, "mini": 10}
 
 
