@@ -99,8 +99,9 @@ def layers(
 def _show(record: LayersRecord) -> None:
     """Print a small table: a row for each layer, a column for each task and each upstream compared with."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from superb_eval.results.escape import rich as escape
 
     table = Table(title=escape(f"{record.upstream}, layer by layer (0 nearest the input)"), title_justify="left")
     table.add_column("layer", justify="right")

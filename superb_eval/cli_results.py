@@ -39,6 +39,8 @@ def table(
 ) -> None:
     """Print upstreams x tasks with intervals, differences from a reference, and the direction of each metric.
 
+    The reference comes first, the others follow from the largest to the smallest.
+
     Strict figures have everything chosen on dev. The published procedures of ASV, SD and QbE look at the test set:
     their historical figures are the ones to compare with the literature.
 
@@ -48,13 +50,14 @@ def table(
     superb-eval table results/ --historical --published hubert_base,distilhubert
     superb-eval table --published all --against hubert_base
     """
-    from superb_eval.results import render, tabular
+    from superb_eval.console import Terminal
+    from superb_eval.results import escape, render, tabular
     from superb_eval.results import table as tables
 
     wanted = tables.Wanted(
         "historical" if historical else "strict", against, tuple(published.replace(",", " ").split())
     )
-    boards, left_out = tables.collect(results, wanted)
+    boards, left_out = tables.collect(results, wanted, Terminal())
     if format == "json":
         print(tabular.as_json(boards, left_out))
     elif format == "csv":
@@ -64,7 +67,7 @@ def table(
     else:
         print("\n\n".join(map(render.markdown if format == "markdown" else render.latex, boards)))
     for problem in left_out:
-        print(f"left out: {problem}", file=sys.stderr)
+        print(f"left out: {escape.visible(problem)}", file=sys.stderr)
 
 
 def _print_rich(boards: list[Board]) -> None:
@@ -97,13 +100,14 @@ def verify(
     superb-eval verify results/ --data /path/to/corpora
     """
     from superb_eval.console import Terminal
+    from superb_eval.results import escape
     from superb_eval.results import verify as verification
     from superb_eval.results.checks import Scope
 
     report = verification.verify(results, Scope(data, quick), Terminal())
     for finding in report.findings:
-        print(finding)
-    print(f"{report.checked} run(s) checked, {report.faulty()} with findings.")
+        print(escape.visible(str(finding)))
+    print(report.summary())
     if report.faulty():
         raise UserError(f"{results}: {report.faulty()} of {report.checked} run(s) don't hold; see above.")
 

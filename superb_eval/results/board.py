@@ -67,7 +67,7 @@ class Figure:
         if self.difference is None:
             return ""
         value = f"Δ {self.difference.value:+.{column.decimals}f}"
-        if not self.difference.over:  # of two published figures, or from one: nothing was resampled
+        if not self.difference.tested:  # such as of two published figures, or from one
             return value
         mark = "≠" if self.difference.distinguishable else "≈"
         return f"{value} {_bounds(column, self.difference.low, self.difference.high)} {mark}"

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from superb_eval import order, recipe
 from superb_eval.console import Silent
 from superb_eval.corpora import embedded
@@ -138,9 +140,21 @@ def _recipe(run: Run, world: World) -> Iterator[Said]:
         yield ("the recipe in the record is not the one that the run was made with",)
     given = asked(run.record)
     now = recipe.load(recipe.find(given.task, run.record.profile), given.overrides).model_dump(mode="json")
-    changed = _changes(Recipe.model_validate(recorded).model_dump(mode="json"), now)
+    changed = _changes(_recipe_of(run.record).model_dump(mode="json"), now)
     if changed:
         yield (f"the recipe is another one now: {'; '.join(changed)}",)
+
+
+def _recipe_of(record: RunRecord) -> Recipe:
+    """Return a record's recipe.
+
+    Raises:
+        UserError: it is none that this version knows.
+    """
+    try:
+        return Recipe.model_validate(record.recipe)
+    except ValidationError as error:
+        raise UserError(f"the recipe in its record is none of this version: {records.told(error)}") from error
 
 
 def _changes(before: Any, after: Any, name: str = "") -> list[str]:
@@ -154,7 +168,10 @@ def _changes(before: Any, after: Any, name: str = "") -> list[str]:
 def _code(run: Run, world: World) -> Iterator[Said]:
     del world
     if run.record.code and run.record.code != code.digest(run.record.task):
-        yield (f"the code of {run.record.task} or of the engine is not the one that made its figures",)
+        yield (
+            f"the code of {run.record.task}, or of the engine that trains its head, has changed since its figures were "
+            "made (comments and layout don't count); whether it gives others now, only running the cell again tells",
+        )
 
 
 def _upstream(run: Run, world: World) -> Iterator[Said]:
@@ -184,7 +201,7 @@ def _corpus(run: Run, world: World) -> Iterator[Said]:
     if not root.is_dir():
         yield f"not compared: {root} is not there; give its place with --data", True
         return
-    chosen = Recipe.model_validate(record.recipe)
+    chosen = _recipe_of(record)
     key = ("corpus", str(root), chosen.task, chosen.corpus.model_dump_json(), json.dumps(chosen.head, sort_keys=True))
     if world.once(key, lambda: _corpus_digest(chosen, root)) != record.corpus.digest:
         yield (f"rows or audio of {record.task} under {root} are not those that the run heard",)

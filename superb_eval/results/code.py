@@ -10,13 +10,17 @@ from pathlib import Path
 
 ENGINE = (
     "audio",
+    "features.ahead",
+    "features.bank",
     "features.extract",
     "features.featurizer",
     "features.gather",
+    "members",
     "probe",
     "probing",
     "searching",
     "silence",
+    "team",
     "training",
 )
 """Modules of `superb_eval` that every figure passes through. What reads recipes and corpora is not among them: recipe

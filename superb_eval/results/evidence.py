@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
@@ -20,13 +21,27 @@ UNITS = {"asv": "trials", "qbe": "queries", "sd": "recordings"}
 """What is resampled, where that is not the utterance."""
 
 
-class Evidence:
-    """Reads and scores the predictions of runs, each once. `problems` lists those that can't be."""
+@dataclass(frozen=True)
+class _Read:
+    """A run's predictions. `asked`: what makes a test unit the same as another's."""
 
-    def __init__(self, protocol: Protocol) -> None:
+    task: Scored
+    rows: list[Row]
+    asked: list[tuple[str, str, int]]
+    scores: dict[str, Score]
+
+
+class Evidence:
+    """Reads and scores the predictions of runs, each once. `problems` lists those that can't be.
+
+    `seen` hears how many runs have been scored.
+    """
+
+    def __init__(self, protocol: Protocol, seen: Callable[[int], None] = lambda count: None) -> None:
         self.protocol: Protocol = protocol
         self.problems: list[str] = []
-        self._found: dict[Path, tuple[Scored, list[Row], dict[str, Score]] | None] = {}
+        self._seen = seen
+        self._found: dict[Path, _Read | None] = {}
         self._draws: dict[tuple[Path, str], Draws] = {}
 
     def draws(self, cell: Cell, key: str) -> Draws | None:
@@ -44,7 +59,7 @@ class Evidence:
 
     def difference(self, ours: Cell, theirs: Cell, key: str) -> Difference | None:
         """Return our figure less theirs with a paired interval; None where the test units are not the same."""
-        if not self._same_units([*ours.runs, *theirs.runs]):
+        if not self.same_units(ours, theirs):
             return None
         folds = self._folds(ours.runs[0])
         if len(folds) >= FEWEST_FOLDS:
@@ -57,42 +72,45 @@ class Evidence:
         over = UNITS.get(ours.record.task, "utterances")
         return intervals.paired(value, draws, other_draws, scores[0].units, over)
 
+    def same_units(self, ours: Cell, theirs: Cell) -> bool:
+        """Return whether two cells answered the same test units, in the same order, and their predictions are there."""
+        found = [self._of(run) for run in (*ours.runs, *theirs.runs)]
+        asked = [read.asked for read in found if read]
+        return len(asked) == len(found) and all(other == asked[0] for other in asked)
+
     def value(self, cell: Cell, key: str) -> float:
         """Return a metric's mean over seeds, as recorded."""
         return mean(found.value for run in cell.runs if (found := run.figure(key, self.protocol)))
 
     def _scores(self, cell: Cell, key: str) -> list[Score] | None:
         found = [self._of(run) for run in cell.runs]
-        return [f[2][key] for f in found if f] if all(f and key in f[2] for f in found) else None
+        return [f.scores[key] for f in found if f] if all(f and key in f.scores for f in found) else None
 
-    def _of(self, run: Run) -> tuple[Scored, list[Row], dict[str, Score]] | None:
+    def _of(self, run: Run) -> _Read | None:
         if run.folder not in self._found:
             try:
                 rows = scoring.rows_of(run.folder, self.protocol == "historical")
                 task = scoring.task_of(run.record, run.folder)
-                self._found[run.folder] = task, rows, {score.metric.key: score for score in _scored(task, rows, run)}
+                scores = {score.metric.key: score for score in _scored(task, rows, run)}
+                asked = [(row.id, row.truth, row.fold) for row in rows]
+                self._found[run.folder] = _Read(task, rows, asked, scores)
             except UserError as error:
                 self.problems.append(f"{error} Its differences are left out.")
                 self._found[run.folder] = None
+            self._seen(len(self._found))
         return self._found[run.folder]
-
-    def _same_units(self, runs: Sequence[Run]) -> bool:
-        found = [self._of(run) for run in runs]
-        asked = [[(row.id, row.truth, row.fold) for row in f[1]] for f in found if f]
-        return len(asked) == len(runs) and all(other == asked[0] for other in asked)
 
     def _folds(self, run: Run) -> list[int]:
         found = self._of(run)
-        return sorted({row.fold for row in found[1]}) if found else []
+        return sorted({row.fold for row in found.rows}) if found else []
 
     def _by_fold(self, cell: Cell, key: str, folds: Sequence[int]) -> list[float]:
         return [sum(self._value(run, key, fold) for run in cell.runs) / len(cell.runs) for fold in folds]
 
     def _value(self, run: Run, key: str, fold: int) -> float:
         found = self._of(run)
-        assert found is not None  # noqa: S101 - `_same_units` has seen it
-        task, rows, _ = found
-        scores = task.score([row for row in rows if row.fold == fold])
+        assert found is not None  # noqa: S101 - `same_units` has seen it
+        scores = found.task.score([row for row in found.rows if row.fold == fold])
         return next(score.value for score in scores if score.metric.key == key)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -64,11 +64,21 @@ class Cell:
 
 @dataclass(frozen=True)
 class Results:
-    """What a results folder holds. `problems` is a sentence for each thing in it that can't be shown."""
+    """What a results folder holds.
+
+    `broken`: records that can't be read, with a sentence each. `strangers`: a sentence for each thing that is no
+    finished run.
+    """
 
     root: Path
-    runs: tuple[Run, ...]
-    problems: tuple[str, ...]
+    runs: tuple[Run, ...] = ()
+    broken: Mapping[Path, str] = field(default_factory=dict)
+    strangers: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> list[str]:
+        """A sentence for each thing that can't be shown."""
+        return [*self.strangers, *self.broken.values()]
 
     @cached_property
     def boards(self) -> dict[tuple[str, str], dict[tuple[str, str], Cell]]:
@@ -105,13 +115,14 @@ def open_results(root: Path) -> Results:
     Raises:
         UserError: there is no such folder.
     """
-    runs, problems = [], list(_alien(root))
+    runs: list[Run] = []
+    broken: dict[Path, str] = {}
     for path in records.find(root):
         try:
             runs.append(Run(records.read(path), path.parent))
         except UserError as error:
-            problems.append(str(error))
-    return Results(root, tuple(runs), tuple(problems))
+            broken[path.parent] = str(error)
+    return Results(root, tuple(runs), broken, tuple(_alien(root)))
 
 
 def _cell(runs: list[Run]) -> Cell:
@@ -129,7 +140,10 @@ def _alien(root: Path) -> Iterator[str]:
     for path in sorted(root.glob("*")) if root.is_dir() else []:
         if path.name.startswith(".") or (path.name in OWN and path.is_file()) or path.name == LAYERS:
             continue
-        yield from _strangers(path, 1)
+        if path.is_dir() and not any(next(path.glob(f"*/*/{name}"), None) for name in (records.NAME, ".lock")):
+            yield f"{path}: holds no run."
+        else:
+            yield from _strangers(path, 1)
 
 
 def _strangers(path: Path, depth: int) -> Iterator[str]:
@@ -141,5 +155,5 @@ def _strangers(path: Path, depth: int) -> Iterator[str]:
             yield from _strangers(entry, depth + 1)
         if not inside:
             yield f"{path}: is empty."
-    elif not (path / records.NAME).is_file():
+    elif not (path / records.NAME).exists():
         yield f"{path}: an unfinished run; the command that began it takes it up again."

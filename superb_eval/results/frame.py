@@ -33,7 +33,7 @@ def load_results(folder: str | Path) -> DataFrame:
         for metric in run.record.metrics
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    frame.attrs["left_out"] = list(results.problems)
+    frame.attrs["left_out"] = results.left_out
     return frame
 
 

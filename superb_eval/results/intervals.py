@@ -41,9 +41,14 @@ class Difference(NamedTuple):
     over: str
 
     @property
+    def tested(self) -> bool:
+        """Whether anything is known of chance: something was resampled, and the interval has ends."""
+        return bool(self.over) and math.isfinite(self.low + self.high)
+
+    @property
     def distinguishable(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return not self.low <= 0 <= self.high
+        """Whether the interval leaves out zero; one without ends leaves out nothing."""
+        return self.low > 0 or self.high < 0
 
 
 def method(score: Score) -> str:

@@ -92,10 +92,11 @@ def _about_ranks(board: Board) -> Iterator[str]:
     differences = [f.difference for line in board.lines for f in line.figures.values() if f.difference]
     if differences:
         yield f"Δ: difference from {board.reference}; kept: the share of its figure."
-    if any(difference.over for difference in differences):
+    if any(difference.tested for difference in differences):
         yield (
-            "Brackets after Δ: paired 95 % interval over the same test units (folds where a task is cross-validated); "
-            "≠ distinguishable from none, ≈ not. Each is a test at 5 %; several tests are not corrected for."
+            "Brackets after Δ: paired 95 % interval over the same test units (folds where a task is cross-validated; "
+            "of overall figures, the units of all tasks); ≠ distinguishable from none, ≈ not. "
+            "Each is a test at 5 %; several tests are not corrected for."
         )
 
 

@@ -79,6 +79,9 @@ class FeaturesRecord(_Part):
     kind: str = Field(description="`pooled` (means over time) or `frames`")
     extracted: int = Field(description="utterances that the upstream was run on for this run")
     stored: int = Field(description="utterances whose features were read from the store")
+    live: int = Field(
+        0, description="utterances whose features were computed whenever a batch asked: the store had no room for them"
+    )
     made_on: str = Field(description="device and precision of the extraction")
     norms: list[float] = Field(
         default_factory=list,
@@ -154,20 +157,27 @@ def read(path: Path) -> RunRecord:
     """Read a record.
 
     Raises:
-        UserError: not a record, or one of a newer schema than this version knows.
+        UserError: not the record of a finished run, or one of a newer schema than this version knows.
     """
     try:
         text = path.read_text(encoding="utf8")
         _check_version(path, text)
-        return RunRecord.model_validate_json(text)
+        record = RunRecord.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(
-            f"{path}: not a run record of schema {SCHEMA_VERSION}: {where}: {first['msg']}. Run the cell again."
-        ) from error
+        why = told(error)
+        raise UserError(f"{path}: not a run record of schema {SCHEMA_VERSION}: {why}. Run the cell again.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: can't be read: {error}") from error
+    for part in ("metrics", "training"):
+        if not getattr(record, part):
+            raise UserError(f"{path}: not the record of a finished run: `{part}` is empty. Run the cell again.")
+    return record
+
+
+def told(error: ValidationError) -> str:
+    """Return the first thing that is wrong, on one line: where, and what."""
+    first = error.errors()[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
 def _check_version(path: Path, text: str) -> None:

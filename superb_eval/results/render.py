@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from superb_eval.results import escape
@@ -11,10 +12,13 @@ from superb_eval.results.board import Board, Column, Figure, Line
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
+PAGE = 110
+r"""Characters of `\tiny` print on a line of LaTeX's `article`, 345 points wide."""
+
 
 def rich_tables(board: Board, width: int) -> list[RichTable]:
     """Return a board as tables for a terminal of that width, in characters: columns that don't fit go below."""
-    return [_rich_table(board, columns) for columns in _chunks(board, width)]
+    return [_rich_table(board, columns) for columns in _chunks(board, width, _stacked)]
 
 
 def rich_title(board: Board) -> str:
@@ -38,44 +42,54 @@ def markdown(board: Board) -> str:
 
 
 def latex(board: Board) -> str:
-    r"""Return a board as a LaTeX table; it needs no package, and `\begin{document}` before it."""
-    heads = [_tex_cell(["upstream"]), *(_tex_cell(_tex_heading(column)) for column in board.columns)]
-    body = list(_tex_body(board))
-    notes = " ".join(escape.latex(note) for note in board.notes)
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\tiny",
-            rf"\caption{{{escape.latex(board.title)}. {notes}}}",
-            rf"\begin{{tabular}}{{l{'r' * len(board.columns)}}}",
-            r"\hline",
-            " & ".join(heads) + r" \\",
-            r"\hline",
-            *body,
-            r"\hline",
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
-    )
+    r"""Return a board as LaTeX tables that need no package; each is as wide as a page of `article` at most."""
+    parts = list(_chunks(board, PAGE, _narrow))
+    tables = []
+    for k, columns in enumerate(parts, start=1):
+        part = f", part {k} of {len(parts)}" if len(parts) > 1 else ""
+        notes = [r"\par\smallskip", " ".join(escape.latex(note) for note in board.notes)] if k == len(parts) else []
+        tables.append("\n".join(_tex_table(board, columns, f"{board.title}{part}", notes)))
+    return "\n\n".join(tables)
 
 
-def _chunks(board: Board, width: int) -> Iterator[tuple[Column, ...]]:
-    """Cut the columns into tables that fit a width; each has one column at least."""
+def _tex_table(board: Board, columns: Sequence[Column], title: str, notes: Sequence[str]) -> Iterator[str]:
+    heads = [_tex_cell(["upstream"]), *(_tex_cell([escape.latex(text) for text in _wrapped(c)]) for c in columns)]
+    yield r"\begin{table}"
+    yield r"\tiny\setlength{\tabcolsep}{3pt}"
+    yield rf"\caption{{{escape.latex(title)}}}"
+    yield rf"\begin{{tabular}}{{l{'r' * len(columns)}}}"
+    yield from (r"\hline", " & ".join(heads) + r" \\", r"\hline")
+    yield from _tex_body(board, columns)
+    yield from (r"\hline", r"\end{tabular}", *notes, r"\end{table}")
+
+
+def _chunks(board: Board, width: int, lines: Callable[[Figure, Column], Sequence[str]]) -> Iterator[tuple[Column, ...]]:
+    """Cut the columns into tables that fit a width, in characters; each has one column at least."""
     name = max(8, *(len(_name(line)) for line in board.lines)) + 4
     rest = list(board.columns)
     while rest:
         taken: list[Column] = []
         left = width - name
-        while rest and (not taken or left >= _width(board, rest[0])):
-            left -= _width(board, rest[0])
+        while rest and (not taken or left >= _width(board, rest[0], lines)):
+            left -= _width(board, rest[0], lines)
             taken.append(rest.pop(0))
         yield tuple(taken)
 
 
-def _width(board: Board, column: Column) -> int:
+def _width(board: Board, column: Column, lines: Callable[[Figure, Column], Sequence[str]]) -> int:
     figures = [line.figures[column.place] for line in board.lines if column.place in line.figures]
-    texts = [text for figure in figures for text in figure.texts(column)]
+    texts = [text for figure in figures for text in lines(figure, column)]
     return max(len(text) for text in [*_wrapped(column), *texts]) + 3
+
+
+def _stacked(figure: Figure, column: Column) -> list[str]:
+    """A figure, its interval, its difference: a line each."""
+    return [text for text in figure.texts(column) if text]
+
+
+def _narrow(figure: Figure, column: Column) -> list[str]:
+    """The same on more lines: each bracket begins one, and each spread."""
+    return [part for text in _stacked(figure, column) for part in re.split(r" (?=\[|±)", text)]
 
 
 def _wrapped(column: Column) -> list[str]:
@@ -107,9 +121,8 @@ def _rich_table(board: Board, columns: Sequence[Column]) -> RichTable:
 def _rich_cell(column: Column, figure: Figure | None) -> str:
     if figure is None:
         return ""
-    value, *more = figure.texts(column)
-    first = f"[bold]{escape.rich(value)}[/bold]" if figure.rank else escape.rich(value)
-    return "\n".join([first, *(escape.rich(text) for text in more if text)])
+    value, *more = map(escape.rich, _stacked(figure, column))
+    return "\n".join([f"[bold]{value}[/bold]" if figure.rank else value, *more])
 
 
 def _name(line: Line) -> str:
@@ -131,11 +144,7 @@ def _markdown_cell(column: Column, figure: Figure, published: bool) -> str:
     return " ".join(filter(None, [f"{style}{value}{style}", *more]))
 
 
-def _tex_heading(column: Column) -> list[str]:
-    return [escape.latex(text) for text in _wrapped(column)]
-
-
-def _tex_body(board: Board) -> Iterator[str]:
+def _tex_body(board: Board, columns: Sequence[Column]) -> Iterator[str]:
     before = False
     for line in board.lines:
         if line.published and not before:
@@ -143,20 +152,20 @@ def _tex_body(board: Board) -> Iterator[str]:
         before = line.published
         name = escape.latex(_name(line))
         cells = [_tex_cell([rf"\textit{{{name}}}" if line.published else name])]
-        cells += [_tex_figure(column, line.figures.get(column.place), line.published) for column in board.columns]
-        yield " & ".join(cells) + r" \\"
+        cells += [_tex_figure(column, line.figures.get(column.place), line.published) for column in columns]
+        yield " & ".join(cells) + r" \\\noalign{\vskip3pt}"
 
 
 def _tex_figure(column: Column, figure: Figure | None, published: bool) -> str:
     if figure is None:
         return ""
-    value, *more = (escape.latex(text) for text in figure.texts(column))
+    value, *more = map(escape.latex, _narrow(figure, column))
     style = "textbf" if figure.rank else "textit" if published else ""
-    return _tex_cell([rf"\{style}{{{value}}}" if style else value, *(text for text in more if text)])
+    return _tex_cell([rf"\{style}{{{value}}}" if style else value, *more])
 
 
 def _tex_cell(lines: Sequence[str]) -> str:
     """Lines above one another, without any package."""
     if len(lines) == 1:
         return lines[0]
-    return r"\begin{tabular}{@{}r@{}}" + r" \\ ".join(lines) + r"\end{tabular}"
+    return r"\begin{tabular}[t]{@{}r@{}}" + r" \\ ".join(lines) + r"\end{tabular}"

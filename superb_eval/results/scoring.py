@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from downstreams import registry
 from downstreams.base import Row, Scored, Setup
 from downstreams.scores import Score
@@ -69,8 +71,9 @@ def task_of(record: RunRecord, folder: Path) -> Scored:
     kind = registry.get(record.task)
     try:
         head = kind.Head.model_validate(record.recipe.get("head", {}))
-    except ValueError as error:
-        raise UserError(f"{folder}: its recipe's head doesn't fit this version ({error}). Run it again.") from error
+    except ValidationError as error:
+        why = records.told(error)
+        raise UserError(f"{folder}: its recipe's head doesn't fit this version ({why}). Run it again.") from error
     task = kind.__new__(kind)
     # Not `kind.__init__`: a recogniser would open its language model there, and scoring needs none.
     Scored.__init__(task, Setup(_labels(folder), head, record.upstream.stride))

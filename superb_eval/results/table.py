@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 
+from superb_eval.console import Reporter, Silent
 from superb_eval.errors import UserError, near_miss
 from superb_eval.results import costs, intervals, marks, notes, published, ranks, totals
 from superb_eval.results.board import Board, Column, Figure, Line, Place, order_of
@@ -30,12 +31,14 @@ class Wanted:
     published: tuple[str, ...] = ()
 
 
-def collect(folder: Path, wanted: Wanted | None = None) -> tuple[list[Board], list[str]]:
+def collect(
+    folder: Path, wanted: Wanted | None = None, reporter: Reporter | None = None
+) -> tuple[list[Board], list[str]]:
     """Return a results folder's boards, and a sentence for each thing in it that is left out.
 
     `strict` figures have everything chosen on dev; `historical` ones follow the published procedure where that looks at
     the test set, and are the ones to compare with the literature. Where published rows are asked for, the folder may be
-    missing: they are shown alone.
+    missing: they are shown alone. The first row is the reference; the others follow from the largest to the smallest.
 
     Raises:
         UserError: there is no such folder, no run in it is finished, nothing is called as `against` is, or a published
@@ -44,19 +47,20 @@ def collect(folder: Path, wanted: Wanted | None = None) -> tuple[list[Board], li
     wanted = wanted or Wanted()
     rows = published.choose(wanted.published)
     results = _opened(folder, bool(rows))
-    evidence = Evidence(wanted.protocol)
     _check_reference(results, wanted, rows)
-    boards = [_board(key, cells, results, wanted, rows, evidence) for key, cells in results.boards.items()]
+    with (reporter or Silent()).stage("comparing", len(results.shown)) as update:
+        evidence = Evidence(wanted.protocol, update)
+        boards = [_board(key, cells, results, wanted, rows, evidence) for key, cells in results.boards.items()]
     if rows and not any(_comparable(key, wanted.protocol) for key in results.boards):
         boards.append(_published_board(rows, wanted.against))
-    return boards, [*results.problems, *evidence.problems]
+    return boards, [*results.left_out, *evidence.problems]
 
 
 def _opened(folder: Path, may_be_empty: bool) -> Results:
     if may_be_empty and not folder.exists():
-        return Results(folder, (), ())
+        return Results(folder)
     results = open_results(folder)
-    if not results.runs and not results.problems and not may_be_empty:
+    if not results.runs and not results.left_out and not may_be_empty:
         raise UserError(
             f"{folder}: holds no finished run. `superb-eval run TASK -u UPSTREAM --out {folder}` makes one."
         )
@@ -93,25 +97,34 @@ def _board(
 ) -> Board:
     columns = _columns(cells, wanted.protocol)
     reference = wanted.against
-    lines = [_line(name, cells, columns, wanted, evidence) for name in sorted({upstream for upstream, _ in cells})]
+    names = _names(cells, reference)
+    lines = [_line(name, cells, columns, wanted, evidence) for name in names]
     lines = ranks.ranked(lines, columns, cells, evidence)
     lines, more = totals.with_totals(lines, cells, evidence, reference, official=key == (OFFICIAL, "superb"))
     lines, sizes = costs.with_costs(lines, cells, costs.read(results.root), reference)
     if _comparable(key, wanted.protocol) and rows:
-        lines = _against_published(lines, reference) + _published_lines(rows, reference)
+        row = None if reference in names else published.find(reference or "")
+        reference = row.name if row else reference
+        lines, more = totals.with_published(_against_published(lines, row), _published_lines(rows, row), reference)
     board = Board(notes.title(key, cells, wanted.protocol), (*sizes, *columns, *more), tuple(lines), (), reference)
     return replace(board, notes=tuple(notes.of(board, cells, rows)))
 
 
+def _names(cells: Cells, reference: str | None) -> list[str]:
+    """Upstreams in the order of rows: the reference, then from the largest to the smallest."""
+    sizes = {name: cell.record.upstream.parameters for (name, _), cell in cells.items()}
+    return sorted(sizes, key=lambda name: (name != reference, -sizes[name], name))
+
+
 def _published_board(rows: Sequence[PublishedRow], against: str | None) -> Board:
     """The published rows by themselves: they answer another question than any run here."""
-    lines = _published_lines(rows, against)
-    lines, more = totals.of_published(lines, against)
+    row = published.find(against or "")
+    reference = row.name if row else None
+    lines, more = totals.with_published([], _published_lines(rows, row), reference)
     there = {place for line in lines for place in line.figures}
     columns = tuple(column for column in (costs.PARAMETERS, *notes.published_columns(), *more) if column.place in there)
-    reference = published.find(against or "")
-    board = Board(notes.PUBLISHED_TITLE, columns, tuple(lines), (), reference.name if reference else None)
-    return replace(board, notes=tuple(notes.of_published(rows, reference)))
+    board = Board(notes.PUBLISHED_TITLE, columns, tuple(lines), (), reference)
+    return replace(board, notes=tuple(notes.of_published(rows, row)))
 
 
 def _columns(cells: Cells, protocol: Protocol) -> tuple[Column, ...]:
@@ -153,8 +166,7 @@ def _figure(cell: Cell, key: str, protocol: Protocol, evidence: Evidence, marked
     )
 
 
-def _published_lines(rows: Sequence[PublishedRow], against: str | None) -> list[Line]:
-    reference = published.find(against or "")
+def _published_lines(rows: Sequence[PublishedRow], reference: PublishedRow | None) -> list[Line]:
     return [
         Line(row.name, _published_figures(row, reference), published=True, source=row.source)
         for row in sorted(rows, key=lambda row: row is not reference)
@@ -178,10 +190,9 @@ def _published_difference(
     return ranks.plain_difference(row.figures[place], reference.figures[place])
 
 
-def _against_published(lines: list[Line], against: str | None) -> list[Line]:
+def _against_published(lines: list[Line], reference: PublishedRow | None) -> list[Line]:
     """Measured lines with their plain differences from a published reference: it has no predictions to pair with."""
-    reference = published.find(against or "")
-    if reference is None or any(line.name == against for line in lines):
+    if reference is None:
         return lines
     return [
         replace(

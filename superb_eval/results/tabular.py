@@ -66,7 +66,7 @@ def _records(board: Board) -> Iterator[dict[str, Any]]:
 
 def _record(board: Board, line: Line, column: Column, figure: Figure) -> dict[str, Any]:
     difference = figure.difference
-    tested = difference is not None and bool(difference.over)
+    tested = difference is not None and difference.tested
     task, key = column.place
     values = (
         board.title,

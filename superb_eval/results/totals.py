@@ -5,14 +5,14 @@ Undefined where a task is missing; never averaged around.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from superb_eval.results import intervals, overall
+from superb_eval.results import intervals, overall, ranks
 from superb_eval.results.board import Column, Figure, Line, Place
 from superb_eval.results.evidence import Evidence
 from superb_eval.results.folder import Cell
-from superb_eval.results.intervals import Draws
+from superb_eval.results.intervals import Difference, Draws
 
 SUPERB_S = Column(("", "superb_s"), "superb_s", "points", higher_is_better=True, decimals=1)
 MEAN = Column(("", "mean"), "mean", "%", higher_is_better=True)
@@ -21,8 +21,18 @@ KEPT = Column(("", "kept_mean"), "mean kept", "%", higher_is_better=True, decima
 KEEPS = {SUPERB_S: KEPT_S, MEAN: KEPT}
 
 COLUMNS = (SUPERB_S, KEPT_S, MEAN, KEPT)
+FORMULAS = {SUPERB_S: overall.superb_s, MEAN: overall.mean_of_metrics}
 
-Formula = Callable[[Mapping[Place, Draws]], "Draws | None"]
+UNITS = "test units of all tasks"
+
+
+@dataclass(frozen=True)
+class _Summed:
+    """A line with its overall figures, and what they come to on resamples, as far as its predictions are there."""
+
+    line: Line
+    cells: Mapping[str, Cell]
+    draws: Mapping[Column, Draws]
 
 
 def with_totals(
@@ -37,72 +47,101 @@ def with_totals(
 
     superb_s is anchored at figures of the official corpora, so that it says nothing of others.
     """
-    done = []
-    for line in lines:
-        own = {name: cell for (upstream, name), cell in cells.items() if upstream == line.name}
-        draws = _draws(line, own, evidence)
-        more = {MEAN.place: _total(line, draws, overall.mean_of_metrics, overall.mean_of_metrics)}
-        if official:
-            more[SUPERB_S.place] = _total(line, draws, overall.superb_s, overall.superb_s)
-        done.append(replace(line, figures={**line.figures, **{p: f for p, f in more.items() if f is not None}}))
-    return _finished(done, reference)
+    wanted = (SUPERB_S, MEAN) if official else (MEAN,)
+    done = [_summed(line, _of(line.name, cells), wanted, evidence) for line in lines]
+    whole = next((total for total in done if total.line.name == reference), None)
+    compared = [_compared(total, whole, evidence) if whole else total.line for total in done]
+    return compared, _columns(compared)
 
 
-def of_published(lines: Sequence[Line], against: str | None) -> tuple[list[Line], tuple[Column, ...]]:
-    """Return published lines with their overall figures, and the columns for them."""
-    from superb_eval.results import published
+def with_published(
+    measured: Sequence[Line], rows: Sequence[Line], reference: str | None
+) -> tuple[list[Line], tuple[Column, ...]]:
+    """Return measured and published lines with overall figures, and the columns for them.
 
-    reference = published.find(against or "")
-    done = []
-    for line in lines:
+    `reference` names a published line: the others get plain differences from it. Measured lines have their totals.
+    """
+    done = list(measured)
+    for line in rows:
         values = {place: figure.value for place, figure in line.figures.items()}
-        totals = {SUPERB_S.place: overall.superb_s(values), MEAN.place: overall.mean_of_metrics(values)}
-        more = {place: Figure(value) for place, value in totals.items() if value is not None}
-        done.append(replace(line, figures={**line.figures, **more}))
-    return _finished(done, reference.name if reference else None)
+        totals = {column.place: formula(values) for column, formula in FORMULAS.items()}
+        done.append(_with(line, {place: Figure(value) for place, value in totals.items() if value is not None}))
+    whole = next((line for line in done if line.published and line.name == reference), None)
+    compared = [_beside(line, whole) if whole else line for line in done]
+    return compared, _columns(compared)
 
 
-def _finished(lines: Sequence[Line], reference: str | None) -> tuple[list[Line], tuple[Column, ...]]:
-    kept = _with_retention(lines, reference)
-    there = {place for line in kept for place in line.figures}
-    return kept, tuple(column for column in COLUMNS if column.place in there)
+def _of(name: str, cells: Mapping[tuple[str, str], Cell]) -> dict[str, Cell]:
+    return {task: cell for (upstream, task), cell in cells.items() if upstream == name}
 
 
-def _draws(line: Line, cells: Mapping[str, Cell], evidence: Evidence) -> dict[Place, Draws] | None:
-    """Every metric that counts, on resamples of its own test set; None where one is missing."""
-    if overall.missing({place: figure.value for place, figure in line.figures.items()}):
-        return None
-    found = {place: evidence.draws(cells[place[0]], place[1]) for place in overall.PLACES}
-    return {place: draws for place, draws in found.items() if draws is not None}
+def _with(line: Line, more: Mapping[Place, Figure]) -> Line:
+    return replace(line, figures={**line.figures, **more})
 
 
-def _total(
-    line: Line,
-    draws: Mapping[Place, Draws] | None,
-    of_figures: Callable[[Mapping[Place, float]], float | None],
-    of_draws: Formula,
-) -> Figure | None:
-    value = of_figures({place: figure.value for place, figure in line.figures.items()})
-    if value is None or draws is None:
-        return None
-    resampled = of_draws(draws)
-    if resampled is None:  # predictions are missing, which is listed; the figure stands without an interval
-        return Figure(value)
-    low, high = intervals.percentiles(resampled, intervals.RESAMPLES)
-    return Figure(value, low, high)
+def _columns(lines: Sequence[Line]) -> tuple[Column, ...]:
+    there = {place for line in lines for place in line.figures}
+    return tuple(column for column in COLUMNS if column.place in there)
 
 
-def _with_retention(lines: Iterable[Line], reference: str | None) -> list[Line]:
-    """Add the share of the reference's overall figures that each line keeps; of a figure above zero only."""
-    listed = list(lines)
-    whole = next((line for line in listed if line.name == reference), None)
-    return listed if whole is None else [_retaining(line, whole) for line in listed]
+def _summed(line: Line, cells: Mapping[str, Cell], wanted: Sequence[Column], evidence: Evidence) -> _Summed:
+    """Where a task is missing, nothing is added; where predictions are, which is listed, no interval."""
+    values = {place: figure.value for place, figure in line.figures.items()}
+    if overall.missing(values):
+        return _Summed(line, cells, {})
+    parts = {place: evidence.draws(cells[place[0]], place[1]) for place in overall.PLACES}
+    known = {place: draws for place, draws in parts.items() if draws is not None}
+    figures, resampled = {}, {}
+    for column in wanted:
+        value, draws = FORMULAS[column](values), FORMULAS[column](known)
+        if draws is not None:
+            resampled[column] = draws
+        if value is not None:
+            ends = (None, None) if draws is None else intervals.percentiles(draws, intervals.RESAMPLES)
+            figures[column.place] = Figure(value, *ends)
+    return _Summed(_with(line, figures), cells, resampled)
 
 
-def _retaining(line: Line, whole: Line) -> Line:
-    more = {}
+def _compared(ours: _Summed, whole: _Summed, evidence: Evidence) -> Line:
+    """Add paired differences from the reference's overall figures, and the shares of them that are kept.
+
+    Other test units can't be paired: then shares stand without intervals, and there are no differences.
+    """
+    if ours is whole or not (ours.draws and whole.draws and _same_units(ours, whole, evidence)):
+        return _with(ours.line, _shares(ours.line, whole.line))
+    more = _shares(ours.line, whole.line)
+    for total, kept in KEEPS.items():
+        if total in ours.draws and total in whole.draws:
+            own, other = ours.draws[total], whole.draws[total]
+            figure = ours.line.figures[total.place]
+            low, high = intervals.percentiles(own - other, intervals.RESAMPLES)
+            value = figure.value - whole.line.figures[total.place].value
+            more[total.place] = replace(figure, difference=Difference(value, low, high, UNITS))
+            if kept.place in more and (other > 0).all():
+                ends = intervals.percentiles(100 * own / other, intervals.RESAMPLES)
+                more[kept.place] = Figure(more[kept.place].value, *ends)
+    return _with(ours.line, more)
+
+
+def _same_units(ours: _Summed, whole: _Summed, evidence: Evidence) -> bool:
+    return all(evidence.same_units(ours.cells[task], whole.cells[task]) for task in overall.ANCHORS)
+
+
+def _beside(line: Line, whole: Line) -> Line:
+    """A line with plain differences from the reference's overall figures, and the shares that are kept."""
+    more = _shares(line, whole)
+    for total in KEEPS:
+        own, other = line.figures.get(total.place), whole.figures.get(total.place)
+        if line is not whole and own is not None and other is not None:
+            more[total.place] = replace(own, difference=ranks.plain_difference(own.value, other.value))
+    return _with(line, more)
+
+
+def _shares(line: Line, whole: Line) -> dict[Place, Figure]:
+    """The share of the reference's overall figures that a line keeps; of a figure above zero only."""
+    found = {}
     for total, kept in KEEPS.items():
         ours, theirs = line.figures.get(total.place), whole.figures.get(total.place)
         if ours is not None and theirs is not None and theirs.value > 0:
-            more[kept.place] = Figure(100 * ours.value / theirs.value)
-    return replace(line, figures={**line.figures, **more})
+            found[kept.place] = Figure(100 * ours.value / theirs.value)
+    return found

@@ -37,8 +37,17 @@ class Report:
     checked: int
 
     def faulty(self) -> int:
-        """Return how many runs, or other things in the folder, don't hold."""
+        """Return how many runs don't hold."""
         return len({finding.folder for finding in self.findings if not finding.remark})
+
+    def summary(self) -> str:
+        """Return in a sentence how many runs were checked, and how many don't hold for which reason."""
+        folders: dict[str, set[Path]] = {}
+        for finding in self.findings:
+            if not finding.remark:
+                folders.setdefault(finding.what, set()).add(finding.folder)
+        kinds = ", ".join(f"{what} {len(where)}" for what, where in folders.items())
+        return f"{self.checked} run(s) checked, {self.faulty()} with findings{f' ({kinds})' if kinds else ''}."
 
 
 def verify(results: Path, scope: Scope | None = None, reporter: Reporter | None = None) -> Report:
@@ -50,13 +59,14 @@ def verify(results: Path, scope: Scope | None = None, reporter: Reporter | None 
     scope, reporter = scope or Scope(), reporter or Silent()
     opened = open_results(results)
     world = World(scope)
-    findings = [Finding(results, "folder", problem) for problem in opened.problems]
+    findings = [Finding(results, "folder", sentence, remark=True) for sentence in opened.strangers]
+    findings += [Finding(folder, "record", sentence) for folder, sentence in opened.broken.items()]
     with reporter.stage("verifying", len(opened.runs)) as update:
         for done, run in enumerate(opened.runs, start=1):
             for what, check in CHECKS.items():
                 findings += [Finding(run.folder, what, *said) for said in _said(check, run, world)]
             update(done, f"{run.record.upstream.address} {run.record.task}")
-    return Report(tuple(findings), len(opened.runs))
+    return Report(tuple(findings), len(opened.runs) + len(opened.broken))
 
 
 def _said(check: Check, run: Run, world: World) -> Iterator[Said]:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 import superb_eval
+from superb_eval.console import Silent
 from superb_eval.errors import UserError
 from superb_eval.results import record as records
+from superb_eval.results import table
+from superb_eval.results.checks import Scope
 from superb_eval.results.folder import open_results
-from tests.results.runs import answers, keep, new_record, scored, vary
+from superb_eval.results.report import page
+from superb_eval.results.report.page import Asked
+from superb_eval.results.table import Wanted
+from superb_eval.results.verify import verify
+from tests.results.runs import answers, new_record, scored, vary
 
 
 def test_seeds_are_one_cell_and_the_newest_run_of_each_is_taken(tmp_path: Path) -> None:
@@ -41,17 +49,53 @@ def test_whatever_else_lies_there_is_listed(tmp_path: Path) -> None:
     (newer / "result.json").write_text(json.dumps({**content, "schema_version": records.SCHEMA_VERSION + 1}))
     (tmp_path / "holiday.jpg").write_bytes(b"\xff\xd8")
     (tmp_path / ".hidden").touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    for part in ("metrics", "training"):
+        (tmp_path / "hubert" / "pr" / part).mkdir(parents=True)
+        (tmp_path / "hubert" / "pr" / part / "result.json").write_text(json.dumps({**content, part: []}))
+    (tmp_path / "hubert" / "ic" / "run" / "result.json").mkdir(parents=True)
     results = open_results(tmp_path)
     assert len(results.runs) == 1
-    listed = "\n".join(results.problems)
-    assert len(results.problems) == 4
+    listed = "\n".join(results.left_out)
+    assert [len(results.strangers), len(results.broken)] == [3, 5]
     for words in ("0000000000: an unfinished run", "1111111111", "holiday.jpg: is no part", "reads up to"):
+        assert words in listed
+    for words in (
+        "loop: holds no run",
+        "`metrics` is empty",
+        "`training` is empty",
+        "ic/run/result.json: can't be read",
+    ):
         assert words in listed
 
 
+def test_commands_show_what_can_be_shown_of_a_damaged_folder(complete: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(complete, tmp_path / "damaged")
+    runs = {path.parents[1].name: path.parent for path in folder.glob("hubert/*/*/result.json")}
+    (runs["pr"] / "predictions.csv").unlink()
+    (runs["sid"] / "predictions.csv").write_text("")
+    (runs["ks"] / "result.json").write_bytes(b"\xff{")
+    (runs["ic"] / "labels.json").write_text("[")
+    shutil.copytree(runs["er"], runs["er"].parent / "copy")
+    (folder / "layers" / "x").mkdir(parents=True)
+    (folder / "layers" / "x" / "layers.json").write_text("{")
+    boards, left_out = table.collect(folder, Wanted(against="hubert"))
+    (board,) = boards
+    listed = "\n".join(left_out)
+    assert all(name in listed for name in ("pr/", "sid/", "ks/", "ic/"))
+    er = board.figure("hubert", ("er", "acc"))
+    assert er and er.marks == "*", "of the two alike, one is shown"
+    assert board.figure("hubert", ("ks", "acc")) is None
+    assert board.figure("hubert", ("pr", "per")), "its record is whole"
+    text = page.html(folder, Asked(audio_mb=0), Silent())
+    assert "layers.json: can&#39;t be read" in text and "holds no predictions" not in text
+    found = {finding.what for finding in verify(folder, Scope(quick=True)).findings}
+    assert {"record", "files", "figures", "place", "recipe"} <= found
+    assert len(superb_eval.load_results(folder).attrs["left_out"]) == 1
+
+
 def test_an_older_record_still_loads(tmp_path: Path) -> None:
-    keep(tmp_path, vary(new_record("fbank", "ks"), schema_version=1))
-    path = next(tmp_path.rglob("result.json"))
+    path = scored(tmp_path, vary(new_record("fbank", "ks"), schema_version=1), answers(0.6, 0)) / "result.json"
     content = json.loads(path.read_text())
     for key in ("code", "heads"):
         del content[key]

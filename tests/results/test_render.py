@@ -13,10 +13,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from superb_eval.console import Silent
 from superb_eval.results import escape, render, table, tabular
 from superb_eval.results.board import Board
+from superb_eval.results.report import page
+from superb_eval.results.report.page import Asked
 from superb_eval.results.table import Wanted
-from tests.results.runs import answers, new_record, scored, vary
+from tests.results.pages import Page
+from tests.results.runs import answers, new_record, scored, ten_tasks, vary
 
 NUMBER = r"[-+]?\d+\.\d+"
 
@@ -34,9 +38,24 @@ HOSTILE = (
 )
 
 
+QUICKSTART = {"fbank_nonorm": 0.5, "hubert_mini@random": 0.6, "hubert_mini": 0.1, "distilhubert_mini": 0.25}
+"""The upstreams of the quickstart, and how often they are wrong here."""
+
+AGAINST = Wanted(against="hubert_mini")
+
+
 @pytest.fixture(scope="module")
-def board(complete: Path) -> Board:
-    (found,), _ = table.collect(complete, Wanted(against="hubert"))
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("quickstart")
+    for seed, (name, errs) in enumerate(QUICKSTART.items()):
+        ten_tasks(folder, name, errs, seed)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def board(quickstart: Path) -> Board:
+    (found,), problems = table.collect(quickstart, AGAINST)
+    assert not problems
     return found
 
 
@@ -57,9 +76,19 @@ def from_markdown(text: str) -> list[list[str]]:
 
 
 def from_latex(text: str) -> list[list[str]]:
-    body = text.split(r"\hline")[2]
-    rows = re.split(r" \\\\\n", body.strip() + "\n")
-    return [re.findall(NUMBER, cell) for row in rows if row.strip() for cell in row.split(" & ")[1:] if cell.strip()]
+    """Its columns are cut into several tables: a line's cells follow one another over them."""
+    lines: dict[int, list[list[str]]] = {}
+    for part in text.split(r"\begin{table}")[1:]:
+        rows = part.split(r"\hline")[2].split(r" \\\noalign{\vskip3pt}")
+        for place, row in enumerate(row for row in rows if row.strip()):
+            cells = [re.findall(NUMBER, cell) for cell in row.split(" & ")[1:] if cell.strip()]
+            lines.setdefault(place, []).extend(cells)
+    return [cell for cells in lines.values() for cell in cells]
+
+
+def from_html(text: str) -> list[list[str]]:
+    _, *rows = Page(text).cells
+    return [re.findall(NUMBER, " ".join(cell)) for row in rows for cell in row[1:] if cell != ["·"]]
 
 
 def from_terminal(board: Board) -> list[str]:
@@ -80,9 +109,10 @@ def from_records(rows: list[dict[str, object]], board: Board) -> list[list[str]]
     return cells
 
 
-def test_all_forms_agree_figure_for_figure(board: Board) -> None:
+def test_all_forms_agree_figure_for_figure(board: Board, quickstart: Path) -> None:
     expected = printed(board)
-    assert len(expected) >= 24 and sum(map(len, expected)) > 90
+    assert len(expected) == 4 * 15 and sum(map(len, expected)) > 250
+    assert from_html(page.html(quickstart, Asked(AGAINST, audio_mb=0), Silent())) == expected
     assert from_markdown(render.markdown(board)) == expected
     assert from_latex(render.latex(board)) == expected
     assert sorted(from_terminal(board)) == sorted(number for cell in expected for number in cell)
@@ -149,10 +179,21 @@ def test_latex_escapes_every_letter_that_means_something(hostile: Board, board: 
         assert commands <= {
             *("begin", "end", "tiny", "caption", "hline", "textbf", "textit", "textbackslash", "textasciitilde"),
             *("textasciicircum", "textless", "textgreater", "textbar", "Delta", "neq", "approx", "pm", "uparrow"),
-            *("downarrow", "ldots", "dag", "ddag", "S", "P"),
+            *("downarrow", "ldots", "dag", "ddag", "S", "P", "setlength", "tabcolsep", "noalign", "vskip"),
+            *("par", "smallskip"),
         }, "no command but our own"
         bare = re.sub(r"\\.", "", text)
         assert bare.count("{") == bare.count("}")
+
+
+def test_latex_cuts_what_is_wider_than_a_page(board: Board) -> None:
+    for part in render.latex(board).split(r"\begin{table}")[1:]:
+        rows = part.split(r"\hline")[2].split(r" \\\noalign{\vskip3pt}")
+        for row in rows:
+            plain = re.sub(r"\\begin{tabular}\[t\]{.*?}}|\\end{tabular}|\\textbf", "", row)
+            plain = re.sub(r"\$\\\w+\$", "x", plain).replace("{", "").replace("}", "")
+            widths = [max(map(len, cell.strip().split(r" \\ "))) for cell in plain.split(" & ")]
+            assert sum(widths) + 3 * len(widths) <= render.PAGE, row
 
 
 @pytest.mark.slow
@@ -165,3 +206,4 @@ def test_latex_compiles(hostile: Board, board: Board, tmp_path: Path) -> None:
     done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-3000:]
     assert (tmp_path / "table.pdf").stat().st_size > 1000
+    assert "Overfull" not in done.stdout, "nothing is wider than the page"

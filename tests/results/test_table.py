@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,9 @@ import pytest
 from rich.console import Console
 
 from superb_eval.errors import UserError
-from superb_eval.results import render, table
-from superb_eval.results.board import Board
+from superb_eval.results import overall, render, table, tabular, totals
+from superb_eval.results.board import Board, Column, Figure, Line
+from superb_eval.results.intervals import Difference
 from superb_eval.results.record import RunRecord
 from superb_eval.results.table import Wanted
 from tests.results.runs import answers, keep, new_record, scored, ten_tasks, vary
@@ -95,6 +98,27 @@ def test_differences_are_paired_and_marked(tmp_path: Path) -> None:
     assert line and line.difference and not line.difference.distinguishable
 
 
+def test_a_difference_without_ends_says_nothing_of_chance() -> None:
+    unknown = Difference(1.5, math.nan, math.nan, "9 trials")
+    assert not unknown.distinguishable and not unknown.tested
+    column = Column(("asv", "eer"), "EER", "%", higher_is_better=False)
+    figure = Figure(12.0, difference=unknown)
+    assert figure.texts(column) == ("12.00", "", "Δ +1.50")
+    board = Board("title", (column,), (Line("one", figures={column.place: figure}),), ())
+    (row,) = json.loads(tabular.as_json([board]))["boards"][0]["figures"]
+    assert (row["difference"], row["difference_low"], row["distinguishable"]) == (1.5, None, None)
+    for low, high, differs in ((0.1, 2, True), (-2, -0.1, True), (0, 2, False), (-1, 1, False), (0, 0, False)):
+        assert Difference(1.0, low, high, "9 trials").distinguishable == differs
+
+
+def test_the_reference_comes_first_and_the_others_by_size(tmp_path: Path) -> None:
+    for name, size in (("small", 1), ("b", 5), ("a", 5), ("large", 9), ("none", 0)):
+        scored(tmp_path, vary(new_record(name, "ks"), upstream__parameters=size * 10**6), answers(0.6, size))
+    by_reference = [table.collect(tmp_path, Wanted(against=name))[0][0].lines for name in (None, "small")]
+    names = [[line.name for line in lines] for lines in by_reference]
+    assert names == [["large", "a", "b", "small", "none"], ["small", "large", "a", "b", "none"]]
+
+
 def test_cross_validated_tasks_are_compared_fold_by_fold(tmp_path: Path) -> None:
     for upstream, seed in (("a", 1), ("b", 2)):
         rows = [row._replace(fold=1 + i % 5) for i, row in enumerate(answers(0.6, seed))]
@@ -131,6 +155,11 @@ def test_overall_figures_need_all_ten_tasks(complete: Path, tmp_path: Path) -> N
     assert score and kept and mean and whole
     assert score.low is not None and score.high is not None and score.low < score.value < score.high
     assert kept.value == pytest.approx(100 * mean.value / whole.value)
+    assert kept.low is not None and kept.high is not None and kept.low < kept.value < kept.high < 100
+    difference = score.difference
+    assert difference and difference.distinguishable and difference.high - difference.low < 2 * (score.high - score.low)
+    assert (mean.difference or difference).value == pytest.approx(mean.value - whole.value)
+    assert whole.difference is None
     ten_tasks(tmp_path, "hubert", 0.1, 1)
     (elsewhere,), _ = table.collect(tmp_path)
     assert elsewhere.figure("hubert", ("", "mean")) and not elsewhere.figure("hubert", ("", "superb_s"))
@@ -140,16 +169,53 @@ def test_overall_figures_need_all_ten_tasks(complete: Path, tmp_path: Path) -> N
     assert not lacking.figure("hubert", ("", "mean")), "never averaged around"
 
 
+def test_overall_differences_are_those_of_the_parts_resampled_together(complete: Path) -> None:
+    """Errors of tasks are independent: the variances of their paired differences add up."""
+    (board,), _ = table.collect(complete, Wanted(against="hubert"))
+    mean = board.figure("distilhubert", ("", "mean"))
+    assert mean and mean.difference
+    halves = []
+    for place in overall.PLACES:
+        figure = board.figure("distilhubert", place)
+        assert figure and figure.difference
+        halves.append((figure.difference.high - figure.difference.low) / 2)
+    expected = np.sqrt(np.sum(np.square(halves))) / len(halves)
+    assert (mean.difference.high - mean.difference.low) / 2 == pytest.approx(expected, rel=0.25)
+
+
+def test_overall_figures_of_other_test_units_have_no_paired_difference(complete: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(complete, tmp_path / "other")
+    (path,) = folder.glob("distilhubert/ks/*/predictions.csv")
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+    (board,), _ = table.collect(folder, Wanted(against="hubert"))
+    score, kept = (board.figure("distilhubert", ("", key)) for key in ("superb_s", "kept_superb_s"))
+    assert score and score.low is not None and score.difference is None
+    assert kept and kept.low is None, "the share stands without an interval"
+
+
 def test_published_rows_stand_apart(complete: Path, tmp_path: Path) -> None:
     (together,), _ = table.collect(complete, Wanted("historical", "hubert_base", ("hubert_base", "distilhubert")))
     line = next(line for line in together.lines if line.name == "HuBERT Base")
     assert line.published and "leaderboard" in line.source
     assert "*HuBERT Base†*" in render.markdown(together) and r"\textit{HuBERT Base\dag{}}" in render.latex(together)
+    assert together.reference == "HuBERT Base"
+    theirs, ours = (together.figure(name, ("", "superb_s")) for name in ("HuBERT Base", "hubert"))
+    kept = together.figure("hubert", ("", "kept_superb_s"))
+    assert theirs and theirs.value == pytest.approx(941, abs=1) and ours and ours.low and ours.difference and kept
+    assert ours.difference.value == pytest.approx(ours.value - theirs.value) and not ours.difference.tested
+    assert kept.value == pytest.approx(100 * ours.value / theirs.value)
     measured = together.figure("hubert", ("ks", "acc"))
     assert measured and measured.difference and "≠" not in measured.texts(together.columns[0])[2]
     scored(tmp_path, new_record("mine", "ks"), answers(0.6, 1))
     boards, _ = table.collect(tmp_path, Wanted(published=("distilhubert",)))
     assert [any(line.published for line in board.lines) for board in boards] == [False, True]
+    namesake = shutil.copytree(complete, tmp_path / "namesake")
+    for path in namesake.glob("hubert/*/*/result.json"):
+        path.write_text(path.read_text().replace('"address": "hubert"', '"address": "hubert_base"'))
+    (both,), _ = table.collect(namesake, Wanted("historical", "hubert_base", ("distilhubert", "hubert_base")))
+    theirs, ours = both.figure("HuBERT Base", ("ks", "acc")), both.figure("distilhubert", ("ks", "acc"))
+    assert both.reference == "hubert_base" and theirs and theirs.difference is None, "the measured one is meant"
+    assert ours and ours.difference and ours.difference.tested
     assert "not comparable" in boards[1].title
 
 
@@ -160,6 +226,8 @@ def test_published_rows_alone_give_their_scores(tmp_path: Path) -> None:
     for name, score in (("HuBERT Base", 941), ("DistilHuBERT", 717), ("FBANK (leaderboard re-run)", 0)):
         figure = board.figure(name, ("", "superb_s"))
         assert figure and figure.value == pytest.approx(score, abs=1)
+    distil = board.figure("DistilHuBERT", ("", "superb_s"))
+    assert distil and distil.texts(totals.SUPERB_S) == ("717.4", "", "Δ -223.7"), "nothing is said of chance"
     er = board.figure("DistilHuBERT", ("er", "acc"))
     assert er and er.difference and not er.difference.distinguishable
     assert "Δ -1.89 [-5.65, 1.86] ≈" in shown(board)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from superb_eval import cli
 from superb_eval.cell import evaluate
 from superb_eval.order import Order
 from superb_eval.results import code
@@ -110,7 +111,9 @@ def test_a_recipe_changed_in_the_record(results: Path) -> None:
 
 def test_another_code(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code, "digest", lambda task: "other")
-    assert "code of ks" in told(verify(results))["code"]
+    found = verify(results)
+    assert "code of ks" in told(found)["code"]
+    assert found.summary() == "1 run(s) checked, 1 with findings (code 1)."
 
 
 def test_swapped_weights(results: Path) -> None:
@@ -144,6 +147,33 @@ def test_an_older_schema_is_named_and_still_loads(results: Path) -> None:
 
     edit_record(results, older)
     assert set(told(verify(results))) == {"schema"}
+
+
+def test_strangers_are_remarks_and_a_torn_record_is_a_run_that_does_not_hold(results: Path) -> None:
+    (results / "notes.txt").touch()
+    (results / "u" / "ks" / "half").mkdir(parents=True)
+    (results / "u" / "ks" / "half" / ".lock").touch()
+    found = verify(results)
+    assert found.faulty() == 0 and len(found.findings) == 2
+    assert found.summary() == "1 run(s) checked, 0 with findings."
+    (results / "u" / "ks" / "half" / "result.json").write_text("{")
+    found = verify(results)
+    assert (found.checked, found.faulty()) == (2, 1) and "not a run record" in told(found)["record"]
+
+
+def test_what_a_record_says_is_printed_and_not_obeyed(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.console import Console
+
+    edit_record(results, lambda r: r["upstream"].update(address="[/red]\x1b[31m"))
+    monkeypatch.setattr("rich.console.Console", lambda **more: Console(**{**more, "force_terminal": True}))
+    monkeypatch.setattr("sys.argv", ["superb-eval", "verify", str(results), "--quick"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    printed = capsys.readouterr()
+    assert "[/red]" in printed.err, "no markup"
+    assert "\x1b" not in printed.out and "tells of another cell" in printed.out
 
 
 def test_a_record_of_another_cell(results: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
@@ -39,7 +38,7 @@ def _differences(board: Board, line: Line) -> list[Difference]:
     for column in tasks_of(board):
         figure = line.figures.get(column.place)
         d = figure.difference if figure else None
-        if d and d.over and math.isfinite(d.low + d.high):
+        if d and d.tested:
             low, high = (d.low, d.high) if column.higher_is_better else (-d.high, -d.low)
             found.append((column, d.value if column.higher_is_better else -d.value, low, high, d.distinguishable))
     return found

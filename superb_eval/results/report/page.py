@@ -92,9 +92,7 @@ def html(folder: Path, asked: Asked, reporter: Reporter) -> str:
     """Return the report of a results folder as HTML; see `write`."""
     results = open_results(folder)
     wanted = _with_reference(asked.wanted, results)
-    with reporter.stage("comparing", 1) as update:
-        boards, left_out = table.collect(folder, wanted)
-        update(1)
+    boards, left_out = table.collect(folder, wanted, reporter)
     sounds = Sounds(asked.audio_mb * 1e6, asked.data)
     layers, problems = _layers(folder)
     views = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from superb_eval.results import costs
+from superb_eval.results import costs, totals
 from superb_eval.results.board import Board, Column, Figure, Line
 from superb_eval.results.folder import Cell
 from superb_eval.results.report import compare, svg
@@ -29,8 +29,8 @@ class Standing:
     overall: tuple[str, ...]
     cost: tuple[str, ...]
     at_chance: tuple[str, ...]
-    size: str = ""
-    """Its parameters beside the reference's, to end a sentence with."""
+    keeps: str = ""
+    """What it keeps of the reference's overall figure and parameters, to end a sentence with."""
 
     @property
     def compared(self) -> int:
@@ -54,9 +54,8 @@ WORDS = {"better": "better beyond chance", "unclear": "not distinguishable", "wo
 
 
 def standings(board: Board, cells: Cells) -> list[Standing]:
-    """Return how the measured upstreams stand, the reference first and then by what is best."""
-    found = [_standing(board, line, cells) for line in board.lines if not line.published]
-    return sorted(found, key=lambda s: (not s.reference, -s.best, s.name))
+    """Return how the measured upstreams stand, in the order of the table."""
+    return [_standing(board, line, cells) for line in board.lines if not line.published]
 
 
 def headline(board: Board, found: Sequence[Standing]) -> Iterator[str]:
@@ -81,14 +80,14 @@ def _against(s: Standing, reference: str) -> str:
     counts = (
         f"better beyond chance in {len(s.better)}, worse in {len(s.worse)}, not distinguishable in {len(s.unclear)}"
     )
-    return f"{s.name} against {reference}: {counts} of {s.compared} metrics{s.size}."
+    return f"{s.name} against {reference}: {counts} of {s.compared} metrics{s.keeps}."
 
 
 def _standing(board: Board, line: Line, cells: Cells) -> Standing:
     kinds: dict[str, list[str]] = {"better": [], "unclear": [], "worse": []}
     for column in compare.tasks_of(board):
         figure = line.figures.get(column.place)
-        if figure and figure.difference and figure.difference.over:
+        if figure and figure.difference and figure.difference.tested:
             better = (figure.difference.value > 0) == column.higher_is_better
             kind = "unclear" if not figure.difference.distinguishable else "better" if better else "worse"
             kinds[kind].append(f"{column.place[0].upper()} {column.heading}")
@@ -105,14 +104,25 @@ def _standing(board: Board, line: Line, cells: Cells) -> Standing:
         overall=tuple(_shown(line, board.columns, cost=False)),
         cost=tuple(_shown(line, board.columns, cost=True)),
         at_chance=tuple(_at_chance(board, line, cells)),
-        size=_size(board, line),
+        keeps=_keeps(line) + _size(board, line),
     )
+
+
+def _keeps(line: Line) -> str:
+    """The share of the overall figure that is kept, of superb_s where there is one."""
+    for total, kept in totals.KEEPS.items():
+        figure = line.figures.get(kept.place)
+        if figure:
+            return f"; it keeps {kept.shown(figure.value)} % of the reference's {total.heading}"
+    return ""
 
 
 def _size(board: Board, line: Line) -> str:
     own, other = (board.figure(name, costs.PARAMETERS.place) for name in (line.name, board.reference or ""))
     if own is None or other is None or not own.value or not other.value:
         return ""
+    if own.value == other.value:
+        return ", with as many parameters"
     return f", with {100 * own.value / other.value:.0f} % of its parameters"
 
 
@@ -128,7 +138,9 @@ def _shown(line: Line, columns: Sequence[Column], cost: bool) -> Iterator[str]:
             if column == costs.PARAMETERS:
                 yield f"{value} M parameters"
             else:
-                yield " ".join(filter(None, (column.heading, value, column.unit, interval, difference)))
+                yield " ".join(filter(None, (column.heading, value, column.unit, interval)))
+            if difference:
+                yield difference
 
 
 def _at_chance(board: Board, line: Line, cells: Cells) -> Iterator[str]:
