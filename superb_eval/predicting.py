@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from downstreams import registry as tasks
 from downstreams.base import Setup, Task
-from superb_eval.audio import Clip
+from superb_eval.audio import SAMPLE_RATE, Clip
 from superb_eval.errors import UserError
+from superb_eval.features.bank import Features
 from superb_eval.features.extract import Extraction, extract
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.features.gather import Features
 from superb_eval.probe import Probe, decoded, load_weights
 from superb_eval.probing import LABELS, weights_name
 from superb_eval.recipe import Recipe
 from superb_eval.results import record as records
+from superb_eval.results.record import RunRecord
 from upstreams import registry as upstreams
 from upstreams.base import Upstream
 
@@ -24,15 +28,36 @@ AUDIO = {".wav", ".flac", ".ogg", ".mp3"}
 """What is taken of a folder."""
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A head that was trained, with all that it was trained on."""
+
+    record: RunRecord
+    recipe: Recipe
+    upstream: Upstream
+    task: Task
+    probe: Probe
+
+
 def predict(run: Path, sources: Sequence[Path], device: str = "cpu") -> dict[Path, str]:
     """Return the answer of a finished run's head (of its first fold) for each audio file, or file of a folder.
 
     Raises:
-        UserError: the folder holds no finished run, the upstream is no longer the one it was trained on, or a file
-            can't be read.
+        UserError: see `trained`; or a file can't be read.
+    """
+    paths = _audio_files(sources)
+    found = trained(run, device)
+    features = _features(found.upstream, paths, found.recipe, device)
+    return dict(zip(paths, found.task.show(decoded(found.probe, found.task, features)), strict=True))
+
+
+def trained(run: Path, device: str = "cpu") -> Trained:
+    """Open the head of a finished run, of its first fold, and its upstream.
+
+    Raises:
+        UserError: the folder holds no finished run, or the upstream is no longer the one it was trained on.
     """
     record = records.read(run / records.NAME)
-    paths = _audio_files(sources)
     upstream = upstreams.load(record.upstream.address).to(device)
     if upstream.fingerprint() != record.upstream.fingerprint:
         raise UserError(
@@ -45,12 +70,13 @@ def predict(run: Path, sources: Sequence[Path], device: str = "cpu") -> dict[Pat
     labels = json.loads((run / LABELS).read_text(encoding="utf8"))["1"]
     task = kind(Setup(labels, kind.Head.model_validate(recipe.head), record.upstream.stride))
     task.adopt(record.training[0].tuned)
-    features = _features(upstream, paths, recipe, device)
+    with torch.inference_mode():
+        states = upstream([torch.zeros(SAMPLE_RATE, device=device)])[recipe.features.key]
     layer = recipe.features.layer
-    featurizer = Featurizer(features.layers, -1 if layer == "last" else layer)
-    probe = Probe(featurizer, task.head(features.dim)).to(device)
+    featurizer = Featurizer(len(states), -1 if layer == "last" else layer)
+    probe = Probe(featurizer, task.head(states[0].shape[-1])).to(device)
     load_weights(run / weights_name(1), probe)
-    return dict(zip(paths, task.show(decoded(probe, task, features)), strict=True))
+    return Trained(record, recipe, upstream, task, probe)
 
 
 def _features(upstream: Upstream, paths: Sequence[Path], recipe: Recipe, device: str) -> Features:
@@ -58,7 +84,7 @@ def _features(upstream: Upstream, paths: Sequence[Path], recipe: Recipe, device:
     how = Extraction("frames", chosen.key, chosen.normalize, chosen.batch_seconds, chosen.precision, dtype=chosen.dtype)
     clips = [Clip(path, gain_db=recipe.corpus.gain_db, trim_silence=recipe.corpus.trim_silence) for path in paths]
     rows = dict(extract(upstream, clips, how, device))
-    return Features([rows[i] for i in range(len(clips))])
+    return Features.of([rows[i] for i in range(len(clips))])
 
 
 def _audio_files(sources: Sequence[Path]) -> list[Path]:

@@ -63,6 +63,44 @@ def test_s3prls_upstream_opens_ours(hub: Any, folder: Path, entry: str) -> None:
         torch.testing.assert_close(theirs[1, :27], mine[1, :27])
 
 
+def test_s3prls_featurizer_weighs_our_student(hub: Any) -> None:
+    """The released student, through s3prl's own `S3PRLUpstream` and `Featurizer`, and through ours."""
+    from s3prl.nn import Featurizer, S3PRLUpstream
+
+    from superb_eval.features.featurizer import Featurizer as Ours
+
+    model = S3PRLUpstream("superb_eval_distilhubert_mini")
+    theirs, ours = Featurizer(model), Ours(3)
+    with torch.no_grad():
+        theirs.weights.copy_(torch.tensor([0.3, -1.0, 2.0]))
+        ours.weights.copy_(theirs.weights)
+        wavs = 0.1 * torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
+        weighed, lengths = theirs(*model.eval()(wavs, torch.tensor([16_000, 9_000])))
+        own = torch.stack(registry.load("distilhubert_mini")([wavs[0], wavs[1, :9_000]])["hidden_states"], dim=2)
+        expected = ours(own)
+    assert lengths.tolist() == [50, 29]
+    torch.testing.assert_close(weighed[0, :49], expected[0, :49])
+    torch.testing.assert_close(weighed[1, :27], expected[1, :27])
+
+
+@pytest.mark.parametrize("name", ["distilhubert_mini", "hubert_mini"])
+def test_automodel_opens_what_we_release(name: str, tmp_path: Path) -> None:
+    """As a user of transformers does, from the folder and after `save_pretrained`: equal hidden states."""
+    from transformers import AutoModel
+
+    from upstreams.opening import shipped
+
+    wav = 0.1 * torch.randn(1, 12_000, generator=torch.Generator().manual_seed(0))
+    folder, ours = shipped(name), registry.load(name)
+    AutoModel.from_pretrained(folder, dtype=torch.float32).save_pretrained(tmp_path / "again")
+    for place in (folder, tmp_path / "again"):
+        model = AutoModel.from_pretrained(place, dtype=torch.float32).eval()
+        with torch.no_grad():
+            theirs = model(wav, output_hidden_states=True).hidden_states
+            for one, other in zip(ours([wav[0]])["hidden_states"], theirs, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
 def test_an_entry_takes_s3prls_arguments(hub: Any, folder: Path) -> None:
     upstream = hub.superb_eval_hubert(ckpt=str(folder), refresh=True)
     assert upstream.get_downsample_rates("hidden_states") == 320

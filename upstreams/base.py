@@ -53,6 +53,9 @@ class Upstream(nn.Module, ABC):
     different lengths share padded batches. Without it only equal lengths are batched, so padding never leaks.
     """
 
+    reentrant = False
+    """Whether threads may run it at once: a pass leaves nothing behind in the module that another one reads."""
+
     def __init__(self, card: Card) -> None:
         super().__init__()
         self.card = card

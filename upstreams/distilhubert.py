@@ -145,6 +145,7 @@ class WithHeads(DistilHubert):
                 f"{model.config.hidden_size}: they can't be summed. Open it as distilhubert@{place}, without heads."
             )
         self.heads = heads
+        self.reentrant = False  # a hook tells of each pass
         layers = model.config.num_hidden_layers + 1 + len(heads.weight)
         self.card = replace(card, layers=layers, parameters=self.count_parameters())
 

@@ -40,6 +40,8 @@ CARDS = (
 
 def build(card: Card, checkpoint: str | None, seed: int | None) -> Upstream:
     """Return FBANK; it has no weights to choose, so `@...` is refused."""
+    import torchaudio  # noqa: F401 - here, on one thread: two that import it at once find it half made
+
     if checkpoint is not None or seed is not None:
         raise UserError(f"{card.name} has no weights: write it without '@'.")
     return Fbank(card)
@@ -47,6 +49,8 @@ def build(card: Card, checkpoint: str | None, seed: int | None) -> Upstream:
 
 class Fbank(Upstream):
     """Kaldi's log-mel filter banks with first and second deltas, `[batch, frames, 240]` at 100 frames per second."""
+
+    reentrant = True
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
         """See `Upstream.forward`; one hidden state. A waveform shorter than one window is a `UserError`."""

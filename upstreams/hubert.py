@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from upstreams.base import Card, Upstream
+from upstreams.front import Convolutions
 from upstreams.opening import open_model, shipped
 
 if TYPE_CHECKING:
@@ -96,29 +97,36 @@ class Hubert(Upstream):
         self.model = model
         # As fairseq's `task.normalize`, behind the published figures: Large was trained on waveforms of zero mean and
         # unit variance, Base was not, whatever a folder's preprocessor_config.json says.
-        self.normalise = model.config.feat_extract_norm == "layer"
-        first = model.feature_extractor.conv_layers[0]
-        # HuBERT Large has LayerNorms there, which run over channels: nothing of them leaks from padding.
-        if isinstance(getattr(first, "layer_norm", None), nn.GroupNorm) and card.name != "hubert_padded":
-            first.layer_norm = ValidGroupNorm.like(first.layer_norm)
+        self.normalise = getattr(model.config, "feat_extract_norm", "layer") == "layer"  # data2vec-audio: always so
+        extractor = model.feature_extractor
+        if card.name != "hubert_padded" and Convolutions.fit(extractor):
+            model.feature_extractor = Convolutions(extractor.conv_layers)
+        self._positions = [Silencer(layer) for layer in getattr(model.encoder.pos_conv_embed, "layers", ())]
+        self.reentrant = not self._positions and isinstance(model.feature_extractor, Convolutions)
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
         """See `Upstream.forward`; a waveform shorter than one receptive field is a `UserError`."""
         self.refuse_short(wavs)
         if self.normalise:
             wavs = [nn.functional.layer_norm(wav, wav.shape) for wav in wavs]
-        lengths = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
-        batch = pad_sequence(wavs, batch_first=True)  # [batch, samples]
-        mask = torch.arange(batch.shape[1], device=batch.device) < lengths[:, None]
-        norm = getattr(self.model.feature_extractor.conv_layers[0], "layer_norm", None)
-        if isinstance(norm, ValidGroupNorm):
-            config = self.model.config
-            norm.valid = (lengths - config.conv_kernel[0]) // config.conv_stride[0] + 1
-        # No mask where nothing is padded: attention without one is faster, and equal.
-        output = self.model(batch, attention_mask=None if mask.all() else mask.long(), output_hidden_states=True)
+        counts = [self.frames(len(wav)) for wav in wavs]
+        for silencer in self._positions:
+            silencer.valid = torch.tensor(counts, device=wavs[0].device)
+        # No mask where no frame is padding: attention without one is faster, and equal.
+        mask = _valid(wavs) if len(set(counts)) > 1 else None
+        listed = isinstance(self.model.feature_extractor, Convolutions)
+        return {"hidden_states": self.encode(wavs if listed else pad_sequence(wavs, batch_first=True), mask)}
+
+    def encode(self, batch: Tensor | list[Tensor], mask: Tensor | None = None) -> list[Tensor]:
+        """Return the hidden states `[batch, frames, dim]` of waveforms as they are, nothing normalised: a list of
+        them [samples], or padded [batch, samples].
+
+        `mask` [batch, samples] is 1 where a sample is valid; None: all are.
+        """
+        output = self.model(batch, attention_mask=mask, output_hidden_states=True)
         # The encoder's output in place of the last layer's: they differ in pre-norm networks, where a LayerNorm comes
         # in between (transformers 5 leaves it out), and a network cut before its first layer has nothing else.
-        return {"hidden_states": [*output.hidden_states[:-1], output.last_hidden_state]}
+        return [*output.hidden_states[:-1], output.last_hidden_state]
 
     def extra_repr(self) -> str:
         """Return what the features depend on besides weights: `Upstream.fingerprint` reads it."""
@@ -129,6 +137,12 @@ class Hubert(Upstream):
         for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
             samples = (samples - kernel) // stride + 1
         return max(0, samples)
+
+
+def _valid(wavs: list[Tensor]) -> Tensor:
+    """A mask [batch, samples], 1 where a sample is valid."""
+    lengths = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
+    return (torch.arange(max(map(len, wavs)), device=lengths.device) < lengths[:, None]).long()
 
 
 class ValidGroupNorm(nn.GroupNorm):
@@ -157,3 +171,21 @@ class ValidGroupNorm(nn.GroupNorm):
         variance = (centred.square() * mask).sum(-1, keepdim=True) / count
         normal = centred * (variance + self.eps).rsqrt() * self.weight[:, None] + self.bias[:, None]
         return normal.to(kind)
+
+
+class Silencer:
+    """Sets padded frames to zero before one of data2vec-audio's positional convolutions hears them.
+
+    There are several in a row, each with a LayerNorm behind it, so that from the second on padding would be no silence.
+    `valid` [batch] is the number of valid frames of each utterance; set it before each forward pass.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.valid: Tensor | None = None
+        layer.register_forward_pre_hook(lambda _, given: (self.silence(given[0]),))
+
+    def silence(self, x: Tensor) -> Tensor:
+        """Return [batch, channels, frames] with padded frames at zero."""
+        if self.valid is None or bool((self.valid == x.shape[-1]).all()):
+            return x
+        return x * (torch.arange(x.shape[-1], device=x.device) < self.valid[:, None])[:, None]

@@ -185,10 +185,13 @@ def _stride(model: nn.Module, frames: int, stacked: bool, name: str) -> tuple[in
         return round(stated), ""
     with torch.no_grad():
         output = model(torch.stack(_noise(5)) if stacked else _noise(5))
-    longer = hidden_states(output, name)[0][0].shape[1]
+    state = hidden_states(output, name)[0][0]
+    longer = state.shape[1]
     if longer <= frames:
+        advice = "Is it [batch, dim, frames]? Return x.transpose(1, 2)." if state.shape[2] > longer else ""
         raise UserError(
-            f"{name}: gives {frames} frames for 1 s and {longer} for 5 s: no stride. Expected frames over time."
+            f"{name}: gives {frames} frames for 1 s and {longer} for 5 s: no stride. Expected [batch, frames, dim]. "
+            f"{advice}".rstrip()
         )
     stride = round(4 * SAMPLE_RATE / (longer - frames))
     return stride, f"its stride was estimated from {frames} frames for 1 s and {longer} for 5 s"

@@ -44,7 +44,7 @@ def open_model(card: Card, config: dict[str, Any], place: str | None, seed: int 
     Raises:
         UserError: there are no weights there, they don't fit, or the file wants to run code.
     """
-    from transformers import HubertConfig
+    from transformers import HubertConfig, HubertModel
 
     if seed is not None:
         return Opened(card, _random(HubertConfig(**config), seed))
@@ -52,8 +52,8 @@ def open_model(card: Card, config: dict[str, Any], place: str | None, seed: int 
         raise UserError(f"{card.name} comes without weights: write {card.name}@random or {card.name}@CHECKPOINT.")
     if Path(place).is_file():
         return _from_file(card, HubertConfig(**config), Path(place))
-    model = _from_pretrained(place)
-    return Opened(_fitted(card, model), model)
+    model = from_pretrained(place, "HuBERT", kind=HubertModel)
+    return Opened(fitted(card, model), model)
 
 
 def shipped(name: str) -> str | None:
@@ -79,7 +79,7 @@ def _from_file(card: Card, config: HubertConfig, path: Path) -> Opened:
     if found is None:
         return Opened(card, _filled(config, _tensors(content, path), path, card.name))
     model = _filled(HubertConfig(**found.config), found.weights, path, f"{found.layout} layout")
-    return Opened(_fitted(card, model), model, found.normalise, found.heads)
+    return Opened(fitted(card, model), model, found.normalise, found.heads)
 
 
 def _filled(config: HubertConfig, weights: dict[str, Tensor], path: Path, name: str) -> HubertModel:
@@ -128,30 +128,50 @@ def _without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _from_pretrained(place: str) -> HubertModel:
-    """Load a folder in transformers' layout, or a hub id."""
+def from_pretrained(place: str, what: str, kind: Any = None, **options: Any) -> Any:
+    """Load a folder in transformers' layout, or a hub id, in float32; code that lies there is never run.
+
+    Args:
+        place: the folder or id.
+        what: the network in words, for errors.
+        kind: transformers' class of the network; None: the one that its config names.
+        options: handed to its `from_pretrained`.
+
+    Raises:
+        UserError: there are no weights, they don't fit, or they are a pickle that wants more than tensors.
+    """
+    from transformers import AutoModel
+
+    loader: Callable[..., Any] = (kind or AutoModel).from_pretrained
+    with explained(place, f"{what}'s weights"), _without_bars():
+        model, info = loader(place, output_loading_info=True, dtype=torch.float32, **options)
+    missing = [name for name in info["missing_keys"] if name != "masked_spec_embed"]
+    if missing or info["mismatched_keys"]:
+        raise UserError(f"{place}: no {what}: {len(missing)} weights are missing, such as {sorted(missing)[:2]}.")
+    return model
+
+
+@contextmanager
+def explained(place: str, what: str) -> Iterator[None]:
+    """Turn what transformers raises on a folder or hub id into one sentence.
+
+    Raises:
+        UserError: `what` can't be opened there, or is a pickle that wants more than tensors.
+    """
     import pickle
 
-    from transformers import HubertModel
-
-    loader: Callable[..., Any] = HubertModel.from_pretrained
     try:
-        with _without_bars():
-            model, info = loader(place, output_loading_info=True, dtype=torch.float32)
+        yield
     except pickle.UnpicklingError as error:
         raise refused_pickle(place, "Give a folder with .safetensors.") from error
     except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(
-            f"HuBERT's weights can't be opened from '{place}': {first} Give a folder with @FOLDER, or @random."
+            f"{what} can't be opened from '{place}': {first} Give a folder with @FOLDER, or @random."
         ) from error
-    missing = [name for name in info["missing_keys"] if name != "masked_spec_embed"]
-    if missing or info["mismatched_keys"]:
-        raise UserError(f"{place}: no HuBERT: {len(missing)} weights are missing, such as {sorted(missing)[:2]}.")
-    return model
 
 
-def _fitted(card: Card, model: HubertModel) -> Card:
+def fitted(card: Card, model: Any) -> Card:
     """Return the card with the sizes of a network that brought its own config."""
     config, parameters = model.config, sum(p.numel() for p in model.parameters())
     stride = math.prod(config.conv_stride)

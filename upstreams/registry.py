@@ -5,7 +5,7 @@
 | `NAME` | an entry of this folder, with the weights it is known by |
 | `NAME@CHECKPOINT` | the same with weights from a file, a folder or a hub id |
 | `NAME@random`, `NAME@random:7` | the same with seeded random weights (seed 0, or the one given) |
-| `SCHEME:REST[@CHECKPOINT]` | what `upstreams/SCHEME.py` makes of it, such as `s3prl:fbank` |
+| `SCHEME:REST[@CHECKPOINT]` | what `upstreams/SCHEME.py` makes of it: `s3prl:fbank`, `hf:FOLDER` |
 | `FILE.py:Class[@CHECKPOINT]` | a class of your own, from a file of your own |
 
 Names follow one rule, which keeps opening lazy: a name begins with the name of the file that defines it
@@ -25,7 +25,7 @@ import upstreams
 from superb_eval.errors import UserError, near_miss
 from upstreams.base import Card, Upstream, freeze
 
-PARTS = {"base", "registry", "check", "adapt", "guard", "layouts", "measured", "opening"}
+PARTS = {"adapt", "base", "check", "front", "guard", "layouts", "measured", "opening", "registry", "testing", "whisper"}
 """Files of this folder that define no upstream."""
 
 
@@ -48,7 +48,9 @@ def parse(text: str) -> Address:
         UserError: an empty name, a file without a class, or a seed that is no number.
     """
     head, _, checkpoint = text.partition("@")
-    scheme, colon, rest = head.rpartition(":")
+    scheme, colon, rest = head.partition(":")
+    if not colon or len(scheme) < 2 or not scheme.isidentifier():  # a file, whose path may hold a colon of its own
+        scheme, colon, rest = head.rpartition(":")
     name = rest if colon else head
     if not name:
         raise UserError(f"'{text}' names no upstream. Expected NAME, NAME@CHECKPOINT or SCHEME:NAME.")
@@ -95,11 +97,13 @@ def names() -> list[str]:
 
 
 def card(name: str) -> Card:
-    """Return the card of a name of this folder, without opening weights.
+    """Return the card of an upstream; of a name of this folder, without opening weights.
 
     Raises:
-        UserError: nothing is known by that name.
+        UserError: nothing is known by that name, or `load` refuses the address.
     """
+    if parse(name).scheme:
+        return load(name).card
     module, found = _find(name)
     return found or Card(name=name, summary=f"from another package: {module.value}", stride=0)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +23,12 @@ FORMS = {
     "hubert@C:/my weights.pt": Address("hubert@C:/my weights.pt", "hubert", checkpoint="C:/my weights.pt"),
     "s3prl:mfcc": Address("s3prl:mfcc", "mfcc", scheme="s3prl"),
     "s3prl:hubert@a.pt": Address("s3prl:hubert@a.pt", "hubert", scheme="s3prl", checkpoint="a.pt"),
+    "hf:org/name": Address("hf:org/name", "org/name", scheme="hf"),
+    "hf:org/name@v2": Address("hf:org/name@v2", "org/name", scheme="hf", checkpoint="v2"),
+    "hf:./a:b": Address("hf:./a:b", "./a:b", scheme="hf"),
+    "torchaudio:HUBERT_BASE@w.pth": Address(
+        "torchaudio:HUBERT_BASE@w.pth", "HUBERT_BASE", scheme="torchaudio", checkpoint="w.pth"
+    ),
     "my/enc.py:Enc": Address("my/enc.py:Enc", "Enc", scheme="my/enc.py"),
     "C:/enc.py:Enc@w.pt": Address("C:/enc.py:Enc@w.pt", "Enc", scheme="C:/enc.py", checkpoint="w.pt"),
 }
@@ -98,6 +108,34 @@ def test_other_packages_add_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "their_encoder" in registry.names()
     assert "torch.nn:Identity" in registry.card("their_encoder").summary
     assert registry.load("their_encoder@random:3").card.stride == 160
+
+
+def test_an_installed_package_adds_its_name(tmp_path: Path) -> None:
+    """A wheel's own files on the path, as an installer leaves them; the command line of a new process finds it."""
+    from superb_eval import scaffold
+
+    (tmp_path / "their_package").mkdir()
+    encoder = scaffold.write("encoder", tmp_path).files[0]
+    encoder.rename(tmp_path / "their_package/encoder.py")
+    info = tmp_path / "their_package-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-package\nVersion: 1.0\n")
+    entry = "[superb_eval.upstreams]\ntheir_encoder = their_package.encoder:Encoder\n"
+    (info / "entry_points.txt").write_text(entry)
+    program = (
+        "from upstreams import registry; u = registry.load('their_encoder@random:3');"
+        "print('their_encoder' in registry.names(), u.card.width, registry.card('their_encoder').summary)"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    run = [sys.executable, "-W", "ignore", "-c", program]
+    result = subprocess.run(run, env=environment, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert result.stdout.strip() == "True 64 from another package: their_package.encoder:Encoder"
+
+
+def test_the_card_of_an_address_is_shown(tmp_path: Path) -> None:
+    from superb_eval import scaffold
+
+    assert registry.card(scaffold.write("my_encoder", tmp_path).address).layers == 3
 
 
 def test_a_broken_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

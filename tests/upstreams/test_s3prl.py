@@ -186,6 +186,27 @@ def test_distilhubert_opens_with_its_command_line_inside(tmp_path: Path) -> None
     assert {"hidden_states", "paper"} <= set(upstream.keys())
 
 
+def test_lighthubert_opens_with_its_subnet(tmp_path: Path, noise: Callable[..., Tensor]) -> None:
+    """Its file holds the supernet; s3prl's own code cuts the subnet, whose states are compared with the expert's."""
+    s3prl.supply_missing_names()
+    from s3prl.upstream.lighthubert.expert import UpstreamExpert
+    from s3prl.upstream.lighthubert.lighthubert import LightHuBERT, LightHuBERTConfig
+
+    sizes = {"encoder_embed_dim": 384, "encoder_ffn_embed_dim": 1536, "encoder_attention_heads": 6, "conv_pos": 16}
+    settings = {"_name": "hubert_pruner", "pruner_supernet": "small.yaml", "conv_feature_layers": CONV, **sizes}
+    config = LightHuBERTConfig(settings)
+    config.supernet_type = "small"
+    torch.manual_seed(0)
+    torch.save({"cfg": {"model": settings}, "model": LightHuBERT(config).state_dict()}, tmp_path / "light.pt")
+    upstream = registry.load(f"s3prl:lighthubert_local@{tmp_path / 'light.pt'}")
+    assert (upstream.card.layers, upstream.card.width, upstream.card.stride) == (13, 384, 320)
+    wav = noise(12_000)
+    with torch.no_grad():
+        theirs = UpstreamExpert(str(tmp_path / "light.pt")).eval()([wav])["hidden_states"]
+        for one, other in zip(upstream([wav])["hidden_states"], theirs, strict=True):
+            torch.testing.assert_close(one, other)
+
+
 def test_huggingface_folders_open(tmp_path: Path) -> None:
     nano = registry.load("hubert_nano@random")
     assert isinstance(nano, Hubert)

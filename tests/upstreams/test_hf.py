@@ -1,0 +1,232 @@
+"""Encoders of transformers, by folder: every hidden state is the library's own, and a batch equals its members."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor, nn
+
+from superb_eval.errors import UserError
+from upstreams import registry
+from upstreams.check import check, leakage, render
+from upstreams.whisper import Whisper
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "conv_dim": (16,) * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 2,
+}
+LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "hubert": ("Hubert", SIZES),
+    "wav2vec2": ("Wav2Vec2", SIZES),
+    "wav2vec2-large": ("Wav2Vec2", {**SIZES, **LARGE}),
+    "wav2vec2-adapter": ("Wav2Vec2", {**SIZES, "add_adapter": True, "output_hidden_size": 32}),
+    "wavlm": ("WavLM", SIZES),
+    "wavlm-large": ("WavLM", {**SIZES, **LARGE}),
+    "data2vec-audio": ("Data2VecAudio", {**SIZES, "num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 7}),
+    "unispeech": ("UniSpeech", SIZES),
+    "unispeech-sat": ("UniSpeechSat", SIZES),
+}
+WHISPER: dict[str, Any] = {
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 1,
+    "vocab_size": 50,
+    "max_source_positions": 100,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "decoder_start_token_id": 0,
+}
+"""Hears 2 s at a time instead of 30."""
+
+
+def network(kind: str) -> nn.Module:
+    name, sizes = KINDS[kind]
+    torch.manual_seed(0)
+    model: nn.Module = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**sizes))
+    return model.eval()
+
+
+def save(model: Any, folder: Path, **preprocessor: Any) -> Path:
+    model.save_pretrained(folder)
+    if preprocessor:
+        (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    return folder
+
+
+def theirs(model: nn.Module, wav: Tensor) -> list[Tensor]:
+    with torch.no_grad():
+        output = model(wav[None], output_hidden_states=True)
+    layers = list(output.hidden_states)
+    return [
+        *layers[:-1],
+        layers[-1] if model.config.model_type == "wav2vec2" and model.config.add_adapter else output.last_hidden_state,
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_hidden_state_is_the_librarys(kind: str, tmp_path: Path, noise: Callable[..., Tensor]) -> None:
+    model = network(kind)
+    upstream = registry.load(f"hf:{save(model, tmp_path / 'folder', do_normalize=False)}")
+    wav = noise(20_000)
+    with torch.no_grad():
+        ours = upstream([wav])["hidden_states"]
+    expected = theirs(model, wav)
+    assert len(ours) == len(expected) == upstream.card.layers == 3
+    for one, other in zip(ours, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    assert (upstream.card.stride, upstream.card.width) == (320, 32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_equals_its_members(kind: str, tmp_path: Path) -> None:
+    upstream = registry.load(f"hf:{save(network(kind), tmp_path / 'folder')}")
+    assert leakage(upstream, (8_000, 30_000)) < 1e-5
+
+
+def test_data2vecs_positions_would_leak() -> None:
+    """Its stack of positional convolutions hears padding as transformers runs it; else `Silencer` were idle."""
+    from upstreams.hubert import Hubert
+
+    upstream = Hubert(registry.card("hubert"), network("data2vec-audio")).eval()  # type: ignore[arg-type]
+    assert leakage(upstream, (8_000, 30_000)) < 1e-5
+    upstream._positions, held = [], upstream._positions
+    for silencer in held:
+        silencer.valid = None
+    assert leakage(upstream, (8_000, 30_000)) > 1e-3
+
+
+def test_an_encoder_keeps_the_contract(tmp_path: Path) -> None:
+    findings = check(registry.load(f"hf:{save(network('wavlm'), tmp_path / 'wavlm')}"))
+    assert all(finding.passed for finding in findings), render(findings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says", "heard"),
+    [
+        ("wav2vec2", True, True),
+        ("wav2vec2-large", False, False),
+        ("wav2vec2-large", None, True),
+        ("wav2vec2", None, False),
+    ],
+)
+def test_the_folder_says_whether_waveforms_are_normalised(
+    kind: str, says: bool | None, heard: bool, tmp_path: Path, noise: Callable[..., Tensor]
+) -> None:
+    preprocessor = {} if says is None else {"do_normalize": says}
+    model = network(kind)
+    upstream = registry.load(f"hf:{save(model, tmp_path / 'folder', **preprocessor)}")
+    wav = 5 * noise(8_000) + 0.5
+    ears = transformers.Wav2Vec2FeatureExtractor(do_normalize=heard)
+    given = ears(wav.numpy(), sampling_rate=16_000, return_tensors="pt").input_values[0]
+    with torch.no_grad():
+        found = upstream([wav])["hidden_states"][-1]
+        torch.testing.assert_close(found, theirs(model, given)[-1], rtol=1e-3, atol=1e-3)
+    assert upstream.normalise == heard  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def whisper(tmp_path: Path) -> tuple[nn.Module, Path]:
+    torch.manual_seed(0)
+    model = transformers.WhisperModel(transformers.WhisperConfig(**WHISPER)).eval()
+    return model, save(model, tmp_path / "whisper")
+
+
+def test_whispers_encoder_hears_what_its_extractor_gives(
+    whisper: tuple[Any, Path], noise: Callable[..., Tensor]
+) -> None:
+    model, folder = whisper
+    upstream = registry.load(f"hf:{folder}")
+    wavs = [noise(20_000), noise(32_000, 1), noise(70_400, 2)]
+    ears = transformers.WhisperFeatureExtractor(feature_size=80)
+    with torch.no_grad():
+        ours = upstream(wavs)["hidden_states"]
+        for index, wav in enumerate(wavs):
+            for begun in range(0, len(wav), 32_000):
+                stretch = wav[begun : begun + 32_000]
+                mel = ears(stretch.numpy(), sampling_rate=16_000, max_length=32_000, return_tensors="pt")
+                expected = model.encoder(mel.input_features, output_hidden_states=True)
+                frames = slice(begun // 320, begun // 320 + len(stretch) // 320)
+                for layer, state in enumerate([*expected.hidden_states[:-1], expected.last_hidden_state]):
+                    torch.testing.assert_close(ours[layer][index, frames], state[0, : len(stretch) // 320])
+    assert [upstream.frames(len(wav)) for wav in wavs] == [62, 100, 220]
+    assert ours[0].shape == (3, 220, 32)
+
+
+def test_whisper_keeps_the_contract(whisper: tuple[Any, Path]) -> None:
+    upstream = registry.load(f"hf:{whisper[1]}")
+    findings = check(upstream)
+    assert all(finding.passed for finding in findings), render(findings)
+    assert isinstance(upstream, Whisper) and "a second costs as much as thirty" in upstream.card.notes[0]
+
+
+def test_whispers_folder_may_describe_other_ears(whisper: tuple[Any, Path]) -> None:
+    _, folder = whisper
+    plain = registry.load(f"hf:{folder}").fingerprint()
+    transformers.WhisperFeatureExtractor(feature_size=80, dither=0.0, n_fft=512).save_pretrained(folder)
+    assert registry.load(f"hf:{folder}").fingerprint() != plain
+
+
+def test_random_weights_of_a_folders_network(tmp_path: Path) -> None:
+    folder = save(network("wavlm"), tmp_path / "wavlm")
+    first, same, other = (registry.load(f"hf:{folder}@random{seed}").fingerprint() for seed in ("", ":0", ":1"))
+    assert first == same != other != registry.load(f"hf:{folder}").fingerprint()
+
+
+def test_a_folder_may_be_called_anything(tmp_path: Path) -> None:
+    assert registry.load(f"hf:{save(network('hubert'), tmp_path / 'a:b@c')}").card.layers == 3
+
+
+def test_a_hostile_pickle_is_refused(hostile: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = save(network("wavlm"), tmp_path / "folder")
+    (folder / "model.safetensors").unlink()
+    hostile[0].rename(folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="refused: this pickle wants more than tensors"):
+        registry.load(f"hf:{folder}")
+    assert not hostile[1].exists()
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = save(network("wavlm"), tmp_path / "folder")
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("encoder.layer_norm.weight")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"no WavLM: 1 weights are missing, such as \['encoder.layer_norm.weight'\]"):
+        registry.load(f"hf:{folder}")
+
+
+def test_other_kinds_are_refused(tmp_path: Path) -> None:
+    transformers.BertConfig().save_pretrained(tmp_path / "bert")
+    with pytest.raises(UserError, match="is a bert, and these are known: data2vec-audio, HuBERT, .* Whisper"):
+        registry.load(f"hf:{tmp_path / 'bert'}")
+
+
+@pytest.mark.parametrize("address", ["hf:nobody/nothing-at-all", "hf:nowhere", "hf:nobody/nothing@v2"])
+def test_absent_models_say_what_to_do(address: str) -> None:
+    with pytest.raises(UserError, match="can't be opened from 'no.* Give a folder"):
+        registry.load(address)
+
+
+def test_a_preprocessor_of_rubbish_is_named(tmp_path: Path) -> None:
+    folder = save(network("wavlm"), tmp_path / "folder")
+    (folder / "preprocessor_config.json").write_text("{")
+    with pytest.raises(UserError, match="preprocessor_config.json: is no JSON"):
+        registry.load(f"hf:{folder}")

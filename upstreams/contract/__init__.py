@@ -1,0 +1,1 @@
+"""The rules of the contract, and what they find; `upstreams.check` runs them all."""
