@@ -12,7 +12,7 @@ from downstreams import registry as tasks
 from superb_eval import cell, order
 from superb_eval.console import Reporter, Silent
 from superb_eval.errors import UserError
-from superb_eval.features.gather import Bank
+from superb_eval.features.bank import Bank
 from superb_eval.order import Order, Setting, prepare
 from superb_eval.results import cka, layerwise
 from superb_eval.results.layerwise import Alikeness, LayerProbe, LayersRecord, TaskProbes
@@ -131,7 +131,7 @@ def _chosen(setting: Setting) -> list[str]:
 
 def _means(bank: Bank, digests: list[str]) -> NDArray[np.float64]:
     """Means over time [utterances, layers, dim]."""
-    rows = [bank.rows[digest].double() for digest in digests]
+    rows = (bank.draw([digest])[0].double() for digest in digests)
     return np.stack([(row if bank.pooled else row.mean(dim=0)).numpy() for row in rows])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from downstreams.base import Task
-from superb_eval import files
+from superb_eval import files, shortage
+from superb_eval.features.bank import Batch, Features
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.features.gather import Batch, Features
 from superb_eval.manifest import Manifest
 
 EVAL_BATCH = {True: 4096, False: 32}
@@ -48,9 +50,17 @@ def decoded(probe: Probe, task: Task, features: Features) -> list[Any]:
     found: list[Any] = []
     probe.eval()
     with torch.inference_mode():
-        for start in range(0, len(features.values), size):
-            batch = to_device(features.batch(range(start, min(start + size, len(features.values)))), device)
-            found += task.decode(probe(batch.hidden, batch.lengths), batch.lengths)
+        while len(found) < len(features):
+            some = range(len(found), min(len(found) + size, len(features)))
+            try:
+                batch = to_device(features.batch(some), device)
+                found += task.decode(probe(batch.hidden, batch.lengths), batch.lengths)
+            except (MemoryError, RuntimeError) as error:
+                if not shortage.is_one(error) or size == 1:
+                    raise
+                shortage.clear(error)
+                size = math.ceil(size / 2)
+                warnings.warn(f"memory ran out; {size} utterances at a time are answered from here on", stacklevel=2)
     probe.train()
     return found
 

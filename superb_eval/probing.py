@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,17 +13,25 @@ from downstreams.base import Row, Task
 from superb_eval import files, threads
 from superb_eval.console import Reporter
 from superb_eval.errors import UserError
+from superb_eval.features.bank import Bank, Features
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.features.gather import Bank, Features
+from superb_eval.members import BEST, BEST_ON_TEST, Member, State, best
 from superb_eval.order import Fold, Setting
 from superb_eval.probe import Probe, Split, decoded, load_weights
-from superb_eval.training import BEST, BEST_ON_TEST, State, Training, chooses
+from superb_eval.training import Training
 
 WORK = "training"
 """In a run's folder: the state of its trainings; removed once the record is written."""
 
 LABELS = "labels.json"
 """In a run's folder: what the outputs of each fold's head mean (`Task.learn`)."""
+
+
+READERS = 4
+"""Threads at most that read, or compute, the frames of batches ahead."""
+
+LARGE, LARGE_THREADS = 5_000_000, 4
+"""Heads of as many weights train on as many threads; smaller ones gain nothing by a second."""
 
 
 def weights_name(fold: int) -> str:
@@ -68,12 +75,22 @@ def train_and_test(setting: Setting, fold: Fold[Task], bank: Bank, folder: Path,
         name: Split(manifest, bank.select([setting.digests[u.clip] for u in manifest]))
         for name, manifest in fold.corpus.splits.items()
     }
-    # A head on means over time is too small to share among threads. A recurrent one on frames waits for its slowest
-    # thread at each frame, so that a busy neighbour holds it up: it leaves half the cores alone.
-    with threads.at_most(1 if bank.pooled else max(1, (os.cpu_count() or 1) // 2)), threads.without_denormals():
-        rates = tuple(_train(setting, fold, splits, lr, folder, reporter) for lr in setting.train.rates())
-        chosen = _choose(rates, fold)
-        return _test(setting, fold, splits, rates, chosen, folder)
+    members = [_member(setting, fold, splits["train"].features, lr, folder) for lr in setting.train.rates()]
+    readers = min(READERS, torch.get_num_threads()) if setting.upstream.reentrant else 1
+    with threads.at_most(_threads(members[0].probe)), threads.without_denormals():
+        place = _work(folder, fold)
+        training = Training(members, fold.task, splits, setting.train, seed=setting.order.seed, folder=place)
+        several = f", fold {fold.number}" if len(setting.folds) > 1 else ""
+        rates = f"lr {members[0].lr:g}" if len(members) == 1 else f"{len(members)} rates"
+        with reporter.stage(f"training{several}, {rates}", setting.train.steps) as update:
+            training.run(readers, update)
+        return _test(setting, fold, splits, members, folder)
+
+
+def _threads(probe: Probe) -> int:
+    """How many threads a head trains on. It depends on the head alone: another number rounds otherwise, and no figure
+    may depend on how many cells share a machine."""
+    return 1 if sum(p.numel() for p in probe.parameters()) < LARGE else LARGE_THREADS
 
 
 def new_probe(setting: Setting, fold: Fold[Task], features: Features) -> Probe:
@@ -81,62 +98,37 @@ def new_probe(setting: Setting, fold: Fold[Task], features: Features) -> Probe:
     torch.manual_seed(setting.order.seed)
     layer = setting.recipe.features.layer
     try:
-        featurizer = Featurizer(features.layers, -1 if layer == "last" else layer)
+        featurizer = Featurizer(features.bank.layers, -1 if layer == "last" else layer)
     except IndexError as error:
         raise UserError(f"features.layer: {setting.order.upstream} has no {error}.") from error
-    return Probe(featurizer, fold.task.head(features.dim)).to(setting.order.device)
+    return Probe(featurizer, fold.task.head(features.bank.dim)).to(setting.order.device)
 
 
-def _train(
-    setting: Setting, fold: Fold[Task], splits: dict[str, Split], lr: float, folder: Path, reporter: Reporter
-) -> Rate:
-    settings = setting.train.model_copy(update={"lr": lr})
-    probe = new_probe(setting, fold, splits["train"].features)
-    work = _work(folder, fold, lr)
-    training = Training(probe, fold.task, splits, settings, seed=setting.order.seed, folder=work)
-    several = f", fold {fold.number}" if len(setting.folds) > 1 else ""
-    with reporter.stage(f"training{several}, lr {lr:g}", settings.steps) as update:
-        return Rate(lr, training.run(setting.order.device, update))
+def _member(setting: Setting, fold: Fold[Task], features: Features, lr: float, folder: Path) -> Member:
+    return Member(lr, new_probe(setting, fold, features), _work(folder, fold) / f"lr{lr:g}")
 
 
-def _work(folder: Path, fold: Fold[Task], lr: float) -> Path:
-    return folder / WORK / f"fold{fold.number}-lr{lr:g}"
+def _work(folder: Path, fold: Fold[Task]) -> Path:
+    return folder / WORK / f"fold{fold.number}"
 
 
-def _choose(rates: tuple[Rate, ...], fold: Fold[Task]) -> Rate:
-    """The rate whose best dev figure is best; the first of equals."""
-    chosen = rates[0]
-    for rate in rates[1:]:
-        if chosen.state.best.beaten_by(_dev(rate), chooses(fold.task).higher_is_better):
-            chosen = rate
-    return chosen
-
-
-def _dev(rate: Rate) -> float:
-    value = rate.state.best.value
-    assert value is not None  # noqa: S101 - training always ends with an evaluation
-    return value
-
-
-def _test(
-    setting: Setting, fold: Fold[Task], splits: dict[str, Split], rates: tuple[Rate, ...], chosen: Rate, folder: Path
-) -> Outcome:
-    work, task, test = _work(folder, fold, chosen.lr), fold.task, splits["test"]
+def _test(setting: Setting, fold: Fold[Task], splits: dict[str, Split], members: list[Member], folder: Path) -> Outcome:
+    task, test, chosen = fold.task, splits["test"], best(members, fold.task)
     probe = new_probe(setting, fold, test.features)
     historical: list[Row] = []
     if task.best_on_test:
-        load_weights(work / BEST_ON_TEST, probe)
+        load_weights(chosen.folder / BEST_ON_TEST, probe)
         historical = task.rows(test.manifest, decoded(probe, task, test.features))
-    load_weights(work / BEST, probe)
+    load_weights(chosen.folder / BEST, probe)
     tuned = task.tune(splits["dev"].manifest, decoded(probe, task, splits["dev"].features))
     found = decoded(probe, task, test.features)
     historical = historical or task.historical(test.manifest, found)
     kept = folder / weights_name(fold.number)
-    files.write(kept, lambda temporary: shutil.copyfile(work / BEST, temporary))
+    files.write(kept, lambda temporary: shutil.copyfile(chosen.folder / BEST, temporary))
     return Outcome(
         fold=fold.number,
-        rates=rates,
-        chosen=chosen,
+        rates=tuple(Rate(member.lr, member.state) for member in members),
+        chosen=Rate(chosen.lr, chosen.state),
         rows=_of_fold(task.rows(test.manifest, found), fold),
         historical=_of_fold(historical, fold),
         layer_weights=probe.featurizer.layer_weights().tolist(),

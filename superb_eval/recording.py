@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from superb_eval import audio, environment, threads
-from superb_eval.features.gather import Bank
+from superb_eval.features.bank import Bank
 from superb_eval.order import Setting
 from superb_eval.probing import LABELS, Outcome, Rate
 from superb_eval.results import code
@@ -56,7 +56,8 @@ def compose(
         features=records.FeaturesRecord(
             kind="pooled" if bank.pooled else "frames",
             extracted=bank.extracted,
-            stored=len(bank.rows) - bank.extracted,
+            stored=len(bank.places) - bank.extracted,
+            live=len(bank.unstored),
             made_on=bank.made_on,
             norms=[round(norm, 6) for norm in bank.norms()],
         ),
@@ -78,14 +79,13 @@ def compose(
 
 def _upstream(setting: Setting, bank: Bank) -> records.UpstreamRecord:
     card = setting.upstream.card
-    layers, width = next(iter(bank.rows.values())).shape[-2:]
     return records.UpstreamRecord(
         address=setting.order.upstream,
         name=card.name,
         fingerprint=setting.fingerprint,
         parameters=setting.upstream.count_parameters(),
-        layers=layers,
-        width=width,
+        layers=bank.layers,
+        width=bank.dim,
         stride=setting.upstream.get_downsample_rates(setting.recipe.features.key),
         licence=card.licence,
         training_data="none (random weights)" if "@random" in setting.order.upstream else card.training_data,

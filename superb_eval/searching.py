@@ -12,11 +12,11 @@ from downstreams.base import Row, Search
 from superb_eval import files
 from superb_eval.console import Reporter, Update
 from superb_eval.errors import UserError
-from superb_eval.features.gather import Bank, Features
+from superb_eval.features.bank import Bank, Features
+from superb_eval.members import Best
 from superb_eval.order import Fold, Setting
 from superb_eval.probe import Split
 from superb_eval.probing import WORK, Outcome
-from superb_eval.training import Best
 
 
 @dataclass
@@ -52,7 +52,7 @@ def search_and_test(setting: Setting, fold: Fold[Search], bank: Bank, folder: Pa
     Raises:
         UserError: the features have no such layer as the recipe names.
     """
-    task, count = fold.task, next(iter(bank.rows.values())).shape[-2]
+    task, count = fold.task, bank.layers
     splits = {
         name: Split(manifest, bank.select([setting.digests[u.clip] for u in manifest]))
         for name, manifest in fold.corpus.splits.items()
@@ -101,7 +101,7 @@ def _search_dev(
 
 def _of_layer(features: Features, layer: int) -> list[Tensor]:
     """One layer of every utterance: [frames, dim] each."""
-    return [row[:, layer].float() for row in features.values]
+    return [row[:, layer].float() for row in features.rows()]
 
 
 def _best(task: Search, dev: dict[str, float]) -> int:
@@ -134,4 +134,4 @@ def _tuned(task: Search, progress: _Progress, searched: list[_Searched]) -> dict
 
 
 def _remarks(task: Search, split: Split) -> list[str]:
-    return task.remarks(split.manifest, [len(row) for row in split.features.values])
+    return task.remarks(split.manifest, [len(row) for row in split.features.rows()])

@@ -1,118 +1,128 @@
-"""Trains one probe on stored features: one readable loop on Lightning Fabric.
+"""Trains the probes of one fold on its features, one for each learning rate, side by side: one readable loop.
 
 A step is an update of the optimiser. Dev is evaluated every `eval_every` steps and after the last one; a strictly
 better value keeps the weights (s3prl `downstream/runner.py`). The state of training is saved at each evaluation, so
-that a killed run goes on from there and ends with the bits of an unbroken one.
+that a killed run goes on from there and ends with the bits of an unbroken one. What is random in a head is seeded by
+run and micro-batch.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from downstreams.base import Task
-from downstreams.sampling import Sampler, class_weights
-from downstreams.scores import Metric
-from superb_eval import audio, files
+from downstreams.sampling import BatchSource, Sampler, class_weights
+from superb_eval import audio, members, shortage
 from superb_eval.errors import UserError
-from superb_eval.features.gather import Crop
-from superb_eval.probe import Probe, Split, decoded, save_weights, to_device
+from superb_eval.features.ahead import in_order
+from superb_eval.features.bank import Batch, Crop
+from superb_eval.members import LAST, Member, best, chooses
+from superb_eval.probe import Split, decoded, to_device
 from superb_eval.recipe import TrainSettings
+from superb_eval.team import Given, assemble
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
-BEST, BEST_ON_TEST, LAST = "best.safetensors", "best-on-test.safetensors", "last.pt"
-"""In a training's folder: the weights that dev chose, those that test would choose, and the state to go on from."""
+CHECK_EVERY = 50
+"""Steps between two looks at the losses: to look at each would make a GPU wait for this process."""
 
 Progress = Callable[[int, str], None]
 """Called with (steps done, what to show beside the bar)."""
 
-
-@dataclass
-class Best:
-    """The best evaluation so far by some measure."""
-
-    step: int = 0
-    value: float | None = None
-
-    def beaten_by(self, value: float, higher_is_better: bool) -> bool:
-        """Whether `value` is strictly better."""
-        if self.value is None:
-            return True
-        return value > self.value if higher_is_better else value < self.value
-
-
-@dataclass
-class State:
-    """How far training has come. `curve`: one dict per evaluation, with step, loss, dev, and test if it is watched."""
-
-    step: int = 0
-    best: Best = field(default_factory=Best)
-    best_on_test: Best = field(default_factory=Best)
-    curve: list[dict[str, float]] = field(default_factory=list)
-    resumed_at: list[int] = field(default_factory=list)
+Drawn = tuple[Sequence[int], Batch]
+"""A micro-batch: the places of its utterances in the training split, and their features."""
 
 
 class Training:
-    """The training of one probe: on `splits["train"]`, choosing on `splits["dev"]`, keeping its state in `folder`.
+    """The training of some probes: on `splits["train"]`, choosing on `splits["dev"]`, keeping its state in `folder`.
 
     Where the task asks for it (`Task.best_on_test`), the weights that score best on test are kept too, apart.
     """
 
     def __init__(
-        self, probe: Probe, task: Task, splits: dict[str, Split], settings: TrainSettings, *, seed: int, folder: Path
+        self,
+        team: Sequence[Member],
+        task: Task,
+        splits: dict[str, Split],
+        settings: TrainSettings,
+        *,
+        seed: int,
+        folder: Path,
     ) -> None:
-        self.probe, self.task, self.splits, self.settings = probe, task, splits, settings
+        self.members, self.task, self.splits, self.settings = team, task, splits, settings
         self.seed, self.folder = seed, folder
         self.targets = [task.target(u) for u in splits["train"].manifest]
-        self.state = State()
+        self.device = next(team[0].probe.parameters()).device
+        self.pooled = splits["train"].features.pooled
+        self.team = assemble([member.probe for member in team], task, self.pooled, settings.precision)
+        self.step = 0
+        self.losses: list[Tensor] = []
+        """Of the steps since the last evaluation, [probes] each."""
+        self.parts = 1
+        """Into which each micro-batch is cut, since memory ran out."""
 
-    def run(self, device: str, progress: Progress) -> State:
-        """Train, taking up what was interrupted; leave the weights that dev chose in `folder`.
+    def run(self, readers: int, progress: Progress) -> None:
+        """Train, taking up what was interrupted; leave the weights that dev chose in the members' folders.
+
+        `readers` threads fetch or compute the features of batches ahead.
 
         Raises:
-            UserError: the loss is no longer finite, or the disk is full; what was saved is kept.
+            UserError: a loss is no longer finite, or the disk is full; what was saved is kept.
         """
-        fabric = _fabric(device, self.settings.precision)
-        optimizer = OPTIMIZERS[self.settings.optimizer](self.probe.parameters(), lr=self.lr)
-        self._resume(optimizer)
-        module, optimizer = fabric.setup(self.probe, optimizer)
+        groups = [{"params": list(m.probe.parameters()), "lr": m.lr} for m in self.members]
+        optimizer = OPTIMIZERS[self.settings.optimizer](groups, fused=True)
+        self.step = members.resume(self.folder / LAST, self.members, optimizer)
+        with closing(self._drawn(readers)) as batches:
+            while self.step < self.settings.steps:
+                drawn = [next(batches) for _ in range(self.settings.accumulate)]
+                self.step += 1
+                self.losses.append(self._update(optimizer, drawn))
+                due = self.step % self.settings.eval_every == 0 or self.step == self.settings.steps
+                if due or len(self.losses) % CHECK_EVERY == 0:
+                    self._check()
+                if due:
+                    self._evaluate()
+                    members.save(self.folder / LAST, self.members, optimizer)
+                progress(self.step, self._beside())
+
+    @cached_property
+    def sampler(self) -> BatchSource:
+        """What deals the training utterances."""
         train = self.splits["train"].manifest
-        sampler = self.task.sampler(train, [audio.seconds(u.clip) for u in train], self.settings, self.seed)
-        losses: list[float] = []
-        while self.state.step < self.settings.steps:
-            first = self.state.step * self.settings.accumulate
-            batches = [sampler.batch(first + micro) for micro in range(self.settings.accumulate)]
-            self.state.step += 1
-            losses.append(self._update(fabric, module, optimizer, batches, self._crop(self.state.step)))
-            if self.state.step % self.settings.eval_every == 0 or self.state.step == self.settings.steps:
-                self._evaluate(sum(losses) / len(losses))
-                self._save(optimizer)
-                losses.clear()
-            progress(self.state.step, self._beside())
-        return self.state
+        # Tasks on means over time draw without a look at lengths; for 50 000 files that look takes seconds.
+        seconds = [] if self.pooled else [audio.seconds(u.clip) for u in train]
+        return self.task.sampler(train, seconds, self.settings, self.seed)
 
-    @property
-    def lr(self) -> float:
-        """The learning rate; a sweep is taken apart before (`superb_eval.probing`)."""
-        (rate,) = self.settings.rates()
-        return rate
+    def _drawn(self, readers: int) -> Generator[Drawn, None, None]:
+        """Yield micro-batches from the next step on. Means over time are at hand sooner than a thread is."""
+        count = self.settings.accumulate
+        numbers = range(self.step * count, self.settings.steps * count)
+        dealt = ((number, self.sampler.batch(number)) for number in numbers)
+        if self.pooled:
+            yield from map(self._draw, dealt)
+        else:
+            yield from in_order(self._draw, dealt, readers)
 
-    def _crop(self, step: int) -> Crop | None:
-        """The random cut of an update's utterances: of their features, since the upstream has heard them whole."""
+    def _draw(self, dealt: tuple[int, Sequence[int]]) -> Drawn:
+        number, indices = dealt
+        return indices, self.splits["train"].features.batch(indices, self._crop(number))
+
+    def _crop(self, number: int) -> Crop | None:
+        """The random cut of a micro-batch: of its features, since the upstream has heard utterances whole."""
         if self.settings.crop_seconds is None:
             return None
         if self.task.whole:
             raise UserError(f"train.crop_seconds: {self.task.name} needs whole utterances; leave it out.")
         frames = round(self.settings.crop_seconds * audio.SAMPLE_RATE / self.task.setup.stride)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed(self._seed(number))
 
         def cut(row: Tensor) -> Tensor:
             start = int(torch.randint(max(0, len(row) - frames) + 1, (), generator=generator))
@@ -120,45 +130,72 @@ class Training:
 
         return cut
 
-    def _update(
-        self, fabric: Any, module: nn.Module, optimizer: Any, batches: Sequence[Sequence[int]], crop: Crop | None
-    ) -> float:
-        """Make one update from its micro-batches; return their mean loss."""
-        total = 0.0
-        for indices in batches:
-            batch = to_device(self.splits["train"].features.batch(indices, crop), fabric.device)
-            output = module(batch.hidden, batch.lengths)
-            loss = self.task.loss(output, batch.lengths, [self.targets[i] for i in indices])
-            fabric.backward(loss / len(batches))
-            total += loss.item() / len(batches)
-        if not math.isfinite(total):
-            raise self._diverged(total, batches)
-        fabric.clip_gradients(module, optimizer, max_norm=self.settings.clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        return total
+    def _seed(self, number: int) -> int:
+        return self.seed * 1_000_003 + number
 
-    def _evaluate(self, loss: float) -> None:
-        """Score dev, note it on the curve, and keep the weights where they are strictly better than any before."""
-        state = self.state
-        point = {"step": state.step, "loss": loss, "dev": self._score("dev")}
-        if state.best.beaten_by(point["dev"], chooses(self.task).higher_is_better):
-            state.best = Best(state.step, point["dev"])
-            save_weights(self.folder / BEST, self.probe)
-        if self.task.best_on_test:
-            point["test"] = self._score("test")
-            if state.best_on_test.beaten_by(point["test"], self.task.metrics[0].higher_is_better):
-                state.best_on_test = Best(state.step, point["test"])
-                save_weights(self.folder / BEST_ON_TEST, self.probe)
-        state.curve.append(point)
+    def _update(self, optimizer: torch.optim.Optimizer, drawn: Sequence[Drawn]) -> Tensor:
+        """Make one update from its micro-batches; return the probes' mean losses [probes].
 
-    def _score(self, split: str) -> float:
+        Where memory runs out, all of it is done anew in smaller parts, whose gradients add up to the same.
+        """
+        try:
+            losses = torch.stack([self._backward(*micro, k) for k, micro in enumerate(drawn)]).mean(dim=0)
+        except (MemoryError, RuntimeError) as error:
+            if not shortage.is_one(error):
+                raise
+            self._halve(max(len(indices) for indices, _ in drawn), error)
+            shortage.clear(error)
+        else:
+            self.team.clip(self.settings.clip)
+            optimizer.step()
+            self.team.clear()
+            return losses
+        self.team.clear()
+        return self._update(optimizer, drawn)
+
+    def _backward(self, indices: Sequence[int], batch: Batch, micro: int) -> Tensor:
+        """Add a micro-batch's gradients, part by part; return its mean losses [probes]."""
+        size = math.ceil(len(indices) / self.parts)
+        whole = self.task.weight([self.targets[i] for i in indices])
+        seed, parts = self._seed((self.step - 1) * self.settings.accumulate + micro), []
+        for start in range(0, len(indices), size):
+            part = to_device(batch if self.parts == 1 else batch.part(start, start + size), self.device)
+            targets = [self.targets[i] for i in indices[start : start + size]]
+            share = self.task.weight(targets) / whole
+            parts.append(share * self.team.backward(Given(part, targets, seed), share / self.settings.accumulate))
+        return torch.stack(parts).sum(dim=0)
+
+    def _halve(self, largest: int, error: Exception) -> None:
+        """Let micro-batches be computed in twice as many parts from now on, and say so."""
+        if self.parts >= largest:
+            raise UserError(
+                f"step {self.step}: memory runs out for a single utterance. Free some, or cut train.crop_seconds."
+            ) from error
+        self.parts *= 2
+        warnings.warn(
+            f"step {self.step}: memory ran out; batches are computed in {self.parts} parts from here on: the "
+            "same mean loss, with other draws of dropout and masks where the head has any",
+            stacklevel=2,
+        )
+
+    def _evaluate(self) -> None:
+        """Score each probe on dev, note it on its curve, and keep its weights where they are the best so far."""
+        means = torch.stack(self.losses).mean(dim=0).tolist()
+        self.losses.clear()
+        higher = chooses(self.task).higher_is_better, self.task.metrics[0].higher_is_better
+        for member, loss in zip(self.members, means, strict=True):
+            point = {"step": self.step, "loss": loss, "dev": self._score(member, "dev")}
+            if self.task.best_on_test:
+                point["test"] = self._score(member, "test")
+            member.note(point, *higher)
+
+    def _score(self, member: Member, split: str) -> float:
         """Return the first metric on a split, or on the class-balanced resample of it that the recipe asks for.
 
         On dev it is the task's criterion where it has one.
         """
         manifest, features = self.splits[split].manifest, self.splits[split].features
-        found = decoded(self.probe, self.task, features)
+        found = decoded(member.probe, self.task, features)
         if split == "dev" and self.task.criterion is not None:
             return self.task.select(manifest, found)
         rows = self.task.rows(manifest, found)
@@ -169,55 +206,32 @@ class Training:
         return self.task.score(rows)[0].value
 
     def _beside(self) -> str:
-        """What stands beside the progress bar."""
-        state = self.state
-        if not state.curve:
+        """What stands beside the progress bar: how the member fares that is best so far."""
+        if not self.members[0].state.curve:
             return ""
-        last, heading = state.curve[-1], chooses(self.task).heading
-        best = f"best {state.best.value:.2f} at {state.best.step}"
-        return f"loss {last['loss']:.3f}  dev {heading} {last['dev']:.2f} ({best})"
+        member = best(self.members, self.task)
+        state, heading = member.state, chooses(self.task).heading
+        last, rate = state.curve[-1], f"lr {member.lr:g}: " if len(self.members) > 1 else ""
+        top = f"best {state.best.value:.2f} at {state.best.step}"
+        return f"{rate}loss {last['loss']:.3f}  dev {heading} {last['dev']:.2f} ({top})"
 
-    def _diverged(self, loss: float, batches: Sequence[Sequence[int]]) -> UserError:
-        utterances = self.splits["train"].manifest.utterances
-        ids = [utterances[i].id for indices in batches for i in indices]
-        saved = int(self.state.curve[-1]["step"]) if self.state.curve else 0
-        return UserError(
-            f"step {self.state.step}: the loss is {loss} on utterances {', '.join(ids[:4])}, ... "
+    def _check(self) -> None:
+        """Look at the losses since the last look.
+
+        Raises:
+            UserError: one isn't finite.
+        """
+        recent = torch.stack(self.losses[-CHECK_EVERY:]).cpu()
+        if bool(recent.isfinite().all()):
+            return
+        row, k = (int(place) for place in (~recent.isfinite()).nonzero()[0])
+        step, count = self.step - len(recent) + 1 + row, self.settings.accumulate
+        train = self.splits["train"].manifest.utterances
+        ids = [train[i].id for micro in range(count) for i in self.sampler.batch((step - 1) * count + micro)]
+        curve = self.members[0].state.curve
+        saved = int(curve[-1]["step"]) if curve else 0
+        rate = f" (lr {self.members[k].lr:g})" if len(self.members) > 1 else ""
+        raise UserError(
+            f"step {step}: the loss is {float(recent[row, k])} on utterances {', '.join(ids[:4])}, ...{rate} "
             f"Lower -o train.lr; the state of step {saved} is kept."
         )
-
-    def _save(self, optimizer: Any) -> None:
-        content = {
-            "probe": self.probe.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "random": torch.get_rng_state(),
-            "state": asdict(self.state),
-        }
-        files.write(self.folder / LAST, lambda temporary: torch.save(content, temporary))
-
-    def _resume(self, optimizer: torch.optim.Optimizer) -> None:
-        """Fill probe, optimiser and random state from the last save, where there is one."""
-        path = self.folder / LAST
-        if not path.is_file():
-            return
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        self.probe.load_state_dict(content["probe"])
-        optimizer.load_state_dict(content["optimizer"])
-        torch.set_rng_state(content["random"])
-        kept = content["state"]
-        best, best_on_test = Best(**kept.pop("best")), Best(**kept.pop("best_on_test"))
-        self.state = State(best=best, best_on_test=best_on_test, **kept)
-        self.state.resumed_at.append(self.state.step)
-
-
-def chooses(task: Task) -> Metric:
-    """Return the figure that chooses a task's checkpoint, and its learning rate, on dev."""
-    return task.criterion or task.metrics[0]
-
-
-def _fabric(device: str, precision: str) -> Any:
-    from lightning_fabric import Fabric
-
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    accelerator = "cpu" if device == "cpu" else "cuda"
-    return Fabric(accelerator=accelerator, devices=1, precision={"float32": "32-true", "bf16": "bf16-mixed"}[precision])

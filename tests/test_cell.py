@@ -100,7 +100,7 @@ def test_an_interrupted_training_ends_with_the_bits_of_an_unbroken_one(
     update = Training._update
 
     def interrupted(training: Training, *args: Any) -> float:
-        if training.state.step == 31:
+        if training.step == 31:
             raise KeyboardInterrupt
         return update(training, *args)
 
@@ -145,7 +145,9 @@ def test_a_sweep_tests_the_rate_that_dev_chose_and_keeps_every_curve(order: Orde
     alone, _ = evaluate(replace(order, overrides=(*SHORT, f"train.lr={training.lr}")))
     assert alone.features.extracted == 0, "one pass of the upstream feeds every rate"
     assert alone.metrics == record.metrics
-    assert curve_of(alone).curve == next(rate.curve for rate in training.rates if rate.lr == training.lr)
+    beside = next(rate.curve for rate in training.rates if rate.lr == training.lr)
+    for a, b in zip(curve_of(alone).curve, beside, strict=True):
+        assert a == pytest.approx(b, rel=1e-4), "three heads in one product round otherwise than one alone"
 
 
 def test_a_cell_that_runs_elsewhere_is_left_alone(order: Order) -> None:

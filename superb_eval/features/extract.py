@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from superb_eval import audio
-from superb_eval.audio import Clip
+from superb_eval import audio, shortage
+from superb_eval.audio import Clip, Waveform
 from superb_eval.errors import UserError
+from superb_eval.features.ahead import in_order
 from upstreams.base import Upstream
 
 VERSION = 1
 """Raise it when a change here gives other features: stored ones are then made anew."""
+
+
+READERS = 2
+"""Threads that decode audio ahead."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,58 @@ def extract(upstream: Upstream, clips: Sequence[Clip], how: Extraction, device: 
     Raises:
         UserError: a clip can't be read or is too short for the upstream, or the upstream has no such feature key.
     """
-    for batch in plan(upstream, [audio.seconds(clip) for clip in clips], how.batch_seconds):
-        wavs = [torch.from_numpy(audio.read(clips[i])).to(device) for i in batch]
-        for i, frames in zip(batch, _forward(upstream, wavs, how), strict=True):
-            _check(frames, clips[i])
-            kept = frames.mean(dim=0) if how.kind == "pooled" else frames
-            yield i, kept.to(getattr(torch, how.dtype)).cpu()
+    batches = plan(upstream, [audio.seconds(clip) for clip in clips], how.batch_seconds)
+    heard = in_order(lambda batch: (batch, [audio.read(clips[i]) for i in batch]), batches, READERS)
+    # One batch on each core where the upstream allows it: so no core waits for another within a layer, and a batch
+    # comes to the same bits however many cores there are.
+    cores = torch.get_num_threads() if device == "cpu" else 1
+    workers, each = (cores, 1) if upstream.reentrant else (1, cores)
+    with closing(in_order(lambda batch: _kept(upstream, clips, *batch, how, device), heard, workers, each)) as found:
+        for rows in found:
+            yield from rows
+
+
+def _kept(
+    upstream: Upstream, clips: Sequence[Clip], batch: list[int], wavs: list[Waveform], how: Extraction, device: str
+) -> list[tuple[int, Tensor]]:
+    """What is kept of a batch; it is computed in halves where memory runs out."""
+    try:
+        found = _forward(upstream, [torch.from_numpy(wav).to(device) for wav in wavs], how)
+    except (MemoryError, RuntimeError) as error:
+        if not shortage.is_one(error):
+            raise
+        halves = _halves([clips[i] for i in batch], batch, error)
+    else:
+        return [(i, _reduced(frames, clips[i], how)) for i, frames in zip(batch, found, strict=True)]
+    middle = len(halves[0])
+    parts = zip(halves, (wavs[:middle], wavs[middle:]), strict=True)
+    return [row for half, some in parts for row in _kept(upstream, clips, half, some, how, device)]
+
+
+def _reduced(frames: Tensor, clip: Clip, how: Extraction) -> Tensor:
+    _check(frames, clip)
+    return (frames.mean(dim=0) if how.kind == "pooled" else frames).to(getattr(torch, how.dtype)).cpu()
+
+
+def _halves(clips: Sequence[Clip], batch: list[int], error: Exception) -> list[list[int]]:
+    """Return the halves of a batch that memory can't hold, and say so; none of it is left out.
+
+    Raises:
+        UserError: it is a single utterance.
+    """
+    seconds = sum(audio.seconds(clip) for clip in clips)
+    if len(batch) == 1:
+        raise UserError(
+            f"{clips[0].path}: memory runs out on this clip of {seconds:.0f} s alone. Cut it, or use a larger machine."
+        ) from error
+    shortage.clear(error)
+    warnings.warn(
+        f"memory ran out on a batch of {len(batch)} clips, {seconds:.0f} s: it is computed in two halves. "
+        "Lower features.batch_seconds to be faster.",
+        stacklevel=2,
+    )
+    middle = len(batch) // 2
+    return [batch[:middle], batch[middle:]]
 
 
 def plan(upstream: Upstream, seconds: Sequence[float], batch_seconds: float) -> list[list[int]]:

@@ -31,7 +31,12 @@ class Featurizer(nn.Module):
         if self.weights is None:
             assert self.layer is not None  # noqa: S101 - for the type checker
             return hidden[..., self.layer, :]
-        return torch.einsum("l,...ld->...d", self.layer_weights(), hidden)
+        weights = self.layer_weights()
+        if hidden.dim() > 3:
+            return weights @ hidden
+        # Means over time: layers in front cost one copy, which all probes of a team share (`superb_eval.team`).
+        by_layer = hidden.movedim(-2, 0)
+        return (weights @ by_layer.flatten(1)).view(by_layer.shape[1:])
 
     def layer_weights(self) -> Tensor:
         """Return the weight of each layer [layers]; they sum to 1."""

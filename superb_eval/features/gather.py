@@ -1,101 +1,35 @@
-"""The features of a corpus: read from the store, extracted where they are missing."""
+"""The features of a corpus: read from the store, extracted where they are missing, and live where there is no room.
+
+The first shard tells how long the upstream takes, how many bytes that gives and how fast the disk is. Means over time
+are small and always stored. Frames are stored where that takes less time than to compute them at each pass of the
+training, as long as budget and disk last; what is left is computed whenever a batch asks for it.
+"""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from superb_eval.audio import Clip
+from superb_eval.features.bank import Bank, Place
 from superb_eval.features.extract import VERSION, Extraction, extract
-from superb_eval.features.store import Store
+from superb_eval.features.store import Shard, Store
 from upstreams.base import Upstream
 
 SHARD_UTTERANCES = 128
 """Aimed at. A killed extraction loses one shard's work at most; a shard has to fit in memory."""
 
-NORM_CLIPS = 256
-"""Clips whose features tell how long a layer's vectors are; the first by digest, which is to say at random."""
-
 Progress = Callable[[int], None]
 """Called with the number of utterances done."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Features of some utterances, `[batch, layers, dim]` pooled or `[batch, frames, layers, dim]` padded.
-
-    `lengths` [batch] counts valid frames; None where features are pooled.
-    """
-
-    hidden: Tensor
-    lengths: Tensor | None
-
-
-Crop = Callable[[Tensor], Tensor]
-"""Cuts a stretch out of an utterance's frames: [frames, layers, dim] -> [fewer frames, layers, dim]."""
-
-
-@dataclass(frozen=True)
-class Features:
-    """The features of a split, by position in its manifest."""
-
-    values: Tensor | list[Tensor]
-    """Pooled: [utterances, layers, dim]. Else one [frames, layers, dim] per utterance."""
-
-    @property
-    def pooled(self) -> bool:
-        """Whether these are means over time."""
-        return isinstance(self.values, Tensor)
-
-    @property
-    def layers(self) -> int:
-        """Number of hidden states."""
-        return self.values[0].shape[-2]
-
-    @property
-    def dim(self) -> int:
-        """Width of a hidden state."""
-        return self.values[0].shape[-1]
-
-    def batch(self, indices: Sequence[int], crop: Crop | None = None) -> Batch:
-        """Return the features of the utterances at `indices`, as float32; `crop` cuts frames, and not means."""
-        if isinstance(self.values, Tensor):
-            return Batch(self.values[torch.tensor(indices)].float(), None)
-        rows = [self.values[i] for i in indices]
-        if crop is not None:
-            rows = [crop(row) for row in rows]
-        return Batch(pad_sequence(rows, batch_first=True).float(), torch.tensor([len(row) for row in rows]))
-
-
-@dataclass(frozen=True)
-class Bank:
-    """The features of every clip of a corpus, by the clip's `audio.digest`; splits and folds draw on it."""
-
-    rows: dict[str, Tensor]
-    pooled: bool
-    extracted: int
-    """Clips that the upstream was run on; the others came from the store."""
-    made_on: str
-    """Device and precision of the extraction, as the shards tell."""
-
-    def norms(self) -> list[float]:
-        """Return the mean length of each layer's vectors (of the means over time, where pooled), over some clips.
-
-        Weights of layers say little of layers whose vectors differ in length; their product says more.
-        """
-        some = [self.rows[digest] for digest in sorted(self.rows)[:NORM_CLIPS]]
-        lengths = [row.float().norm(dim=-1).reshape(-1, row.shape[-2]).mean(dim=0) for row in some]
-        return [float(length) for length in torch.stack(lengths).mean(dim=0)]
-
-    def select(self, digests: Sequence[str]) -> Features:
-        """Return the features of the clips with these digests, in this order."""
-        rows = [self.rows[digest] for digest in digests]
-        return Features(torch.stack(rows) if self.pooled else rows)
 
 
 @dataclass(frozen=True)
@@ -108,27 +42,108 @@ class Source:
     device: str
 
 
-def gather(source: Source, clip_of: Mapping[str, Clip], store: Store, progress: Progress) -> Bank:
+@dataclass(frozen=True)
+class Rates:
+    """What the first shard told: bytes per clip, and seconds per clip to compute them and to write them."""
+
+    size: float
+    compute: float
+    write: float
+
+    def worth_storing(self, passes: float) -> bool:
+        """Whether clips that are heard so many times are sooner stored; reading takes as long as writing at most."""
+        return self.compute + self.write + passes * self.write < passes * self.compute
+
+
+def gather(
+    source: Source, clip_of: Mapping[str, Clip], store: Store, progress: Progress, passes: float | None = None
+) -> Bank:
     """Return the features of clips, given by their `audio.digest`.
 
-    Clips are dealt into shards by digest, so that a clip more or less in a corpus changes one shard.
+    Clips are dealt into shards by digest, so that a clip more or less in a corpus changes one shard. `passes` says how
+    many times a training hears each clip; None: everything has to be stored.
 
     Raises:
         UserError: see `extract` and `Store.write`.
     """
-    found: dict[str, Tensor] = {}
-    extracted, made_on = 0, set()
-    for hand in _deal(sorted(clip_of)):
-        path = store.address(str(VERSION), source.fingerprint, source.how.describe(), *hand)
-        with store.lock(path):
-            shard = store.read(path)
+    return _Gathering(source, clip_of, store, passes).run(progress)
+
+
+class _Gathering:
+    def __init__(self, source: Source, clip_of: Mapping[str, Clip], store: Store, passes: float | None) -> None:
+        self.source, self.clip_of, self.store = source, clip_of, store
+        self.passes = None if source.how.kind == "pooled" else passes
+        self.places: dict[str, Place] = {}
+        self.shards: list[Tensor] = []
+        self.unstored: set[str] = set()
+        self.extracted, self.made_on = 0, set[str]()
+        self.shape: tuple[int, int] = (0, 0)
+        self.rates: Rates | None = None
+        # Batches are fetched ahead while others are evaluated: where passes get in each other's way, one at a time.
+        self.turns: AbstractContextManager[Any] = nullcontext() if source.upstream.reentrant else Lock()
+
+    def run(self, progress: Progress) -> Bank:
+        """Go through all shards."""
+        for hand in _deal(sorted(self.clip_of)):
+            source = self.source
+            path = self.store.address(str(VERSION), source.fingerprint, source.how.describe(), *hand)
+            with self.store.lock(path):
+                shard = self.store.read(path) or self._made(path, hand)
             if shard is None:
-                shard = store.write(path, _make(source, [clip_of[digest] for digest in hand]), _about(source))
-                extracted += len(hand)
-        made_on.add(shard.about["made_on"])
-        found.update(zip(hand, _split(shard.tensors, source.how.kind == "pooled"), strict=True))
-        progress(len(found))
-    return Bank(found, source.how.kind == "pooled", extracted, ", ".join(sorted(made_on)))
+                self.unstored.update(hand)
+            else:
+                self._take(hand, shard)
+            progress(len(self.places) + len(self.unstored))
+        about = ", ".join(sorted(self.made_on or {_about(self.source)["made_on"]}))
+        return Bank(
+            pooled=self.source.how.kind == "pooled",
+            layers=self.shape[0],
+            dim=self.shape[1],
+            shards=self.shards,
+            places=self.places,
+            extracted=self.extracted,
+            made_on=about,
+            live=self._live if self.unstored else None,
+            unstored=frozenset(self.unstored),
+        )
+
+    def _made(self, path: Path, hand: Sequence[str]) -> Shard | None:
+        """Extract a shard and store it; None where it is not to be stored."""
+        if self.passes is not None and self.rates and not self._stores(self.rates.size * len(hand)):
+            return None
+        began = time.perf_counter()
+        tensors = _make(self.source, [self.clip_of[digest] for digest in hand])
+        made = time.perf_counter()
+        self.shape = tensors["values"].shape[-2], tensors["values"].shape[-1]
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        if self.passes is not None and not self.store.has_room(size):
+            self.rates = Rates(size / len(hand), (made - began) / len(hand), 0.0)
+            return None
+        shard = self.store.write(path, tensors, _about(self.source))
+        self.rates = Rates(size / len(hand), (made - began) / len(hand), (time.perf_counter() - made) / len(hand))
+        self.extracted += len(hand)
+        return shard
+
+    def _stores(self, size: float) -> bool:
+        assert self.rates is not None  # noqa: S101 - asked before
+        assert self.passes is not None  # noqa: S101
+        return self.rates.worth_storing(self.passes) and self.store.has_room(size)
+
+    def _take(self, hand: Sequence[str], shard: Shard) -> None:
+        values, number, first = shard.tensors["values"], len(self.shards), 0
+        lengths = shard.tensors["lengths"].tolist() if "lengths" in shard.tensors else [1] * len(hand)
+        for digest, length in zip(hand, lengths, strict=True):
+            self.places[digest] = Place(number, first, first + length)
+            first += length
+        self.shards.append(values)
+        self.shape = (values.shape[-2], values.shape[-1])
+        self.made_on.add(shard.about["made_on"])
+
+    def _live(self, digests: Sequence[str]) -> list[Tensor]:
+        source, clips = self.source, [self.clip_of[digest] for digest in digests]
+        with self.turns:
+            rows = dict(extract(source.upstream, clips, source.how, source.device))
+        return [rows[i] for i in range(len(digests))]
 
 
 def _deal(digests: Sequence[str]) -> list[list[str]]:
@@ -151,9 +166,3 @@ def _make(source: Source, clips: Sequence[Clip]) -> dict[str, Tensor]:
     if source.how.kind == "pooled":
         return {"values": torch.stack(ordered)}
     return {"values": torch.cat(ordered), "lengths": torch.tensor([len(row) for row in ordered])}
-
-
-def _split(tensors: dict[str, Tensor], pooled: bool) -> Sequence[Tensor]:
-    if pooled:
-        return tensors["values"].unbind()
-    return torch.split(tensors["values"], tensors["lengths"].tolist())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ class Store:
         return shard
 
     def write(self, path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> Shard:
-        """Write a shard atomically, with what is worth knowing of it (`about`) in its header; return it.
+        """Write a shard atomically, with what is worth knowing of it (`about`) in its header; return it mapped.
 
         Raises:
             UserError: the disk is full, or this run alone needs more than the budget.
@@ -86,7 +87,15 @@ class Store:
         self._make_room(sum(t.nbytes for t in tensors.values()))
         metadata = {**about, "sha256": _checksum(tensors)}
         files.write(path, lambda temporary: save_file(tensors, temporary, metadata))
-        return Shard(tensors, metadata)
+        # From the file, so that a long extraction doesn't pile up in memory; what was written needs no check.
+        return Shard(_tensors(path)[0], metadata)
+
+    def has_room(self, needed: float) -> bool:
+        """Return whether so many bytes more would fit beside what this run uses: the budget, and the disk."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        others = sum(stat.st_size for path, stat in self._shards() if path not in self.in_use)
+        mine = sum(path.stat().st_size for path in self.in_use if path.is_file())
+        return mine + needed <= self.budget and needed <= shutil.disk_usage(self.folder).free + others
 
     def _make_room(self, needed: int) -> None:
         shards = sorted(self._shards(), key=lambda shard: shard[1].st_mtime)
@@ -124,17 +133,24 @@ class _DamagedError(Exception):
 
 
 def _open(path: Path) -> Shard:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-            about = dict(file.metadata() or {})
+        tensors, about = _tensors(path)
     except (SafetensorError, OSError) as error:
         raise _DamagedError(str(error)) from error
     if _checksum(tensors) != about.get("sha256"):
         raise _DamagedError("its checksum differs")
     return Shard(tensors, about)
+
+
+def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a file, memory-mapped, and its metadata."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+        return tensors, dict(file.metadata() or {})
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:

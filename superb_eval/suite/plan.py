@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from superb_eval import audio
 from superb_eval.console import Reporter
 from superb_eval.errors import UserError
 from superb_eval.suite import jobs
 from superb_eval.suite.jobs import Job, Request
+
+if TYPE_CHECKING:
+    from superb_eval.projection import Heard, Projection
 
 TRIAL_SECONDS = 4.0
 """Audio that an upstream is timed on."""
@@ -26,17 +29,6 @@ class Size:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Speed:
-    """What an upstream gives and how fast: frames of `layers` x `width` numbers every `stride` samples, and seconds of
-    audio per second."""
-
-    layers: int
-    width: int
-    stride: int
-    factor: float
-
-
 @dataclass
 class Plan:
     """Cells that are finished, and cells that are not, with what is known of them."""
@@ -48,7 +40,9 @@ class Plan:
     """Cells of `missing` that can't run as things are, and why."""
     sizes: dict[tuple[str, str], Size] = field(default_factory=dict)
     """By task and profile."""
-    speeds: dict[str, Speed] = field(default_factory=dict)
+    speeds: dict[str, Heard] = field(default_factory=dict)
+    official: dict[str, list[Projection]] = field(default_factory=dict)
+    """By upstream: the official tasks, where no corpus is at hand, so that their published sizes are taken."""
     training: dict[tuple[str, str], float] = field(default_factory=dict)
     """Seconds of training and test, by task and profile, as finished runs in the results folder took."""
     pooled: frozenset[tuple[str, str]] = frozenset()
@@ -114,6 +108,7 @@ def examine(plan: Plan, reporter: Reporter) -> None:
         for done, address in enumerate(upstreams, start=1 + len(asked)):
             _time(plan, address)
             update(done, address)
+            _project(plan, address)
 
 
 def _measure(plan: Plan, task: str, profile: str, corpus: Path, overrides: tuple[str, ...]) -> None:
@@ -138,6 +133,7 @@ def _time(plan: Plan, address: str) -> None:
     """Note what an upstream gives and how fast, or why its cells can't run."""
     import torch
 
+    from superb_eval.projection import Heard, timed
     from upstreams import registry
 
     try:
@@ -146,16 +142,25 @@ def _time(plan: Plan, address: str) -> None:
         wavs = [noise.to(plan.request.device)]
         with torch.inference_mode():
             states = upstream(wavs)["hidden_states"]
-            before = time.perf_counter()
-            upstream(wavs)
-            if plan.request.device == "cuda":
-                torch.cuda.synchronize()
-            factor = TRIAL_SECONDS / (time.perf_counter() - before)
+            factor = TRIAL_SECONDS / timed(lambda: upstream(wavs), plan.request.device)
     except UserError as error:
         _blame(plan, [job for job in plan.missing if job.upstream == address], error)
         return
     stride = upstream.get_downsample_rates("hidden_states")
-    plan.speeds[address] = Speed(len(states), states[0].shape[-1], stride, factor)
+    plan.speeds[address] = Heard(len(states), states[0].shape[-1], stride, factor)
+
+
+def _project(plan: Plan, address: str) -> None:
+    """Project the official tasks that are asked of an upstream without a corpus."""
+    from superb_eval import projection
+    from superb_eval.features.store import Store
+
+    request = plan.request
+    asked = [j.task for j in plan.missing if (j.upstream, j.profile, j.seed, j.data) == (address, "superb", 0, None)]
+    if asked and address in plan.speeds:
+        room = Store(request.store, request.store_gb).budget
+        heard = plan.speeds[address]
+        plan.official[address] = [projection.project(task, heard, room, request.device) for task in asked]
 
 
 def _blame(plan: Plan, cells: Sequence[Job], error: UserError) -> None:
@@ -180,6 +185,8 @@ def _timings(results: Path) -> dict[tuple[str, str], float]:
 def describe(plan: Plan, workers: int) -> list[str]:
     """Return a plan in words, a line each."""
     request = plan.request
+    if plan.official:
+        return _described(plan)
     total = len(plan.kept) + len(plan.missing)
     lines = [f"{total} cells: {len(plan.kept)} finished, {len(plan.missing)} to run, {workers} at a time"]
     if not plan.missing:
@@ -195,6 +202,22 @@ def describe(plan: Plan, workers: int) -> list[str]:
     lines.append(f"time: about {duration(plan.seconds(workers))}{beside}")
     lines += [f"can't run: {job}: {why}" for job, why in plan.problems.items()]
     return lines
+
+
+def _described(plan: Plan) -> list[str]:
+    """The headline: what the official tasks would take here."""
+    from superb_eval import projection
+
+    lines, where = [], "one core" if plan.request.device == "cpu" else "a GPU"
+    for address, projections in plan.official.items():
+        heard = plan.speeds[address]
+        lines.append(
+            f"{address} on {where}: hears {heard.factor:.1f} s of audio a second, gives "
+            f"{heard.layers} x {heard.width} numbers a frame; the official protocol, by published sizes, one seed:"
+        )
+        lines += projection.table(projections)
+    lines.append("store: what all features take; beyond --store-gb they are computed live. Give --data to run this.")
+    return lines + [f"can't run: {job}: {why}" for job, why in plan.problems.items()]
 
 
 def _size(count: float) -> str:

@@ -1,69 +1,121 @@
-"""A training step of KS: the frozen upstream run again, as s3prl's loop does, against stored means over time."""
+"""KS, SID, IC and ER: s3prl's loop, which runs the upstream at each update, beside stored means over time.
+
+Both sides' updates are measured on the same 32 utterances of 1 s and the same weights, and give the same losses. From
+these, and from one pass to fill the store, follows what the official number of updates and evaluations takes: longer
+utterances cost the upstream in proportion.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from downstreams import registry as tasks
+from downstreams.base import Setup
 from downstreams.heads import UtteranceLevel
-from superb_eval import threads
+from superb_eval import recipe
+from superb_eval.features.bank import Features
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.features.gather import Features
 from superb_eval.probe import Probe
-from tests.benchmarks.timing import ratio
-from upstreams import registry
+from superb_eval.projection import OFFICIAL
+from superb_eval.team import Given, assemble
+from tests.benchmarks import peers
+from tests.benchmarks.timing import pair, seconds
 
-UPSTREAM, BATCH, CLASSES = "hubert_mini@random", 32, 12
+BATCH, CLASSES, UPDATES = 32, 12, 3
+
+
+class Theirs:
+    """s3prl's featurizer, head and loop on its own upstream."""
+
+    def __init__(self, peer: peers.Peer, wavs: list[Tensor]) -> None:
+        from s3prl.downstream import model
+        from s3prl.upstream.interfaces import Featurizer as S3prlFeaturizer
+
+        expert = peer.library
+        self.wavs, self.expert = wavs, expert
+        self.featurizer = S3prlFeaturizer(expert, feature_selection="hidden_states", upstream_device="cpu")
+        self.projector = nn.Linear(768, 256)
+        self.head = model.UtteranceLevel(input_dim=256, output_dim=CLASSES, pooling="MeanPooling")
+        self.parameters = [p for m in (self.featurizer, self.projector, self.head) for p in m.parameters()]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=1e-3)
+
+    def update(self) -> Tensor:
+        with torch.no_grad():
+            hidden = self.expert(self.wavs)
+        features = self.featurizer(self.wavs, hidden)
+        lengths = torch.tensor([len(f) for f in features])
+        logits = self.head(self.projector(nn.utils.rnn.pad_sequence(features, batch_first=True)), lengths)[0]
+        loss = nn.functional.cross_entropy(logits, torch.arange(BATCH) % CLASSES)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.detach()
+
+
+def ours(theirs: Theirs | None, means: Tensor, count: int = 1, device: str = "cpu") -> Callable[[], Tensor]:
+    """Return an update of `count` of our heads, which begin as theirs does."""
+    kind = tasks.get("ks")
+    task = kind(Setup([str(k) for k in range(CLASSES)], kind.Head()))
+    probes = [Probe(Featurizer(means.shape[1]), UtteranceLevel(means.shape[2], 256, CLASSES)) for _ in range(count)]
+    for probe in probes:
+        if theirs is not None:
+            probe.head.projector.load_state_dict(theirs.projector.state_dict())
+            probe.head.classifier.load_state_dict(theirs.head.post_net.linear.state_dict())
+    team = assemble([probe.to(device) for probe in probes], task, pooled=True)
+    features = Features.of(list(means.to(device)))
+    groups = [{"params": list(probe.parameters()), "lr": 1e-3} for probe in probes]
+    optimizer, targets = torch.optim.Adam(groups, fused=True), (torch.arange(BATCH) % CLASSES).tolist()
+
+    def update() -> Tensor:
+        losses = team.backward(Given(features.batch(range(BATCH)), targets, 0), 1.0)
+        team.clip(1.0)
+        optimizer.step()
+        team.clear()
+        return losses
+
+    return update
 
 
 def run() -> str:
-    from s3prl.downstream import model
-    from s3prl.upstream.interfaces import Featurizer as S3prlFeaturizer
-
-    torch.manual_seed(0)
-    upstream = registry.load(UPSTREAM)
-    wavs = list(0.1 * torch.randn(BATCH, 16_000))
-    labels = torch.arange(BATCH) % CLASSES
-    theirs_featurizer = S3prlFeaturizer(upstream, upstream_device="cpu")
-    projector = nn.Linear(upstream.card.width, 256)
-    theirs = model.UtteranceLevel(input_dim=256, output_dim=CLASSES, pooling="MeanPooling")
-
-    def logits_of_theirs() -> torch.Tensor:
-        with torch.no_grad():
-            hidden = upstream(wavs)
-        features = theirs_featurizer(wavs, hidden)
-        lengths = torch.tensor([len(f) for f in features])
-        return theirs(projector(nn.utils.rnn.pad_sequence(features, batch_first=True)), lengths)[0]
-
-    ours = Probe(Featurizer(upstream.card.layers), UtteranceLevel(upstream.card.width, 256, CLASSES))
-    ours.head.projector.load_state_dict(projector.state_dict())
-    ours.head.classifier.load_state_dict(theirs.post_net.linear.state_dict())
+    model = "distilhubert"
+    peer = peers.of(model)[0]
+    wavs = list(0.1 * torch.randn(BATCH, 16_000, generator=torch.Generator().manual_seed(0)))
+    theirs = Theirs(peer, wavs)
     with torch.inference_mode():
-        stored = Features(torch.stack(upstream(wavs)["hidden_states"], dim=2).mean(dim=1).clone())
-
-    def logits_of_ours() -> torch.Tensor:
-        return ours(stored.batch(range(BATCH)).hidden.clone(), None)
-
-    torch.testing.assert_close(logits_of_ours(), logits_of_theirs(), rtol=1e-4, atol=1e-5)
-    their_step = _step(
-        logits_of_theirs, labels, [*theirs_featurizer.parameters(), *projector.parameters(), *theirs.parameters()]
-    )
-    our_step = _step(logits_of_ours, labels, list(ours.parameters()))
-
-    def our_step_on_one_thread() -> None:
-        with threads.at_most(1):
-            our_step()
-
-    return ratio(f"KS training step, {UPSTREAM}, s3prl's loop / stored means", their_step, our_step_on_one_thread)
+        # Its default feature has the heads' predictions too; the same states on both sides.
+        means = torch.stack(peer.library(wavs)["hidden_states"], dim=2).mean(dim=1).clone()
+        extract = seconds(lambda: peer.ours(wavs)) / BATCH
+    mine = ours(theirs, means)
+    for a, b in [(theirs.update(), mine()[0]) for _ in range(UPDATES)]:
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    found = pair(theirs.update, mine, rounds=3)
+    lines = [f"pooled {model}, one update: {found}"]
+    lines += [_whole(model, task, found.slow, found.fast, extract) for task in ("ks", "sid", "ic", "er")]
+    lines += [_many(layers, width) for layers, width in ((13, 192), (13, 768))]
+    return "\n".join(lines)
 
 
-def _step(logits, labels: torch.Tensor, parameters: list[nn.Parameter]):  # type: ignore[no-untyped-def]
-    optimizer = torch.optim.Adam(parameters, lr=1e-4)
+def _whole(model: str, task: str, slow: tuple[float, ...], fast: tuple[float, ...], extract: float) -> str:
+    """The whole of a task, one learning rate: both upstreams in proportion to the length of its utterances."""
+    official, train = OFFICIAL[task], recipe.load(recipe.find(task, "superb")).train
+    assert train is not None
+    a, b = sorted(slow)[len(slow) // 2], sorted(fast)[len(fast) // 2]
+    forward, length = max(0.0, a - b), min(8.0, official.seconds)
+    evaluated = (official.utterances[1] + official.utterances[2]) * train.steps / train.eval_every / BATCH
+    passes = train.steps * BATCH / official.utterances[0]
+    loop = train.steps * (b + forward * length) + evaluated * forward * official.seconds
+    stored = train.steps * b + sum(official.utterances) * extract * official.seconds / official.folds
+    times = f"{loop / 3600:.1f} h against {stored / 3600:.2f} h"
+    return f"pooled {model} {task}, {passes:.0f} passes: {loop / stored:.0f} x ({times})"
 
-    def step() -> None:
-        nn.functional.cross_entropy(logits(), labels).backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
 
-    return step
+def _many(layers: int, width: int) -> str:
+    """Ten heads at once beside one."""
+    means = torch.randn(BATCH, layers, width)
+    one, ten = (ours(None, means, count) for count in (1, 10))
+    found = pair(ten, one, rounds=7, often=20)
+    return f"ten heads beside one, {layers} x {width}: {found}"

@@ -11,9 +11,9 @@ from downstreams.heads import UtteranceLevel
 from superb_eval import audio
 from superb_eval.audio import Clip
 from superb_eval.errors import UserError
+from superb_eval.features.bank import Features
 from superb_eval.features.extract import Extraction, extract, plan
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.features.gather import Features
 from superb_eval.probe import Probe
 from upstreams import registry
 from upstreams.base import Upstream
@@ -85,8 +85,8 @@ def test_pooled_features_give_the_frame_paths_logits(upstream: Upstream, clips: 
     probe = Probe(Featurizer(3), UtteranceLevel(192, 256, 12))
     torch.nn.init.normal_(probe.featurizer.weights)
     everyone = list(range(len(clips)))
-    pooled = Features(torch.stack(features(upstream, clips, Extraction("pooled")))).batch(everyone)
-    frames = Features(features(upstream, clips, Extraction("frames"))).batch(everyone)
+    pooled = Features.of(features(upstream, clips, Extraction("pooled"))).batch(everyone)
+    frames = Features.of(features(upstream, clips, Extraction("frames"))).batch(everyone)
     assert frames.lengths is not None and pooled.lengths is None
     expected = probe(frames.hidden, frames.lengths)
     torch.testing.assert_close(probe(pooled.hidden, None), expected, rtol=1e-5, atol=1e-5)

@@ -10,8 +10,9 @@ import torch
 from superb_eval import audio
 from superb_eval.audio import Clip
 from superb_eval.errors import UserError
+from superb_eval.features.bank import Bank, Features
 from superb_eval.features.extract import Extraction
-from superb_eval.features.gather import Bank, Features, Source, _deal, gather
+from superb_eval.features.gather import Rates, Source, _deal, gather
 from superb_eval.features.store import Store
 from upstreams import registry
 
@@ -38,6 +39,10 @@ def values(bank: Bank, clips: Sequence[Clip]) -> Features:
     return bank.select([audio.digest(clip) for clip in clips])
 
 
+def stacked(bank: Bank, clips: Sequence[Clip]) -> torch.Tensor:
+    return torch.stack(values(bank, clips).rows())
+
+
 def shards(store: Store) -> list[Path]:
     return sorted(store.folder.glob("*/*.safetensors"))
 
@@ -45,7 +50,7 @@ def shards(store: Store) -> list[Path]:
 def test_a_second_pass_reads_what_the_first_one_made(clips: list[Clip], store: Store) -> None:
     first, second = gathered(clips, store), gathered(clips, store)
     assert (first.extracted, second.extracted) == (len(clips), 0)
-    assert torch.equal(values(first, clips).values, values(second, clips).values)  # type: ignore[arg-type]
+    assert torch.equal(stacked(first, clips), stacked(second, clips))
     assert second.made_on == "cpu float32"
 
 
@@ -74,12 +79,12 @@ def test_frames_come_back_with_their_lengths(clips: list[Clip], store: Store) ->
 
 def test_a_clip_may_be_asked_for_more_than_once(clips: list[Clip], store: Store) -> None:
     features = values(gathered(clips, store), [*clips, clips[0]])
-    assert torch.equal(features.values[0], features.values[-1])
+    assert torch.equal(features.rows()[0], features.rows()[-1])
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
 def test_a_damaged_shard_is_named_and_made_anew(clips: list[Clip], store: Store, damage: str) -> None:
-    expected = gathered(clips, store)
+    expected = stacked(gathered(clips, store), clips)
     path = shards(store)[0]
     content = bytearray(path.read_bytes())
     if damage == "flip":
@@ -88,7 +93,7 @@ def test_a_damaged_shard_is_named_and_made_anew(clips: list[Clip], store: Store,
     with pytest.warns(UserWarning, match=path.name):
         again = gathered(clips, store)
     assert again.extracted > 0
-    assert torch.equal(values(again, clips).values, values(expected, clips).values)  # type: ignore[arg-type]
+    assert torch.equal(stacked(again, clips), expected)
 
 
 def test_the_least_recently_used_make_room(clips: list[Clip], tmp_path: Path) -> None:
@@ -131,6 +136,62 @@ def test_an_unreadable_budget_is_explained(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("how", [HOW, Extraction("frames")], ids=["pooled", "frames"])
 def test_norms_are_the_mean_length_of_each_layers_vectors(clips: list[Clip], store: Store, how: Extraction) -> None:
     bank = gathered(clips, store, "hubert_nano@random", how)
-    rows = [row.reshape(-1, *row.shape[-2:]) for row in bank.rows.values()]  # [1 or frames, layers, dim]
+    rows = [row.reshape(-1, *row.shape[-2:]) for row in values(bank, clips).rows()]  # [1 or frames, layers, dim]
     lengths = torch.stack([row.pow(2).sum(dim=-1).sqrt().mean(dim=0) for row in rows]).mean(dim=0)
     assert bank.norms() == pytest.approx(lengths.tolist()) and len(bank.norms()) > 1
+
+
+FRAMES = Extraction("frames")
+
+
+def live(clips: Sequence[Clip], store: Store, passes: float | None = 100.0) -> Bank:
+    upstream = registry.load("hubert_nano@random")
+    source = Source(upstream, upstream.fingerprint(), FRAMES, "cpu")
+    return gather(source, {audio.digest(clip): clip for clip in clips}, store, lambda done: None, passes)
+
+
+def test_frames_without_room_are_computed_when_asked_for(clips: list[Clip], store: Store, tmp_path: Path) -> None:
+    stored, none = live(clips, store), live(clips, Store(tmp_path / "small", budget_gb=1e-6))
+    assert not stored.unstored and len(none.unstored) == len(none) == len(clips) and not none.places
+    assert not list((tmp_path / "small").glob("*/*.safetensors"))
+    a, b = values(stored, clips).batch([0, 5, 2]), values(none, clips).batch([0, 5, 2])
+    torch.testing.assert_close(a.hidden, b.hidden, rtol=1e-4, atol=1e-5)
+    assert a.lengths is not None and b.lengths is not None and torch.equal(a.lengths, b.lengths)
+    assert (none.layers, none.dim) == (stored.layers, stored.dim)
+
+
+def test_what_is_searched_whole_has_to_be_stored(clips: list[Clip], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--store-gb"):
+        live(clips, Store(tmp_path, budget_gb=1e-6), passes=None)
+
+
+def test_part_of_a_corpus_is_stored_where_part_of_it_has_room(
+    clips: list[Clip], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("superb_eval.features.gather.SHARD_UTTERANCES", 4)
+    whole = live(clips, store)
+    sizes = sorted(path.stat().st_size for path in shards(store))
+    some = live(clips, Store(tmp_path / "half", budget_gb=sum(sizes) * 0.6 / 1e9))
+    assert some.places and some.unstored and len(some) == len(clips)
+    for a, b in zip(values(whole, clips).rows(), values(some, clips).rows(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_clip_heard_once_is_not_worth_storing() -> None:
+    slow_upstream, fast_upstream = Rates(1e6, compute=1.0, write=0.01), Rates(1e6, compute=0.01, write=1.0)
+    assert slow_upstream.worth_storing(passes=10) and not slow_upstream.worth_storing(passes=1)
+    assert not fast_upstream.worth_storing(passes=1000)
+
+
+def test_written_shards_are_mapped_and_not_held(clips: list[Clip], store: Store) -> None:
+    path = store.address("mapped")
+    before = _anonymous()
+    kept = [store.write(path.with_name(f"{k}.safetensors"), {"values": torch.ones(1_000_000)}, {}) for k in range(20)]
+    assert _anonymous() - before < 20e6, "80 MB were written"
+    assert all(bool((shard.tensors["values"] == 1).all()) for shard in kept)
+
+
+def _anonymous() -> int:
+    """Bytes of memory that no file backs."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))

@@ -1,0 +1,118 @@
+"""Several probes that train side by side on the same batches, one for each learning rate, as if each were alone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
+
+from downstreams.base import Task
+from superb_eval.features.bank import Batch
+from superb_eval.probe import Probe
+
+
+@dataclass(frozen=True)
+class Given:
+    """A micro-batch: its features, what each utterance's answer is, and the seed of what is random in a head."""
+
+    batch: Batch
+    targets: Sequence[Any]
+    seed: int
+
+
+class Team(ABC):
+    """Probes that hear every batch together. Their gradients add up until `clear`."""
+
+    def __init__(self, probes: Sequence[Probe], task: Task, precision: str) -> None:
+        self.probes, self.task, self.precision = probes, task, precision
+
+    def loss(self, output: Tensor, given: Given) -> Tensor:
+        """Return the task's loss, in float32 whatever the head computes with."""
+        return self.task.loss(output.float(), given.batch.lengths, given.targets)
+
+    def arithmetic(self, given: Given) -> AbstractContextManager[None]:
+        """What heads run in."""
+        return torch.autocast(given.batch.hidden.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    @abstractmethod
+    def backward(self, given: Given, share: float) -> Tensor:
+        """Add `share` of each probe's gradient on a micro-batch; return the probes' losses [probes]."""
+
+    @abstractmethod
+    def clip(self, bound: float) -> None:
+        """Scale each probe's gradient down to a norm of at most `bound`."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Forget the gradients."""
+
+
+def assemble(probes: Sequence[Probe], task: Task, pooled: bool, precision: str = "float32") -> Team:
+    """Return a team; several heads on means over time share one batched product."""
+    return (_Batched if pooled and len(probes) > 1 else _InTurn)(probes, task, precision)
+
+
+class _InTurn(Team):
+    """One probe after the other, each with the same draws of dropout and masks as if it were alone."""
+
+    def backward(self, given: Given, share: float) -> Tensor:
+        losses = []
+        for probe in self.probes:
+            torch.manual_seed(given.seed)
+            with self.arithmetic(given):
+                output = probe(given.batch.hidden, given.batch.lengths)
+            loss = self.loss(output, given)
+            (loss * share).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        return torch.stack(losses)
+
+    def clip(self, bound: float) -> None:
+        for probe in self.probes:
+            nn.utils.clip_grad_norm_(probe.parameters(), bound)
+
+    def clear(self) -> None:
+        for parameter in (p for probe in self.probes for p in probe.parameters()):
+            parameter.grad = None
+
+
+class _Batched(Team):
+    """All probes at once: their weights are slices of stacked ones, [probes, ...]."""
+
+    def __init__(self, probes: Sequence[Probe], task: Task, precision: str) -> None:
+        super().__init__(probes, task, precision)
+        stacked, _ = stack_module_state(list(probes))
+        self.weights = {name: tensor.detach().requires_grad_() for name, tensor in stacked.items()}
+        for name, tensor in self.weights.items():
+            for k, probe in enumerate(probes):
+                probe.get_parameter(name).data = tensor.detach()[k]
+
+    def backward(self, given: Given, share: float) -> Tensor:
+        def loss(weights: dict[str, Tensor]) -> Tensor:
+            with self.arithmetic(given):
+                output = functional_call(self.probes[0], weights, (given.batch.hidden, given.batch.lengths))
+            return self.loss(output, given)
+
+        losses: Tensor = torch.vmap(loss)(self.weights)
+        (losses.sum() * share).backward()  # type: ignore[no-untyped-call]
+        return losses.detach()
+
+    @torch.no_grad()
+    def clip(self, bound: float) -> None:
+        """As `torch.nn.utils.clip_grad_norm_` does for each probe; then each optimiser finds its slice."""
+        gradients = {name: tensor.grad for name, tensor in self.weights.items() if tensor.grad is not None}
+        norms = torch.stack([g.flatten(1).square().sum(dim=1) for g in gradients.values()]).sum(dim=0).sqrt()
+        scale = (bound / (norms + 1e-6)).clamp(max=1.0)
+        for name, gradient in gradients.items():
+            gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))
+            for k, probe in enumerate(self.probes):
+                probe.get_parameter(name).grad = gradient[k]
+
+    def clear(self) -> None:
+        for tensor in self.weights.values():
+            tensor.grad = None

@@ -1,0 +1,31 @@
+"""The upstream's forward pass beside three libraries' at equal weights and outputs, every hidden state computed."""
+
+from __future__ import annotations
+
+import torch
+
+from tests.benchmarks import peers
+from tests.benchmarks.timing import pair
+
+SHAPES = {"distilhubert": ((1, 5), (8, 5)), "hubert": ((1, 5), (8, 5))}
+"""Utterances and seconds of each."""
+
+
+def run(device: str = "cpu") -> str:
+    lines = []
+    for model, shapes in SHAPES.items():
+        for peer in peers.of(model):
+            for count, seconds in shapes:
+                lines.append(_line(model, peer, count, seconds))
+                print(lines[-1], flush=True)
+    return ""
+
+
+def _line(model: str, peer: peers.Peer, count: int, seconds: int) -> str:
+    wavs = list(0.1 * torch.randn(count, 16_000 * seconds, generator=torch.Generator().manual_seed(0)))
+    with torch.inference_mode():
+        ours, theirs = peer.ours(wavs)["hidden_states"][-1], peer.theirs(wavs)
+        difference = float((ours - theirs).norm() / theirs.norm())
+        assert difference < 1e-4, difference
+        found = pair(lambda: peer.theirs(wavs), lambda: peer.ours(wavs), rounds=4 if count == 1 else 2)
+    return f"forward {model} {count} x {seconds} s, {peer.name} / ours: {found}, relative difference {difference:.1e}"

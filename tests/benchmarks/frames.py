@@ -1,0 +1,112 @@
+"""A task on frames (PR's head): s3prl's loop, live at each update, beside stored frames, and beside our own live ones.
+
+The same utterances, network and weights; both sides' updates give the same losses. The whole follows for the official
+number of passes from the updates, and from one pass to fill the store.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import soundfile
+import torch
+from torch import Tensor, nn
+
+from downstreams import registry as tasks
+from downstreams.base import Setup
+from superb_eval import audio
+from superb_eval.audio import Clip
+from superb_eval.features.bank import Bank
+from superb_eval.features.extract import Extraction
+from superb_eval.features.featurizer import Featurizer
+from superb_eval.features.gather import Source, gather
+from superb_eval.features.store import Store
+from superb_eval.probe import Probe
+from superb_eval.team import Given, assemble
+from tests.benchmarks import peers
+from tests.benchmarks.timing import pair, seconds
+
+CLIPS, SECONDS, PASSES = 4, 6, 112
+"""PR hears each training utterance 100 000 x 32 / 28 539 times."""
+
+TARGET = [5, 6, 7] * 20
+
+
+def run() -> str:
+    kind = tasks.get("pr")
+    task = kind(Setup([str(k) for k in range(74)], kind.Head()))
+    peer = peers.of("distilhubert")[1]  # transformers' network, which s3prl's loop would run as any other upstream
+    with tempfile.TemporaryDirectory() as folder:
+        clips = [_clip(Path(folder) / f"{k}.wav", k) for k in range(CLIPS)]
+        digests = [audio.digest(clip) for clip in clips]
+        source = Source(peer.ours, peer.ours.fingerprint(), Extraction("frames"), "cpu")
+        of = dict(zip(digests, clips, strict=True))
+        begun = seconds(lambda: gather(source, of, Store(Path(folder) / "store"), lambda done: None, PASSES))
+        stored = gather(source, of, Store(Path(folder) / "store"), lambda done: None, PASSES)
+        live = gather(source, of, Store(Path(folder) / "none", 1e-9), lambda done: None, PASSES)
+        assert stored.places and live.unstored
+        sides = [_loop(peer, task, clips), _ours(task, stored, digests), _ours(task, live, digests)]
+        losses = torch.tensor([[float(side()) for _ in range(3)] for side in sides])
+        torch.testing.assert_close(losses[0].expand(3, 3), losses, rtol=1e-3, atol=1e-3)
+        fast, same = pair(sides[0], sides[1], rounds=4), pair(sides[0], sides[2], rounds=4)
+    update, theirs = sorted(fast.fast)[1], sorted(fast.slow)[1]
+    whole = PASSES * theirs / (PASSES * update + begun)
+    return (
+        f"frames, one update, s3prl's loop / stored: {fast}; over {PASSES} passes, extraction and writing included: "
+        f"{whole:.3g} x\nframes, one update, s3prl's loop / live, nothing fits: {same}"
+    )
+
+
+def _clip(path: Path, seed: int) -> Clip:
+    noise = 0.1 * torch.randn(16_000 * SECONDS, generator=torch.Generator().manual_seed(seed))
+    soundfile.write(path, noise.numpy(), 16_000)
+    return Clip(path)
+
+
+def _loop(peer: peers.Peer, task, clips: list[Clip]):  # type: ignore[no-untyped-def]
+    """s3prl's runner: read, run the upstream, weigh, its head."""
+    from s3prl.downstream.model import FrameLevel
+    from s3prl.upstream.interfaces import Featurizer as S3prlFeaturizer
+
+    torch.manual_seed(0)
+    head = task.head(768)
+    theirs = FrameLevel(768, 74, hiddens=[256])
+    linears = [m for m in theirs.modules() if isinstance(m, nn.Linear)]
+    linears[0].load_state_dict(head.projector.state_dict())
+    linears[1].load_state_dict(head.classifier.state_dict())
+    featurizer = S3prlFeaturizer(peer.library, upstream_device="cpu")
+    parameters = [*featurizer.parameters(), *theirs.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=1e-3)
+
+    def update() -> Tensor:
+        wavs = [torch.from_numpy(audio.read(clip)) for clip in clips]
+        with torch.no_grad():
+            hidden = peer.library(wavs)
+        features = featurizer(wavs, hidden)
+        lengths = torch.tensor([len(f) for f in features])
+        logits, _ = theirs(nn.utils.rnn.pad_sequence(features, batch_first=True), lengths)
+        loss = task.loss(logits, lengths, [TARGET] * CLIPS)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
+    return update
+
+
+def _ours(task, bank: Bank, digests: list[str]):  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    probe = Probe(Featurizer(bank.layers), task.head(bank.dim))
+    team, features = assemble([probe], task, pooled=False), bank.select(digests)
+    optimizer = torch.optim.Adam(probe.parameters(), lr=1e-3, fused=True)
+
+    def update() -> Tensor:
+        losses = team.backward(Given(features.batch(range(CLIPS)), [TARGET] * CLIPS, 0), 1.0)
+        team.clip(1.0)
+        optimizer.step()
+        team.clear()
+        return losses[0]
+
+    return update

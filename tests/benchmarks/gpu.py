@@ -1,0 +1,64 @@
+"""On a GPU: the forward pass in float32 and bfloat16 against the device's own matrix ceiling, ten heads beside one, and
+QbE on a layer of QUESST14's size. `python -m tests.benchmarks gpu`; nothing here has been run on one yet."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from downstreams import dtw
+from tests.benchmarks import pooled
+from tests.benchmarks.timing import pair, seconds
+from upstreams import registry
+
+MODELS = {"distilhubert@random": 32, "hubert@random": 32}
+"""Utterances of 10 s in a batch."""
+
+
+def run() -> str:
+    if not torch.cuda.is_available():
+        return "gpu: none is here"
+    return "\n".join([_ceiling(), *(_forward(name, count) for name, count in MODELS.items()), _heads(), _search()])
+
+
+def _ceiling() -> str:
+    lines = []
+    for kind in (torch.float32, torch.bfloat16):
+        a = torch.randn(8192, 8192, device="cuda", dtype=kind)
+        a @ a
+        best = min(seconds(lambda: a @ a, "cuda") for _ in range(10))  # noqa: B023 - called at once
+        lines.append(f"{kind}: {2 * 8192**3 / best / 1e12:.0f} TFLOP/s")
+    return "gpu " + torch.cuda.get_device_name() + ", products of 8192: " + ", ".join(lines)
+
+
+def _forward(name: str, count: int) -> str:
+    upstream = registry.load(name).to("cuda")
+    wavs = list(0.1 * torch.randn(count, 160_000, device="cuda"))
+
+    def half() -> torch.Tensor:
+        with torch.autocast("cuda", torch.bfloat16):
+            return upstream(wavs)["hidden_states"][-1]
+
+    with torch.inference_mode():
+        exact, rough = upstream(wavs)["hidden_states"][-1], half()
+        difference = float((exact - rough.float()).norm() / exact.norm())
+        assert difference < 0.05, difference
+        found = pair(lambda: upstream(wavs), half, rounds=10, device="cuda")
+    heard = count * 10 / sorted(found.fast)[len(found.fast) // 2]
+    return (
+        f"gpu forward {name}, float32 / bfloat16: {found}; {heard:.0f} s of audio a second, difference {difference:.1e}"
+    )
+
+
+def _heads() -> str:
+    means = torch.randn(pooled.BATCH, 13, 768)
+    one, ten = (pooled.ours(None, means, count, "cuda") for count in (1, 10))
+    return f"gpu ten heads beside one: {pair(ten, one, rounds=10, device='cuda', often=50)}"
+
+
+def _search() -> str:
+    rng = np.random.default_rng(0)
+    queries = [torch.randn(int(n), 768) for n in rng.integers(40, 90, 138)]
+    documents = [torch.randn(int(n), 768) for n in rng.integers(200, 450, 2_438)]
+    took = seconds(lambda: dtw.match(queries, documents, "cosine_exp", "cuda"), "cuda")
+    return f"gpu qbe, 138 queries in 2 438 documents: {took:.1f} s"

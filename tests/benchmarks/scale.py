@@ -1,0 +1,87 @@
+"""Memory and time as a corpus grows ten times: extraction, training and scoring, each corpus in a process of its own;
+and how long a manifest of a million rows takes to validate."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from superb_eval import manifest
+
+CLIPS, GROWTH, UPSTREAM = 300, 10, "hubert_nano@random"
+ROWS, FILES = 1_000_000, 1_000
+
+_RUN = """
+import sys, time
+from pathlib import Path
+from superb_eval.cell import evaluate
+from superb_eval.order import Order
+short = ("train.steps=200", "train.eval_every=100", "features.pooled=" + sys.argv[3])
+before = time.process_time()
+evaluate(Order(sys.argv[2], "ks", Path(sys.argv[1]), "nano", short, out=Path(sys.argv[1]) / sys.argv[3],
+    store=Path(sys.argv[1]) / "store"))
+status = Path("/proc/self/status").read_text().splitlines()
+anonymous = next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+print(time.process_time() - before, anonymous / 1024, peak / 1024)
+"""
+
+
+def run() -> str:
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        corpora = [_corpus(Path(folder) / str(n), n) for n in (CLIPS, GROWTH * CLIPS)]
+        for pooled in ("true", "false"):
+            few, many = (_cell(root, pooled) for root in corpora)
+            kind = "means" if pooled == "true" else "frames"
+            lines.append(
+                f"scale, {kind}, {CLIPS} and {GROWTH * CLIPS} clips of 1 s: memory of its own {few[1]:.0f} and "
+                f"{many[1]:.0f} MB ({100 * (many[1] / few[1] - 1):+.0f} %), CPU {few[0]:.1f} and {many[0]:.1f} s"
+            )
+        lines.append(_manifest(Path(folder) / "rows"))
+    return "\n".join(lines)
+
+
+def _corpus(root: Path, clips: int) -> Path:
+    rng = np.random.default_rng(0)
+    (root / "ks").mkdir(parents=True)
+    (root / "audio").mkdir()
+    for split, count in (("train", clips), ("dev", 30), ("test", 30)):
+        rows = [["id", "path", "speaker", "keyword"]]
+        for k in range(count):
+            name = f"audio/{split}-{k}.wav"
+            soundfile.write(root / name, 0.1 * rng.standard_normal(16_000), 16_000)
+            rows.append([f"{split}{k}", name, "a", ("yes", "no")[k % 2]])
+        _write(root / "ks" / f"{split}.csv", rows)
+    return root
+
+
+def _cell(root: Path, pooled: str) -> list[float]:
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN, str(root), UPSTREAM, pooled], check=True, capture_output=True, text=True
+    )
+    return [float(word) for word in done.stdout.split()[-3:]]
+
+
+def _manifest(root: Path) -> str:
+    (root / "audio").mkdir(parents=True)
+    for k in range(FILES):
+        (root / "audio" / f"{k}.wav").touch()
+    rows = [[str(k), f"audio/{k % FILES}.wav", "a", "yes", str(k // FILES), str(k // FILES + 1)] for k in range(ROWS)]
+    (root / "ks").mkdir()
+    _write(root / "ks" / "train.csv", [["id", "path", "speaker", "keyword", "start", "end"], *rows])
+    before = time.process_time()
+    assert len(manifest.read_split(root / "ks", "train", ("keyword",), root)) == ROWS
+    return f"manifest of {ROWS} rows: {time.process_time() - before:.1f} s on one core"
+
+
+def _write(path: Path, rows: list[list[str]]) -> None:
+    with path.open("w", newline="", encoding="utf8") as file:
+        csv.writer(file).writerows(rows)
