@@ -60,6 +60,16 @@ class BeamSearch:
 
     @cached_property
     def _decoder(self) -> Any:
+        try:
+            return self._opened()
+        except (RuntimeError, ValueError) as error:  # also where KenLM's message quotes what is no text
+            reason = "no text" if isinstance(error, UnicodeDecodeError) else str(error).strip().splitlines()[-1]
+            told = "".join(letter for letter in reason if letter.isprintable())[:200]
+            raise UserError(
+                f"head.lm: {self.lm} can't be opened with {self.lexicon} ({told}). Is it complete?"
+            ) from error
+
+    def _opened(self) -> Any:
         from torchaudio.models.decoder import ctc_decoder
 
         return ctc_decoder(
@@ -80,7 +90,11 @@ class BeamSearch:
         )
 
     def _bad_lines(self) -> Iterator[str]:
-        for number, line in enumerate(self.lexicon.read_text(encoding="utf8").splitlines(), start=1):
+        try:
+            text = self.lexicon.read_text(encoding="utf8")
+        except ValueError as error:
+            raise UserError(f"head.lexicon: {self.lexicon} isn't UTF-8 ({error}). Save it as UTF-8.") from error
+        for number, line in enumerate(text.splitlines(), start=1):
             spelling = line.split()[1:]
             strange = [letter for letter in spelling if letter not in self.letters]
             if strange:

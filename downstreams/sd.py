@@ -99,6 +99,10 @@ class SpeakerDiarization(Task):
         loss, _ = diarization.pit_loss(diarization.match(output, lengths, wanted), targets)
         return loss
 
+    def weight(self, targets: Sequence[Tensor]) -> float:
+        """Return how many frames the chunks have: the loss is a mean over frames."""
+        return sum(map(len, targets))
+
     def decode(self, output: Tensor, lengths: Tensor | None) -> list[Tensor]:
         """Return each chunk's logits [its frames + EXTRA, speakers]."""
         assert lengths is not None  # noqa: S101

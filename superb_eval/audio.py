@@ -26,8 +26,14 @@ MIN_SECONDS = 0.05
 MIN_RATE = 4_000
 """Hz. Nothing speaks below it: a lower rate is a broken header, and resampling it would fill the memory."""
 
+MAX_HOURS = 4.0
+"""Longer clips are refused, before they are decoded: a small file of silence may claim more than memory holds."""
+
 MAX_SAMPLES = 2**33
 """A header that claims more (149 h at 16 kHz) is broken, or was written to a pipe by a program that had to guess."""
+
+BLOCK = 2**22
+"""Samples decoded at a time."""
 
 Waveform = NDArray[np.float32]
 
@@ -83,8 +89,7 @@ def read(clip: Clip) -> Waveform:
         UserError: the file is missing, unreadable, truncated, too short (also once its silence is trimmed), or holds
             NaN or infinite samples.
     """
-    samples, rate = _decode(clip)
-    mono = samples.mean(axis=1, dtype=np.float32)
+    mono, rate = _decode(clip)
     if not np.isfinite(mono).all():
         raise UserError(f"{clip.path}: holds NaN or infinite samples. Write the file anew, or drop its row.")
     if rate != SAMPLE_RATE:
@@ -131,21 +136,36 @@ def digest(clip: Clip) -> str:
 def _hash(path: Path, size: int, modified: int) -> hashlib._Hash:
     """The hash of a file's bytes: clips cut from one long file stand together, and it is read for the first only."""
     del size, modified  # in the key, so that a changed file is read again
-    return hashlib.sha256(path.read_bytes())
+    with path.open("rb") as file:
+        found = hashlib.sha256()
+        while block := file.read(2**22):
+            found.update(block)
+    return found
 
 
 def _decode(clip: Clip) -> tuple[Waveform, int]:
-    """Return the clip's own samples [samples, channels] and rate (Hz)."""
+    """Return the clip mixed down [samples], and its own rate (Hz)."""
     with _opened(clip.path) as file:
         rate: int = file.samplerate
         first, last = _cut(clip, file.frames, rate)
         file.seek(first)
-        samples: Waveform = file.read(last - first, dtype="float32", always_2d=True)
-    if len(samples) < last - first:
+        blocks = list(_blocks(file, last - first))
+    found = sum(map(len, blocks))
+    if found < last - first:
         raise UserError(
-            f"{clip.path}: truncated: {len(samples)} of {last - first} samples could be read. Copy the file again."
+            f"{clip.path}: truncated: {found} of {last - first} samples could be read. Copy the file again."
         )
-    return samples, rate
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), rate
+
+
+def _blocks(file: Any, count: int) -> Iterator[Waveform]:
+    """Yield the next `count` samples, mixed down, as far as they are there; what a header claims takes no memory."""
+    while count > 0:
+        block: Waveform = file.read(min(count, BLOCK), dtype="float32", always_2d=True)
+        if not len(block):
+            return
+        yield block.mean(axis=1, dtype=np.float32)
+        count -= len(block)
 
 
 @contextmanager
@@ -196,6 +216,11 @@ def _cut(clip: Clip, total: int, rate: int) -> tuple[int, int]:
     if not (0 <= clip.start < min(end, length) and end <= length + 0.01):
         cut = f"{clip.start} to {'the end' if clip.end is None else f'{clip.end} s'}"
         raise UserError(f"{clip.path}: the cut {cut} lies outside the file, which lasts {length:.3f} s.")
+    if min(end, length) - clip.start > MAX_HOURS * 3600:
+        hours = (min(end, length) - clip.start) / 3600
+        raise UserError(
+            f"{clip.path}: lasts {hours:.1f} h; cut it into rows of at most {MAX_HOURS:g} h by start and end."
+        )
     return round(clip.start * rate), min(round(end * rate), total)
 
 

@@ -16,8 +16,9 @@ from downstreams.base import Row, Search
 from superb_eval import files, probing, recording, searching
 from superb_eval.console import Reporter, Silent
 from superb_eval.errors import UserError
+from superb_eval.features.bank import Bank
 from superb_eval.features.extract import Extraction
-from superb_eval.features.gather import Bank, Source, gather
+from superb_eval.features.gather import Source, gather
 from superb_eval.features.store import Store
 from superb_eval.order import Order, Setting, prepare
 from superb_eval.probing import Outcome
@@ -42,14 +43,27 @@ def evaluate(order: Order, reporter: Reporter | None = None) -> tuple[RunRecord,
     with _alone(folder):
         if order.fresh:
             _clear(folder)
-        if done.is_file():
+        if _whole(done, reporter):
             reporter.say(f"done before: {done} (--fresh runs it again)")
-            return records.read(done), folder
-        record = _run(setting, folder, clock, reporter)
-        records.write(record, folder)
+            record = records.read(done)
+        else:
+            record = _run(setting, folder, clock, reporter)
+            records.write(record, folder)
         # The state of training is of no use any more, and as large as three copies of the head.
         shutil.rmtree(folder / probing.WORK, ignore_errors=True)
     return record, folder
+
+
+def _whole(path: Path, reporter: Reporter) -> bool:
+    """Say whether there is a record; one that is torn is named, and made anew."""
+    if not path.is_file():
+        return False
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        reporter.say(f"{path}: damaged; the cell is run again")
+        return False
+    return True
 
 
 @contextmanager
@@ -59,7 +73,8 @@ def _alone(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=0)
+        with files.explained(folder):
+            lock.acquire(timeout=0)
     except Timeout:
         raise UserError(f"{folder}: another process runs this cell. Wait for it, or choose another --out.") from None
     try:
@@ -112,10 +127,19 @@ def features(setting: Setting, reporter: Reporter) -> Bank:
     store = Store(setting.order.store, setting.order.store_gb)
     clip_of = {digest: clip for clip, digest in setting.digests.items()}
     with reporter.stage("features", len(clip_of)) as update:
-        bank = gather(source, clip_of, store, update)
-    stored = len(bank.rows) - bank.extracted
-    reporter.say(f"features: {bank.extracted} utterances extracted, {stored} from the store {store.folder}")
+        bank = gather(source, clip_of, store, update, _passes(setting))
+    stored = len(bank.places) - bank.extracted
+    live = f", {len(bank.unstored)} computed whenever a batch asks: there is no room" if bank.unstored else ""
+    reporter.say(f"features: {bank.extracted} utterances extracted, {stored} from the store {store.folder}{live}")
     return bank
+
+
+def _passes(setting: Setting) -> float | None:
+    """How many times training hears an utterance; None for a task without training, which needs all at once."""
+    if issubclass(setting.kind, Search):
+        return None
+    train, heard = setting.train, sum(len(fold.corpus.splits["train"]) for fold in setting.folds)
+    return len(setting.folds) * train.steps * train.batch_size * train.accumulate / max(1, heard)
 
 
 def _metrics(setting: Setting, outcomes: Sequence[Outcome]) -> list[records.MetricRecord]:

@@ -88,9 +88,11 @@ def _parquet(path: Path) -> Table:
         raise UserError(f"{path}: Parquet needs pyarrow: pip install pyarrow. Or save the table as CSV.") from error
     try:
         table = parquet.read_table(path)
-    except ValueError as error:  # pyarrow's own errors are ValueErrors
+        columns = [
+            ["" if cell is None else str(cell).strip() for cell in column.to_pylist()] for column in table.columns
+        ]
+    except ValueError as error:  # pyarrow's own errors are ValueErrors, and so is text that isn't UTF-8
         raise UserError(f"{path}: can't be read as Parquet ({error}). Check that it is complete.") from error
-    columns = [["" if cell is None else str(cell).strip() for cell in column.to_pylist()] for column in table.columns]
     rows = [list(cells) for cells in zip(*columns, strict=True)]
     return Table(list(table.column_names), rows, list(range(1, len(rows) + 1)))
 
@@ -119,7 +121,8 @@ class Files:
             return [f"path {path!r} is no name that a file can have"]
         if not self.allow_links and not real.startswith(self.inside):
             return [
-                f"path '{path}' leads out of the corpus folder, by a link to {real}; copy the audio into the folder"
+                f"path '{path}' leads out of the corpus folder, by a link to {real}; copy the audio into the folder, "
+                "or, where you trust the corpus, give -o corpus.allow_links=true"
             ]
         return [] if there else [f"no such file: {os.path.join(self.root, path)}"]
 

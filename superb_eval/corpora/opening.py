@@ -57,7 +57,7 @@ def open_corpus(task: str, root: Path, columns: Sequence[str], settings: CorpusS
         raise UserError(_neither(task, root))
     if task in FOLDERS:
         return _as_heard(_import(FOLDERS[task]).read(root, settings), settings)
-    return _as_heard(manifest.read(root, folder, columns), settings)
+    return _as_heard(manifest.read(root, folder, columns, allow_links=settings.allow_links), settings)
 
 
 def _neither(task: str, root: Path) -> str:

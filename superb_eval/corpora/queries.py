@@ -31,12 +31,11 @@ def read(root: Path, settings: CorpusSettings) -> Corpus:
         UserError: a file is missing, rows are bad (each is named with its line), or a split lacks queries, documents or
             a pair in which the query is spoken.
     """
-    del settings
     folder = root / "qbe"
     found = {
         (name, split): {u.id: u for u in utterances}
         for name in ROLES
-        for split, utterances in _by_split(folder, name, root).items()
+        for split, utterances in _by_split(folder, name, root, settings.allow_links).items()
     }
     _check_ids(folder, found)
     trials = _trials(_path(folder, "pairs"), found)
@@ -53,12 +52,12 @@ def _path(folder: Path, name: str) -> Path:
     raise UserError(f"{folder}: has no {name}.csv (or .parquet). QbE reads {LAYOUT}.")
 
 
-def _by_split(folder: Path, name: str, root: Path) -> dict[str, list[Utterance]]:
+def _by_split(folder: Path, name: str, root: Path, allow_links: bool) -> dict[str, list[Utterance]]:
     """The rows of queries.csv or docs.csv by split, checked."""
     path = _path(folder, name)
     found: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     bad = []
-    for utterance in manifest.read_split(folder, name, ("split",), root):
+    for utterance in manifest.read_split(folder, name, ("split",), root, allow_links=allow_links):
         split = utterance.labels["split"]
         place = f"{rows.unit(path)} {utterance.line}"
         if split not in SPLITS:

@@ -62,12 +62,12 @@ def read_rttm(path: Path) -> tuple[list[Line], list[str]]:
             turn = _turn(cells)
             if turn is None:
                 bad.append(
-                    f"line {number}: '{content.strip()}' is not 'SPEAKER recording 1 start duration ... speaker'"
+                    f"line {number}: '{content.strip()[:80]}' is not 'SPEAKER recording 1 start duration ... speaker'"
                 )
             else:
                 lines.append(Line(number, cells[1], turn))
         elif cells and not content.startswith(";") and not cells[0].isupper():
-            bad.append(f"line {number}: '{content.strip()}' begins with no type such as SPEAKER")
+            bad.append(f"line {number}: '{content.strip()[:80]}' begins with no type such as SPEAKER")
     return lines, bad
 
 

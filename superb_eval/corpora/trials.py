@@ -26,7 +26,7 @@ def read(root: Path, settings: CorpusSettings) -> Corpus:
     Raises:
         UserError: rows or trials are bad; all are named.
     """
-    corpus = manifest.read(root, TASK, ())
+    corpus = manifest.read(root, TASK, (), allow_links=settings.allow_links)
     splits = {name: _with_trials(root, split) if name in LISTS else split for name, split in corpus.splits.items()}
     splits["train"], notes = long_enough(splits["train"], settings)
     return replace(corpus, splits=splits, notes=notes)

@@ -27,7 +27,7 @@ def read(root: Path, settings: CorpusSettings) -> Corpus:
     Raises:
         UserError: rows or RTTM lines are bad (all are named), or no recording is left.
     """
-    corpus = manifest.read(root, TASK, (), speaker=False)
+    corpus = manifest.read(root, TASK, (), speaker=False, allow_links=settings.allow_links)
     notes: list[str] = []
     splits = {name: _split(rows, settings, notes) for name, rows in corpus.splits.items()}
     return Corpus(corpus.name, root, splits, corpus.synthetic, tuple(notes))

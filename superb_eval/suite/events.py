@@ -40,23 +40,44 @@ class Finished:
 @dataclass(frozen=True)
 class Failed:
     """A cell could not be run. `mendable`: `sentence` says what its user can do; else something broke, and `log` says
-    where."""
+    where. `died`: its process did, or its machine, through no fault that was seen: it is worth another try."""
 
     job: Job
     sentence: str
     mendable: bool
     log: str = ""
+    died: bool = False
 
 
-Event = Started | Progress | Finished | Failed
+@dataclass(frozen=True)
+class Busy:
+    """A cell is run by somebody else, who also uses this results folder."""
+
+    job: Job
+    by: str
+
+
+@dataclass(frozen=True)
+class Retried:
+    """A cell's process died, and it will be run once more, in `seconds` at the earliest."""
+
+    job: Job
+    sentence: str
+    seconds: float
+
+
+Event = Started | Progress | Finished | Failed | Busy | Retried
 Tell = Callable[[Event], None]
 
 
 class Scheduler(Protocol):
-    """Where cells run: the cores of this machine (`superb_eval.suite.local`), or those of others."""
+    """Where cells run: this machine's cores (`superb_eval.suite.local`), Ray's (`.ray`) or SLURM's (`.slurm`).
+
+    Each of them runs a cell by `superb_eval.suite.perform`, under the ledger.
+    """
 
     def run(self, jobs: Sequence[Job], tell: Tell) -> None:
-        """Run every job, in about this order, and tell how it goes; return once each is finished or has failed.
+        """Run every job, in about this order, and tell how it goes; return once each is finished, failed or busy.
 
         One that fails doesn't stop the others. `tell` may be called from any thread, one call at a time.
         """

@@ -20,7 +20,8 @@ from superb_eval.errors import UserError, near_miss
 PLACE = ".suite"
 """In a results folder: receipts and logs of the suite."""
 
-TASKS = tuple(sorted(opening.OFFICIAL))
+SUPERB = tuple(sorted(opening.OFFICIAL))
+"""The ten that `all` means; other tasks are run where they are named."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,14 @@ class Job:
         """Where its corpus lies."""
         return self.data or embedded.place(self.profile)
 
+    def part(self) -> str:
+        """Return the folder of a manifest corpus that its recipe reads.
+
+        Raises:
+            UserError: the recipe isn't there, or can't be read.
+        """
+        return recipe.resolve(recipe.find(self.task, self.profile), self.overrides, recipe.Recipe).part
+
     def receipt(self) -> Path:
         """Return the file that says, once the cell is finished, what it was made with."""
         asked = (self.upstream, self.task, str(self.data and self.data.resolve()), self.profile, self.seed)
@@ -104,12 +113,13 @@ def expand(request: Request) -> list[Job]:
 
 def _tasks(names: Sequence[str]) -> list[str]:
     if "all" in names:
-        return list(TASKS)
+        names = [*SUPERB, *(name for name in names if name != "all")]
+    known = recipe.tasks()
     for name in names:
-        if name not in TASKS:
-            raise UserError(f"--tasks: no task is called '{name}'.{near_miss(name, TASKS)} Known: {', '.join(TASKS)}.")
+        if name not in known:
+            raise UserError(f"--tasks: no task is called '{name}'.{near_miss(name, known)} Known: {', '.join(known)}.")
     if not names:
-        raise UserError(f"--tasks: names none; give all, or some of {', '.join(TASKS)}.")
+        raise UserError(f"--tasks: names none; give all, or some of {', '.join(known)}.")
     return list(dict.fromkeys(names))
 
 
@@ -122,8 +132,8 @@ def _overrides(request: Request, task: str) -> tuple[str, ...]:
             found.append(override)
         elif head == task:
             found.append(override.removeprefix(f"{head}:"))
-        elif head not in TASKS:
-            raise UserError(f"-o {override}: no task is called '{head}'.{near_miss(head, TASKS)}")
+        elif head not in recipe.tasks():
+            raise UserError(f"-o {override}: no task is called '{head}'.{near_miss(head, recipe.tasks())}")
     return tuple(found)
 
 

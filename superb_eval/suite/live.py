@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from superb_eval.suite.events import Event, Failed, Finished, Outcome, Progress, Started
+from superb_eval.suite.events import Busy, Event, Failed, Finished, Outcome, Progress, Retried, Started
 from superb_eval.suite.jobs import Job
 from superb_eval.suite.plan import duration
 
@@ -40,7 +40,9 @@ class Board:
         if isinstance(event, Started):
             self.running[event.job] = Running(time.monotonic())
         elif isinstance(event, Progress):
-            self.running[event.job].progress = event
+            self.running.setdefault(event.job, Running(time.monotonic())).progress = event
+        elif isinstance(event, Busy | Retried):
+            self.running.pop(event.job, None)
         else:
             began = self.running.pop(event.job, Running(time.monotonic())).since
             self.took.append(time.monotonic() - began)
@@ -108,3 +110,7 @@ def _lines(event: Event) -> Iterator[str]:
         yield f"{event.job}: {event.figures} ({duration(event.seconds)})"
     elif isinstance(event, Failed):
         yield f"{event.job}: FAILED: {event.sentence}"
+    elif isinstance(event, Busy):
+        yield f"{event.job}: {event.by} runs it already; its result is waited for"
+    elif isinstance(event, Retried):
+        yield f"{event.job}: {event.sentence}; run again in {event.seconds:.0f} s"

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from superb_eval import files
-from superb_eval.suite.events import Event, Failed, Finished, Progress, Started, Tell
+from superb_eval import files, processes
+from superb_eval.suite.events import Busy, Event, Failed, Finished, Progress, Started, Tell
 from superb_eval.suite.jobs import PLACE, Job
 
 
@@ -72,7 +72,7 @@ class Local:
             except queue.Empty:
                 break
             if worker is None:
-                worker = _Worker(job.out / PLACE / f"worker-{number}.log", max(1, cores() // self.workers))
+                worker = _Worker(_log(job.out / PLACE, number), max(1, cores() // self.workers))
                 self._alive.add(worker)
             if not worker.do(job, tell):
                 self._alive.discard(worker)
@@ -80,6 +80,16 @@ class Local:
         if worker is not None:
             worker.stop()
             self._alive.discard(worker)
+
+
+def _log(folder: Path, number: int) -> Path:
+    """Return a new worker's log; those of suites of this machine that are gone make room."""
+    mine = f"worker-{processes.here()}-"
+    for path in folder.glob(f"{mine}*.log"):
+        pid = path.stem.removeprefix(mine).partition("-")[0]
+        if not (pid.isdigit() and processes.lives(int(pid))):
+            path.unlink(missing_ok=True)
+    return folder / f"{mine}{os.getpid()}-{number}.log"
 
 
 class _Worker:
@@ -115,7 +125,7 @@ class _Worker:
             tell(event)
             if not isinstance(event, Progress):
                 return True
-        tell(Failed(job, self._death(), mendable=False, log=str(self.log)))
+        tell(Failed(job, self._death(), mendable=False, log=str(self.log), died=True))
         return False
 
     def stop(self) -> None:
@@ -132,6 +142,8 @@ class _Worker:
                 int(str(message["total"])),
                 str(message["beside"]),
             )
+        if "busy" in message:
+            return Busy(job, str(message["busy"]))
         if "failed" in message:
             log = "" if message["mendable"] else str(self.log)
             return Failed(job, str(message["failed"]), bool(message["mendable"]), log)

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from superb_eval.console import Update
 from superb_eval.errors import UserError
+from superb_eval.suite.claims import BusyError
 from superb_eval.suite.jobs import Job
 
 EVERY = 0.2
@@ -62,6 +63,8 @@ def serve(lines: IO[str], wire: Wire) -> None:
         print(f"--- {job}", file=sys.stderr, flush=True)
         try:
             wire.send(**_run(job, wire))
+        except BusyError as error:
+            wire.send(busy=str(error))
         except UserError as error:
             wire.send(failed=str(error), mendable=True)
         except Exception as error:
@@ -70,30 +73,10 @@ def serve(lines: IO[str], wire: Wire) -> None:
 
 
 def _run(job: Job, wire: Wire) -> dict[str, Any]:
-    from superb_eval.cell import evaluate
-    from superb_eval.order import Order
+    from superb_eval.suite.perform import perform
 
-    before = time.perf_counter()
-    order = Order(
-        upstream=job.upstream,
-        task=job.task,
-        data=job.data,
-        profile=job.profile,
-        overrides=job.overrides,
-        seed=job.seed,
-        out=job.out,
-        device=job.device,
-        store=job.store,
-        store_gb=job.store_gb,
-    )
-    record, folder = evaluate(order, wire)
-    strict = [metric for metric in record.metrics if metric.protocol == "strict"]
-    figures = ", ".join(f"{metric.heading} {metric.value:.2f}" for metric in strict)
-    return {
-        "run": str(folder.relative_to(job.out)),
-        "figures": figures,
-        "seconds": round(time.perf_counter() - before, 3),
-    }
+    receipt = perform(job, wire)
+    return {"run": receipt.run, "figures": receipt.figures, "seconds": receipt.seconds}
 
 
 def _until_orphaned(lines: IO[str]) -> Iterator[str]:

@@ -1,0 +1,28 @@
+"""Memory that runs out: how it is recognised, and what is done so that less of it is needed."""
+
+from __future__ import annotations
+
+import gc
+import traceback
+
+_WORDS = ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""What torch says of it in errors that have no class of their own."""
+
+
+def is_one(error: BaseException) -> bool:
+    """Say whether an error means that memory ran out: the machine's or the GPU's."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+
+
+def clear(error: BaseException) -> None:
+    """Give back what the frames that an error came through hold, and what is kept in case it is wanted again."""
+    import torch
+
+    traceback.clear_frames(error.__traceback__)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,64 @@
+"""Short forms of the campaigns whose long forms stand in `tests/campaigns`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.campaigns import kill, sharing, soak
+
+SHORT = ("train.steps=20", "train.eval_every=5")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest embedded corpus, of one task."""
+    from superb_eval.corpora.synthetic.generate import synthesise
+
+    pytest.importorskip("espeakng_loader", reason="the extra synth")
+    return synthesise("nano", tmp_path_factory.mktemp("nano") / "corpus", tasks=["ks"])
+
+
+@pytest.mark.slow
+def test_a_suite_that_is_killed_again_and_again_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    pytest.importorskip("espeakng_loader", reason="the extra synth")
+    found, stages = kill.run(tmp_path, kills=3, seed=1, tasks="ks", overrides=SHORT)
+    assert found == [] and sum(stages.values()) == 3
+
+
+def test_differences_are_seen(tmp_path: Path, corpus: Path) -> None:
+    from superb_eval.cell import evaluate
+    from superb_eval.order import Order
+
+    for name in ("a", "b"):
+        evaluate(Order("fbank_nonorm", "ks", corpus, "nano", SHORT, out=tmp_path / name, store=tmp_path / "store"))
+    assert kill.differences(tmp_path / "a", tmp_path / "b") == []
+    (head,) = (tmp_path / "b").rglob("probe-1.safetensors")
+    head.write_bytes(head.read_bytes()[:-1] + b"x")
+    assert len(kill.differences(tmp_path / "a", tmp_path / "b")) == 1
+    head.with_name("result.json").unlink()
+    assert kill.differences(tmp_path / "a", tmp_path / "b")[0].startswith("runs")
+    (tmp_path / "a/.x.tmp").touch()
+    assert kill.left_behind(tmp_path) == [str(tmp_path / "a/.x.tmp")]
+
+
+@pytest.mark.slow
+def test_processes_that_share_a_store_and_a_results_folder_do_the_work_once(tmp_path: Path, corpus: Path) -> None:
+    assert sharing.run(corpus, tmp_path, "ks", processes=2, overrides=SHORT) == []
+
+
+def test_nothing_grows_from_round_to_round(tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "")
+    monkeypatch.setattr("tempfile.tempdir", None)
+    found = soak.run(corpus, tmp_path, ("ks",), 6, SHORT)
+    assert soak.growth(found) == []
+
+
+def test_what_grows_is_seen() -> None:
+    rounds = [soak.Needed(100.0 + 9 * k, 10, 2, 5) for k in range(8)]
+    assert soak.growth(rounds) == ["megabytes grew from 127.0 to 163.0"]
+    assert soak.growth([soak.Needed(100.0, 10 + k, 2, 5 + k) for k in range(4)]) == [
+        "handles grew from 11 to 13",
+        "temporary grew from 6 to 8",
+    ]

@@ -1,0 +1,34 @@
+"""A short form of the fuzzing campaign: no file is read in any way but accepted, or refused with a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.campaigns import fuzz, inputs
+
+COUNTS = {"audio": 400, "recipe": 80, "lexicon": 60, "arpa": 60, "checkpoint": 30, "safetensors": 30}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", inputs.KINDS)
+def test_damaged_files_are_refused_with_a_sentence(name: str, tmp_path: Path) -> None:
+    if name in ("lexicon", "arpa"):
+        pytest.importorskip("flashlight.lib.text")
+        pytest.importorskip("kenlm")
+    tally = fuzz.run(inputs.KINDS[name], COUNTS.get(name, 150), tmp_path, seed=1)
+    assert set(tally.counts) == {"accepted", "refused"}, tally.others
+
+
+def test_the_campaign_notices_what_must_not_be(tmp_path: Path) -> None:
+    def read(path: Path) -> object:
+        content = path.read_bytes()
+        if len(content) % 3 == 0:
+            raise KeyError("of another kind")
+        return bytearray(10**12) if len(content) % 3 == 1 else None
+
+    kind = inputs.Kind("pretended", ".bin", lambda folder: [b"1", b"22", b"333"], read)
+    tally = fuzz.run(kind, 40, tmp_path)
+    assert tally.counts["MemoryError: "] and tally.counts["KeyError: 'of another kind'"] and tally.counts["accepted"]
+    assert tally.others["KeyError: 'of another kind'"] is not None and "other" in str(tally)

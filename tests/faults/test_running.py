@@ -1,0 +1,154 @@
+"""Faults of what runs: files that vanish, losses that are no numbers, signals, and hours of audio."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from superb_eval import audio
+from superb_eval.audio import Clip
+from superb_eval.cell import evaluate
+from superb_eval.console import Silent
+from superb_eval.errors import UserError
+from superb_eval.features import extract as extraction
+from superb_eval.order import Order
+from superb_eval.suite import jobs
+from superb_eval.suite.jobs import Request
+from superb_eval.suite.ledger import Ledger
+from superb_eval.suite.perform import perform
+from tests.faults.conftest import SHORT, Same
+
+
+@pytest.fixture
+def own(tones: Path, tmp_path: Path) -> Path:
+    """A corpus that may be harmed."""
+    return shutil.copytree(tones, tmp_path / tones.name)
+
+
+@pytest.mark.parametrize("how", ["gone", "shorter", "empty"])
+def test_a_file_that_vanishes_in_mid_run_is_named_and_its_return_mends_all(
+    order: Order, own: Path, same: Same, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = replace(order, data=own)
+    harmed = sorted((own / "audio/test").glob("*.flac"))[3]
+    whole = harmed.read_bytes()
+    forward = extraction._forward
+
+    def harm(*given: object) -> object:
+        if how == "gone":
+            harmed.unlink(missing_ok=True)
+        else:
+            harmed.write_bytes(whole[: len(whole) // 2] if how == "shorter" else b"")
+        return forward(*given)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "_forward", harm)
+        patch.setattr(extraction, "READERS", 1)
+        override = (*SHORT, "features.batch_seconds=1")
+        with pytest.raises(UserError, match=harmed.name):
+            evaluate(replace(order, overrides=override))
+    harmed.write_bytes(whole)
+    same(*evaluate(order))
+
+
+def test_a_loss_that_is_no_number_names_step_and_utterances_and_keeps_the_last_state(
+    order: Order, same: Same, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from downstreams.classification import Classification
+
+    loss, calls = Classification.loss, []
+
+    def poisoned(self, output, lengths, targets):  # type: ignore[no-untyped-def]
+        calls.append(1)
+        return loss(self, output, lengths, targets) * (float("nan") if len(calls) == 13 else 1.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Classification, "loss", poisoned)
+        with pytest.raises(
+            UserError, match=r"step 13: the loss is nan on utterances train-.*, \.\.\..*state of step 10"
+        ):
+            evaluate(order)
+    record, folder = evaluate(order)
+    assert record.training[0].rates[0].resumed_at == [10]
+    same(record, folder)
+
+
+def test_what_fails_stands_in_the_ledger_with_its_reason(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request(("fbank_nonorm",), ("ks",), own, "mini", SHORT, out=tmp_path / "r", store=tmp_path / "s")
+    (job,) = jobs.expand(request)
+    (own / "ks/dev.csv").rename(tmp_path / "dev.csv")
+    with pytest.raises(UserError, match="has no dev.csv"):
+        perform(job, Silent())
+    failure = Ledger(job.out).failure(job)
+    assert failure is not None and failure.mendable and "has no dev.csv" in failure.sentence
+
+    def breaks(*given: object) -> None:
+        raise KeyError("a defect")
+
+    (tmp_path / "dev.csv").rename(own / "ks/dev.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr("superb_eval.cell._run", breaks)
+        with pytest.raises(KeyError):
+            perform(job, Silent())
+    failure = Ledger(job.out).failure(job)
+    assert failure is not None and not failure.mendable and "in breaks" in failure.tail
+    receipt = perform(job, Silent())
+    assert Ledger(job.out).failure(job) is None and Ledger(job.out).claimed(job) is None
+    assert jobs.finished(job) == job.out / receipt.run and perform(job, Silent()) == receipt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_suite_that_is_asked_to_end_leaves_no_process_and_is_taken_up(
+    number: int, own: Path, tmp_path: Path, same: Same
+) -> None:
+    steps = ("train.steps=100000", "train.eval_every=5", "train.batch_size=8", "train.lr=1e-2")
+    command = [sys.executable, "-m", "superb_eval", "suite", "-u", "fbank_nonorm", "--tasks", "ks", "--data", str(own)]
+    command += ["--out", str(tmp_path / "r"), "--store", str(tmp_path / "s"), "--jobs", "1"]
+    command += [word for text in steps for word in ("-o", text)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    ledger, until, worker = Ledger(tmp_path / "r"), time.monotonic() + 400, 0
+    while not worker:
+        assert time.monotonic() < until and process.poll() is None
+        claims = [ledger.claimed(job) for job in (ledger.planned() if ledger.folder.is_dir() else [])]
+        worker = next((c.pid for c in claims if c is not None and c.stage.startswith("training")), 0)
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(timeout=120) in (130, -number)
+    while Path(f"/proc/{worker}").exists():
+        assert time.monotonic() < until, "its worker lives on"
+        time.sleep(0.05)
+    record, folder = evaluate(
+        Order("fbank_nonorm", "ks", own, overrides=SHORT, out=tmp_path / "r", store=tmp_path / "s")
+    )
+    assert record.features.extracted == 0, "what was extracted is kept"
+    same(record, folder)
+
+
+def test_an_hour_of_audio_is_read_in_bounded_memory_and_half_a_day_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "long.flac"
+    with soundfile.SoundFile(path, "w", 16_000, 2) as file:
+        for _ in range(60):
+            file.write(np.zeros((60 * 16_000, 2), dtype=np.int16))
+    assert path.stat().st_size < 2e6
+    samples = audio.read(Clip(path))
+    assert len(samples) == 3600 * 16_000
+    assert audio.seconds(Clip(path)) == 3600
+    with soundfile.SoundFile(path, "w", 8_000, 1) as file:
+        for _ in range(5):
+            file.write(np.zeros(3600 * 8_000, dtype=np.int16))
+    with pytest.raises(UserError, match=r"lasts 5\.0 h; cut it into rows of at most 4 h by start and end"):
+        audio.seconds(Clip(path))
+    assert audio.seconds(Clip(path, 3600.0, 7200.0)) == 3600
+    assert len(audio.read(Clip(path, 16_000.0, 16_001.0))) == 16_000
