@@ -7,7 +7,7 @@ UPSTREAMS := fbank_nonorm,hubert_mini@random,hubert_mini,distilhubert_mini
 # Pip alone would do; uv installs the same locked set several times faster.
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode
 
-.PHONY: setup quickstart test test-fast check bench lock clean
+.PHONY: setup quickstart test test-fast check docs bench lock clean
 
 setup: $(STAMP)
 
@@ -38,13 +38,17 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Writes site/index.html; a link that leads nowhere or a name that is not there is an error.
+docs: setup
+	$(BIN)/mkdocs build --quiet
+
 bench: setup
 	$(BIN)/python -m tests.benchmarks
 
 # Locks versions for every platform and Python, without naming where they come from.
 lock: setup
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra synth --extra lm --extra dev \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra synth --extra lm --extra docs --extra dev \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf .venv quickstart build dist *.egg-info
+	rm -rf .venv quickstart site build dist *.egg-info

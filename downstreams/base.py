@@ -2,6 +2,7 @@
 
 The engine takes a task through these steps; each is one method below, with a default where most tasks agree.
 
+    annotate                                                        as the corpus is read
     folds -> learn -> __init__ -> head, target, sampler -> loss     training, on `train`
                       -> decode -> rows -> score, or select         on `dev`, every so often: chooses the weights
                       -> tune                                       on `dev`, once: chooses what is left to choose
@@ -9,7 +10,7 @@ The engine takes a task through these steps; each is one method below, with a de
 
 A task without training (`Search`) has neither head nor loss; every hidden layer is tried by itself instead:
 
-    folds -> __init__ -> search -> score                            on `dev`, for each layer: chooses the layer
+    annotate -> folds -> __init__ -> search -> score                on `dev`, for each layer: chooses the layer
                       -> search -> score                            on `test`, once
 """
 
@@ -88,6 +89,11 @@ class Scored(ABC):
         """Return the label columns that a recipe's head reads of a manifest; `head` holds its settings."""
         del head
         return cls.columns
+
+    @classmethod
+    def annotate(cls, corpus: Corpus) -> Corpus:
+        """Return the corpus with the labels that the task makes of what rows say; by default, as it was read."""
+        return corpus
 
     @classmethod
     def folds(cls, corpus: Corpus) -> list[Corpus]:
@@ -177,6 +183,13 @@ class Task(Scored):
 
         Where the loss has weights of its own (AM-softmax), they are part of the head: so they are trained and saved.
         """
+
+    def weight(self, targets: Sequence[Any]) -> float:
+        """Return what the mean loss of a batch with these targets counts in that of a larger one: so many utterances.
+
+        Where memory runs out, a batch is computed in parts, whose losses are added by this.
+        """
+        return len(targets)
 
     @abstractmethod
     def decode(self, output: Any, lengths: Tensor | None) -> list[Any]:

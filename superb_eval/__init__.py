@@ -10,7 +10,9 @@ from superb_eval.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+    from torch import nn
 
+    from superb_eval.checking import Report
     from superb_eval.results.record import RunRecord
 
 _threads.choose()
@@ -52,3 +54,17 @@ def register_s3prl() -> list[str]:
     from superb_eval.ecosystem import register_s3prl as register
 
     return register()
+
+
+def check_upstream(upstream: str | nn.Module, cost: bool = False) -> Report:
+    """Try an upstream, by address or as an object, against every rule of the contract; see `superb_eval.checking`.
+
+        >>> report = superb_eval.check_upstream("my_encoder.py:MyEncoder")
+        >>> assert not report.broken, report
+
+    Raises:
+        UserError: it can't be opened, or gives nothing that can be taken for hidden states.
+    """
+    from superb_eval.checking import check_upstream as examine
+
+    return examine(upstream, cost)

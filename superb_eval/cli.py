@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from superb_eval import cli_distil, cli_report, cli_results, cli_suite
+from superb_eval import cli_corpora, cli_distil, cli_report, cli_results, cli_suite, cli_upstreams
 from superb_eval.errors import UserError
 from superb_eval.pretraining import commands as training
 
@@ -32,16 +32,18 @@ app = typer.Typer(
   superb-eval upstream check path/to/file.py:MyEncoder
 """,
 )
-upstream_app = typer.Typer(no_args_is_help=True, help="List, show and check upstreams.")
+upstream_app = typer.Typer(no_args_is_help=True, help="List, show and check upstreams; begin a new one; export one.")
 task_app = typer.Typer(no_args_is_help=True, help="List tasks.")
 recipe_app = typer.Typer(no_args_is_help=True, help="List and show recipes.")
-corpus_app = typer.Typer(no_args_is_help=True, help="Check a corpus, or synthesise the embedded one.")
+corpus_app = typer.Typer(no_args_is_help=True, help="Check a corpus, export one, or synthesise the embedded one.")
 for name, group in {"upstream": upstream_app, "task": task_app, "recipe": recipe_app, "corpus": corpus_app}.items():
     app.add_typer(group, name=name)
+cli_corpora.register(corpus_app)
 cli_distil.register(app, upstream_app)
+cli_upstreams.register(app, upstream_app)
 
 Upstream = Annotated[
-    str, typer.Option("-u", "--upstream", help="NAME, NAME@CHECKPOINT, NAME@random, s3prl:NAME, FILE.py:Class")
+    str, typer.Option("-u", "--upstream", help="NAME, NAME@FILE, NAME@random, hf:FOLDER, s3prl:NAME, FILE.py:Class")
 ]
 Data = Annotated[
     Path | None, typer.Option("--data", help="official corpora or a folder of manifests; default: the embedded corpus")
@@ -113,44 +115,6 @@ def predict(
         print(f"{path}\t{answer}")
 
 
-@upstream_app.command("list")
-def upstream_list() -> None:
-    """List upstreams by name, and the other kinds of address."""
-    from upstreams import registry
-
-    for card in registry.cards():
-        print(f"{card.name:<20}{card.summary}")
-    print("\nNAME@CHECKPOINT, NAME@random, s3prl:NAME[@CHECKPOINT], FILE.py:Class[@CHECKPOINT]")
-
-
-@upstream_app.command("show")
-def upstream_show(name: Annotated[str, typer.Argument(help="an upstream's name or address")]) -> None:
-    """Show the card of an upstream: size, stride, licence, source, training data."""
-    from dataclasses import asdict
-
-    from upstreams import registry
-
-    for key, value in asdict(registry.card(name)).items():
-        print(f"{key:<15}{'; '.join(value) if isinstance(value, tuple) else value}")
-
-
-@upstream_app.command("check")
-def upstream_check(address: Annotated[str, typer.Argument(help="an upstream's address")]) -> None:
-    """Check that an upstream keeps the contract: one line per rule, with the measured figure.
-
-    \b
-    superb-eval upstream check hubert@random
-    superb-eval upstream check path/to/file.py:MyEncoder
-    """
-    from upstreams import check, registry
-
-    findings = check.check(registry.load(address))
-    for finding in findings:
-        print(finding)
-    if not all(finding.passed for finding in findings):
-        raise UserError(f"{address} breaks {sum(not f.passed for f in findings)} of {len(findings)} rules.")
-
-
 @task_app.command("list")
 def task_list() -> None:
     """List the tasks: what each is, its metric and the label columns that it reads."""
@@ -159,7 +123,7 @@ def task_list() -> None:
     for name in registry.names():
         task = registry.get(name)
         metrics = ", ".join(f"{m.heading} {'↑' if m.higher_is_better else '↓'}" for m in task.metrics)
-        print(f"{name:<6}{task.title:<24}{metrics:<12}columns: {', '.join(task.columns)}")
+        print(f"{name:<8}{task.title:<24}{metrics:<12}columns: {', '.join(task.columns)}")
 
 
 @recipe_app.command("list")
@@ -201,58 +165,6 @@ def recipe_show(
 
     resolved = recipe.load(recipe.find(task, profile or "superb"), override or ())
     print(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
-
-
-@corpus_app.command("synth")
-def corpus_synth(
-    out: Annotated[Path, typer.Option(help="folder to write; an unfinished one is taken up again")],
-    size: Annotated[Literal["nano", "mini"], typer.Option(help="nano: for tests; mini: for the quickstart")] = "mini",
-    seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same bytes on one platform")] = 0,
-    tasks: Annotated[
-        str, typer.Option(help="such as ks,sid; also unlabelled, for training encoders; default: all ten tasks")
-    ] = "",
-) -> None:
-    """Synthesise the embedded corpus: a folder of manifests with speech from espeak-ng (extra `synth`).
-
-    \b
-    superb-eval corpus synth --size nano --out my-corpus
-    superb-eval corpus synth --tasks unlabelled --out my-unlabelled
-    """
-    from superb_eval.console import Terminal
-    from superb_eval.corpora import embedded
-
-    embedded.synthesise(size, out, seed, Terminal(), tasks.replace(",", " ").split())
-    print(f"corpus: {out}")
-
-
-@corpus_app.command("check")
-def corpus_check(
-    task: Annotated[str, typer.Argument(help="a task such as ks")],
-    data: Annotated[Path, typer.Option(help="official corpora or a folder of manifests")],
-    full: Annotated[bool, typer.Option("--full", help="decode every file instead of reading its header")] = False,
-    override: Overrides = None,
-) -> None:
-    """Examine a corpus: counts, hours, labels, speakers and files shared between splits, every bad row and file.
-
-    \b
-    superb-eval corpus check ks --data my-corpus --full
-    superb-eval corpus check ic --data my-corpus -o "head.slots=[size, roast]"
-    """
-    from downstreams import registry
-    from superb_eval import order
-    from superb_eval.console import Terminal
-    from superb_eval.corpora import doctor
-
-    kind = registry.get(task)
-    chosen = order.choose(task, data, overrides=override or ())
-    corpus = order.read_corpus(chosen, data)
-    with Terminal().stage("examining", sum(map(len, corpus.splits.values()))) as update:
-        report = doctor.examine(corpus, kind.label_column, full, lambda done, total: update(done, total=total))
-    print("\n".join(doctor.describe(report)))
-    if report.problems:
-        raise UserError(f"{corpus.name} has {len(report.problems)} problem(s); see above.")
-    for fold in kind.folds(corpus):
-        kind.learn(fold, kind.Head.model_validate(chosen.head))
 
 
 app.command()(training.pretrain)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from superb_eval.pretraining.commands import Device, Devices, Named, Out, Overrides
+from superb_eval.pretraining.commands import Device, Devices, Loggers, Named, Out, Overrides, listed
 
 
 def register(app: typer.Typer, upstream_app: typer.Typer) -> None:
@@ -26,6 +26,7 @@ def distill(
     override: Overrides = None,
     device: Device = "cpu",
     devices: Devices = 1,
+    loggers: Loggers = None,
 ) -> None:
     """Distil a teacher, any upstream, into a small HuBERT: the student is then `distilhubert@OUT/model`.
 
@@ -46,7 +47,7 @@ def distill(
 
     overrides = [*(override or ()), *([f"teacher.address={json.dumps(teacher)}"] if teacher else ())]
     settings = load(recipe, "distill", DistilRecipe, overrides)
-    folder = distil.distil(settings, data or (), out, device, devices, Terminal())
+    folder = distil.distil(settings, data or (), out, device, devices, Terminal(), listed(loggers))
     print(f"student: distilhubert@{folder}")
 
 

@@ -125,7 +125,7 @@ def prepare(order: Order, reporter: Reporter) -> Setting:
         UserError: an unknown name or key, a missing corpus, bad rows, unreadable audio or weights.
     """
     chosen = choose(order.task, order.data, order.profile, order.overrides)
-    corpus = read_corpus(chosen, order.data or embedded.folder(chosen.profile, chosen.task, reporter))
+    corpus = read_corpus(chosen, order.data or embedded.folder(chosen.profile, chosen.part, reporter))
     kind = tasks.get(chosen.task)
     upstream = upstreams.load(order.upstream).to(order.device)
     stride = upstream.get_downsample_rates(chosen.features.key)
@@ -147,10 +147,11 @@ def read_corpus(chosen: Recipe, root: Path) -> Corpus:
     """Return the corpus under `root` as a recipe's task reads it.
 
     Raises:
-        UserError: see `opening.open_corpus`.
+        UserError: see `opening.open_corpus` and the task's `annotate`.
     """
     kind = tasks.get(chosen.task)
-    return opening.open_corpus(chosen.task, root, kind.needs(kind.Head.model_validate(chosen.head)), chosen.corpus)
+    columns = kind.needs(kind.Head.model_validate(chosen.head))
+    return kind.annotate(opening.open_corpus(chosen.task, root, columns, chosen.corpus))
 
 
 def _fold(number: int, corpus: Corpus, kind: type[Scored], chosen: Recipe, stride: int) -> Fold[Scored]:

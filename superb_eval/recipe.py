@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveFloat, Tag, ValidationError
 
+from superb_eval import plain_yaml
 from superb_eval.errors import UserError, near_miss
 
 PROFILES = ("superb", "mini", "nano")
@@ -30,6 +31,9 @@ class CorpusSettings(Section):
     """What is read of the corpus, and how."""
 
     folder: str | None = Field(None, description="folder of the manifests, where it isn't called as the task is")
+    allow_links: bool = Field(
+        False, description="let links in a folder of manifests lead to audio outside it; only for corpora you trust"
+    )
     gain_db: float = Field(
         0.0, description="gain applied to every clip, in dB; the protocol plays KS, QbE and ASV at -3"
     )
@@ -120,6 +124,11 @@ class Recipe(Section):
     train: TrainSettings | None = Field(None, description="how the head is trained; not for tasks that train none")
     departures: tuple[str, ...] = Field((), description="where this recipe departs from the SUPERB protocol, in words")
 
+    @property
+    def part(self) -> str:
+        """The folder of a manifest corpus that it reads."""
+        return self.corpus.folder or self.task
+
     def digest(self) -> str:
         """Return a SHA-256 of the resolved recipe."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
@@ -155,6 +164,11 @@ def find(name: str, profile: str) -> Path:
 def shipped(folders: Sequence[str] = PROFILES) -> list[str]:
     """Return the shipped recipes as `recipes/PROFILE/TASK.yaml`; those of other folders where they are asked for."""
     return sorted(f"recipes/{name}/{p.name}" for name in folders for p in (folder() / name).glob("*.yaml"))
+
+
+def tasks() -> list[str]:
+    """Return the tasks that have a recipe, by short name; nothing is imported to find out."""
+    return sorted({path.stem for name in PROFILES for path in (folder() / name).glob("*.yaml")})
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -207,12 +221,12 @@ def _check_train(path: Path, recipe: Recipe, trains: bool) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf8"))
+        content = plain_yaml.parse(path.read_text(encoding="utf8"))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}: line {line}: not valid YAML: {error.problem}.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: can't be read as a recipe: {error}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: can't be read as a recipe: {str(error)[:300]}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys such as 'task' and 'train', found {type(content).__name__}.")
     return content
@@ -229,8 +243,8 @@ def _apply(content: dict[str, Any], override: str) -> None:
         if not isinstance(content, dict):
             raise UserError(f"-o {override}: '{section}' is no section.")
     try:
-        content[last] = _number(yaml.safe_load(text))
-    except yaml.YAMLError as error:
+        content[last] = _number(plain_yaml.parse(text))
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"-o {override}: '{text}' is not a value that YAML can read.") from error
 
 
@@ -257,7 +271,7 @@ def _fault(fault: Any, schema: type[BaseModel], prefix: str) -> str:
         return f"unknown key '{where}'.{near_miss(str(fault['loc'][-1]), known)} Known here: {', '.join(known)}."
     if fault["type"] == "missing":
         return f"'{where}' is missing; write it in the recipe or give -o {where}=VALUE."
-    return f"'{where}' is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
+    return f"'{where}' is {repr(fault['input'])[:200]}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
 
 
 def _keys(schema: type[BaseModel], location: Sequence[Any]) -> list[str]:

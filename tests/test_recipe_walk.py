@@ -30,6 +30,7 @@ SMALL = {
     "asv": ("head.hidden=16", "head.wide=16", "corpus.min_seconds=0.5", "corpus.trim_silence=false"),
     "sd": ("head.hidden=16",),
     "qbe": (),
+    "gender": (),
 }
 """What makes a task's network small enough to run in a second; everything else is the recipe's."""
 
@@ -73,6 +74,7 @@ def _row(root: Path, split: str, k: int) -> dict[str, str]:
         "text_canonical": f"SAY {word}",
         "iob_canonical": "O B-word",
         "emotion": EMOTIONS[k % 4],
+        "gender": ["female", "male"][k % 2],
     }
 
 

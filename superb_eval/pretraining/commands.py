@@ -19,6 +19,14 @@ Devices = Annotated[
     int, typer.Option(min=1, help="processes that share each batch; torchrun and SLURM say it themselves")
 ]
 
+Loggers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,...",
+        help="where OUT/log.csv is shown too: tensorboard, wandb, mlflow; none; default: tensorboard if installed",
+    ),
+]
+
 
 def pretrain(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="a file, or a name in recipes/pretrain")],
@@ -27,6 +35,7 @@ def pretrain(
     override: Overrides = None,
     device: Device = "cpu",
     devices: Devices = 1,
+    loggers: Loggers = None,
 ) -> None:
     """Pre-train a HuBERT on unlabelled audio; the encoder is then `hubert@OUT/model`.
 
@@ -46,4 +55,9 @@ def pretrain(
     from superb_eval.pretraining.recipe import PretrainRecipe, load
 
     settings = load(recipe, "pretrain", PretrainRecipe, override or ())
-    training.pretrain(settings, data or (), out, device, devices, Terminal())
+    training.pretrain(settings, data or (), out, device, devices, Terminal(), listed(loggers))
+
+
+def listed(loggers: str | None) -> list[str] | None:
+    """Return the names in a --loggers option; None where it isn't given."""
+    return None if loggers is None else [name for name in loggers.replace(",", " ").split() if name != "none"]

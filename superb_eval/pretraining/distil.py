@@ -9,7 +9,7 @@ import torch
 
 from superb_eval.console import Reporter, Silent
 from superb_eval.errors import UserError
-from superb_eval.pretraining import data, devices, loop, probes, recipe, student
+from superb_eval.pretraining import boards, data, devices, loop, probes, recipe, student
 from superb_eval.pretraining.data import Audio, Batches
 from superb_eval.pretraining.distil_recipe import DistilRecipe
 from superb_eval.pretraining.distillation import Distillation
@@ -20,7 +20,13 @@ from upstreams.base import Upstream
 
 
 def distil(
-    settings: DistilRecipe, named: Sequence[str], out: Path, device: devices.Device, count: int, reporter: Reporter
+    settings: DistilRecipe,
+    named: Sequence[str],
+    out: Path,
+    device: devices.Device,
+    count: int,
+    reporter: Reporter,
+    loggers: Sequence[str] | None = None,
 ) -> Path:
     """Train a student by a recipe, going on with what is in `out`; return the folder to open it from.
 
@@ -31,12 +37,14 @@ def distil(
         device: cpu or cuda.
         count: how many processes share each batch.
         reporter: shows progress, of the first process.
+        loggers: boards that show the log beside `log.csv`; None: TensorBoard where it is installed.
 
     Raises:
         UserError: whatever the teacher, the data, the devices and the disk have to say.
     """
     if settings.teacher.address is None:
         raise UserError("no teacher is named. Give one with --teacher UPSTREAM, such as hubert or hubert@FOLDER.")
+    shown_on = boards.chosen(loggers)
     places = recipe.places(named, settings.data, settings.probe)
     probed = probes.check(settings.probe, places) if settings.probe else None
     teacher = registry.load(settings.teacher.address)
@@ -66,6 +74,7 @@ def distil(
         reporter=shown,
         name="distillation",
         hooks=hooks(settings.probe, probed, save, out, device, family="distilhubert"),
+        loggers=shown_on,
     )
     return out / MODEL
 

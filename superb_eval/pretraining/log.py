@@ -1,36 +1,42 @@
-"""The log of a training: `log.csv`, TensorBoard's files where it is installed, and the text beside the bar."""
+"""The log of a training: `log.csv`, other boards beside it, and the text beside the bar."""
 
 from __future__ import annotations
 
 import csv
 import io
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from superb_eval import files
+from superb_eval.pretraining import boards
+from superb_eval.pretraining.boards import Board
 
 CSV = "log.csv"
 
 
 class Log:
-    """Means over the updates between two lines. `curve` holds the lines; it is filled, and read when going on."""
+    """Means over the updates between two lines. `curve` holds the lines; it is filled, and read when going on.
 
-    def __init__(self, folder: Path, curve: list[dict[str, float]], writes: bool) -> None:
-        self.folder, self.curve, self.writes = folder, curve, writes
+    `loggers` names the boards that get each line too, from the process that `writes`.
+    """
+
+    def __init__(self, folder: Path, curve: list[dict[str, float]], writes: bool, loggers: Sequence[str] = ()) -> None:
+        self.folder, self.curve, self.writes, self.loggers = folder, curve, writes, loggers
         self._sums: dict[str, float] = {}
         self._count, self._heard, self._step, self._since = 0, 0.0, 0, time.monotonic()
-        self._board: Any = None
+        self._boards: list[Board] = []
 
     def __enter__(self) -> Log:
         if self.writes:
-            self._board = _tensorboard(self.folder, int(self.curve[-1]["step"]) + 1 if self.curve else 0)
+            first = int(self.curve[-1]["step"]) + 1 if self.curve else 0
+            self._boards = boards.opened(self.loggers, self.folder, first)
             self._write()
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._board is not None:
-            self._board.close()
+        for board in self._boards:
+            boards.close(board, succeeded=error[0] is None)
 
     def add(self, step: int, parts: dict[str, float], heard: float) -> None:
         """Take in an update: parts of its loss, and the seconds of audio it heard."""
@@ -63,9 +69,8 @@ class Log:
         self.curve.append(line)
         if self.writes:
             self._write()
-        if self._board is not None:
-            for key, value in line.items():
-                self._board.add_scalar(key, value, int(line["step"]))
+        for board in self._boards:
+            board.log_metrics({key: value for key, value in line.items() if key != "step"}, step=int(line["step"]))
 
     def _write(self) -> None:
         columns = list(dict.fromkeys(key for line in self.curve for key in line))
@@ -77,12 +82,3 @@ class Log:
 
 
 _NOT_SHOWN = {"step", "hours", "audio_s_per_s", "gradient", "lr"}
-
-
-def _tensorboard(folder: Path, first: int) -> Any:
-    """Return a writer that drops what a killed run wrote after its checkpoint, or None without tensorboard."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=first)

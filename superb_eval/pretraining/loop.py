@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,7 @@ def fit(
     reporter: Reporter,
     name: str = "training",
     hooks: Hooks | None = None,
+    loggers: Sequence[str] = (),
 ) -> State:
     """Train `objective` for `settings.steps` updates, going on from the last checkpoint in `folder`.
 
@@ -72,19 +73,20 @@ def fit(
         objective: is moved to the device and changed in place.
         batches: the audio.
         settings: optimiser and schedule.
-        folder: gets `last.pt`, `log.csv` and TensorBoard's files.
+        folder: gets `last.pt` and `log.csv`.
         fabric: from `superb_eval.pretraining.devices.fabric`.
         seed: of dropout and the like.
         reporter: shows the bar; only the first process' is used.
         name: stands before the bar.
         hooks: what happens beside the updates.
+        loggers: boards that show the log too (`superb_eval.pretraining.boards`).
 
     Raises:
         UserError: the loss is no longer finite, the disk is full, or the checkpoint is another training's; in each
             case what was saved last is kept.
         KeyboardInterrupt: somebody asked to stop; the state was saved first.
     """
-    return _Fit(objective, batches, settings, folder, fabric, seed, hooks or Hooks()).run(reporter, name)
+    return _Fit(objective, batches, settings, folder, fabric, seed, hooks or Hooks(), loggers).run(reporter, name)
 
 
 class _Fit:
@@ -97,10 +99,11 @@ class _Fit:
         fabric: Any,
         seed: int,
         hooks: Hooks,
+        loggers: Sequence[str],
     ) -> None:
         self.objective, self.batches, self.settings, self.folder = objective, batches, settings, folder
         self.fabric, self.seed, self.hooks, self.path = fabric, seed, hooks, folder / LAST
-        self.state = State()
+        self.state, self.loggers = State(), loggers
 
     def run(self, reporter: Reporter, name: str) -> State:
         """See `fit`."""
@@ -111,7 +114,7 @@ class _Fit:
         if self.state.step >= self.settings.steps:
             self._hand_on()  # a killed run may have saved its last state and no more
             return self.state
-        log = Log(self.folder, self.state.curve, self.fabric.is_global_zero)
+        log = Log(self.folder, self.state.curve, self.fabric.is_global_zero, self.loggers)
         with reporter.stage(name, self.settings.steps) as update, Stop() as stop, log:
             self._train(module, optimizer, log, stop, update)
         return self.state

@@ -11,7 +11,7 @@ import yaml
 from superb_eval import files
 from superb_eval.console import Reporter, Silent
 from superb_eval.errors import UserError
-from superb_eval.pretraining import data, devices, loop, network, probes, recipe, targets
+from superb_eval.pretraining import boards, data, devices, loop, network, probes, recipe, targets
 from superb_eval.pretraining.data import Batches
 from superb_eval.pretraining.export import export
 from superb_eval.pretraining.masked import MaskedPrediction
@@ -27,7 +27,13 @@ MODEL = "model"
 
 
 def pretrain(
-    settings: PretrainRecipe, named: Sequence[str], out: Path, device: devices.Device, count: int, reporter: Reporter
+    settings: PretrainRecipe,
+    named: Sequence[str],
+    out: Path,
+    device: devices.Device,
+    count: int,
+    reporter: Reporter,
+    loggers: Sequence[str] | None = None,
 ) -> Path:
     """Train by a recipe, going on with what is in `out`; return the folder of the encoder.
 
@@ -38,10 +44,12 @@ def pretrain(
         device: cpu or cuda.
         count: how many processes share each batch.
         reporter: shows progress, of the first process.
+        loggers: boards that show the log beside `log.csv`; None: TensorBoard where it is installed.
 
     Raises:
         UserError: whatever the data, the devices and the disk have to say.
     """
+    shown_on = boards.chosen(loggers)
     places = recipe.places(named, settings.data, settings.probe)
     probed = probes.check(settings.probe, places) if settings.probe else None
     fabric = devices.fabric(device, count, settings.optim.precision, skips_layers=settings.network.layerdrop > 0)
@@ -52,7 +60,7 @@ def pretrain(
     batches = Batches(heard, settings.data, settings.seed)
     model = network.create(settings.network, settings.seed)
     if settings.front is not None:
-        _warm_up(settings.front, model, batches, out / "front", fabric, shown)
+        _warm_up(settings.front, model, batches, out / "front", fabric, shown, shown_on)
     with fabric.rank_zero_first():
         labels = targets.make(settings.targets, heard, out / "targets", settings.seed, str(fabric.device), shown)
     with network.seeded(settings.seed):
@@ -67,6 +75,7 @@ def pretrain(
         reporter=shown,
         name="masked prediction",
         hooks=hooks(settings.probe, probed, lambda folder: export(model, folder), out, device),
+        loggers=shown_on,
     )
     return out / MODEL
 
@@ -97,7 +106,13 @@ def claim(settings: Section, out: Path) -> None:
 
 
 def _warm_up(
-    front: FrontSettings, model: HubertModel, batches: Batches, folder: Path, fabric: Any, reporter: Reporter
+    front: FrontSettings,
+    model: HubertModel,
+    batches: Batches,
+    folder: Path,
+    fabric: Any,
+    reporter: Reporter,
+    loggers: Sequence[str],
 ) -> None:
     """Let the convolutions learn the log-mel spectrogram first; keep that encoder too, for comparison."""
     with network.seeded(batches.seed):
@@ -111,6 +126,7 @@ def _warm_up(
         seed=batches.seed,
         reporter=reporter,
         name="front end",
+        loggers=loggers,
     )
     if fabric.is_global_zero and not (folder / MODEL / "model.safetensors").is_file():  # it is written last
         export(model, folder / MODEL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,8 +89,20 @@ def _librispeech(root: Path, source: Source) -> list[Clip]:
 
 def _folder(root: Path, source: Source) -> list[Clip]:
     del source
-    found = (Path(folder) / name for folder, _, names in os.walk(root, followlinks=True) for name in names)
-    return [Clip(path) for path in sorted(found) if path.suffix.lower() in SUFFIXES]
+    return [Clip(path) for path in sorted(_files(root)) if path.suffix.lower() in SUFFIXES]
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Yield the files under a folder, following links to folders; each folder is entered once, so loops end."""
+    entered: set[str] = set()
+    for folder, inside, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in entered:
+            inside.clear()
+            continue
+        entered.add(real)
+        inside.sort()
+        yield from (Path(folder) / name for name in names)
 
 
 def _manifest(path: Path, source: Source) -> list[Clip]:
@@ -131,12 +143,18 @@ def _rows(path: Path, root: Path) -> Iterable[tuple[str, Clip]]:
     """Yield the split and the clip of each row: the file's name is the split, or a column of that name says it."""
     table = rows.read(path)
     bad = []
+    files = rows.Files(root)
     for line, row in zip(table.places, table.rows, strict=True):
         cells = dict(zip(table.columns, row, strict=False))
         try:
             clip = Clip(root / cells["path"], *manifest.cut(cells))
         except (KeyError, ValueError):
             bad.append(f"{rows.unit(path)} {line}: no path, or start and end are no seconds")
+            continue
+        # Files that are missing are left out, and told of, where they are read.
+        outside = [problem for problem in files.problems(cells["path"]) if not problem.startswith("no such file")]
+        if outside:
+            bad.append(f"{rows.unit(path)} {line}: {outside[0]}")
             continue
         yield path.stem if path.stem in manifest.SPLITS else cells.get("split", "held out"), clip
     if bad:

@@ -1,0 +1,53 @@
+"""Gender identification: whether a voice is called female or male, for speakers that training has not heard.
+
+No task of SUPERB: the eleventh here, and the example of how one is added (`downstreams/README.md`). The head, the loss
+and the metric are those of speaker identification; only the label differs.
+
+The label is the column `gender`, whatever classes that holds. Rows without it are read as the embedded corpus names its
+voices, `co_f000` and `co_m001`; there it says which way a synthetic voice was drawn, and nothing of people.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from downstreams.classification import Classification
+from superb_eval.errors import UserError
+from superb_eval.manifest import Corpus, Manifest, Utterance, listing
+
+NAMED = re.compile(r"_(?:(f)|(m))\d+$")
+"""How the embedded corpus ends a speaker's name."""
+
+
+class GenderIdentification(Classification):
+    """Classes are those of the training rows, sorted."""
+
+    name = "gender"
+    title = "gender identification"
+    columns = ("speaker",)
+    label_column = "gender"
+
+    @classmethod
+    def annotate(cls, corpus: Corpus) -> Corpus:
+        """Return the corpus with the label `gender` on every row.
+
+        Raises:
+            UserError: rows have no such label, and their speaker's name tells none; each is named with its line.
+        """
+        return replace(corpus, splits={name: _labelled(split) for name, split in corpus.splits.items()})
+
+
+def _labelled(split: Manifest) -> Manifest:
+    rows = [replace(u, labels={**u.labels, "gender": _gender(u)}) for u in split]
+    untold = [u for u in rows if not u.labels["gender"]]
+    if untold:
+        wanted = "gives no gender: add a column gender, or end the speaker's name in _f000 or _m000"
+        raise UserError(listing(split.source, [f"{split.place(u)}: speaker '{u.speaker}' {wanted}" for u in untold]))
+    return replace(split, utterances=tuple(rows))
+
+
+def _gender(utterance: Utterance) -> str:
+    found = NAMED.search(utterance.speaker)
+    told = ("female" if found[1] else "male") if found else ""
+    return utterance.labels.get("gender") or told

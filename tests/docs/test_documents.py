@@ -1,0 +1,114 @@
+"""Documents hold what they promise: links lead somewhere, commands exist, examples are good YAML and TOML."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from downstreams import registry as tasks
+from superb_eval import recipe
+from tests.docs import commands, documents
+from tests.docs.documents import OTHERS, ROOT, WALKED, Line
+
+ALL = documents.paths(*WALKED, *OTHERS)
+LINES = [line for path in ALL for line in (*documents.lines(path), *documents.mentions(path))]
+LANGUAGES = {"sh", "python", "yaml", "toml", ""}
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", ALL, ids=named)
+def test_every_link_leads_somewhere(path: Path) -> None:
+    for link in documents.links(path):
+        place, _, anchor = link.partition("#")
+        if place.startswith("https://"):
+            assert re.fullmatch(r"https://[\w.-]+\.\w+(/[\w./~%+-]*)?", place), link
+            continue
+        target = (path.parent / place).resolve() if place else path
+        assert target.exists(), f"{named(path)}: {link}"
+        assert target.is_relative_to(ROOT), f"{named(path)}: {link} leaves the repository"
+        if anchor:
+            assert anchor in documents.headings(target), f"{named(path)}: {link}: no such heading"
+
+
+@pytest.mark.parametrize("path", documents.paths("docs/*.md"), ids=named)
+def test_a_page_links_only_to_pages(path: Path) -> None:
+    """The site holds nothing else of the repository."""
+    for link in documents.links(path):
+        place = link.partition("#")[0]
+        if place and not place.startswith("https://"):
+            assert (path.parent / place).resolve().is_relative_to(ROOT / "docs"), link
+
+
+def test_every_page_is_in_the_sites_navigation() -> None:
+    content = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf8"))
+    pages = set(re.findall(r"[\w-]+\.md", str(content["nav"])))
+    assert pages == {path.name for path in (ROOT / "docs").glob("*.md")}
+    for path in (ROOT / "docs").glob("*.md"):
+        for included, section in re.findall(r'--8<-- "([^":]+):?(\w*)"', documents.text_of(path)):
+            text = documents.section(ROOT / included, section)
+            assert not documents.links_in(text), f"{included} is shown on the site too, where links would break"
+
+
+def _id(line: Line) -> str:
+    return " ".join(line.words)[:60]
+
+
+COMMANDS = [line for line in LINES if line.words[0] == "superb-eval"]
+
+
+@pytest.mark.parametrize("line", COMMANDS, ids=_id)
+def test_every_command_line_is_one(line: Line) -> None:
+    commands.check(line.words, whole=line.whole)
+
+
+def test_there_are_command_lines_and_blocks_have_languages() -> None:
+    assert len(COMMANDS) > 60
+    for path in documents.paths(*WALKED):
+        for block in documents.blocks(path):
+            assert block.language in LANGUAGES, block.place
+
+
+def test_other_commands_are_targets_of_make_and_good_python() -> None:
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf8"), re.MULTILINE)
+    for line in LINES:
+        if line.words[0] == "make":
+            assert set(line.words[1:]) <= set(targets), line
+        else:
+            assert line.words[0] in {"superb-eval", "pip", "torchrun", "git", "cd"}, line
+
+
+def test_examples_of_recipes_and_projects_can_be_read() -> None:
+    for path in documents.paths(*WALKED):
+        for block in documents.blocks(path):
+            if block.language == "yaml":
+                loaded = recipe.Recipe.model_validate(yaml.safe_load(block.text))
+                assert loaded.task in tasks.names()
+            if block.language == "toml" and sys.version_info >= (3, 11):
+                import tomllib
+
+                assert tomllib.loads(block.text)
+
+
+def test_the_site_can_be_built(tmp_path: Path) -> None:
+    """`strict` makes an error of a link that leads nowhere, and of a name that the API reference doesn't find."""
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "superb_eval.order.Order" in (tmp_path / "api.html").read_text(encoding="utf8")
+    assert (tmp_path / "images" / "report.png").is_file()
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf8").splitlines()) <= 200
+    picture = ROOT / "docs" / "images" / "report.png"
+    assert picture.stat().st_size < 300_000

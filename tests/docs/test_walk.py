@@ -1,0 +1,124 @@
+"""The documents, walked through: their command lines and Python are run as they stand, in a world of a few seconds.
+
+In that world the embedded corpus is of the smallest size; nothing else differs. What takes longer is run by
+`make quickstart`, or by the test that `ELSEWHERE` names; what can't be run here says so.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from superb_eval import cli
+from tests.conftest import write_tones
+from tests.docs import commands, documents
+from tests.docs.documents import ROOT, Block, Line
+
+PAGES = documents.paths("README.md", "docs/*.md", "downstreams/README.md", "recipes/README.md", "upstreams/README.md")
+"""Each begins in the world as the ones before it left it; what they did is not done again."""
+
+ELSEWHERE = {"quick": "tests/test_quick.py", "onnx": "tests/test_onnx_export.py"}
+"""Commands that take minutes, or much around them, and the tests that run them."""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with all that the documents take for granted: `my-corpus`, `my-synthetic`, `DIR`, `clip.wav`."""
+    from superb_eval.corpora import embedded
+    from superb_eval.corpora.synthetic.generate import synthesise
+
+    root = tmp_path_factory.mktemp("world")
+    write_tones(root / "my-corpus", {"train": 8, "dev": 4, "test": 4}, seconds=(0.6, 0.9))
+    (root / "DIR").symlink_to(root / "my-corpus" / "audio")
+    tone = 0.1 * np.random.default_rng(0).standard_normal(16_000)
+    soundfile.write(root / "clip.wav", tone, 16_000)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("SUPERB_EVAL_CORPORA", str(root / "corpora"))
+        patch.setenv("SUPERB_EVAL_STORE", str(root / "store"))
+        synthesise("nano", embedded.place("mini"), tasks=("ks", "asr"), workers=1)
+        shutil.copytree(embedded.place("mini"), root / "my-synthetic")
+        yield root
+
+
+@pytest.fixture(autouse=True)
+def _own_caches() -> None:
+    """The world has its own; see `world`."""
+
+
+def quickstarts() -> list[tuple[str, set[str]]]:
+    """The commands that `make quickstart` runs, and which arguments each is given."""
+    text = (ROOT / "Makefile").read_text(encoding="utf8").replace("\\\n", " ")
+    found = re.findall(r"\$\(BIN\)/(superb-eval .+)", text)
+    return [_given(shlex.split(re.sub(r"\$\([^()]*(\([^()]*\)[^()]*)*\)", "fbank", line))) for line in found]
+
+
+def _given(words: list[str] | tuple[str, ...]) -> tuple[str, set[str]]:
+    command, arguments = commands.parse(words)
+    return command, {name for name, value in arguments.items() if value not in (None, (), [], False)}
+
+
+def covered(line: Line) -> bool:
+    """Whether `make quickstart` or another test runs this command, with all of its options."""
+    command, given = _given(line.words)
+    if command in ELSEWHERE:
+        return True
+    all_ten = command in ("suite", "plan") and commands.parse(line.words)[1]["tasks"] == "all"
+    its_folder = any(word.startswith("quickstart/") for word in line.words)
+    if not (all_ten or its_folder or command == "corpus synth"):
+        return False
+    # `plan` takes what `suite` takes, and suite begins by printing it.
+    return any(name == command.replace("plan", "suite") and given <= taken for name, taken in quickstarts())
+
+
+def call(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    arguments, sys.argv, code = sys.argv, list(words), None
+    try:
+        cli.main()
+    except SystemExit as exit_:
+        code = exit_.code
+    finally:
+        sys.argv = arguments
+    told = capsys.readouterr()
+    assert not code, f"{' '.join(words)} ended with {code}:\n{told.err[-1500:]}"
+
+
+def _filled(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The line with a finished run in place of RUN."""
+    return tuple(str(next(Path(w).parent.glob("*/result.json")).parent) if w.endswith("/RUN") else w for w in words)
+
+
+_done: set[tuple[str, ...]] = set()
+
+
+def _walk(block: Block, world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if block.language == "python":
+        exec(compile(block.text, block.place, "exec"), {"__name__": "documents"})
+        for name in re.findall(r"^class (MyEncoder)\b", block.text, re.MULTILINE):
+            assert name and (world / "my_encoder.py").write_text(block.text)
+    if block.language == "sh":
+        for line in documents.lines_of(block):
+            if line.run and line.words[0] == "superb-eval" and line.words not in _done and not covered(line):
+                call(_filled(line.words), capsys)
+                _done.add(line.words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_document_does_what_it_says(path: Path, world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for block in documents.blocks(path):
+        _walk(block, world, capsys)
+
+
+def test_what_is_run_elsewhere_is_run_there() -> None:
+    for command, place in ELSEWHERE.items():
+        assert f'"{command}"' in (ROOT / place).read_text(encoding="utf8"), place
+    assert {"corpus synth", "suite", "table", "report", "cost"} <= {command for command, _ in quickstarts()}
