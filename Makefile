@@ -28,10 +28,10 @@ quickstart: setup
 	$(BIN)/superb-eval report quickstart/results --against hubert_mini -o quickstart/report.html
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-fast: setup
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n auto -m "not slow"
 
 check: setup
 	$(BIN)/ruff check .

@@ -32,6 +32,8 @@ def test_multiply_accumulates_by_hand() -> None:
     config = registry.load("hubert_nano@random").model.config  # type: ignore[union-attr]
     width, kernel = config.hidden_size, config.num_conv_pos_embeddings
     expected, frames = convolutions(32_000, config.conv_dim)
+    windows, first = (32_000 - 10) // 5 + 1, config.conv_dim[0]
+    expected += windows * 10 * 10 + first * 10 * 10  # the first norm, from the windows' covariance
     expected += frames * config.conv_dim[-1] * width  # projection
     # The positional convolution pads by half its kernel on both sides, and drops its last frame.
     expected += (frames + 1) * kernel * width * (width // config.num_conv_pos_embedding_groups)
@@ -64,9 +66,10 @@ def test_a_results_folder_keeps_what_was_measured_together(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_hubert_base_against_distilhubert() -> None:
-    """The paper: 75 % smaller, 73 % faster (arXiv 2110.01900, abstract)."""
+    """The paper: 75 % smaller, 73 % faster (arXiv 2110.01900, abstract). Here the convolutions, which both share, are
+    faster than the library's, so that layers count for more."""
     base, student = cost.measure(["hubert@random", "distilhubert@random"], seconds=8.0, rounds=9)
-    assert 1.4 < student.speed_up(base)[1] < 2.1
+    assert 1.4 < student.speed_up(base)[1] < 3.5
     assert base.macs is not None and student.macs is not None
     assert 2.0 < base.macs / student.macs < 2.2
 

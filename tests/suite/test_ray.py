@@ -91,7 +91,7 @@ def test_a_killed_worker_leaves_the_table_as_it_was(
 
     monkeypatch.setattr(on_ray, "EVERY", 0.05)
     monkeypatch.setattr("superb_eval.suite.ledger.BEAT", 0.05)
-    slow = (*SHORT, "train.steps=3000")
+    slow = (*SHORT, "train.steps=1500")
     wanted = replace(request_, overrides=slow)
     outcome = run.run(plans.sort(wanted), Killing("local", Demand(), 2), board([]), Silent())
     assert killed and [event for event in told if isinstance(event, Failed) and event.died]
