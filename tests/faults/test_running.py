@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,9 @@ def test_a_suite_that_is_asked_to_end_leaves_no_process_and_is_taken_up(
     command = [sys.executable, "-m", "superb_eval", "suite", "-u", "fbank_nonorm", "--tasks", "ks", "--data", str(own)]
     command += ["--out", str(tmp_path / "r"), "--store", str(tmp_path / "s"), "--jobs", "1"]
     command += [word for text in steps for word in ("-o", text)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # Who runs the tests in the background hands on that SIGINT is to be ignored.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)  # noqa: PLW1509
     ledger, until, worker = Ledger(tmp_path / "r"), time.monotonic() + 400, 0
     while not worker:
         assert time.monotonic() < until and process.poll() is None
