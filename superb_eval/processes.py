@@ -24,21 +24,34 @@ def here() -> str:
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:12]
 
 
+GONE = frozenset("ZX")
+"""States in which a process is only a number: nobody has waited for it, as in a container whose first process doesn't."""
+
+
 def born(pid: int) -> str:
     """Return what tells a process from a later one of the same number: when it began, or nothing where unknown."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf8", errors="replace")
-    except OSError:
-        return ""
-    return text.rpartition(")")[2].split()[19]
+    fields = _stat(pid)
+    return fields[19] if fields else ""
 
 
 def lives(pid: int, began: str = "") -> bool:
-    """Say whether a process of this machine is there: the one that `born` told of, where it did."""
+    """Say whether a process of this machine runs: the one that `born` told of, where it did."""
+    fields = _stat(pid)
+    if fields:
+        return fields[0] not in GONE and began in ("", fields[19])
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's
-        pass
-    return not began or born(pid) in ("", began)
+    except PermissionError:  # it is there, and another user's
+        return True
+    return True
+
+
+def _stat(pid: int) -> list[str]:
+    """Return what Linux tells of a process from its state on (proc(5)); elsewhere, and where there is none, nothing."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf8", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()

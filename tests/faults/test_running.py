@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from superb_eval import audio
+from superb_eval import audio, processes
 from superb_eval.audio import Clip
 from superb_eval.cell import evaluate
 from superb_eval.console import Silent
@@ -129,7 +129,7 @@ def test_a_suite_that_is_asked_to_end_leaves_no_process_and_is_taken_up(
         time.sleep(0.05)
     process.send_signal(number)
     assert process.wait(timeout=120) in (130, -number)
-    while Path(f"/proc/{worker}").exists():
+    while processes.lives(worker):
         assert time.monotonic() < until, "its worker lives on"
         time.sleep(0.05)
     record, folder = evaluate(

@@ -87,6 +87,20 @@ def test_a_dead_process_of_this_machine_makes_room_at_once(job: Job) -> None:
     Ledger(job.out).claim(job, patience=1e9)
 
 
+def test_a_dead_process_that_nobody_waited_for_makes_room_too() -> None:
+    """As of a killed suite's workers in a container whose first process waits for nobody's children."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    began = processes.born(process.pid)
+    assert processes.lives(process.pid) and processes.lives(process.pid, began)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is dead, and left as it is
+    try:
+        assert not processes.lives(process.pid) and not processes.lives(process.pid, began)
+    finally:
+        process.communicate()
+    assert not processes.lives(process.pid)
+
+
 def test_a_number_that_another_process_got_since_is_no_life(job: Job) -> None:
     claim = Claim("t", "h", processes.here(), os.getpid(), processes.born(os.getpid()))
     assert Watcher().lives(claim)
