@@ -25,7 +25,7 @@ def here() -> str:
 
 
 GONE = frozenset("ZX")
-"""States in which a process is only a number: nobody has waited for it, as in a container whose first process doesn't."""
+"""States of a process that nobody has waited for yet, as in a container whose first process waits for none."""
 
 
 def born(pid: int) -> str:
