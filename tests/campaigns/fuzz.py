@@ -47,7 +47,8 @@ def run(kind: Kind, count: int, folder: Path, seed: int = 0, limit: float = GIGA
     seeds = kind.seeds(folder)
     path = folder / f"fuzzed{kind.suffix}"
     path.write_bytes(seeds[0])
-    with suppress(Exception):  # what is imported on the way is no part of what is measured
+    # What is imported on the way is no part of what is measured; what comes of the file is told below, read again.
+    with suppress(Exception):
         kind.read(path)
     with _bounded(limit):
         for number in range(count):
