@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,9 +19,10 @@ from superb_eval.errors import UserError
 from superb_eval.suite import demand, following, jobs, ledger, run, watching
 from superb_eval.suite import plan as plans
 from superb_eval.suite.claims import BusyError, Claim, Watcher
-from superb_eval.suite.events import Busy, Failed, Finished, Outcome, Progress, Retried, Started
+from superb_eval.suite.events import Busy, Event, Failed, Finished, Outcome, Progress, Retried, Started
 from superb_eval.suite.jobs import Job, Request
 from superb_eval.suite.ledger import Ledger, Receipt
+from tests.suite import boards
 
 
 @pytest.fixture
@@ -219,26 +219,11 @@ class Dying:
                 tell(Finished(job, "r", "ACC 1", 1.0))
 
 
-def outcome_of(scheduler: Dying, job: Job, retries: int) -> tuple[Outcome, list[object]]:
-    told: list[object] = []
-    found: list[Outcome] = []
-
-    @contextmanager
-    def board(outcome: Outcome, total: int):  # type: ignore[no-untyped-def]
-        found.append(outcome)
-
-        def tell(event: object) -> None:
-            told.append(event)
-            if isinstance(event, Finished):
-                outcome.finished.append(event)
-            if isinstance(event, Failed):
-                outcome.failed.append(event)
-
-        yield tell
-
+def outcome_of(scheduler: Dying, job: Job, retries: int) -> tuple[Outcome, list[Event]]:
+    told: list[Event] = []
     plan = plans.Plan(Request(("fbank",), ("ks",), job.data, "nano", out=job.out), missing=[job])
-    run.run(plan, scheduler, board, Silent(), retries)
-    return found[0], told
+    outcome = run.run(plan, scheduler, boards.keeping(told), Silent(), retries)
+    return outcome, told
 
 
 def test_what_died_runs_again_so_often_and_then_has_failed(job: Job) -> None:

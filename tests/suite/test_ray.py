@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,12 @@ from superb_eval.suite import jobs, run
 from superb_eval.suite import plan as plans
 from superb_eval.suite import ray as on_ray
 from superb_eval.suite.demand import Demand
-from superb_eval.suite.events import Busy, Failed, Finished, Outcome, Progress, Retried, Started
+from superb_eval.suite.events import Busy, Failed, Progress, Retried, Started
 from superb_eval.suite.jobs import Request
 from superb_eval.suite.ledger import Ledger
 from superb_eval.suite.local import Local
 from superb_eval.suite.ray import Ray
+from tests.suite import boards
 
 SHORT = ("train.steps=60", "train.eval_every=10", "train.lr=1e-2")
 
@@ -43,21 +43,6 @@ def cluster():  # type: ignore[no-untyped-def]
 def request_(tones: Path, tmp_path: Path) -> Request:
     jobs.forget()
     return Request(("fbank_nonorm",), ("ks",), tones, "mini", SHORT, 3, tmp_path / "r", store=tmp_path / "store")
-
-
-def board(told: list[object]):  # type: ignore[no-untyped-def]
-    @contextmanager
-    def shown(outcome: Outcome, total: int):  # type: ignore[no-untyped-def]
-        def tell(event: object) -> None:
-            told.append(event)
-            if isinstance(event, Finished):
-                outcome.finished.append(event)
-            if isinstance(event, Failed):
-                outcome.failed.append(event)
-
-        yield tell
-
-    return shown
 
 
 def figures(results: Path) -> list[tuple[object, ...]]:
@@ -93,12 +78,12 @@ def test_a_killed_worker_leaves_the_table_as_it_was(
     monkeypatch.setattr("superb_eval.suite.ledger.BEAT", 0.05)
     slow = (*SHORT, "train.steps=1500")
     wanted = replace(request_, overrides=slow)
-    outcome = run.run(plans.sort(wanted), Killing("local", Demand(), 2), board([]), Silent())
+    outcome = run.run(plans.sort(wanted), Killing("local", Demand(), 2), boards.keeping([]), Silent())
     assert killed and [event for event in told if isinstance(event, Failed) and event.died]
     assert len(outcome.finished) == 3 and not outcome.failed
     unbroken = replace(wanted, out=tmp_path / "unbroken", store=tmp_path / "store2")
     jobs.forget()
-    run.run(plans.sort(unbroken), Local(1), board([]), Silent())
+    run.run(plans.sort(unbroken), Local(1), boards.keeping([]), Silent())
     assert figures(wanted.out) == figures(unbroken.out)
 
 
@@ -107,7 +92,7 @@ def test_cells_share_a_pass_and_failures_are_told(cluster: object, request_: Req
 
     told: list[object] = []
     wanted = replace(request_, upstreams=("fbank_nonorm", "fbnk"), seeds=2)
-    outcome = run.run(plans.sort(wanted), Ray("local", Demand(), 2), board(told), Silent())
+    outcome = run.run(plans.sort(wanted), Ray("local", Demand(), 2), boards.keeping(told), Silent())
     assert len(outcome.finished) == 2 and all("Did you mean 'fbank'" in event.sentence for event in outcome.failed)
     assert all(event.mendable for event in outcome.failed) and len(outcome.failed) == 2
     records = [(wanted.out / event.run / "result.json").read_text() for event in outcome.finished]

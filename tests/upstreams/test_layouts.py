@@ -12,19 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from superb_eval.errors import UserError
+from tests.upstreams.fairseq import CONV, SIZES
 from upstreams import layouts, registry, s3prl
 from upstreams.base import Upstream
 
-CONV = "[(16, 10, 5)] + [(16, 3, 2)] * 4 + [(16, 2, 2)] * 2"
-SIZES = {
-    "encoder_layers": 2,
-    "encoder_embed_dim": 32,
-    "encoder_ffn_embed_dim": 64,
-    "encoder_attention_heads": 2,
-    "conv_pos": 16,
-    "conv_pos_groups": 2,
-    "final_dim": 32,
-}
 BASE = {
     **SIZES,
     "encoder_embed_dim": 768,
