@@ -12,7 +12,7 @@ import torch
 
 from downstreams.base import Task
 from downstreams.scores import Metric
-from superb_eval import files
+from superb_eval import files, tensors
 from superb_eval.probe import Probe, save_weights
 
 BEST, BEST_ON_TEST, LAST = "best.safetensors", "best-on-test.safetensors", "last.pt"
@@ -91,20 +91,20 @@ def resume(path: Path, members: Sequence[Member], optimizer: torch.optim.Optimiz
 
 def _saved(path: Path, members: Sequence[Member]) -> dict[str, Any] | None:
     """Return what was saved last; None where there is nothing, or where part of it is damaged, which is said."""
-    from safetensors.torch import load_file
-
     if not path.is_file():
         return None
+    reading = path
     try:
         files.check_archive(path)
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         for member, state in zip(members, content["states"], strict=True):
             for name, key in ((BEST, "best"), (BEST_ON_TEST, "best_on_test")):
                 if state[key]["value"] is not None:
-                    load_file(member.folder / name)
+                    reading = member.folder / name
+                    tensors.read(reading)
     except Exception as error:  # a damaged file raises whatever its bytes happen to mean
         reason = f"{type(error).__name__}: {error}"[:160]
-        warnings.warn(f"{path}: damaged ({reason}); this training begins anew", stacklevel=2)
+        warnings.warn(f"{reading}: damaged ({reason}); this training begins anew", stacklevel=2)
         return None
     return content
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from downstreams.base import Task
-from superb_eval import files, shortage
+from superb_eval import shortage, tensors
+from superb_eval.errors import UserError
 from superb_eval.features.bank import Batch, Features
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.manifest import Manifest
@@ -66,10 +67,16 @@ def decoded(probe: Probe, task: Task, features: Features) -> list[Any]:
 
 
 def load_weights(path: Path, probe: Probe) -> None:
-    """Fill `probe` with saved weights."""
-    from safetensors.torch import load_file
+    """Fill `probe` with saved weights.
 
-    probe.load_state_dict(load_file(path))
+    Raises:
+        UserError: they are not what was written.
+    """
+    try:
+        weights, _ = tensors.read(path)
+    except tensors.DamagedError as error:
+        raise UserError(f"{path}: damaged ({error}). Remove it, and run its cell again.") from error
+    probe.load_state_dict(weights)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -79,7 +86,5 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 def save_weights(path: Path, probe: Probe) -> None:
     """Write the weights of `probe`, atomically."""
-    from safetensors.torch import save_file
-
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in probe.state_dict().items()}
-    files.write(path, lambda temporary: save_file(weights, temporary))
+    tensors.write(path, weights)

@@ -15,11 +15,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from filelock import FileLock
 from torch import Tensor
 
-from superb_eval import files
+from superb_eval import files, tensors
 from superb_eval.errors import UserError
 
 DEFAULT_BUDGET_GB = 50.0
@@ -66,8 +65,8 @@ class Store:
         if not path.is_file():
             return None
         try:
-            shard = _open(path)
-        except _DamagedError as error:
+            shard = Shard(*tensors.read(path))
+        except tensors.DamagedError as error:
             warnings.warn(f"{path}: damaged ({error}); its features are made anew", stacklevel=2)
             path.unlink()
             return None
@@ -75,20 +74,17 @@ class Store:
         self.in_use.add(path)
         return shard
 
-    def write(self, path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> Shard:
+    def write(self, path: Path, content: dict[str, Tensor], about: dict[str, str]) -> Shard:
         """Write a shard atomically, with what is worth knowing of it (`about`) in its header; return it mapped.
 
         Raises:
             UserError: the disk is full, or this run alone needs more than the budget.
         """
-        from safetensors.torch import save_file
-
         self.in_use.add(path)
-        self._make_room(sum(t.nbytes for t in tensors.values()))
-        metadata = {**about, "sha256": _checksum(tensors)}
-        files.write(path, lambda temporary: save_file(tensors, temporary, metadata))
+        self._make_room(sum(t.nbytes for t in content.values()))
+        tensors.write(path, content, about)
         # From the file, so that a long extraction doesn't pile up in memory; what was written needs no check.
-        return Shard(_tensors(path)[0], metadata)
+        return Shard(*tensors.mapped(path))
 
     def has_room(self, needed: float) -> bool:
         """Return whether so many bytes more would fit beside what this run uses: the budget, and the disk."""
@@ -126,36 +122,3 @@ def _budget_from_environment() -> float:
         return float(text)
     except ValueError:
         raise UserError(f"SUPERB_EVAL_STORE_GB is '{text}'; expected a number of gigabytes, such as 50.") from None
-
-
-class _DamagedError(Exception):
-    """A shard whose bytes are not those that were written."""
-
-
-def _open(path: Path) -> Shard:
-    from safetensors import SafetensorError
-
-    try:
-        tensors, about = _tensors(path)
-    except (SafetensorError, OSError) as error:
-        raise _DamagedError(str(error)) from error
-    if _checksum(tensors) != about.get("sha256"):
-        raise _DamagedError("its checksum differs")
-    return Shard(tensors, about)
-
-
-def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a file, memory-mapped, and its metadata."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-        return tensors, dict(file.metadata() or {})
-
-
-def _checksum(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
