@@ -8,6 +8,7 @@ frames: a batch equals its members one by one. `hubert_padded` keeps the publish
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -111,7 +112,7 @@ class Hubert(Upstream):
             wavs = [nn.functional.layer_norm(wav, wav.shape) for wav in wavs]
         counts = [self.frames(len(wav)) for wav in wavs]
         for silencer in self._positions:
-            silencer.valid = torch.tensor(counts, device=wavs[0].device)
+            silencer.valid = counts
         # No mask where no frame is padding: attention without one is faster, and equal.
         mask = _valid(wavs) if len(set(counts)) > 1 else None
         listed = isinstance(self.model.feature_extractor, Convolutions)
@@ -148,10 +149,11 @@ def _valid(wavs: list[Tensor]) -> Tensor:
 class ValidGroupNorm(nn.GroupNorm):
     """A GroupNorm with one group per channel whose statistics leave the padded frames out.
 
-    `valid` [batch] is the number of valid frames of each utterance; set it before each forward pass.
+    `valid` is the number of valid frames of each utterance, known here and not read back from a device; set it before
+    each forward pass.
     """
 
-    valid: Tensor | None = None
+    valid: Sequence[int] | None = None
 
     @classmethod
     def like(cls, norm: nn.GroupNorm) -> ValidGroupNorm:
@@ -162,11 +164,12 @@ class ValidGroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise [batch, channels, frames]; padded frames are normalised too, and mean nothing."""
-        if self.valid is None or bool((self.valid == x.shape[-1]).all()):
+        if self.valid is None or all(count == x.shape[-1] for count in self.valid):
             return super().forward(x)
+        valid = torch.tensor(self.valid, device=x.device)
         kind, x = x.dtype, x.float()  # under autocast, sums over a minute of frames would lose themselves in 16 bits
-        mask = (torch.arange(x.shape[-1], device=x.device) < self.valid[:, None])[:, None]  # [batch, 1, frames]
-        count = self.valid[:, None, None].float()
+        mask = (torch.arange(x.shape[-1], device=x.device) < valid[:, None])[:, None]  # [batch, 1, frames]
+        count = valid[:, None, None].float()
         centred = x - (x * mask).sum(-1, keepdim=True) / count
         variance = (centred.square() * mask).sum(-1, keepdim=True) / count
         normal = centred * (variance + self.eps).rsqrt() * self.weight[:, None] + self.bias[:, None]
@@ -177,15 +180,16 @@ class Silencer:
     """Sets padded frames to zero before one of data2vec-audio's positional convolutions hears them.
 
     There are several in a row, each with a LayerNorm behind it, so that from the second on padding would be no silence.
-    `valid` [batch] is the number of valid frames of each utterance; set it before each forward pass.
+    `valid` is the number of valid frames of each utterance; set it before each forward pass.
     """
 
     def __init__(self, layer: nn.Module) -> None:
-        self.valid: Tensor | None = None
+        self.valid: Sequence[int] | None = None
         layer.register_forward_pre_hook(lambda _, given: (self.silence(given[0]),))
 
     def silence(self, x: Tensor) -> Tensor:
         """Return [batch, channels, frames] with padded frames at zero."""
-        if self.valid is None or bool((self.valid == x.shape[-1]).all()):
+        if self.valid is None or all(count == x.shape[-1] for count in self.valid):
             return x
-        return x * (torch.arange(x.shape[-1], device=x.device) < self.valid[:, None])[:, None]
+        valid = torch.tensor(self.valid, device=x.device)
+        return x * (torch.arange(x.shape[-1], device=x.device) < valid[:, None])[:, None]

@@ -84,7 +84,7 @@ class Torchaudio(Upstream):
         lengths = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
         first = self._convolutions[0]
         if isinstance(first.layer_norm, ValidGroupNorm):
-            first.layer_norm.valid = (lengths - first.kernel_size) // first.stride + 1
+            first.layer_norm.valid = [(len(wav) - first.kernel_size) // first.stride + 1 for wav in wavs]
         heard: list[Tensor] = []
         layer = self.model.encoder.transformer.layers[0]
         hook = layer.register_forward_pre_hook(lambda _, given: heard.append(given[0]))

@@ -46,6 +46,14 @@ class Batch(NamedTuple):
     seeds: tuple[int, ...]
     step: int
 
+    def on(self, device: torch.device) -> Batch:
+        """Return it with its waveforms on a device; lengths stay on the CPU, where reading them waits for nothing."""
+        return self._replace(wavs=self.wavs.to(device, non_blocking=True))
+
+    def pinned(self) -> Batch:
+        """Return it with waveforms that a GPU copies while others compute."""
+        return self._replace(wavs=self.wavs.pin_memory())
+
 
 class Crop(NamedTuple):
     """A stretch of a clip: clip's number, first sample, samples."""

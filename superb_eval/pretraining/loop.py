@@ -3,11 +3,13 @@
 Whatever is random in an update is seeded by run, update and process, so that no random state has to be kept: a
 training that was killed ends with the bits of an unbroken one. A batch is shared by all processes, and each part of
 the loss is a mean over all of its frames: the loss curve doesn't depend on how many processes there are.
+
+What an update came to is read from the device when the next one is under way, so that it never waits for the processor;
+before anything is saved or looked at, all updates have been read.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +28,7 @@ from superb_eval.errors import UserError
 from superb_eval.pretraining import checkpoints, schedule
 from superb_eval.pretraining.checkpoints import State
 from superb_eval.pretraining.data import Batch, Batches
+from superb_eval.pretraining.launched import Launched, NotFiniteError
 from superb_eval.pretraining.log import Log
 from superb_eval.pretraining.objective import Objective, Terms
 from superb_eval.pretraining.recipe import OptimSettings
@@ -122,76 +125,90 @@ class _Fit:
     def _train(self, module: nn.Module, optimizer: Any, log: Log, stop: Stop, update: Any) -> None:
         saved = time.monotonic()
         batches = self._prefetched(self.state.step)
+        under_way: deque[Launched] = deque()
         while self.state.step < self.settings.steps:
-            parts, heard, stopped = self._update(module, optimizer, batches, stop)
+            due = time.monotonic() - saved >= 60 * self.settings.save_minutes
+            under_way.append(self._update(module, optimizer, batches, stop.asked, due))
             self.state.step += 1
-            self.state.seconds += heard
             step = self.state.step
             last = step == self.settings.steps
-            log.add(step, parts, heard)
-            if step % self.settings.log_every == 0 or last:
-                log.line(self.state.seconds)
+            waits = last or self._watches(step, last) or not self.settings.save_minutes
+            stopped, due = self._read(under_way, 0 if waits else 1, log)
+            if stopped or due:
+                self._read(under_way, 0, log)
             if self._watches(step, last):
                 log.note(step, self._watched(step))
             update(step, log.beside())
-            if last or stopped or time.monotonic() - saved >= 60 * self.settings.save_minutes:
+            if last or stopped or due:
                 self._save(optimizer)
                 saved = time.monotonic()
             if stopped and not last:
                 raise KeyboardInterrupt
 
-    def _update(
-        self, module: nn.Module, optimizer: Any, batches: Iterator[Batch], stop: Stop
-    ) -> tuple[dict[str, float], float, bool]:
-        """Make one update; return the parts of its loss, the seconds heard, and whether somebody asks to stop."""
+    def _update(self, module: nn.Module, optimizer: Any, batches: Iterator[Batch], asked: bool, due: bool) -> Launched:
+        """Launch one update; nothing here waits for the device.
+
+        That somebody `asked` to stop, and that it is time to save by the first process' clock, all processes hear from
+        the sums over processes, so that all of them stop and save after the same update.
+        """
         step, count = self.state.step + 1, self.settings.accumulate
         for group in optimizer.param_groups:
             group["lr"] = self.settings.lr * group["factor"] * schedule.rate(self.settings, step)
-        sums: dict[str, float] = {}
-        heard, stopped = 0.0, False
+        losses, clips = [], []
         for micro in range(count):
             batch = next(batches)
             torch.manual_seed(_seed(self.seed, step, micro, self.fabric.global_rank))
             with self.fabric.no_backward_sync(module, enabled=micro < count - 1):
-                terms = module(self.fabric.to_device(batch))
-                loss, parts, extra = self._reduced(terms, float(batch.lengths.sum()) / SAMPLE_RATE, stop.asked)
-                if not math.isfinite(parts["loss"]):
-                    raise self._diverged(step, batch, f"the loss is {parts['loss']}")
+                terms = module(batch.on(self.fabric.device))
+                heard = float(batch.lengths.sum()) / SAMPLE_RATE
+                loss, flat = self._reduced(terms, (heard, asked, due and self.fabric.is_global_zero))
                 self.fabric.backward(loss / count)
-            heard, stopped = heard + extra[0], stopped or extra[1] > 0
-            for key, value in parts.items():
-                sums[key] = sums.get(key, 0.0) + value / count
+            losses.append(flat)
+            clips.append(batch.clips)
         norm = self.fabric.clip_gradients(module, optimizer, max_norm=self.settings.clip, error_if_nonfinite=False)
-        if not math.isfinite(norm):
-            raise self._diverged(step, batch, f"the gradient's norm is {float(norm)}")
         optimizer.step()
         optimizer.zero_grad()
-        return (
-            {**sums, "gradient": float(norm), "lr": self.settings.lr * schedule.rate(self.settings, step)},
-            heard,
-            stopped,
-        )
+        weights = {name: term.weight for name, term in terms.items()}
+        return Launched(step, weights, torch.stack(losses), norm, tuple(clips))
 
-    def _reduced(self, terms: Terms, heard: float, asked: bool) -> tuple[Tensor, dict[str, float], list[float]]:
-        """Return the loss to go back from, its parts as means over all processes' frames, and two sums over processes.
+    def _read(self, under_way: deque[Launched], keep: int, log: Log) -> tuple[bool, bool]:
+        """Wait for all updates but the last `keep`, and log them; return whether to stop, and whether to save.
+
+        Raises:
+            UserError: a loss or a gradient is not finite.
+        """
+        stopped = due = False
+        while len(under_way) > keep:
+            done = under_way.popleft()
+            try:
+                told = done.read()
+            except NotFiniteError as error:
+                raise self._diverged(done.step, error) from error
+            self.state.seconds += told.heard
+            rate = self.settings.lr * schedule.rate(self.settings, done.step)
+            log.add(done.step, {**told.parts, "lr": rate}, told.heard)
+            if done.step % self.settings.log_every == 0 or done.step == self.settings.steps:
+                log.line(self.state.seconds)
+            stopped, due = stopped or told.asked, due or told.due
+        return stopped, due
+
+    def _reduced(self, terms: Terms, others: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+        """Return the loss to go back from; and its parts as means over all processes' frames, then sums of `others`.
 
         Gradients are averaged over processes, so each one's share of a sum is counted as often as there are processes.
         """
         world = self.fabric.world_size
         device = next(iter(terms.values())).total.device
         mine = [*(t.total.detach().float() for t in terms.values()), *(t.frames.float() for t in terms.values())]
-        flat = torch.stack([*mine, torch.tensor(heard, device=device), torch.tensor(float(asked), device=device)])
+        flat = torch.cat([torch.stack(mine), torch.tensor([float(value) for value in others], device=device)])
         if world > 1:
             flat = self.fabric.all_reduce(flat, reduce_op="sum")
-        totals, counts = flat[: len(terms)], flat[len(terms) : -2].clamp(min=1)
+        totals, counts, rest = flat[: len(terms)], flat[len(terms) : -len(others)].clamp(min=1), flat[-len(others) :]
         loss = sum(
             (world * t.weight * t.total / count for t, count in zip(terms.values(), counts, strict=True) if t.weight),
             start=torch.zeros((), device=device),
         )
-        means = (totals / counts).tolist()
-        parts = dict(zip(terms, means, strict=True))
-        weighted = sum(t.weight * parts[key] for key, t in terms.items() if t.weight)
-        return loss, {"loss": weighted, **parts}, flat[-2:].tolist()
+        return loss, torch.cat([totals / counts, rest])
 
     def _prefetched(self, done: int) -> Iterator[Batch]:
         """Yield this process' batches from update `done` + 1 on, read ahead by threads."""
@@ -201,10 +218,14 @@ class _Fit:
             waiting: deque[Future[Batch]] = deque()
             while True:
                 while len(waiting) <= READERS and (number := next(numbers, None)) is not None:
-                    waiting.append(pool.submit(self.batches.at, number, number // count + 1, rank, world))
+                    waiting.append(pool.submit(self._batch, number, number // count + 1, rank, world))
                 if not waiting:
                     return
                 yield waiting.popleft().result()
+
+    def _batch(self, *which: int) -> Batch:
+        batch = self.batches.at(*which)
+        return batch.pinned() if self.fabric.device.type == "cuda" else batch
 
     def _watches(self, step: int, last: bool) -> bool:
         return self.hooks.watch is not None and (last or step % self.hooks.watch_every == 0)
@@ -219,11 +240,11 @@ class _Fit:
         self.fabric.barrier()
         return found
 
-    def _diverged(self, step: int, batch: Batch, what: str) -> UserError:
-        names = ", ".join(str(self.batches.audio.clips[i].path) for i in batch.clips[:4])
+    def _diverged(self, step: int, error: NotFiniteError) -> UserError:
+        names = ", ".join(str(self.batches.audio.clips[i].path) for i in error.clips[:4])
         saved = checkpoints.step(self.path)
         kept = f"the state of update {saved} is kept" if saved else "nothing was saved before"
-        return UserError(f"update {step}: {what} on {names}, ... ({kept}). Lower -o optim.lr, or drop the file.")
+        return UserError(f"update {step}: {error} on {names}, ... ({kept}). Lower -o optim.lr, or drop the file.")
 
     def _save(self, optimizer: Any) -> None:
         if self.fabric.is_global_zero:

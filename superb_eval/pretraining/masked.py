@@ -48,13 +48,12 @@ class MaskedPrediction(Objective):
     def forward(self, batch: Batch) -> Terms:
         """See `Objective.forward`."""
         heard = network.front(self.model, batch)
-        masked = _masks(heard.valid.sum(-1).tolist(), heard.valid.shape[1], batch.seeds, self.mask)
-        masked = masked.to(heard.valid.device)
-        labels = self.labels.batch(batch, heard.valid.shape[1]).to(heard.valid.device)
-        logits = self.logits(network.encode(self.model, heard, masked)[heard.valid])
-        losses = nn.functional.cross_entropy(logits, labels[heard.valid], reduction="none")
-        right = logits.argmax(-1) == labels[heard.valid]
-        hidden = masked[heard.valid]
+        masked = _masks(heard.counts, heard.valid.shape[1], batch.seeds, self.mask).to(heard.valid.device)
+        labels = heard.alone(self.labels.batch(batch, heard.valid.shape[1]).to(heard.valid.device))
+        logits = self.logits(heard.alone(network.encode(self.model, heard, masked)))
+        losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+        right = logits.argmax(-1) == labels
+        hidden = heard.alone(masked)
         return {
             "masked": _over(hidden, losses, 1.0),
             "unmasked": _over(~hidden, losses, self.unmasked_weight(batch.step)),

@@ -21,10 +21,20 @@ KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 
 
 class Front(NamedTuple):
-    """What the convolutions gave: `output` [batch, frames, channels], and which frames are `valid` [batch, frames]."""
+    """What the convolutions gave: `output` [batch, frames, channels], and which frames are `valid` [batch, frames].
+
+    `counts` is how many they are of each clip, and `places` [valid frames] where they stand among all frames of the
+    batch in a row: known without asking the device.
+    """
 
     output: Tensor
     valid: Tensor
+    counts: list[int]
+    places: Tensor
+
+    def alone(self, values: Tensor) -> Tensor:
+        """Return the valid ones of values [batch, frames, ...]: [valid frames, ...]."""
+        return values.flatten(0, 1).index_select(0, self.places)
 
 
 def create(settings: NetworkSettings, seed: int) -> HubertModel:
@@ -76,11 +86,13 @@ def front(model: HubertModel, batch: Batch) -> Front:
     lengths, config = batch.lengths, model.config
     norm = getattr(model.feature_extractor.conv_layers[0], "layer_norm", None)
     if isinstance(norm, ValidGroupNorm):
-        norm.valid = (lengths - config.conv_kernel[0]) // config.conv_stride[0] + 1
+        norm.valid = ((lengths - config.conv_kernel[0]) // config.conv_stride[0] + 1).tolist()
     output = model.feature_extractor(batch.wavs).transpose(1, 2)
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
         lengths = (lengths - kernel) // stride + 1
-    return Front(output, torch.arange(output.shape[1], device=output.device) < lengths[:, None])
+    valid = torch.arange(output.shape[1]) < lengths[:, None]
+    places = valid.flatten().nonzero()[:, 0]
+    return Front(output, valid.to(output.device), lengths.tolist(), places.to(output.device))
 
 
 def encode(model: HubertModel, heard: Front, masked: Tensor | None = None) -> Tensor:

@@ -51,9 +51,8 @@ def test_a_training_of_one_process_goes_on_with_two(tmp_path: Path, monkeypatch:
     pretrain(settings, [f"audio={speech}"], tmp_path / "one", "cpu", 1, Silent())
     update = loop._Fit._update
 
-    def asked(self, module, optimizer, batches, stop):  # type: ignore[no-untyped-def]
-        stop.asked = self.state.step == 2
-        return update(self, module, optimizer, batches, stop)
+    def asked(self, module, optimizer, batches, asked, due):  # type: ignore[no-untyped-def]
+        return update(self, module, optimizer, batches, asked or self.state.step == 1, due)
 
     monkeypatch.setattr(loop._Fit, "_update", asked)
     with pytest.raises(KeyboardInterrupt):

@@ -41,9 +41,8 @@ def stopping(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let the user ask to stop in an update."""
     update = loop._Fit._update
 
-    def asked(self: Any, module: Any, optimizer: Any, batches: Any, stop: Any) -> Any:
-        stop.asked = stop.asked or self.state.step + 1 == step
-        return update(self, module, optimizer, batches, stop)
+    def asked(self: Any, module: Any, optimizer: Any, batches: Any, asked: bool, due: bool) -> Any:
+        return update(self, module, optimizer, batches, asked or self.state.step + 1 == step, due)
 
     monkeypatch.setattr(loop._Fit, "_update", asked)
 
@@ -54,7 +53,7 @@ def test_interrupted_and_resumed_training_gives_the_bits_of_unbroken_training(
     # Dropout on, and an update of two batches: whatever is drawn at random must be drawn again.
     settings = toy("network.dropout=0.2", "optim.accumulate=2", "front={optim: {steps: 3, log_every: 1}, mels: 20}")
     unbroken = train(settings, speech, tmp_path / "unbroken")
-    stopping(monkeypatch, 2)
+    stopping(monkeypatch, 1)
     for _ in range(2):  # the warm start is broken off at its second update, then masked prediction
         with pytest.raises(KeyboardInterrupt):
             train(settings, speech, tmp_path / "broken")
@@ -126,11 +125,11 @@ def test_a_loss_that_is_not_finite_stops_with_update_and_files_and_keeps_the_sta
     settings = toy("optim.save_minutes=0")
     reduced, calls = loop._Fit._reduced, []
 
-    def poisoned(self: Any, terms: Any, heard: float, asked: bool) -> Any:
+    def poisoned(self: Any, terms: Any, others: tuple[float, ...]) -> Any:
         calls.append(1)
         if len(calls) == 4:
             terms = {name: term._replace(total=term.total * float("nan")) for name, term in terms.items()}
-        return reduced(self, terms, heard, asked)
+        return reduced(self, terms, others)
 
     monkeypatch.setattr(loop._Fit, "_reduced", poisoned)
     with pytest.raises(UserError, match=r"update 4: the loss is nan on .*\.flac.* \(the state of update 3 is kept\)"):
