@@ -73,7 +73,7 @@ def interval(score: Score, seed: int = 0) -> tuple[float, float]:
 
 def wilson(percent: float, units: int) -> tuple[float, float]:
     """Return Wilson's interval, in percent, of a share of `units`."""
-    share, z2 = percent / 100, _normal().ppf((1 + LEVEL) / 2) ** 2
+    share, z2 = percent / 100, _special().ndtri((1 + LEVEL) / 2) ** 2
     centre, scale = share + z2 / (2 * units), 1 + z2 / units
     half = math.sqrt(z2 * (share * (1 - share) / units + z2 / (4 * units**2)))
     # At a share of 0 or 1 an end is that share; rounding must not put it beside.
@@ -111,11 +111,9 @@ def paired_folds(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
 
     Both are [folds], in the same order, two at least.
     """
-    from scipy import stats
-
     differences = np.subtract(ours, theirs)
     count = len(differences)
-    half = stats.t.ppf((1 + LEVEL) / 2, count - 1) * differences.std(ddof=1) / math.sqrt(count)
+    half = _special().stdtrit(count - 1, (1 + LEVEL) / 2) * differences.std(ddof=1) / math.sqrt(count)
     value = float(differences.mean())
     return Difference(value, value - half, value + half, f"{count} folds")
 
@@ -133,14 +131,13 @@ def _draw(score: Score, count: int, rng: np.random.Generator) -> NDArray[np.intp
 
 def _ends(draws: Draws, units: int, bias: float, acceleration: float) -> tuple[float, float]:
     """The BCa interval's ends; without bias and acceleration, those of the percentile interval."""
-    from scipy import stats
-
     kept = draws[~np.isnan(draws)]
     if not len(kept):
         return math.nan, math.nan
-    reach = stats.t.ppf((1 + LEVEL) / 2, max(1, units - 1)) * math.sqrt(units / max(1, units - 1))
+    special = _special()
+    reach = special.stdtrit(max(1, units - 1), (1 + LEVEL) / 2) * math.sqrt(units / max(1, units - 1))
     tails = [
-        100 * stats.norm.cdf(bias + (bias + z) / max(1e-6, 1 - acceleration * (bias + z))) for z in (-reach, reach)
+        100 * special.ndtr(bias + (bias + z) / max(1e-6, 1 - acceleration * (bias + z))) for z in (-reach, reach)
     ]
     low, high = np.percentile(kept, tails)
     return float(low), float(high)
@@ -152,7 +149,7 @@ def _bias(draws: Draws, value: float) -> float:
     if not len(kept):
         return 0.0
     below = np.mean(kept < value) + np.mean(kept == value) / 2
-    return float(_normal().ppf(np.clip(below, 1 / RESAMPLES, 1 - 1 / RESAMPLES)))
+    return float(_special().ndtri(np.clip(below, 1 / RESAMPLES, 1 - 1 / RESAMPLES)))
 
 
 def _acceleration(score: Score) -> float:
@@ -165,7 +162,8 @@ def _acceleration(score: Score) -> float:
     return float(np.nansum(influence**3) / (6 * spread)) if spread > 0 else 0.0
 
 
-def _normal() -> Any:  # scipy has no types
-    from scipy import stats
+def _special() -> Any:  # scipy has no types
+    """The distributions' bare functions: importing scipy.stats takes as long as all intervals of a table."""
+    from scipy import special
 
-    return stats.norm
+    return special
