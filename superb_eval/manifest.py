@@ -169,23 +169,35 @@ def read_split(
     table = rows.read(path)
     needed = tuple(dict.fromkeys(("id", "path", *(("speaker",) if speaker else ()), *columns)))
     _check_columns(path, table.columns, needed)
-    files = rows.Files(root, allow_links)
+    if not table.rows:
+        raise UserError(f"{path}: has column names but no rows. Add a row for each utterance.")
+    labels = [column for column in table.columns if column in columns or column not in _NO_LABELS]
+    with rows.unswept():
+        utterances, bad = _utterances(table, needed, labels, rows.Files(root, allow_links), root)
+    if bad:
+        raise UserError(listing(path, [f"{rows.unit(path)} {problem}" for problem in bad]))
+    return Manifest(split=split, utterances=tuple(utterances), source=path)
+
+
+def _utterances(
+    table: rows.Table, needed: Sequence[str], labels: Sequence[str], files: rows.Files, root: Path
+) -> tuple[list[Utterance], list[str]]:
+    """Return the utterances of good rows, and for each bad one its place and what is wrong with it."""
     bad: list[str] = []
     seen: dict[str, int] = {}
-    utterances = []
+    found: list[Utterance] = []
     for place, row in zip(table.places, table.rows, strict=True):
         cells = dict(zip(table.columns, row, strict=False))
         wrong = _problems(cells, needed, files, seen) if len(row) == len(table.columns) else [_width(row, table)]
         seen.setdefault(cells.get("id", ""), place)
         if wrong:
-            bad.append(f"{rows.unit(path)} {place}: {'; '.join(wrong)}")
+            bad.append(f"{place}: {'; '.join(wrong)}")
         else:
-            utterances.append(_utterance(cells, columns, root, place))
-    if not table.rows:
-        raise UserError(f"{path}: has column names but no rows. Add a row for each utterance.")
-    if bad:
-        raise UserError(listing(path, bad))
-    return Manifest(split=split, utterances=tuple(utterances), source=path)
+            clip = Clip(root / cells["path"], *cut(cells))
+            # The speaker is a label where a task asks for it.
+            known = {column: cells[column] for column in labels}
+            found.append(Utterance(cells["id"], clip, cells.get("speaker", NOBODY), known, place))
+    return found, bad
 
 
 def unseen_labels(train: Manifest, other: Manifest, column: str) -> list[str]:
@@ -271,6 +283,8 @@ def _problems(cells: Mapping[str, str], needed: Sequence[str], files: rows.Files
 
 
 def _time_problems(cells: Mapping[str, str]) -> list[str]:
+    if not cells.get("start") and not cells.get("end"):
+        return []
     try:
         start, end = cut(cells)
     except ValueError:
@@ -288,10 +302,3 @@ def cut(cells: Mapping[str, str]) -> tuple[float, float | None]:
 
 def _seconds(cell: str | None) -> float | None:
     return float(cell) if cell else None
-
-
-def _utterance(cells: Mapping[str, str], columns: Sequence[str], root: Path, line: int) -> Utterance:
-    clip = Clip(root / cells["path"], *cut(cells))
-    # The speaker is a label where a task asks for it.
-    labels = {column: cell for column, cell in cells.items() if column in columns or column not in _NO_LABELS}
-    return Utterance(cells["id"], clip, cells.get("speaker", NOBODY), labels, line)

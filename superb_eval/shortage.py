@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import traceback
+from collections.abc import Callable
+from functools import cache
 
 _WORDS = ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 """What torch says of it in errors that have no class of their own."""
@@ -26,3 +29,20 @@ def clear(error: BaseException) -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def give_back() -> None:
+    """Give the system what is free: glibc keeps it between blocks in use, and a long extraction would seem to grow."""
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], object] | None:
+    """Return malloc_trim(3), where the C library has it."""
+    try:
+        found: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
+        return found
+    except (AttributeError, OSError, TypeError):
+        return None

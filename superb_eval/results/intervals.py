@@ -136,9 +136,7 @@ def _ends(draws: Draws, units: int, bias: float, acceleration: float) -> tuple[f
         return math.nan, math.nan
     special = _special()
     reach = special.stdtrit(max(1, units - 1), (1 + LEVEL) / 2) * math.sqrt(units / max(1, units - 1))
-    tails = [
-        100 * special.ndtr(bias + (bias + z) / max(1e-6, 1 - acceleration * (bias + z))) for z in (-reach, reach)
-    ]
+    tails = [100 * special.ndtr(bias + (bias + z) / max(1e-6, 1 - acceleration * (bias + z))) for z in (-reach, reach)]
     low, high = np.percentile(kept, tails)
     return float(low), float(high)
 

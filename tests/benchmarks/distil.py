@@ -20,6 +20,7 @@ def run() -> str:
     with tempfile.TemporaryDirectory() as folder:
         path = made.write_teacher(Path(folder) / "hubert.pt", made.BASE, made.BASE_CONV, 12)
         theirs = made.Theirs(path, made.BASE, made.BASE_CONV, (4, 8, 12))
+        theirs.teacher.eval()
         ours = made.ours(registry.load(f"hubert@{path}"), (4, 8, 12), replay=False, theirs=theirs)
     heard = made.batch([SAMPLES] * CLIPS)
     parameters = {"theirs": list(theirs.model.parameters()), "ours": list(ours.parameters())}

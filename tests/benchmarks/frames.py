@@ -65,18 +65,17 @@ def _clip(path: Path, seed: int) -> Clip:
 
 
 def _loop(peer: peers.Peer, task, clips: list[Clip]):  # type: ignore[no-untyped-def]
-    """s3prl's runner: read, run the upstream, weigh, its head."""
+    """s3prl's runner: read, run the upstream, weigh, project, its head (`downstream/ctc/expert.py`)."""
     from s3prl.downstream.model import FrameLevel
     from s3prl.upstream.interfaces import Featurizer as S3prlFeaturizer
 
     torch.manual_seed(0)
     head = task.head(768)
-    theirs = FrameLevel(768, 74, hiddens=[256])
-    linears = [m for m in theirs.modules() if isinstance(m, nn.Linear)]
-    linears[0].load_state_dict(head.projector.state_dict())
-    linears[1].load_state_dict(head.classifier.state_dict())
+    projector, theirs = nn.Linear(768, 256), FrameLevel(256, 74)
+    projector.load_state_dict(head.projector.state_dict())
+    theirs.linear.load_state_dict(head.classifier.state_dict())
     featurizer = S3prlFeaturizer(peer.library, upstream_device="cpu")
-    parameters = [*featurizer.parameters(), *theirs.parameters()]
+    parameters = [*featurizer.parameters(), *projector.parameters(), *theirs.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-3)
 
     def update() -> Tensor:
@@ -85,7 +84,7 @@ def _loop(peer: peers.Peer, task, clips: list[Clip]):  # type: ignore[no-untyped
             hidden = peer.library(wavs)
         features = featurizer(wavs, hidden)
         lengths = torch.tensor([len(f) for f in features])
-        logits, _ = theirs(nn.utils.rnn.pad_sequence(features, batch_first=True), lengths)
+        logits, _ = theirs(projector(nn.utils.rnn.pad_sequence(features, batch_first=True)), lengths)
         loss = task.loss(logits, lengths, [TARGET] * CLIPS)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -15,7 +15,7 @@ import soundfile
 
 from superb_eval import manifest
 
-CLIPS, GROWTH, UPSTREAM = 300, 10, "hubert_nano@random"
+CLIPS, GROWTH, UPSTREAM = 600, 10, "hubert_nano@random"
 ROWS, FILES = 1_000_000, 1_000
 
 _RUN = """
