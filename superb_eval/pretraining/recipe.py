@@ -36,6 +36,8 @@ class Source(Section):
     def _one_kind(self) -> Source:
         if sum(getattr(self, kind) is not None for kind in KINDS) != 1:
             raise ValueError(f"a source is exactly one of {', '.join(KINDS)}, such as 'folder: speech'")
+        if self.parts and self.librispeech is None:
+            raise ValueError(f"parts: only a librispeech has some; of a {self.kind}, use share or another {self.kind}")
         return self
 
     @property

@@ -48,6 +48,7 @@ def test_the_mini_recipe_trains_the_network_that_carries_its_name() -> None:
         ("optim.stepps=3", "unknown key 'optim.stepps'. Did you mean 'steps'"),
         ("data.sources=[{foldr: x}]", r"unknown key 'data.sources.0.foldr'. Did you mean 'folder'"),
         ("data.sources=[{folder: x, corpus: y}]", "a source is exactly one of corpus, librispeech, folder"),
+        ("data.sources=[{corpus: x, parts: [ks]}]", "parts: only a librispeech has some"),
         ("data.sources=[]", "'data.sources' is"),
         ("mask.probability=2", "'mask.probability' is 2"),
         ("network.conv=[1, 2]", "'network.conv' is"),
