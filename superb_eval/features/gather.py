@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from superb_eval import shortage
 from superb_eval.audio import Clip
 from superb_eval.features.bank import Bank, Place
 from superb_eval.features.extract import VERSION, Extraction, extract
@@ -123,7 +122,6 @@ class _Gathering:
         shard = self.store.write(path, tensors, _about(self.source))
         self.rates = Rates(size / len(hand), (made - began) / len(hand), (time.perf_counter() - made) / len(hand))
         self.extracted += len(hand)
-        shortage.give_back()
         return shard
 
     def _stores(self, size: float) -> bool:
