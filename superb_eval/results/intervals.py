@@ -48,7 +48,7 @@ class Difference(NamedTuple):
     @property
     def distinguishable(self) -> bool:
         """Whether the interval leaves out zero; one without ends leaves out nothing."""
-        return self.low > 0 or self.high < 0
+        return bool(self.low > 0 or self.high < 0)
 
 
 def method(score: Score) -> str:
@@ -73,7 +73,7 @@ def interval(score: Score, seed: int = 0) -> tuple[float, float]:
 
 def wilson(percent: float, units: int) -> tuple[float, float]:
     """Return Wilson's interval, in percent, of a share of `units`."""
-    share, z2 = percent / 100, _special().ndtri((1 + LEVEL) / 2) ** 2
+    share, z2 = percent / 100, float(_special().ndtri((1 + LEVEL) / 2)) ** 2
     centre, scale = share + z2 / (2 * units), 1 + z2 / units
     half = math.sqrt(z2 * (share * (1 - share) / units + z2 / (4 * units**2)))
     # At a share of 0 or 1 an end is that share; rounding must not put it beside.
@@ -113,7 +113,7 @@ def paired_folds(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
     """
     differences = np.subtract(ours, theirs)
     count = len(differences)
-    half = _special().stdtrit(count - 1, (1 + LEVEL) / 2) * differences.std(ddof=1) / math.sqrt(count)
+    half = float(_special().stdtrit(count - 1, (1 + LEVEL) / 2) * differences.std(ddof=1)) / math.sqrt(count)
     value = float(differences.mean())
     return Difference(value, value - half, value + half, f"{count} folds")
 

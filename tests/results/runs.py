@@ -111,7 +111,8 @@ def ten_tasks(folder: Path, upstream: str, errs: float, seed: int, **changes: An
     rng = np.random.default_rng(seed)
     for task in ("ks", "sid", "ic", "er"):
         right, wrong = ('{"action": "x"}', '{"action": "y"}') if task == "ic" else ("x", "y")
-        rows = [Row(f"u{i}", right, right if rng.random() > errs else wrong) for i in range(60)]
+        folds = 5 if task == "er" else 1
+        rows = [Row(f"u{i}", right, right if rng.random() > errs else wrong, i % folds + 1) for i in range(60)]
         scored(folder, vary(new_record(upstream, task), **changes), rows)
     for task in ("pr", "asr"):
         pairs = [(TRUTHS[i % 6], _worse(TRUTHS[i % 6], errs, rng)) for i in range(40)]
