@@ -182,6 +182,7 @@ class Training:
         """Score each probe on dev, note it on its curve, and keep its weights where they are the best so far."""
         means = torch.stack(self.losses).mean(dim=0).tolist()
         self.losses.clear()
+        shortage.give_back()  # here and not after each batch: where features are live, a small one takes no longer
         higher = chooses(self.task).higher_is_better, self.task.metrics[0].higher_is_better
         for member, loss in zip(self.members, means, strict=True):
             point = {"step": self.step, "loss": loss, "dev": self._score(member, "dev")}

@@ -63,7 +63,6 @@ def extract(upstream: Upstream, clips: Sequence[Clip], how: Extraction, device: 
     with closing(in_order(lambda batch: _kept(upstream, clips, *batch, how, device), heard, workers, each)) as found:
         for rows in found:
             yield from rows
-    shortage.give_back()
 
 
 def _kept(

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 from torch import Tensor
 
-from superb_eval import files, tensors
+from superb_eval import files, shortage, tensors
 from superb_eval.errors import UserError
 
 DEFAULT_BUDGET_GB = 50.0
@@ -84,6 +84,7 @@ class Store:
         self._make_room(sum(t.nbytes for t in content.values()))
         tensors.write(path, content, about)
         # From the file, so that a long extraction doesn't pile up in memory; what was written needs no check.
+        shortage.give_back()
         return Shard(*tensors.mapped(path))
 
     def has_room(self, needed: float) -> bool:

@@ -16,6 +16,7 @@ from superb_eval.cell import evaluate
 from superb_eval.errors import UserError
 from superb_eval.features.extract import Extraction, extract
 from superb_eval.order import Order
+from tests import memory
 from upstreams import registry
 from upstreams.base import Upstream
 
@@ -56,19 +57,14 @@ def test_the_systems_own_refusal_is_recognised() -> None:
     assert shortage.is_one(real_shortage())
 
 
-def _anonymous() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
-
-
 @pytest.mark.skipif(shortage._trim() is None or not Path("/proc/self/status").is_file(), reason="glibc on Linux")
 def test_what_is_free_between_blocks_in_use_goes_back_to_the_system() -> None:
     blocks = [b"x" * (60_000 + k % 7) for k in range(4_000)]  # 240 MB, each below what the C library would map alone
-    held = _anonymous()
+    held = memory.anonymous()
     kept = blocks[::100]
     del blocks
     shortage.give_back()
-    assert _anonymous() < held - 150_000_000 and len(kept) == 40
+    assert memory.anonymous() < held - 150_000_000 and len(kept) == 40
 
 
 def scarce(
