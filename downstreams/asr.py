@@ -8,9 +8,7 @@ corpus. With a language model the test set is decoded a second time, by beam sea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from downstreams import buckets, ctc, edits
 from downstreams.base import Row, Setup, Task, TrainingSettings
@@ -20,6 +18,9 @@ from downstreams.scores import Metric, Score
 from downstreams.text import Letters, Pieces
 from superb_eval.errors import UserError
 from superb_eval.manifest import Corpus, Manifest, Utterance
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 WER_LM = Metric("wer_lm", "WER with LM", higher_is_better=False)
 """Beside `metrics`, where the recipe names a language model."""
@@ -73,7 +74,9 @@ class SpeechRecognition(Task):
 
     def head(self, dim: int) -> nn.Module:
         """See `Task.head`."""
-        return ctc.Recogniser(dim, len(self.vocabulary), self.setup.head, self.stack)
+        from downstreams.recurrent import Recogniser
+
+        return Recogniser(dim, len(self.vocabulary), self.setup.head, self.stack)
 
     def target(self, utterance: Utterance) -> list[int]:
         """Return the outputs that spell the utterance's words."""

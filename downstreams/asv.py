@@ -9,18 +9,19 @@ record as historical. The strict one takes the checkpoint that is best on trials
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from downstreams import eer
 from downstreams.base import HeadSettings, Row, Task
 from downstreams.scores import Metric, Score
-from downstreams.xvector import XVector, am_softmax
 from superb_eval.errors import UserError
 from superb_eval.manifest import NOBODY, Corpus, Manifest, Utterance
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class VerificationHead(HeadSettings):
@@ -64,6 +65,8 @@ class SpeakerVerification(Task):
 
     def head(self, dim: int) -> nn.Module:
         """See `Task.head`."""
+        from downstreams.xvector import XVector
+
         own = self.setup.head
         return XVector(dim, len(self.labels), own.hidden, own.wide, own.one_frame_more)
 
@@ -73,6 +76,8 @@ class SpeakerVerification(Task):
 
     def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[int]) -> Tensor:
         """Return the AM-softmax loss of cosines [batch, speakers]."""
+        from downstreams.xvector import am_softmax
+
         del lengths
         return am_softmax(output, targets, self.setup.head.scale, self.setup.head.margin)
 

@@ -19,16 +19,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor, nn
 
 from downstreams.sampling import BatchSource, Sampler, class_weights
 from downstreams.scores import Metric, Score
 from superb_eval.manifest import Corpus, Manifest, Utterance, check_labels
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class HeadSettings(BaseModel):

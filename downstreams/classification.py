@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from downstreams.base import HeadSettings, Row, Task, accuracy, closed_set, majority
-from downstreams.heads import UtteranceLevel
 from downstreams.scores import Metric, Score
+from superb_eval.lazily import torch
 from superb_eval.manifest import Corpus, Utterance
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class ProjectorHead(HeadSettings):
@@ -42,6 +43,8 @@ class Classification(Task):
 
     def head(self, dim: int) -> nn.Module:
         """See `Task.head`."""
+        from downstreams.heads import UtteranceLevel
+
         return UtteranceLevel(dim, self.setup.head.projector_dim, len(self.labels))
 
     def target(self, utterance: Utterance) -> int:
@@ -51,7 +54,7 @@ class Classification(Task):
     def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[int]) -> Tensor:
         """Return the cross-entropy of logits [batch, classes]."""
         del lengths
-        return nn.functional.cross_entropy(output, torch.as_tensor(targets, device=output.device))
+        return torch.nn.functional.cross_entropy(output, torch.as_tensor(targets, device=output.device))
 
     def decode(self, output: Tensor, lengths: Tensor | None) -> list[str]:
         """Return the most probable class of each utterance."""

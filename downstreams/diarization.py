@@ -10,18 +10,18 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from itertools import permutations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 
 from downstreams.lengths import valid_mask
 from superb_eval.audio import SAMPLE_RATE
+from superb_eval.lazily import torch
 from superb_eval.manifest import Turn
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EXTRA = 5
 """Frames that a head adds by repeating an utterance's last one: labels may outnumber frames by fewer than that (s3prl
@@ -82,7 +82,7 @@ def pit_loss(logits: Tensor, labels: Sequence[Tensor]) -> tuple[Tensor, list[tup
     """
     orders = list(permutations(range(logits.shape[2])))
     lengths = torch.tensor([len(label) for label in labels], device=logits.device)
-    padded = pad_sequence(list(labels), batch_first=True).to(logits.device)
+    padded = torch.nn.utils.rnn.pad_sequence(list(labels), batch_first=True).to(logits.device)
     mask = valid_mask(lengths, logits.shape[1])
     losses = torch.stack([_summed(logits, padded[:, :, list(order)], mask) for order in orders], dim=1)
     least, best = losses.min(dim=1)
@@ -90,7 +90,7 @@ def pit_loss(logits: Tensor, labels: Sequence[Tensor]) -> tuple[Tensor, list[tup
 
 
 def _summed(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=2)
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=2)
     return (losses * mask).sum(dim=1)
 
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+from superb_eval.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Distance = Literal["cosine_exp", "cosine", "euclidean", "cityblock"]
 """`cosine_exp` is exp(cosine distance) - 1; the others are scipy's of that name."""

@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from downstreams.base import Row
 from downstreams.classification import Classification
 from downstreams.scores import Score
 from superb_eval.errors import UserError
+from superb_eval.lazily import torch
 from superb_eval.manifest import Corpus, Manifest, Utterance
 
 TRAIN_SHARE = 1 - 0.2

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
 from downstreams.base import Row, Setup, Task, accuracy, closed_set, majority
 from downstreams.classification import ProjectorHead
-from downstreams.heads import UtteranceLevel
 from downstreams.scores import Metric, Score
 from superb_eval.errors import UserError
+from superb_eval.lazily import torch
 from superb_eval.manifest import Corpus, Utterance
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 SLOTS = ("action", "object", "location")
 """The label columns of Fluent Speech Commands, in the order of the protocol's output."""
@@ -65,6 +66,8 @@ class IntentClassification(Task):
 
     def head(self, dim: int) -> nn.Module:
         """See `Task.head`."""
+        from downstreams.heads import UtteranceLevel
+
         return UtteranceLevel(dim, self.setup.head.projector_dim, sum(self.sizes))
 
     def target(self, utterance: Utterance) -> list[int]:
@@ -76,7 +79,7 @@ class IntentClassification(Task):
         del lengths
         wanted = torch.as_tensor(targets, device=output.device)
         parts = torch.split(output, self.sizes, dim=-1)
-        return torch.stack([nn.functional.cross_entropy(p, wanted[:, k]) for k, p in enumerate(parts)]).sum()
+        return torch.stack([torch.nn.functional.cross_entropy(p, wanted[:, k]) for k, p in enumerate(parts)]).sum()
 
     def decode(self, output: Tensor, lengths: Tensor | None) -> list[str]:
         """Return the most probable value of each slot, as `truth` writes them."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+from superb_eval.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def valid_mask(lengths: Tensor, frames: int) -> Tensor:

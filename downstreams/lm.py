@@ -10,14 +10,16 @@ import importlib.util
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
-from torch import Tensor
 
 from downstreams.base import HeadSettings
 from superb_eval.errors import UserError
 from superb_eval.manifest import listing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLANK, WORD_END = "<s>", "|"
 

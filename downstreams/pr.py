@@ -8,9 +8,7 @@ decoding; phone error rate over the corpus.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from downstreams import buckets, ctc, edits
 from downstreams.base import HeadSettings, Row, Setup, Task, TrainingSettings
@@ -19,26 +17,14 @@ from downstreams.scores import Metric, Score
 from downstreams.text import ARPABET, SPECIALS, Tokens
 from superb_eval.manifest import Corpus, Manifest, Utterance
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 
 class PhoneHead(HeadSettings):
     """`projector_dim`: width of the projection of each frame."""
 
     projector_dim: int = 256
-
-
-class FrameHead(nn.Module):
-    """Project each frame and classify it, with nothing in between (s3prl `ctc/expert.py`, `model.py:FrameLevel`)."""
-
-    def __init__(self, dim: int, projector_dim: int, outputs: int) -> None:
-        super().__init__()
-        self.projector = nn.Linear(dim, projector_dim)
-        self.classifier = nn.Linear(projector_dim, outputs)
-
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Return logits [batch, frames, outputs] of features [batch, frames, dim]."""
-        del lengths
-        logits: Tensor = self.classifier(self.projector(features))
-        return logits
 
 
 class PhonemeRecognition(Task):
@@ -68,6 +54,8 @@ class PhonemeRecognition(Task):
 
     def head(self, dim: int) -> nn.Module:
         """See `Task.head`."""
+        from downstreams.heads import FrameHead
+
         return FrameHead(dim, self.setup.head.projector_dim, len(self.labels))
 
     def target(self, utterance: Utterance) -> list[int]:

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from torch import Tensor
 
 from downstreams.base import HeadSettings, Row, Search
 from downstreams.dtw import FLOOR, Distance, match, normalised
 from downstreams.mtwv import Answers, Curve, beta, curve, stdlist
 from downstreams.scores import Metric, Score
 from superb_eval.manifest import Manifest, Trial
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RANDOM_DRAWS = 20
 """Systems with random scores whose mean is the chance level."""

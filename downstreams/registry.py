@@ -23,6 +23,7 @@ PARTS = {
     "lengths",
     "lm",
     "mtwv",
+    "recurrent",
     "registry",
     "sampling",
     "scores",

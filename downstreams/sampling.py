@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor
+from superb_eval.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class BatchSource(Protocol):

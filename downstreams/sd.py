@@ -11,19 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby, product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from downstreams import diarization
 from downstreams.base import HeadSettings, Row, Task, ratio
 from downstreams.diarization import EXTRA
 from downstreams.scores import Metric, Score
 from superb_eval.errors import UserError
+from superb_eval.lazily import torch
 from superb_eval.manifest import Corpus, Manifest, Turn, Utterance
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 MEDIANS = (1, 11)
@@ -35,28 +37,6 @@ class DiarizationHead(HeadSettings):
 
     hidden: int = 512
     speakers: int = 2
-
-
-class SpeakerActivity(nn.Module):
-    """`LSTM(dim, hidden)`, one layer, forward in time; `Linear(hidden, speakers)` (s3prl `diarization/model.py`)."""
-
-    def __init__(self, dim: int, hidden: int, speakers: int) -> None:
-        super().__init__()
-        self.rnn = nn.LSTM(dim, hidden, batch_first=True)
-        self.linear = nn.Linear(hidden, speakers)
-
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Return logits [batch, frames + EXTRA, speakers] of features [batch, frames, dim] with lengths [batch].
-
-        Each utterance's last frame goes on, so that labels which outnumber frames find logits; what came before is none
-        the wiser.
-        """
-        index = torch.arange(features.shape[1] + EXTRA, device=features.device)
-        index = torch.minimum(index[None], lengths[:, None] - 1)
-        longer = torch.gather(features, 1, index[..., None].expand(-1, -1, features.shape[2]))
-        hidden, _ = self.rnn(longer)
-        logits: Tensor = self.linear(hidden)
-        return logits
 
 
 class SpeakerDiarization(Task):
@@ -85,6 +65,8 @@ class SpeakerDiarization(Task):
 
     def head(self, dim: int) -> nn.Module:
         """See `Task.head`."""
+        from downstreams.heads import SpeakerActivity
+
         return SpeakerActivity(dim, self.setup.head.hidden, self.labels)
 
     def target(self, utterance: Utterance) -> Tensor:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor, nn
 
 from downstreams import buckets, ctc, edits, slots
 from downstreams.base import Row, Setup, Task, TrainingSettings, ratio
@@ -21,6 +20,9 @@ from downstreams.scores import Metric, Score
 from downstreams.text import CHARACTERS, EOS, PAD, SPECIALS, Characters, Pieces
 from superb_eval.errors import UserError
 from superb_eval.manifest import Corpus, Manifest, Utterance, listing
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 PUNCTUATION = "?!.,;-"
 """Words that are part of it are not spelled."""
@@ -109,7 +111,9 @@ class SlotFilling(Task):
 
     def head(self, dim: int) -> nn.Module:
         """See `Task.head`."""
-        return ctc.Recogniser(dim, len(self.vocabulary), self.setup.head, self.stack)
+        from downstreams.recurrent import Recogniser
+
+        return Recogniser(dim, len(self.vocabulary), self.setup.head, self.stack)
 
     def target(self, utterance: Utterance) -> list[int]:
         """Return the outputs that spell the utterance's words and mark their slots."""

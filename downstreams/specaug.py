@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from downstreams.base import HeadSettings
-
-
-class SpecAugmentSettings(HeadSettings):
-    """The defaults are the protocol's (s3prl `asr/config.yaml`); a count of 0 leaves a part out."""
-
-    warp: int = Field(5, ge=0, description="frames that the warped point may move; 0: no warping")
-    dim_masks: int = Field(4, ge=0, description="stretches of feature dimensions set to zero")
-    dim_width: int = Field(50, ge=1, description="each is narrower than this")
-    time_masks: int = Field(2, ge=0, description="stretches of frames set to zero")
-    time_width: int = Field(40, ge=1, description="each is shorter than this")
+from downstreams.ctc import SpecAugmentSettings
 
 
 class SpecAugment(nn.Module):

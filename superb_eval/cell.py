@@ -103,7 +103,7 @@ def _run(setting: Setting, folder: Path, clock: Clock, reporter: Reporter) -> Ru
             _keep(folder, records.HISTORICAL, [row for outcome in outcomes for row in outcome.historical])
         if not issubclass(setting.kind, Search):
             labels = {fold.number: fold.task.labels for fold in setting.folds}
-            files.write_text(folder / probing.LABELS, json.dumps(labels, ensure_ascii=False) + "\n")
+            files.write_text(folder / records.LABELS, json.dumps(labels, ensure_ascii=False) + "\n")
         metrics = _metrics(setting, outcomes)
     return recording.compose(setting, bank, outcomes, metrics, folder, clock)
 

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from downstreams import registry as tasks
 from downstreams.base import Scored, Setup
@@ -19,8 +19,9 @@ from superb_eval.console import Reporter
 from superb_eval.corpora import embedded, opening
 from superb_eval.manifest import Corpus
 from superb_eval.recipe import Recipe, TrainSettings
-from upstreams import registry as upstreams
-from upstreams.base import Upstream
+
+if TYPE_CHECKING:
+    from upstreams.base import Upstream
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ def prepare(order: Order, reporter: Reporter) -> Setting:
     Raises:
         UserError: an unknown name or key, a missing corpus, bad rows, unreadable audio or weights.
     """
+    from upstreams import registry as upstreams  # with torch, which takes seconds: only who runs a cell should wait
+
     chosen = choose(order.task, order.data, order.profile, order.overrides)
     corpus = read_corpus(chosen, order.data or embedded.folder(chosen.profile, chosen.part, reporter))
     kind = tasks.get(chosen.task)

@@ -17,7 +17,7 @@ from superb_eval.features.bank import Features
 from superb_eval.features.extract import Extraction, extract
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.probe import Probe, decoded, load_weights
-from superb_eval.probing import LABELS, weights_name
+from superb_eval.probing import weights_name
 from superb_eval.recipe import Recipe
 from superb_eval.results import record as records
 from superb_eval.results.record import RunRecord
@@ -67,7 +67,7 @@ def trained(run: Path, device: str = "cpu") -> Trained:
     kind = tasks.get(record.task)
     if not issubclass(kind, Task):
         raise UserError(f"{run}: {record.task} trains no head, so there is none to use.")
-    labels = json.loads((run / LABELS).read_text(encoding="utf8"))["1"]
+    labels = json.loads((run / records.LABELS).read_text(encoding="utf8"))["1"]
     task = kind(Setup(labels, kind.Head.model_validate(recipe.head), record.upstream.stride))
     task.adopt(record.training[0].tuned)
     with torch.inference_mode():

@@ -23,10 +23,6 @@ from superb_eval.training import Training
 WORK = "training"
 """In a run's folder: the state of its trainings; removed once the record is written."""
 
-LABELS = "labels.json"
-"""In a run's folder: what the outputs of each fold's head mean (`Task.learn`)."""
-
-
 READERS = 4
 """Threads at most that read, or compute, the frames of batches ahead."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from superb_eval import audio, environment, threads
 from superb_eval.features.bank import Bank
 from superb_eval.order import Setting
-from superb_eval.probing import LABELS, Outcome, Rate
+from superb_eval.probing import Outcome, Rate
 from superb_eval.results import code
 from superb_eval.results import record as records
 from superb_eval.results.record import RunRecord
@@ -129,7 +129,7 @@ def _rate(rate: Rate) -> records.RateRecord:
 
 
 def _labels(folder: Path) -> list[Path]:
-    return [folder / LABELS] if (folder / LABELS).is_file() else []
+    return [folder / records.LABELS] if (folder / records.LABELS).is_file() else []
 
 
 def _sha256(path: Path) -> str:

@@ -14,6 +14,7 @@ import soundfile
 import yaml
 
 from superb_eval import cli
+from tests.results import runs
 
 SHORT = ["-o", "train.steps=40", "-o", "train.eval_every=20", "-o", "train.lr=1e-2"]
 
@@ -88,6 +89,22 @@ def test_help_loads_nothing_heavy() -> None:
     modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     for heavy in ("'torch'", "'pandas'", "'numpy'", "'transformers'", "'pydantic'", "'soundfile'"):
         assert heavy not in modules
+
+
+def test_what_reads_results_loads_no_torch(tmp_path: Path) -> None:
+    """All ten tasks, whose predictions are scored again to compare upstreams."""
+    for upstream, errs in (("a", 0.1), ("b", 0.3)):
+        runs.ten_tasks(tmp_path / "out", upstream, errs, seed=0)
+    for words in (["table", str(tmp_path / "out")], ["report", str(tmp_path / "out"), "-o", str(tmp_path / "r.html")]):
+        program = (
+            f"import sys; sys.argv = {['superb-eval', *words]}\n"
+            "from superb_eval.cli import main\n"
+            "try: main()\n"
+            "except SystemExit as end: assert not end.code\n"
+            "print('torch' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout.split()[-1] == "False", words
 
 
 def test_recipe_show_is_a_recipe(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

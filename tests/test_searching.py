@@ -13,7 +13,8 @@ from superb_eval import recipe
 from superb_eval.cell import evaluate
 from superb_eval.errors import UserError
 from superb_eval.order import Order
-from superb_eval.probing import LABELS, WORK
+from superb_eval.probing import WORK
+from superb_eval.results.record import LABELS
 
 NANO = "hubert_nano@random"
 

@@ -19,6 +19,9 @@ SCHEMA_VERSION = 2
 
 NAME = "result.json"
 
+LABELS = "labels.json"
+"""In a run's folder: what the outputs of each fold's head mean (`Task.learn`)."""
+
 PREDICTIONS, HISTORICAL = "predictions.csv", "predictions-historical.csv"
 """Beside a record: what its strict and its historical figures are scored from."""
 

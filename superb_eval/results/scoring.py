@@ -14,7 +14,6 @@ from downstreams import registry
 from downstreams.base import Row, Scored, Setup
 from downstreams.scores import Score
 from superb_eval.errors import UserError
-from superb_eval.probing import LABELS
 from superb_eval.results import intervals
 from superb_eval.results import record as records
 from superb_eval.results.record import MetricRecord, RunRecord
@@ -81,7 +80,7 @@ def task_of(record: RunRecord, folder: Path) -> Scored:
 
 
 def _labels(folder: Path) -> Any:
-    path = folder / LABELS
+    path = folder / records.LABELS
     if not path.is_file():  # a search learns none
         return None
     try:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from downstreams import ctc
-from downstreams.ctc import Recogniser, RecogniserSettings
-from downstreams.pr import FrameHead
+from downstreams.ctc import RecogniserSettings
+from downstreams.heads import FrameHead
+from downstreams.recurrent import Recogniser, stacked
 
 LENGTHS = torch.tensor([30, 9, 1, 17])
 
@@ -125,7 +126,7 @@ def test_frames_are_stacked_where_the_recipe_wants_longer_ones() -> None:
     assert [ctc.stacking(small(frame_samples=n), 160) for n in (None, 160, 320, 640, 100)] == [1, 1, 2, 4, 1]
     assert [ctc.stacking(small(frame_samples=n), 320) for n in (320, 480, 640)] == [1, 1, 2]
     features = torch.arange(10.0).reshape(1, 5, 2)
-    assert ctc.stacked(features, 2).tolist() == [[[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 0]]]
+    assert stacked(features, 2).tolist() == [[[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 0]]]
     assert ctc.shortened(torch.tensor([5, 4, 1]), 2).tolist() == [3, 2, 1]
     head = Recogniser(2, 4, small(), stack=2)
     assert head(features, torch.tensor([5])).shape == (1, 3, 4)

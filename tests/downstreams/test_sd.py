@@ -17,7 +17,8 @@ from torch import nn
 from downstreams import diarization
 from downstreams.base import Row, Setup
 from downstreams.diarization import EXTRA
-from downstreams.sd import DiarizationHead, SpeakerActivity, SpeakerDiarization
+from downstreams.heads import SpeakerActivity
+from downstreams.sd import DiarizationHead, SpeakerDiarization
 from superb_eval.audio import Clip
 from superb_eval.errors import UserError
 from superb_eval.manifest import Corpus, Manifest, Turn, Utterance

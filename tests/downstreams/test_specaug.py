@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from downstreams.specaug import SpecAugment, SpecAugmentSettings
+from downstreams.ctc import SpecAugmentSettings
+from downstreams.specaug import SpecAugment
 
 LENGTHS = torch.tensor([90, 11, 10, 1, 47])
 
