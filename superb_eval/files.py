@@ -7,6 +7,7 @@ next one that writes the same file clears it away.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -61,6 +62,15 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     write(path, lambda temporary: temporary.write_text(text, encoding="utf8"))
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes; it may be larger than memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def create_text(path: Path, text: str) -> bool:

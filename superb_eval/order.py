@@ -125,12 +125,12 @@ def prepare(order: Order, reporter: Reporter) -> Setting:
     Raises:
         UserError: an unknown name or key, a missing corpus, bad rows, unreadable audio or weights.
     """
-    from upstreams import registry as upstreams  # with torch, which takes seconds: only who runs a cell should wait
+    from superb_eval.features import known  # with torch, which takes seconds: only who runs a cell should wait
 
     chosen = choose(order.task, order.data, order.profile, order.overrides)
     corpus = read_corpus(chosen, order.data or embedded.folder(chosen.profile, chosen.part, reporter))
     kind = tasks.get(chosen.task)
-    upstream = upstreams.load(order.upstream).to(order.device)
+    upstream = known.load(order.upstream, order.device, order.store)
     stride = upstream.get_downsample_rates(chosen.features.key)
     folds = tuple(_fold(k, fold, kind, chosen, stride) for k, fold in enumerate(kind.folds(corpus), start=1))
     return Setting(order, chosen, corpus, folds, upstream, upstream.fingerprint(), digests(corpus, reporter))

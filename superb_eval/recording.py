@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-from superb_eval import audio, environment, threads
+from superb_eval import audio, environment, files, threads
 from superb_eval.features.bank import Bank
 from superb_eval.order import Setting
 from superb_eval.probing import Outcome, Rate
@@ -65,8 +64,8 @@ def compose(
         recipe=chosen.model_dump(mode="json"),
         recipe_digest=chosen.digest(),
         departures=[*chosen.departures, *setting.corpus.notes],
-        predictions={path.name: _sha256(path) for path in sorted(folder.glob("predictions*.csv"))},
-        heads={path.name: _sha256(path) for path in sorted(folder.glob("probe-*.safetensors")) + _labels(folder)},
+        predictions={path.name: files.sha256(path) for path in sorted(folder.glob("predictions*.csv"))},
+        heads={path.name: files.sha256(path) for path in sorted(folder.glob("probe-*.safetensors")) + _labels(folder)},
         code=code.digest(chosen.task),
         command=setting.order.command(),
         versions=environment.versions(),
@@ -130,7 +129,3 @@ def _rate(rate: Rate) -> records.RateRecord:
 
 def _labels(folder: Path) -> list[Path]:
     return [folder / records.LABELS] if (folder / records.LABELS).is_file() else []
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

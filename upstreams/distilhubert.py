@@ -77,6 +77,11 @@ CARDS = (
 )
 
 
+def place(card: Card, checkpoint: str | None) -> str | None:
+    """Return the file, folder or hub id that a name's weights come from; None: there are none."""
+    return checkpoint or shipped(card.name) or HUB.get(card.name)
+
+
 def build(card: Card, checkpoint: str | None, seed: int | None) -> Upstream:
     """Open a student with seeded random weights, from a file, a folder in transformers' layout, or from the hub.
 
@@ -84,12 +89,12 @@ def build(card: Card, checkpoint: str | None, seed: int | None) -> Upstream:
         UserError: there are no weights there, they don't fit, they have no heads where heads are asked for, or the
             file wants to run code.
     """
-    place = checkpoint or shipped(card.name) or HUB.get(card.name)
-    opened = open_model(card, CONFIGS[card.name], place, seed)
+    found = place(card, checkpoint)
+    opened = open_model(card, CONFIGS[card.name], found, seed)
     if card.name != "distilhubert_heads":
         return DistilHubert(opened.card, opened.model)
-    heads = _random_heads(seed) if seed is not None else Heads.holding(opened.heads or _beside(Path(str(place))))
-    return WithHeads(opened.card, opened.model, heads, str(place))
+    heads = _random_heads(seed) if seed is not None else Heads.holding(opened.heads or _beside(Path(str(found))))
+    return WithHeads(opened.card, opened.model, heads, str(found))
 
 
 class DistilHubert(Hubert):

@@ -72,14 +72,20 @@ CARDS = (
 )
 
 
+def place(card: Card, checkpoint: str | None) -> str | None:
+    """Return the file, folder or hub id that a name's weights come from; None: there are none."""
+    name = card.name.removesuffix("_padded")
+    return checkpoint or shipped(name) or HUB.get(name)
+
+
 def build(card: Card, checkpoint: str | None, seed: int | None) -> Upstream:
     """Open HuBERT with seeded random weights, from a file, a folder in transformers' layout, or from the hub.
 
     Raises:
         UserError: there are no weights there, they don't fit, or the file wants to run code.
     """
-    name = card.name.removesuffix("_padded")
-    opened = open_model(card, CONFIGS.get(name, {}), checkpoint or shipped(name) or HUB.get(name), seed)
+    config = CONFIGS.get(card.name.removesuffix("_padded"), {})
+    opened = open_model(card, config, place(card, checkpoint), seed)
     upstream = Hubert(opened.card, opened.model)
     if opened.normalise is not None:
         upstream.normalise = opened.normalise

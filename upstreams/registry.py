@@ -85,6 +85,30 @@ def load(text: str) -> Upstream:
     return freeze(module.build(card, address.checkpoint, address.seed))
 
 
+def weights(text: str) -> list[Path] | None:
+    """Return the files that the weights at an address are read from, sorted; of `@random`, none.
+
+    None: that can't be said before they are opened. Families of this folder say it by a function `place`.
+
+    Raises:
+        UserError: nothing is known by that name.
+    """
+    address = parse(text)
+    if address.scheme:
+        return None
+    module, card = _find(address.name)
+    if isinstance(module, EntryPoint) or not hasattr(module, "place"):
+        return None
+    if address.seed is not None:
+        return []
+    place = module.place(card, address.checkpoint)
+    if place is None or not Path(place).exists():  # a hub id, perhaps
+        return None
+    if Path(place).is_file():
+        return [Path(place)]
+    return sorted(path for path in Path(place).iterdir() if path.suffix in {".json", ".safetensors", ".bin"})
+
+
 def cards() -> list[Card]:
     """Return the card of every upstream of this folder, by name."""
     found = [card for family in _families() for card in getattr(_import(family), "CARDS", ())]

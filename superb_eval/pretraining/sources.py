@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from superb_eval import manifest, rows
+from superb_eval import files, manifest, rows
 from superb_eval.audio import Clip
 from superb_eval.console import Reporter
 from superb_eval.errors import UserError
@@ -166,17 +165,13 @@ def _without(found: Sequence[Clip], held: set[Path]) -> tuple[list[Clip], int]:
     sizes: dict[int, set[str]] = {}
     for path in held:
         if path.is_file():
-            sizes.setdefault(path.stat().st_size, set()).add(_content(path))
+            sizes.setdefault(path.stat().st_size, set()).add(files.sha256(path))
 
     def free(path: Path) -> bool:
         if not path.is_file() or path.stat().st_size not in sizes:
             return True
-        return _content(path) not in sizes[path.stat().st_size]
+        return files.sha256(path) not in sizes[path.stat().st_size]
 
     verdict = {path: free(path) for path in {clip.path for clip in found}}
     kept = [clip for clip in found if verdict[clip.path]]
     return kept, len(found) - len(kept)
-
-
-def _content(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

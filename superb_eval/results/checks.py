@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from superb_eval import order, recipe
+from superb_eval import files, order, recipe
 from superb_eval.console import Silent
 from superb_eval.corpora import embedded
 from superb_eval.errors import UserError
@@ -88,7 +88,7 @@ def _files(run: Run, world: World) -> Iterator[Said]:
         path = run.folder / Path(name).name  # a record from elsewhere must not reach out of its folder
         if not path.is_file():
             yield (f"{path.name} is missing",)
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        elif files.sha256(path) != digest:
             yield (f"{path.name} is not the file that the run wrote",)
 
 
