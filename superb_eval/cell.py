@@ -7,7 +7,8 @@ import io
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -34,24 +35,50 @@ def evaluate(order: Order, reporter: Reporter | None = None) -> tuple[RunRecord,
     Raises:
         UserError: something that the user can mend; what was finished is kept.
     """
+    (found,) = evaluate_seeds(order, [order.seed], reporter)
+    return found
+
+
+def evaluate_seeds(
+    order: Order, seeds: Sequence[int], reporter: Reporter | None = None
+) -> list[tuple[RunRecord, Path]]:
+    """Do what `evaluate` does for each seed. Where the recipe gives all of them one `train.order_seed`, they train side
+    by side and share each pass of the upstream, and each comes to what it comes to alone.
+
+    Raises:
+        UserError: something that the user can mend; what was finished is kept.
+    """
     reporter = reporter or Silent()
-    clock = Clock()
+    clock = Clock(len(seeds))
     with clock.stage("preparation"):
-        setting = prepare(order, reporter)
-        folder = setting.folder()
-    done = folder / records.NAME
-    with _alone(folder):
-        if order.fresh:
-            _clear(folder)
-        if _whole(done, reporter):
-            reporter.say(f"done before: {done} (--fresh runs it again)")
-            record = records.read(done)
-        else:
-            record = _run(setting, folder, clock, reporter)
-            records.write(record, folder)
-        # The state of training is of no use any more, and as large as three copies of the head.
-        shutil.rmtree(folder / probing.WORK, ignore_errors=True)
-    return record, folder
+        first = prepare(order, reporter)
+        settings = [first.with_seed(seed) for seed in dict.fromkeys(seeds)]
+    with ExitStack() as held:
+        for setting in settings:
+            held.enter_context(_alone(setting.folder()))
+            if order.fresh:
+                _clear(setting.folder())
+        missing = [setting for setting in settings if not _whole(setting.folder() / records.NAME, reporter)]
+        for group in _groups(missing):
+            _run(group, replace(clock, cells=len(group), seconds=dict(clock.seconds)), reporter)
+        return [_finished(setting, setting not in missing, reporter) for setting in settings]
+
+
+def _groups(settings: Sequence[Setting]) -> list[list[Setting]]:
+    """Settings that differ in their seeds, put together where they can train side by side."""
+    train = settings[0].recipe.train if settings else None
+    if train is not None and train.order_seed is not None:
+        return [list(settings)]
+    return [[setting] for setting in settings]
+
+
+def _finished(setting: Setting, before: bool, reporter: Reporter) -> tuple[RunRecord, Path]:
+    folder = setting.folder()
+    if before:
+        reporter.say(f"done before: {folder / records.NAME} (--fresh runs it again)")
+    # The state of training is of no use any more, and as large as three copies of the head.
+    shutil.rmtree(folder / probing.WORK, ignore_errors=True)
+    return records.read(folder / records.NAME), folder
 
 
 def _whole(path: Path, reporter: Reporter) -> bool:
@@ -91,12 +118,24 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _run(setting: Setting, folder: Path, clock: Clock, reporter: Reporter) -> RunRecord:
+def _run(settings: Sequence[Setting], clock: Clock, reporter: Reporter) -> None:
+    """Run cells that differ in their seeds side by side; each writes its record in the end."""
+    first = settings[0]
     with clock.stage("features"):
-        bank = features(setting, reporter)
+        bank = features(first, reporter)
     with clock.stage("training and test"):
-        through = searching.search_and_test if issubclass(setting.kind, Search) else probing.train_and_test
-        outcomes = [through(setting, fold, bank, folder, reporter) for fold in setting.folds]
+        if issubclass(first.kind, Search):
+            by_fold = [[searching.search_and_test(first, fold, bank, reporter)] for fold in first.folds]
+        else:
+            by_fold = [probing.train_and_test(settings, fold, bank, reporter) for fold in first.folds]
+    for setting, outcomes in zip(settings, zip(*by_fold, strict=True), strict=True):
+        own = replace(clock, cells=1, seconds=dict(clock.seconds))
+        records.write(_record(setting, bank, outcomes, own), setting.folder())
+
+
+def _record(setting: Setting, bank: Bank, outcomes: Sequence[Outcome], clock: Clock) -> RunRecord:
+    """Score a cell's predictions, keep them, and return its record."""
+    folder = setting.folder()
     with clock.stage("scoring"):
         _keep(folder, records.PREDICTIONS, [row for outcome in outcomes for row in outcome.rows])
         if outcomes[0].historical:
@@ -105,7 +144,7 @@ def _run(setting: Setting, folder: Path, clock: Clock, reporter: Reporter) -> Ru
             labels = {fold.number: fold.task.labels for fold in setting.folds}
             files.write_text(folder / records.LABELS, json.dumps(labels, ensure_ascii=False) + "\n")
         metrics = _metrics(setting, outcomes)
-    return recording.compose(setting, bank, outcomes, metrics, folder, clock)
+    return recording.compose(setting, bank, outcomes, metrics, clock)
 
 
 def features(setting: Setting, reporter: Reporter) -> Bank:

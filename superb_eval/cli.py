@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from superb_eval import cli_corpora, cli_distil, cli_report, cli_results, cli_suite, cli_upstreams
 from superb_eval.errors import UserError
 from superb_eval.pretraining import commands as training
+
+if TYPE_CHECKING:
+    from superb_eval.results.record import RunRecord
 
 USER_ERROR, INTERRUPTED = 2, 130
 """Exit codes beside 0 (done) and 1 (something broke: a traceback follows)."""
@@ -66,7 +69,9 @@ def run(
     profile: Profile = None,
     out: Annotated[Path, typer.Option(help="results folder")] = Path("results"),
     override: Overrides = None,
-    seed: Annotated[int, typer.Option(min=0, help="of initialisation and sampling")] = 0,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, help="of initialisation and sampling, default 0; several: each in turn")
+    ] = None,
     device: Device = "cpu",
     fresh: Annotated[
         bool, typer.Option("--fresh", help="run again instead of resuming (stored features are kept)")
@@ -81,18 +86,25 @@ def run(
     \b
     superb-eval run ks -u fbank_nonorm
     superb-eval run recipes/mini/ks.yaml -u hubert_mini@random -o train.lr=1e-2 --seed 1
+    superb-eval run asr -u fbank_nonorm --seed 0 --seed 1 --seed 2 -o train.order_seed=0   # all hear the same pass
     superb-eval run ks -u my_encoder.py:MyEncoder --data my-corpus --out results
     """
-    from superb_eval.cell import evaluate
+    from superb_eval.cell import evaluate_seeds
     from superb_eval.console import Terminal
     from superb_eval.order import Order
 
-    order = Order(upstream, task, data, profile, tuple(override or ()), seed, out, device, fresh, store, store_gb)
-    record, folder = evaluate(order, Terminal())
+    seeds = seed or [0]
+    order = Order(upstream, task, data, profile, tuple(override or ()), seeds[0], out, device, fresh, store, store_gb)
+    for record, folder in evaluate_seeds(order, seeds, Terminal()):
+        _show(record, folder, f" seed {record.seed}" if len(seeds) > 1 else "")
+
+
+def _show(record: RunRecord, folder: Path, beside: str) -> None:
+    """Print what a cell came to."""
     for metric in record.metrics:
         interval = f"95 % interval {metric.low:.2f} to {metric.high:.2f}"
         figure = f"{metric.heading} {metric.value:.2f} {metric.unit}"
-        print(f"{record.task} {figure} ({interval}, {metric.protocol}, {metric.units} test units)")
+        print(f"{record.task}{beside} {figure} ({interval}, {metric.protocol}, {metric.units} test units)")
     if record.chance is not None:
         print(f"chance: {record.chance:.2f}")
     print(f"record: {folder / 'result.json'}")

@@ -105,7 +105,7 @@ def _heard(chosen: tuple[str, ...]) -> str:
 def _compare(ours: Setting, against: str, reporter: Reporter) -> Alikeness:
     """Compare an upstream with another one on the test split, through the features that cells of the task use."""
     theirs = prepare(replace(ours.order, upstream=against), reporter)
-    if ours.corpus_digest() != theirs.corpus_digest():
+    if ours.corpus_digest != theirs.corpus_digest:
         raise UserError(f"{ours.corpus.name}: changed while it was read. Run the same command again.")
     ids = _chosen(ours)
     x, y = (_means(cell.features(setting, reporter), ids) for setting in (ours, theirs))

@@ -7,7 +7,8 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -87,14 +88,19 @@ class Setting:
         assert self.recipe.train is not None  # noqa: S101 - for the type checker
         return self.recipe.train
 
+    @cached_property
     def corpus_digest(self) -> str:
-        """Return a SHA-256 of the rows and trials of all splits and of their audio."""
+        """A SHA-256 of the rows and trials of all splits and of their audio."""
         return digest_of(self.corpus, self.digests)
+
+    def with_seed(self, seed: int) -> Setting:
+        """Return the cell of another seed, with all that is open already."""
+        return replace(self, order=replace(self.order, seed=seed))
 
     def folder(self) -> Path:
         """Return where the run lives: `OUT/<upstream>/<task>/<profile>-seed<n>-<digest>`."""
         name = run_name(
-            self.recipe.profile, self.order.seed, self.recipe.digest(), self.fingerprint, self.corpus_digest()
+            self.recipe.profile, self.order.seed, self.recipe.digest(), self.fingerprint, self.corpus_digest
         )
         return self.order.out / slug(self.order.upstream) / self.recipe.task / name
 

@@ -48,7 +48,8 @@ def predict(run: Path, sources: Sequence[Path], device: str = "cpu") -> dict[Pat
     paths = _audio_files(sources)
     found = trained(run, device)
     features = _features(found.upstream, paths, found.recipe, device)
-    return dict(zip(paths, found.task.show(decoded(found.probe, found.task, features)), strict=True))
+    (answers,) = decoded([found.probe], found.task, features)
+    return dict(zip(paths, found.task.show(answers), strict=True))
 
 
 def trained(run: Path, device: str = "cpu") -> Trained:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,25 +45,30 @@ class Split:
     features: Features
 
 
-def decoded(probe: Probe, task: Task, features: Features) -> list[Any]:
-    """Return what the task makes of the probe's output, for each utterance."""
-    device = next(probe.parameters()).device
+def decoded(probes: Sequence[Probe], task: Task, features: Features) -> list[list[Any]]:
+    """Return what the task makes of each probe's output, for each utterance; all probes share one pass."""
+    device = next(probes[0].parameters()).device
     size = EVAL_BATCH[features.pooled]
-    found: list[Any] = []
-    probe.eval()
+    found: list[list[Any]] = [[] for _ in probes]
+    for probe in probes:
+        probe.eval()
     with torch.inference_mode():
-        while len(found) < len(features):
-            some = range(len(found), min(len(found) + size, len(features)))
+        while len(found[-1]) < len(features):
+            some = range(len(found[-1]), min(len(found[-1]) + size, len(features)))
             try:
                 batch = to_device(features.batch(some), device)
-                found += task.decode(probe(batch.hidden, batch.lengths), batch.lengths)
+                answers = [task.decode(probe(batch.hidden, batch.lengths), batch.lengths) for probe in probes]
             except (MemoryError, RuntimeError) as error:
                 if not shortage.is_one(error) or size == 1:
                     raise
                 shortage.clear(error)
                 size = math.ceil(size / 2)
                 warnings.warn(f"memory ran out; {size} utterances at a time are answered from here on", stacklevel=2)
-    probe.train()
+            else:
+                for before, more in zip(found, answers, strict=True):
+                    before.extend(more)
+    for probe in probes:
+        probe.train()
     return found
 
 

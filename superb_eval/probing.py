@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from downstreams.base import Row, Task
-from superb_eval import files, threads
+from superb_eval import files, lockstep, threads
 from superb_eval.console import Reporter
 from superb_eval.errors import UserError
 from superb_eval.features.bank import Bank, Features
@@ -61,26 +61,43 @@ class Outcome:
     skipped: tuple[str, ...] = ()
 
 
-def train_and_test(setting: Setting, fold: Fold[Task], bank: Bank, folder: Path, reporter: Reporter) -> Outcome:
-    """Train a head for each learning rate, choose one on dev, and test it.
+def train_and_test(settings: Sequence[Setting], fold: Fold[Task], bank: Bank, reporter: Reporter) -> list[Outcome]:
+    """Train a head for each learning rate, choose one on dev, and test it; so for each setting.
+
+    Several settings differ in their seeds alone, and share the order of their utterances.
 
     Raises:
-        UserError: see `Training.run`; or the features have no such layer.
+        UserError: see `lockstep.run`; or the features have no such layer.
     """
+    setting = settings[0]
     splits = {
         name: Split(manifest, bank.select([setting.digests[u.clip] for u in manifest]))
         for name, manifest in fold.corpus.splits.items()
     }
-    members = [_member(setting, fold, splits["train"].features, lr, folder) for lr in setting.train.rates()]
     readers = min(READERS, torch.get_num_threads()) if setting.upstream.reentrant else 1
-    with threads.at_most(_threads(members[0].probe)), threads.without_denormals():
-        place = _work(folder, fold)
-        training = Training(members, fold.task, splits, setting.train, seed=setting.order.seed, folder=place)
-        several = f", fold {fold.number}" if len(setting.folds) > 1 else ""
-        rates = f"lr {members[0].lr:g}" if len(members) == 1 else f"{len(members)} rates"
-        with reporter.stage(f"training{several}, {rates}", setting.train.steps) as update:
-            training.run(readers, update)
-        return _test(setting, fold, splits, members, folder)
+    trainings = [_training(setting, fold, splits) for setting in settings]
+    with threads.at_most(_threads(trainings[0].members[0].probe)), threads.without_denormals():
+        with reporter.stage(_stage(settings, fold), setting.train.steps) as update:
+            lockstep.run(trainings, readers, update)
+        return [_test(s, fold, splits, training.members) for s, training in zip(settings, trainings, strict=True)]
+
+
+def _training(setting: Setting, fold: Fold[Task], splits: dict[str, Split]) -> Training:
+    place = setting.folder() / WORK / f"fold{fold.number}"
+    team = [
+        Member(lr, new_probe(setting, fold, splits["train"].features), place / f"lr{lr:g}")
+        for lr in setting.train.rates()
+    ]
+    return Training(team, fold.task, splits, setting.train, seed=setting.order.seed, folder=place)
+
+
+def _stage(settings: Sequence[Setting], fold: Fold[Task]) -> str:
+    """What the training is called beside its bar."""
+    first = settings[0]
+    rates = first.train.rates()
+    parts = [f"fold {fold.number}"] if len(first.folds) > 1 else []
+    parts += [f"{len(settings)} seeds"] if len(settings) > 1 else []
+    return ", ".join(["training", *parts, f"lr {rates[0]:g}" if len(rates) == 1 else f"{len(rates)} rates"])
 
 
 def _threads(probe: Probe) -> int:
@@ -100,26 +117,20 @@ def new_probe(setting: Setting, fold: Fold[Task], features: Features) -> Probe:
     return Probe(featurizer, fold.task.head(features.bank.dim)).to(setting.order.device)
 
 
-def _member(setting: Setting, fold: Fold[Task], features: Features, lr: float, folder: Path) -> Member:
-    return Member(lr, new_probe(setting, fold, features), _work(folder, fold) / f"lr{lr:g}")
-
-
-def _work(folder: Path, fold: Fold[Task]) -> Path:
-    return folder / WORK / f"fold{fold.number}"
-
-
-def _test(setting: Setting, fold: Fold[Task], splits: dict[str, Split], members: list[Member], folder: Path) -> Outcome:
+def _test(setting: Setting, fold: Fold[Task], splits: dict[str, Split], members: Sequence[Member]) -> Outcome:
     task, test, chosen = fold.task, splits["test"], best(members, fold.task)
     probe = new_probe(setting, fold, test.features)
     historical: list[Row] = []
     if task.best_on_test:
         load_weights(chosen.folder / BEST_ON_TEST, probe)
-        historical = task.rows(test.manifest, decoded(probe, task, test.features))
+        (found,) = decoded([probe], task, test.features)
+        historical = task.rows(test.manifest, found)
     load_weights(chosen.folder / BEST, probe)
-    tuned = task.tune(splits["dev"].manifest, decoded(probe, task, splits["dev"].features))
-    found = decoded(probe, task, test.features)
+    (found,) = decoded([probe], task, splits["dev"].features)
+    tuned = task.tune(splits["dev"].manifest, found)
+    (found,) = decoded([probe], task, test.features)
     historical = historical or task.historical(test.manifest, found)
-    kept = folder / weights_name(fold.number)
+    kept = setting.folder() / weights_name(fold.number)
     files.write(kept, lambda temporary: shutil.copyfile(chosen.folder / BEST, temporary))
     return Outcome(
         fold=fold.number,

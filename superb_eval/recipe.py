@@ -105,6 +105,11 @@ class TrainSettings(Section):
         (), description="splits drawn so that classes come equally often"
     )
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the head")
+    order_seed: int | None = Field(
+        None,
+        ge=0,
+        description="seed of the order and the cuts of utterances, for several seeds to share; null: the run's",
+    )
 
     def rates(self) -> tuple[float, ...]:
         """Return the learning rates to train with."""

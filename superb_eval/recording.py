@@ -20,8 +20,9 @@ from superb_eval.results.record import RunRecord
 
 @dataclass
 class Clock:
-    """Wall-clock seconds by stage."""
+    """Wall-clock seconds by stage; of stages that several cells share, each cell's part."""
 
+    cells: int = 1
     started: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -30,7 +31,7 @@ class Clock:
         """Add the time that the context lasts to a stage."""
         before = time.perf_counter()
         yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - before, 3)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + (time.perf_counter() - before) / self.cells, 3)
 
 
 def compose(
@@ -38,11 +39,10 @@ def compose(
     bank: Bank,
     outcomes: Sequence[Outcome],
     found: list[records.MetricRecord],
-    folder: Path,
     clock: Clock,
 ) -> RunRecord:
     """Return the record of a run that is through."""
-    chosen = setting.recipe
+    chosen, folder = setting.recipe, setting.folder()
     return RunRecord(
         schema_version=records.SCHEMA_VERSION,
         task=chosen.task,
@@ -98,7 +98,7 @@ def _corpus(setting: Setting) -> records.CorpusRecord:
         name=corpus.name,
         synthetic=corpus.synthetic,
         official=corpus.complete(),
-        digest=setting.corpus_digest(),
+        digest=setting.corpus_digest,
         utterances={split: len(manifest) for split, manifest in corpus.splits.items()},
         hours=round(sum(audio.seconds(clip) for clip in corpus.clips()) / 3600, 4),
     )

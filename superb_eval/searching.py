@@ -44,7 +44,7 @@ class _Searched:
     rows: list[Row]
 
 
-def search_and_test(setting: Setting, fold: Fold[Search], bank: Bank, folder: Path, reporter: Reporter) -> Outcome:
+def search_and_test(setting: Setting, fold: Fold[Search], bank: Bank, reporter: Reporter) -> Outcome:
     """Search dev on each hidden layer, and test on the one that did best; so for each of the task's ways to search.
 
     The first way is the strict one. The historical figure is that of the way that does best on test.
@@ -58,7 +58,7 @@ def search_and_test(setting: Setting, fold: Fold[Search], bank: Bank, folder: Pa
         for name, manifest in fold.corpus.splits.items()
     }
     layers, ways = _layers(setting, count), task.ways()
-    progress = _Progress.taken_up(folder / WORK / f"fold{fold.number}-layers.json")
+    progress = _Progress.taken_up(setting.folder() / WORK / f"fold{fold.number}-layers.json")
     with reporter.stage("searching layers", len(ways) * len(layers)) as update:
         _search_dev(setting, fold, splits["dev"], layers, progress, update)
     searched = [_test(setting, fold, splits["test"], way, _best(task, progress.dev[way])) for way in ways]

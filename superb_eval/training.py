@@ -1,19 +1,17 @@
-"""Trains the probes of one fold on its features, one for each learning rate, side by side: one readable loop.
+"""The training of the probes of one fold and seed, one for each learning rate, side by side on the same micro-batches.
 
-A step is an update of the optimiser. Dev is evaluated every `eval_every` steps and after the last one; a strictly
-better value keeps the weights (s3prl `downstream/runner.py`). The state of training is saved at each evaluation, so
-that a killed run goes on from there and ends with the bits of an unbroken one. What is random in a head is seeded by
-run and micro-batch.
+A step is an update of the optimiser. What is random in a head is seeded by run and micro-batch. `superb_eval.lockstep`
+is the loop.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +23,7 @@ from superb_eval.errors import UserError
 from superb_eval.features.ahead import in_order
 from superb_eval.features.bank import Batch, Crop
 from superb_eval.members import LAST, Member, best, chooses
-from superb_eval.probe import Split, decoded, to_device
+from superb_eval.probe import Split, to_device
 from superb_eval.recipe import TrainSettings
 from superb_eval.team import Given, assemble
 
@@ -34,15 +32,14 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 CHECK_EVERY = 50
 """Steps between two looks at the losses: to look at each would make a GPU wait for this process."""
 
-Progress = Callable[[int, str], None]
-"""Called with (steps done, what to show beside the bar)."""
-
 Drawn = tuple[Sequence[int], Batch]
 """A micro-batch: the places of its utterances in the training split, and their features."""
 
 
 class Training:
     """The training of some probes: on `splits["train"]`, choosing on `splits["dev"]`, keeping its state in `folder`.
+
+    `seed` is that of what is random in heads, and of the utterances' order where the recipe names no other.
 
     Where the task asks for it (`Task.best_on_test`), the weights that score best on test are kept too, apart.
     """
@@ -59,39 +56,54 @@ class Training:
     ) -> None:
         self.members, self.task, self.splits, self.settings = team, task, splits, settings
         self.seed, self.folder = seed, folder
+        self.order_seed = seed if settings.order_seed is None else settings.order_seed
         self.targets = [task.target(u) for u in splits["train"].manifest]
         self.device = next(team[0].probe.parameters()).device
         self.pooled = splits["train"].features.pooled
         self.team = assemble([member.probe for member in team], task, self.pooled, settings.precision)
+        groups = [{"params": list(member.probe.parameters()), "lr": member.lr} for member in team]
+        self.optimizer: torch.optim.Optimizer = OPTIMIZERS[settings.optimizer](groups, fused=True)
         self.step = 0
         self.losses: list[Tensor] = []
         """Of the steps since the last evaluation, [probes] each."""
         self.parts = 1
         """Into which each micro-batch is cut, since memory ran out."""
 
-    def run(self, readers: int, progress: Progress) -> None:
-        """Train, taking up what was interrupted; leave the weights that dev chose in the members' folders.
+    def resume(self) -> None:
+        """Take up what was interrupted, where there is something."""
+        self.step = members.resume(self.folder / LAST, self.members, self.optimizer)
 
-        `readers` threads fetch or compute the features of batches ahead.
+    def take(self, drawn: Sequence[Drawn]) -> None:
+        """Make the next update from its micro-batches.
 
         Raises:
-            UserError: a loss is no longer finite, or the disk is full; what was saved is kept.
+            UserError: a loss is no longer finite, or memory runs out for a single utterance; what was saved is kept.
         """
-        groups = [{"params": list(m.probe.parameters()), "lr": m.lr} for m in self.members]
-        optimizer = OPTIMIZERS[self.settings.optimizer](groups, fused=True)
-        self.step = members.resume(self.folder / LAST, self.members, optimizer)
-        with closing(self._drawn(readers)) as batches:
-            while self.step < self.settings.steps:
-                drawn = [next(batches) for _ in range(self.settings.accumulate)]
-                self.step += 1
-                self.losses.append(self._update(optimizer, drawn))
-                due = self.step % self.settings.eval_every == 0 or self.step == self.settings.steps
-                if due or len(self.losses) % CHECK_EVERY == 0:
-                    self._check()
-                if due:
-                    self._evaluate()
-                    members.save(self.folder / LAST, self.members, optimizer)
-                progress(self.step, self._beside())
+        self.step += 1
+        self.losses.append(self._update(drawn))
+        if self.due or len(self.losses) % CHECK_EVERY == 0:
+            self._check()
+
+    @property
+    def due(self) -> bool:
+        """Whether dev is to be evaluated after this step."""
+        return self.step % self.settings.eval_every == 0 or self.step == self.settings.steps
+
+    def note(self, answers: Mapping[str, Sequence[list[Any]]]) -> None:
+        """Put an evaluation on each probe's curve, keep the weights that are its best so far, and save the state.
+
+        `answers` are what each probe decodes, by split: dev, and test where the task asks for it.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        means = torch.stack(self.losses).mean(dim=0).tolist()
+        self.losses.clear()
+        higher = chooses(self.task).higher_is_better, self.task.metrics[0].higher_is_better
+        for k, (member, loss) in enumerate(zip(self.members, means, strict=True)):
+            scores = {split: self._score(found[k], split) for split, found in answers.items()}
+            member.note({"step": self.step, "loss": loss, **scores}, *higher)
+        members.save(self.folder / LAST, self.members, self.optimizer)
 
     @cached_property
     def sampler(self) -> BatchSource:
@@ -99,10 +111,13 @@ class Training:
         train = self.splits["train"].manifest
         # Tasks on means over time draw without a look at lengths; for 50 000 files that look takes seconds.
         seconds = [] if self.pooled else [audio.seconds(u.clip) for u in train]
-        return self.task.sampler(train, seconds, self.settings, self.seed)
+        return self.task.sampler(train, seconds, self.settings, self.order_seed)
 
-    def _drawn(self, readers: int) -> Generator[Drawn, None, None]:
-        """Yield micro-batches from the next step on. Means over time are at hand sooner than a thread is."""
+    def drawn(self, readers: int) -> Generator[Drawn, None, None]:
+        """Yield micro-batches from the next step on; `readers` threads fetch or compute their features ahead.
+
+        Means over time are at hand sooner than a thread is.
+        """
         count = self.settings.accumulate
         numbers = range(self.step * count, self.settings.steps * count)
         dealt = ((number, self.sampler.batch(number)) for number in numbers)
@@ -122,7 +137,7 @@ class Training:
         if self.task.whole:
             raise UserError(f"train.crop_seconds: {self.task.name} needs whole utterances; leave it out.")
         frames = round(self.settings.crop_seconds * audio.SAMPLE_RATE / self.task.setup.stride)
-        generator = torch.Generator().manual_seed(self._seed(number))
+        generator = torch.Generator().manual_seed(_seed(self.order_seed, number))
 
         def cut(row: Tensor) -> Tensor:
             start = int(torch.randint(max(0, len(row) - frames) + 1, (), generator=generator))
@@ -130,10 +145,7 @@ class Training:
 
         return cut
 
-    def _seed(self, number: int) -> int:
-        return self.seed * 1_000_003 + number
-
-    def _update(self, optimizer: torch.optim.Optimizer, drawn: Sequence[Drawn]) -> Tensor:
+    def _update(self, drawn: Sequence[Drawn]) -> Tensor:
         """Make one update from its micro-batches; return the probes' mean losses [probes].
 
         Where memory runs out, all of it is done anew in smaller parts, whose gradients add up to the same.
@@ -147,17 +159,17 @@ class Training:
             shortage.clear(error)
         else:
             self.team.clip(self.settings.clip)
-            optimizer.step()
+            self.optimizer.step()
             self.team.clear()
             return losses
         self.team.clear()
-        return self._update(optimizer, drawn)
+        return self._update(drawn)
 
     def _backward(self, indices: Sequence[int], batch: Batch, micro: int) -> Tensor:
         """Add a micro-batch's gradients, part by part; return its mean losses [probes]."""
         size = math.ceil(len(indices) / self.parts)
         whole = self.task.weight([self.targets[i] for i in indices])
-        seed, parts = self._seed((self.step - 1) * self.settings.accumulate + micro), []
+        seed, parts = _seed(self.seed, (self.step - 1) * self.settings.accumulate + micro), []
         for start in range(0, len(indices), size):
             part = to_device(batch if self.parts == 1 else batch.part(start, start + size), self.device)
             targets = [self.targets[i] for i in indices[start : start + size]]
@@ -178,25 +190,12 @@ class Training:
             stacklevel=2,
         )
 
-    def _evaluate(self) -> None:
-        """Score each probe on dev, note it on its curve, and keep its weights where they are the best so far."""
-        means = torch.stack(self.losses).mean(dim=0).tolist()
-        self.losses.clear()
-        shortage.give_back()  # here and not after each batch: where features are live, a small one takes no longer
-        higher = chooses(self.task).higher_is_better, self.task.metrics[0].higher_is_better
-        for member, loss in zip(self.members, means, strict=True):
-            point = {"step": self.step, "loss": loss, "dev": self._score(member, "dev")}
-            if self.task.best_on_test:
-                point["test"] = self._score(member, "test")
-            member.note(point, *higher)
-
-    def _score(self, member: Member, split: str) -> float:
-        """Return the first metric on a split, or on the class-balanced resample of it that the recipe asks for.
+    def _score(self, found: list[Any], split: str) -> float:
+        """Return the first metric of a split's answers, or of the class-balanced resample that the recipe asks for.
 
         On dev it is the task's criterion where it has one.
         """
-        manifest, features = self.splits[split].manifest, self.splits[split].features
-        found = decoded(member.probe, self.task, features)
+        manifest = self.splits[split].manifest
         if split == "dev" and self.task.criterion is not None:
             return self.task.select(manifest, found)
         rows = self.task.rows(manifest, found)
@@ -206,8 +205,8 @@ class Training:
             rows = [rows[i] for i in Sampler(len(rows), len(rows), self.seed, weights).batch(0)]
         return self.task.score(rows)[0].value
 
-    def _beside(self) -> str:
-        """What stands beside the progress bar: how the member fares that is best so far."""
+    def beside(self) -> str:
+        """Return what stands beside the progress bar: how the member fares that is best so far."""
         if not self.members[0].state.curve:
             return ""
         member = best(self.members, self.task)
@@ -236,3 +235,8 @@ class Training:
             f"step {step}: the loss is {float(recent[row, k])} on utterances {', '.join(ids[:4])}, ...{rate} "
             f"Lower -o train.lr; the state of step {saved} is kept."
         )
+
+
+def _seed(seed: int, number: int) -> int:
+    """The seed of what is random in a micro-batch."""
+    return seed * 1_000_003 + number

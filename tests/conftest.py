@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.ten_tasks import write as write_ten_tasks
+
 TONES = {"yes": 300.0, "no": 900.0, "_unknown_": 2700.0}
 """Hz."""
 
@@ -92,3 +94,9 @@ def _write_table(path: Path, rows: list[list[str]]) -> None:
 def melodies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus of 8 queries and 16 documents; read it, don't change it."""
     return write_melodies(tmp_path_factory.mktemp("melodies"))
+
+
+@pytest.fixture(scope="session")
+def ten_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of 24 tones for every task; read it, don't change it."""
+    return write_ten_tasks(tmp_path_factory.mktemp("ten-tasks"))

@@ -97,6 +97,7 @@ STAGES = (
     "projection",
     "searching",
     "probing",
+    "lockstep",
     "training",
     "team",
     "members",

@@ -15,6 +15,7 @@ ENGINE = (
     "features.extract",
     "features.featurizer",
     "features.gather",
+    "lockstep",
     "members",
     "probe",
     "probing",
