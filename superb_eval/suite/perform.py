@@ -7,19 +7,28 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from superb_eval import recipe
 from superb_eval.console import Reporter, Update
 from superb_eval.errors import UserError
 from superb_eval.order import Order
 from superb_eval.suite import jobs
+from superb_eval.suite.claims import BusyError
 from superb_eval.suite.jobs import Job
 from superb_eval.suite.ledger import Hold, Ledger, Receipt
+
+if TYPE_CHECKING:
+    from superb_eval.results.record import RunRecord
 
 
 def perform(job: Job, reporter: Reporter) -> Receipt:
     """Run a cell, take up an interrupted one, or return the receipt of one that is finished.
+
+    Planned cells that differ in their seed alone are run along with it where the recipe lets them share a pass.
 
     Raises:
         BusyError: another process runs it.
@@ -31,12 +40,30 @@ def perform(job: Job, reporter: Reporter) -> Receipt:
         receipt = ledger.receipt(job)
         if receipt is not None and jobs.finished(job):
             return receipt
-        # Taken before the cell runs: what changes meanwhile must not pass for what it was made with.
-        signature = jobs.signature(job)
-        with _failures_kept(ledger, job):
-            receipt = _evaluate(job, signature, _Noting(reporter, hold))
-        ledger.finish(job, receipt)
-    return receipt
+        with ExitStack() as held, _failures_kept(ledger, job):
+            holds = {job: hold}
+            for other in _companions(ledger, job):
+                with suppress(BusyError):  # somebody was quicker
+                    holds[other] = held.enter_context(ledger.claim(other))
+            # Taken before cells run: what changes meanwhile must not pass for what they were made with.
+            signatures = {each: jobs.signature(each) for each in holds}
+            receipts = _evaluate(signatures, _Noting(reporter, list(holds.values())))
+            for each, receipt in receipts.items():
+                ledger.finish(each, receipt)
+    return receipts[job]
+
+
+def _companions(ledger: Ledger, job: Job) -> list[Job]:
+    """Planned cells of other seeds that nobody runs, and that would hear the utterances in the same order."""
+    train = recipe.load(recipe.find(job.task, job.profile), job.overrides).train
+    if train is None or train.order_seed is None:
+        return []
+    others = [other for other in ledger.planned() if other != job and replace(other, seed=job.seed) == job]
+    return [
+        other
+        for other in others
+        if not (ledger.claimed(other) or ledger.failure(other) or (ledger.receipt(other) and jobs.finished(other)))
+    ]
 
 
 def extract(job: Job, reporter: Reporter) -> None:
@@ -48,7 +75,7 @@ def extract(job: Job, reporter: Reporter) -> None:
     from superb_eval import cell, order
 
     with Ledger(job.out).claim(job) as hold:
-        noting = _Noting(reporter, hold)
+        noting = _Noting(reporter, [hold])
         try:
             cell.features(order.prepare(_order(job), noting), noting)
         except UserError as error:
@@ -67,15 +94,22 @@ def _failures_kept(ledger: Ledger, job: Job) -> Iterator[None]:
         raise
 
 
-def _evaluate(job: Job, signature: str, reporter: Reporter) -> Receipt:
-    from superb_eval.cell import evaluate
+def _evaluate(signatures: Mapping[Job, str], reporter: Reporter) -> dict[Job, Receipt]:
+    """Run cells that differ in their seeds; return what became of each, with its part of the seconds."""
+    from superb_eval.cell import evaluate_seeds
 
     before = time.perf_counter()
-    record, folder = evaluate(_order(job), reporter)
+    found = evaluate_seeds(_order(next(iter(signatures))), [job.seed for job in signatures], reporter)
+    seconds = round((time.perf_counter() - before) / len(found), 3)
+    return {
+        job: Receipt(str(job), signature, str(folder.relative_to(job.out)), _figures(record), seconds)
+        for (job, signature), (record, folder) in zip(signatures.items(), found, strict=True)
+    }
+
+
+def _figures(record: RunRecord) -> str:
     strict = [metric for metric in record.metrics if metric.protocol == "strict"]
-    figures = ", ".join(f"{metric.heading} {metric.value:.2f}" for metric in strict)
-    run = str(folder.relative_to(job.out))
-    return Receipt(str(job), signature, run, figures, round(time.perf_counter() - before, 3))
+    return ", ".join(f"{metric.heading} {metric.value:.2f}" for metric in strict)
 
 
 def _order(job: Job) -> Order:
@@ -94,10 +128,10 @@ def _order(job: Job) -> Order:
 
 
 class _Noting:
-    """A reporter that hands on, and notes in the claim how far the cell is."""
+    """A reporter that hands on, and notes in the claims how far the cells are."""
 
-    def __init__(self, reporter: Reporter, hold: Hold) -> None:
-        self.reporter, self.hold = reporter, hold
+    def __init__(self, reporter: Reporter, holds: Sequence[Hold]) -> None:
+        self.reporter, self.holds = reporter, holds
 
     def say(self, text: str) -> None:
         self.reporter.say(text)
@@ -107,7 +141,8 @@ class _Noting:
         with self.reporter.stage(name, total) as hand_on:
 
             def update(done: int, beside: str = "", total: int | None = total) -> None:
-                self.hold.note(name, done, total or 0, beside)
+                for hold in self.holds:
+                    hold.note(name, done, total or 0, beside)
                 hand_on(done, beside, total)
 
             yield update

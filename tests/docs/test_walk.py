@@ -79,7 +79,7 @@ def covered(line: Line) -> bool:
     return any(name == command.replace("plan", "suite") and given <= taken for name, taken in quickstarts())
 
 
-def call(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def call(words: tuple[str, ...], place: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments, sys.argv, code = sys.argv, list(words), None
     try:
         cli.main()
@@ -88,7 +88,7 @@ def call(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     finally:
         sys.argv = arguments
     told = capsys.readouterr()
-    assert not code, f"{' '.join(words)} ended with {code}:\n{told.err[-1500:]}"
+    assert not code, f"{place}: {' '.join(words)} ended with {code}:\n{told.err[-1500:]}"
 
 
 def _filled(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -107,15 +107,16 @@ def _walk(block: Block, world: Path, capsys: pytest.CaptureFixture[str]) -> None
     if block.language == "sh":
         for line in documents.lines_of(block):
             if line.run and line.words[0] == "superb-eval" and line.words not in _done and not covered(line):
-                call(_filled(line.words), capsys)
+                call(_filled(line.words), line.place, capsys)
                 _done.add(line.words)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_document_does_what_it_says(path: Path, world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for block in documents.blocks(path):
-        _walk(block, world, capsys)
+def test_documents_do_what_they_say(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One test: were pages spread over processes, some would begin in a world that lacks what others made."""
+    for path in PAGES:
+        for block in documents.blocks(path):
+            _walk(block, world, capsys)
 
 
 def test_what_is_run_elsewhere_is_run_there() -> None:

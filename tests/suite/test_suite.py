@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from superb_eval.suite import plan as plans
 from superb_eval.suite.events import Failed, Finished, Outcome, Progress, Started, Tell
 from superb_eval.suite.jobs import Job, Request
 from superb_eval.suite.ledger import Ledger, Receipt
+from superb_eval.suite.perform import perform
 from superb_eval.suite.run import run
 
 SHORT = ("train.steps=20", "train.eval_every=10", "train.lr=1e-2")
@@ -205,6 +207,25 @@ def test_real_workers_run_cells_and_survive_a_bad_one(request_: Request, tones: 
 
 
 @pytest.mark.slow
+def test_seeds_that_share_an_order_run_along_with_the_first(request_: Request, tmp_path: Path) -> None:
+    overrides = (*SHORT, "features.pooled=false", "train.order_seed=3")
+    shared = replace(request_, upstreams=("fbank",), overrides=overrides, seeds=4, store_gb=1e-9)
+    first, second, third, fourth = jobs.expand(shared)
+    ledger = Ledger(shared.out)
+    ledger.plan([first, second, third, fourth])
+    ledger.fail(fourth, "it would not", mendable=True)
+    with ledger.claim(third):
+        receipt = perform(first, Silent())
+        beside = ledger.receipt(second)
+        assert beside is not None and jobs.finished(second) and jobs.finished(first)
+        assert ledger.receipt(third) is None and ledger.receipt(fourth) is None
+    assert (receipt.run, beside.run) == tuple(f"fbank/ks/{Path(r.run).name}" for r in (receipt, beside))
+    assert ledger.claimed(first) is None and ledger.claimed(second) is None
+    assert perform(second, Silent()) == beside, "it is not run again"
+    alone = perform(replace(second, out=tmp_path / "alone"), Silent())
+    assert alone.figures == beside.figures and Path(alone.run).name == Path(beside.run).name
+
+
 def test_a_killed_worker_fails_its_cell_alone(request_: Request) -> None:
     """SIGKILL, as the system does when memory runs out."""
     scheduler, killed = local.Local(1), threading.Event()
