@@ -163,7 +163,7 @@ def _update(
     task = kind(Setup(official.labels, kind.Head.model_validate(chosen.head), heard.stride))
     probes = [Probe(Featurizer(heard.layers), task.head(heard.width)).to(device) for _ in chosen.train.rates()]
     team = assemble(probes, task, kind.pooled, chosen.train.precision)
-    groups = [{"params": list(m.parameters()), "lr": lr} for m, lr in zip(probes, chosen.train.rates(), strict=True)]
+    groups = [{"params": team.parameters(k), "lr": lr} for k, lr in enumerate(chosen.train.rates())]
     optimizer = OPTIMIZERS[chosen.train.optimizer](groups, fused=True)
     shape = (count, heard.layers, heard.width) if kind.pooled else (count, frames, heard.layers, heard.width)
     lengths = None if kind.pooled else torch.full((count,), frames, device=device)

@@ -41,6 +41,10 @@ class Team(ABC):
         return torch.autocast(given.batch.hidden.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     @abstractmethod
+    def parameters(self, number: int) -> list[Tensor]:
+        """Return what an optimiser is to update of a probe; gradients are there once `clip` was called."""
+
+    @abstractmethod
     def backward(self, given: Given, share: float) -> Tensor:
         """Add `share` of each probe's gradient on a micro-batch; return the probes' losses [probes]."""
 
@@ -60,6 +64,9 @@ def assemble(probes: Sequence[Probe], task: Task, pooled: bool, precision: str =
 
 class _InTurn(Team):
     """One probe after the other, each with the same draws of dropout and masks as if it were alone."""
+
+    def parameters(self, number: int) -> list[Tensor]:
+        return list(self.probes[number].parameters())
 
     def backward(self, given: Given, share: float) -> Tensor:
         losses = []
@@ -82,15 +89,25 @@ class _InTurn(Team):
 
 
 class _Batched(Team):
-    """All probes at once: their weights are slices of stacked ones, [probes, ...]."""
+    """All probes at once: their weights are slices of stacked ones, [probes, ...].
+
+    In memory matrices lie transposed, as the products give their gradients: to turn each gradient around took as long
+    as all products. Optimisers want what they update in one piece: they get the same memory, seen the other way round.
+    """
 
     def __init__(self, probes: Sequence[Probe], task: Task, precision: str) -> None:
         super().__init__(probes, task, precision)
         stacked, _ = stack_module_state(list(probes))
-        self.weights = {name: tensor.detach().requires_grad_() for name, tensor in stacked.items()}
+        self.weights = {name: _turned(_turned(tensor.detach()).contiguous()) for name, tensor in stacked.items()}
+        self.parts: list[dict[str, Tensor]] = [{} for _ in probes]
         for name, tensor in self.weights.items():
             for k, probe in enumerate(probes):
-                probe.get_parameter(name).data = tensor.detach()[k]
+                probe.get_parameter(name).data = tensor[k]
+                self.parts[k][name] = _turned(tensor)[k].requires_grad_()
+            tensor.requires_grad_()
+
+    def parameters(self, number: int) -> list[Tensor]:
+        return list(self.parts[number].values())
 
     def backward(self, given: Given, share: float) -> Tensor:
         def loss(weights: dict[str, Tensor]) -> Tensor:
@@ -106,13 +123,19 @@ class _Batched(Team):
     def clip(self, bound: float) -> None:
         """As `torch.nn.utils.clip_grad_norm_` does for each probe; then each optimiser finds its slice."""
         gradients = {name: tensor.grad for name, tensor in self.weights.items() if tensor.grad is not None}
-        norms = torch.stack([g.flatten(1).square().sum(dim=1) for g in gradients.values()]).sum(dim=0).sqrt()
+        own = [torch.linalg.vector_norm(g, dim=tuple(range(1, g.dim()))) for g in gradients.values()]
+        norms = torch.linalg.vector_norm(torch.stack(own), dim=0)
         scale = (bound / (norms + 1e-6)).clamp(max=1.0)
         for name, gradient in gradients.items():
             gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))
-            for k, probe in enumerate(self.probes):
-                probe.get_parameter(name).grad = gradient[k]
+            for k, part in enumerate(self.parts):
+                part[name].grad = _turned(gradient)[k]
 
     def clear(self) -> None:
         for tensor in self.weights.values():
             tensor.grad = None
+
+
+def _turned(weights: Tensor) -> Tensor:
+    """Return stacked weights with matrices transposed, [probes, a, b] as [probes, b, a]; the memory is the same."""
+    return weights.mT if weights.dim() > 2 else weights

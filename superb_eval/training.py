@@ -61,7 +61,7 @@ class Training:
         self.device = next(team[0].probe.parameters()).device
         self.pooled = splits["train"].features.pooled
         self.team = assemble([member.probe for member in team], task, self.pooled, settings.precision)
-        groups = [{"params": list(member.probe.parameters()), "lr": member.lr} for member in team]
+        groups = [{"params": self.team.parameters(k), "lr": member.lr} for k, member in enumerate(team)]
         self.optimizer: torch.optim.Optimizer = OPTIMIZERS[settings.optimizer](groups, fused=True)
         self.step = 0
         self.losses: list[Tensor] = []

@@ -147,7 +147,7 @@ def test_a_sweep_tests_the_rate_that_dev_chose_and_keeps_every_curve(order: Orde
     assert alone.metrics == record.metrics
     beside = next(rate.curve for rate in training.rates if rate.lr == training.lr)
     for a, b in zip(curve_of(alone).curve, beside, strict=True):
-        assert a == pytest.approx(b, rel=1e-4), "three heads in one product round otherwise than one alone"
+        assert a == pytest.approx(b, rel=1e-3), "three heads in one product round otherwise than one alone"
 
 
 def test_a_cell_that_runs_elsewhere_is_left_alone(order: Order) -> None:

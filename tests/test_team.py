@@ -34,7 +34,7 @@ def probes(count: int = len(RATES)) -> list[Probe]:
 def trained(team_of, task, precision: str = "float32", steps: int = 12) -> tuple[Tensor, list[dict[str, Tensor]]]:  # type: ignore[no-untyped-def]
     members = probes()
     team = team_of(members, task, precision)
-    groups = [{"params": list(p.parameters()), "lr": lr} for p, lr in zip(members, RATES, strict=True)]
+    groups = [{"params": team.parameters(k), "lr": lr} for k, lr in enumerate(RATES)]
     optimizer = torch.optim.Adam(groups, fused=True)
     generator, losses = torch.Generator().manual_seed(0), []
     for _ in range(steps):

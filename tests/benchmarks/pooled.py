@@ -67,7 +67,7 @@ def ours(theirs: Theirs | None, means: Tensor, count: int = 1, device: str = "cp
             probe.head.classifier.load_state_dict(theirs.head.post_net.linear.state_dict())
     team = assemble([probe.to(device) for probe in probes], task, pooled=True)
     features = Features.of(list(means.to(device)))
-    groups = [{"params": list(probe.parameters()), "lr": 1e-3} for probe in probes]
+    groups = [{"params": team.parameters(k), "lr": 1e-3} for k in range(count)]
     optimizer, targets = torch.optim.Adam(groups, fused=True), (torch.arange(BATCH) % CLASSES).tolist()
 
     def update() -> Tensor:
