@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from downstreams.base import Row, Search
-from superb_eval import files, probing, recording, searching
+from superb_eval import files, recording
 from superb_eval.console import Reporter, Silent
 from superb_eval.errors import UserError
 from superb_eval.features.bank import Bank
@@ -22,7 +22,8 @@ from superb_eval.features.extract import Extraction
 from superb_eval.features.gather import Source, gather
 from superb_eval.features.store import Store
 from superb_eval.order import Order, Setting, prepare
-from superb_eval.probing import Outcome
+from superb_eval.probing.fold import WORK, Outcome, train_and_test
+from superb_eval.probing.searching import search_and_test
 from superb_eval.recording import Clock
 from superb_eval.results import record as records
 from superb_eval.results import scoring
@@ -77,7 +78,7 @@ def _finished(setting: Setting, before: bool, reporter: Reporter) -> tuple[RunRe
     if before:
         reporter.say(f"done before: {folder / records.NAME} (--fresh runs it again)")
     # The state of training is of no use any more, and as large as three copies of the head.
-    shutil.rmtree(folder / probing.WORK, ignore_errors=True)
+    shutil.rmtree(folder / WORK, ignore_errors=True)
     return records.read(folder / records.NAME), folder
 
 
@@ -125,9 +126,9 @@ def _run(settings: Sequence[Setting], clock: Clock, reporter: Reporter) -> None:
         bank = features(first, reporter)
     with clock.stage("training and test"):
         if issubclass(first.kind, Search):
-            by_fold = [[searching.search_and_test(first, fold, bank, reporter)] for fold in first.folds]
+            by_fold = [[search_and_test(first, fold, bank, reporter)] for fold in first.folds]
         else:
-            by_fold = [probing.train_and_test(settings, fold, bank, reporter) for fold in first.folds]
+            by_fold = [train_and_test(settings, fold, bank, reporter) for fold in first.folds]
     for setting, outcomes in zip(settings, zip(*by_fold, strict=True), strict=True):
         own = replace(clock, cells=1, seconds=dict(clock.seconds))
         records.write(_record(setting, bank, outcomes, own), setting.folder())

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from superb_eval import cli_corpora, cli_distil, cli_report, cli_results, cli_suite, cli_upstreams
+from superb_eval.commands import corpora, distil, pretrain, report, results, suite, upstreams
 from superb_eval.errors import UserError
-from superb_eval.pretraining import commands as training
 
 if TYPE_CHECKING:
     from superb_eval.results.record import RunRecord
@@ -41,9 +40,9 @@ recipe_app = typer.Typer(no_args_is_help=True, help="List and show recipes.")
 corpus_app = typer.Typer(no_args_is_help=True, help="Check a corpus, export one, or synthesise the embedded one.")
 for name, group in {"upstream": upstream_app, "task": task_app, "recipe": recipe_app, "corpus": corpus_app}.items():
     app.add_typer(group, name=name)
-cli_corpora.register(corpus_app)
-cli_distil.register(app, upstream_app)
-cli_upstreams.register(app, upstream_app)
+corpora.register(corpus_app)
+distil.register(app, upstream_app)
+upstreams.register(app, upstream_app)
 
 Upstream = Annotated[
     str, typer.Option("-u", "--upstream", help="NAME, NAME@FILE, NAME@random, hf:FOLDER, s3prl:NAME, FILE.py:Class")
@@ -179,7 +178,7 @@ def recipe_show(
     print(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
 
 
-app.command()(training.pretrain)
+app.command()(pretrain.pretrain)
 
 
 @app.command()
@@ -194,9 +193,9 @@ def doctor() -> None:
             print(f"{'':<28}{finding.remedy}")
 
 
-cli_results.register(app)
-cli_report.register(app)
-cli_suite.register(app)
+results.register(app)
+report.register(app)
+suite.register(app)
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ from superb_eval.errors import UserError
 from superb_eval.features.bank import Features
 from superb_eval.features.extract import Extraction, extract
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.probe import Probe, decoded, load_weights
-from superb_eval.probing import weights_name
+from superb_eval.probing.fold import weights_name
+from superb_eval.probing.probe import Probe, decoded, load_weights
 from superb_eval.recipe import Recipe
 from superb_eval.results import record as records
 from superb_eval.results.record import RunRecord

@@ -20,10 +20,10 @@ from downstreams.text import CHARACTERS, LETTER_SPECIALS, LETTERS, SPECIALS
 from superb_eval import recipe, threads
 from superb_eval.features.bank import Batch
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.probe import Probe
+from superb_eval.probing.probe import Probe
+from superb_eval.probing.team import Given, assemble
+from superb_eval.probing.training import OPTIMIZERS
 from superb_eval.recipe import Recipe
-from superb_eval.team import Given, assemble
-from superb_eval.training import OPTIMIZERS
 
 AT_ONCE = 2
 """Utterances of frames that are timed on a CPU; a batch takes as much longer as it has more."""

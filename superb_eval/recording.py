@@ -12,7 +12,7 @@ from pathlib import Path
 from superb_eval import audio, environment, files, threads
 from superb_eval.features.bank import Bank
 from superb_eval.order import Setting
-from superb_eval.probing import Outcome, Rate
+from superb_eval.probing.fold import Outcome, Rate
 from superb_eval.results import code
 from superb_eval.results import record as records
 from superb_eval.results.record import RunRecord

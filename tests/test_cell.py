@@ -21,9 +21,9 @@ import superb_eval
 from superb_eval.cell import evaluate
 from superb_eval.errors import UserError
 from superb_eval.order import Order, slug
-from superb_eval.probing import WORK
+from superb_eval.probing.fold import WORK
+from superb_eval.probing.training import LAST, Training
 from superb_eval.results.record import RateRecord, RunRecord
-from superb_eval.training import LAST, Training
 
 SHORT = ("train.steps=60", "train.eval_every=20", "train.batch_size=8", "train.lr=1e-2")
 

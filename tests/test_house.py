@@ -76,12 +76,7 @@ def test_there_are_no_circles() -> None:
 STAGES = (
     "__main__",
     "cli",
-    "cli_corpora",
-    "cli_upstreams",
-    "cli_report",
-    "cli_results",
-    "cli_suite",
-    "cli_distil",
+    "commands",
     "quick",
     "scaffold",
     "checking",
@@ -95,13 +90,7 @@ STAGES = (
     "recording",
     "results",
     "projection",
-    "searching",
     "probing",
-    "lockstep",
-    "training",
-    "team",
-    "members",
-    "probe",
     "order",
     "features",
     "corpora",
@@ -121,7 +110,7 @@ def test_data_flows_one_way() -> None:
             assert stage(name) >= stage(module), f"{module} imports {name}, which uses it"
 
 
-COMMANDS = [*sorted((ROOT / "superb_eval").glob("cli*.py")), ROOT / "superb_eval/pretraining/commands.py"]
+COMMANDS = [ROOT / "superb_eval/cli.py", *sorted((ROOT / "superb_eval/commands").glob("*.py"))]
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
@@ -133,8 +122,7 @@ def test_the_command_line_imports_nothing_heavy(path: Path) -> None:
             ours = node.module == "superb_eval"
             names |= {f"superb_eval.{alias.name}" for alias in node.names} if ours else {node.module or ""}
     light = {"__future__", "json", "sys", "pathlib", "typing", "typer", "superb_eval.errors"}
-    light |= {"superb_eval.pretraining", "superb_eval.pretraining.commands"}
-    assert all(name in light or name.startswith("superb_eval.cli_") for name in names)
+    assert all(name in light or name.startswith("superb_eval.commands") for name in names)
 
 
 def test_no_host_and_no_local_path_is_named() -> None:

@@ -72,7 +72,7 @@ def test_recognisers_give_frames(tmp_path: Path) -> None:
     from downstreams import registry as tasks
     from downstreams.base import Setup
     from superb_eval.features.featurizer import Featurizer
-    from superb_eval.probe import Probe
+    from superb_eval.probing.probe import Probe
     from superb_eval.recipe import find, load
     from upstreams import registry
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from superb_eval import cell, cli_suite
+from superb_eval import cell
 from superb_eval.cli import app
+from superb_eval.commands import suite as command
 from superb_eval.errors import UserError
 from superb_eval.order import Order
 
@@ -28,7 +29,7 @@ def suite(tones: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]
         if "nowhere" in upstreams:
             raise UserError("1 cell(s) failed; see above.")
 
-    monkeypatch.setattr(cli_suite, "suite", run)
+    monkeypatch.setattr(command, "suite", run)
     return asked
 
 
@@ -50,7 +51,7 @@ def test_where_nothing_ran_there_is_no_table(tmp_path: Path, monkeypatch: pytest
     def refuse(*_: Any, **__: Any) -> None:
         raise UserError("no upstream is called 'hubrt'.")
 
-    monkeypatch.setattr(cli_suite, "suite", refuse)
+    monkeypatch.setattr(command, "suite", refuse)
     result = CliRunner().invoke(app, ["quick", "hubrt", "--out", str(tmp_path / "q")])
     assert "no upstream is called 'hubrt'" in str(result.exception) and "first picture" not in result.stdout
 

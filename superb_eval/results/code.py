@@ -15,14 +15,14 @@ ENGINE = (
     "features.extract",
     "features.featurizer",
     "features.gather",
-    "lockstep",
-    "members",
-    "probe",
-    "probing",
-    "searching",
+    "probing.fold",
+    "probing.lockstep",
+    "probing.members",
+    "probing.probe",
+    "probing.searching",
+    "probing.team",
+    "probing.training",
     "silence",
-    "team",
-    "training",
 )
 """Modules of `superb_eval` that every figure passes through. What reads recipes and corpora is not among them: recipe
 and data have digests of their own, as the upstream's code has in its fingerprint."""

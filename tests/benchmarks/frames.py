@@ -22,8 +22,8 @@ from superb_eval.features.extract import Extraction
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.features.gather import Source, gather
 from superb_eval.features.store import Store
-from superb_eval.probe import Probe
-from superb_eval.team import Given, Team, assemble
+from superb_eval.probing.probe import Probe
+from superb_eval.probing.team import Given, Team, assemble
 from tests.benchmarks import peers
 from tests.benchmarks.timing import pair, seconds
 

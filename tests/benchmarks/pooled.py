@@ -18,9 +18,9 @@ from downstreams.heads import UtteranceLevel
 from superb_eval import recipe
 from superb_eval.features.bank import Features
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.probe import Probe
+from superb_eval.probing.probe import Probe
+from superb_eval.probing.team import Given, assemble
 from superb_eval.projection import OFFICIAL
-from superb_eval.team import Given, assemble
 from tests.benchmarks import peers
 from tests.benchmarks.timing import pair, seconds
 

@@ -20,7 +20,7 @@ from tests.results import runs
 _FIRST = """
 import sys, time
 from pathlib import Path
-from superb_eval import training
+from superb_eval.probing import training
 from superb_eval.cell import evaluate
 from superb_eval.order import Order
 update = training.Training._update

@@ -139,7 +139,7 @@ def test_a_torn_state_of_training_is_named_and_the_training_begins_anew(
 
 
 def interrupt(patch: pytest.MonkeyPatch, after: int) -> None:
-    from superb_eval.training import Training
+    from superb_eval.probing.training import Training
 
     update, steps = Training._update, []
 

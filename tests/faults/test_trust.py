@@ -53,7 +53,7 @@ def test_the_state_of_a_training_of_an_encoder(hostile: Path, proof: Path) -> No
 
 
 def test_the_state_of_a_training_of_a_head(hostile: Path, proof: Path) -> None:
-    from superb_eval import members
+    from superb_eval.probing import members
 
     with pytest.warns(UserWarning, match="damaged .*Weights only load failed.*begins anew"):
         assert members.resume(hostile, [], None) == 0  # type: ignore[arg-type]
@@ -72,7 +72,7 @@ def test_checkpoints_of_upstreams(address: str, hostile: Path, proof: Path) -> N
 @pytest.mark.filterwarnings("ignore")
 def test_weights_of_heads_and_shards_of_the_store_are_no_pickles(hostile: Path, proof: Path, tmp_path: Path) -> None:
     from superb_eval.features.store import Store
-    from superb_eval.probe import load_weights
+    from superb_eval.probing.probe import load_weights
 
     for name in ("probe-1.safetensors", "shard.safetensors"):
         shutil.copy(hostile, tmp_path / name)

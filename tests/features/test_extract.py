@@ -14,7 +14,7 @@ from superb_eval.errors import UserError
 from superb_eval.features.bank import Features
 from superb_eval.features.extract import Extraction, extract, plan
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.probe import Probe
+from superb_eval.probing.probe import Probe
 from upstreams import registry
 from upstreams.base import Upstream
 

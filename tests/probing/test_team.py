@@ -11,8 +11,8 @@ from downstreams.base import Setup
 from downstreams.heads import UtteranceLevel
 from superb_eval.features.bank import Batch
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.probe import Probe
-from superb_eval.team import Given, assemble
+from superb_eval.probing.probe import Probe
+from superb_eval.probing.team import Given, assemble
 
 RATES = (1e-1, 1e-2, 1e-3)
 KS = tasks.get("ks")
@@ -85,7 +85,7 @@ def test_probes_in_turn_meet_the_same_draws(task) -> None:  # type: ignore[no-un
 
 
 def test_weights_of_a_batched_team_are_saved_and_come_back(task, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    from superb_eval.probe import load_weights, save_weights
+    from superb_eval.probing.probe import load_weights, save_weights
 
     members = probes()
     assemble(members, task, True)

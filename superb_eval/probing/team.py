@@ -14,7 +14,7 @@ from torch.func import functional_call, stack_module_state
 
 from downstreams.base import Task
 from superb_eval.features.bank import Batch
-from superb_eval.probe import Probe
+from superb_eval.probing.probe import Probe
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The training of the probes of one fold and seed, one for each learning rate, side by side on the same micro-batches.
 
-A step is an update of the optimiser. What is random in a head is seeded by run and micro-batch. `superb_eval.lockstep`
-is the loop.
+A step is an update of the optimiser. What is random in a head is seeded by run and micro-batch. The loop is in
+`superb_eval.probing.lockstep`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from torch import Tensor
 
 from downstreams.base import Task
 from downstreams.sampling import BatchSource, Sampler, class_weights
-from superb_eval import audio, members, shortage
+from superb_eval import audio, shortage
 from superb_eval.errors import UserError
 from superb_eval.features.ahead import in_order
 from superb_eval.features.bank import Batch, Crop
-from superb_eval.members import LAST, Member, best, chooses
-from superb_eval.probe import Split, to_device
+from superb_eval.probing import members
+from superb_eval.probing.members import LAST, Member, best, chooses
+from superb_eval.probing.probe import Split, to_device
+from superb_eval.probing.team import Given, assemble
 from superb_eval.recipe import TrainSettings
-from superb_eval.team import Given, assemble
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 

@@ -13,7 +13,7 @@ import torch
 from downstreams.base import Task
 from downstreams.scores import Metric
 from superb_eval import files, tensors
-from superb_eval.probe import Probe, save_weights
+from superb_eval.probing.probe import Probe, save_weights
 
 BEST, BEST_ON_TEST, LAST = "best.safetensors", "best-on-test.safetensors", "last.pt"
 """In a training's folder: the weights that dev chose, those that test would choose, and the state to go on from."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from superb_eval import shortage
-from superb_eval.probe import decoded
-from superb_eval.training import Training
+from superb_eval.probing.probe import decoded
+from superb_eval.probing.training import Training
 
 Progress = Callable[[int, str], None]
 """Called with (steps done, what to show beside the bar)."""

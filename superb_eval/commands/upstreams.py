@@ -100,17 +100,17 @@ def quick(
     superb-eval quick path/to/file.py:MyEncoder
     superb-eval quick hubert_mini --tasks ks,pr,sid
     """
-    from superb_eval import cli_results, cli_suite
+    from superb_eval.commands import results, suite
     from superb_eval.console import Terminal
     from superb_eval.quick import BESIDE, NOTE, draw
 
     upstreams, failure = ",".join(dict.fromkeys([*BESIDE, name])), None
     try:
-        cli_suite.suite(upstreams, tasks, profile="nano", out=out, jobs=jobs)
+        suite.suite(upstreams, tasks, profile="nano", out=out, jobs=jobs)
     except (UserError, SystemExit) as error:  # what else ran is worth a look
         failure = error
     if any(out.glob("*/*/*/result.json")):
-        cli_results.table(out, against=BESIDE[0])
+        results.table(out, against=BESIDE[0])
         print(f"report: {draw(out, BESIDE[0], Terminal())}\n{NOTE}")
     if failure is not None:
         raise failure

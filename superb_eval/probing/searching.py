@@ -13,10 +13,10 @@ from superb_eval import files
 from superb_eval.console import Reporter, Update
 from superb_eval.errors import UserError
 from superb_eval.features.bank import Bank, Features
-from superb_eval.members import Best
 from superb_eval.order import Fold, Setting
-from superb_eval.probe import Split
-from superb_eval.probing import WORK, Outcome
+from superb_eval.probing.fold import WORK, Outcome
+from superb_eval.probing.members import Best
+from superb_eval.probing.probe import Split
 
 
 @dataclass

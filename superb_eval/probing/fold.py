@@ -10,15 +10,16 @@ from typing import Any
 import torch
 
 from downstreams.base import Row, Task
-from superb_eval import files, lockstep, threads
+from superb_eval import files, threads
 from superb_eval.console import Reporter
 from superb_eval.errors import UserError
 from superb_eval.features.bank import Bank, Features
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.members import BEST, BEST_ON_TEST, Member, State, best
 from superb_eval.order import Fold, Setting
-from superb_eval.probe import Probe, Split, decoded, load_weights
-from superb_eval.training import Training
+from superb_eval.probing import lockstep
+from superb_eval.probing.members import BEST, BEST_ON_TEST, Member, State, best
+from superb_eval.probing.probe import Probe, Split, decoded, load_weights
+from superb_eval.probing.training import Training
 
 WORK = "training"
 """In a run's folder: the state of its trainings; removed once the record is written."""
@@ -47,7 +48,7 @@ class Rate:
 class Outcome:
     """What one fold came to. `rows` are the predictions on test; `historical` those of the published procedure.
 
-    A search (`superb_eval.searching`) has no `rates`. `skipped` names what was left out.
+    A search (`superb_eval.probing.searching`) has no `rates`. `skipped` names what was left out.
     """
 
     fold: int

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from superb_eval.pretraining.commands import Device, Devices, Loggers, Named, Out, Overrides, listed
+from superb_eval.commands.pretrain import Device, Devices, Loggers, Named, Out, Overrides, listed
 
 
 def register(app: typer.Typer, upstream_app: typer.Typer) -> None:

@@ -13,7 +13,7 @@ from superb_eval import recipe
 from superb_eval.cell import evaluate
 from superb_eval.errors import UserError
 from superb_eval.order import Order
-from superb_eval.probing import WORK
+from superb_eval.probing.fold import WORK
 from superb_eval.results.record import LABELS
 
 NANO = "hubert_nano@random"

@@ -17,8 +17,8 @@ from superb_eval.errors import UserError
 from superb_eval.features import gather
 from superb_eval.features.bank import Bank
 from superb_eval.order import Order
+from superb_eval.probing.training import Training
 from superb_eval.results.record import RunRecord
-from superb_eval.training import Training
 from tests.ten_tasks import SMALL
 from upstreams.base import Upstream
 

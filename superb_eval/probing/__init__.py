@@ -1,0 +1,1 @@
+"""Heads on features: how they are trained, chosen on dev and tested."""
