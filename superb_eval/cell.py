@@ -50,10 +50,11 @@ def evaluate_seeds(
         UserError: something that the user can mend; what was finished is kept.
     """
     reporter = reporter or Silent()
+    seeds = list(dict.fromkeys(seeds))
     clock = Clock(len(seeds))
     with clock.stage("preparation"):
         first = prepare(order, reporter)
-        settings = [first.with_seed(seed) for seed in dict.fromkeys(seeds)]
+        settings = [first.with_seed(seed) for seed in seeds]
     with ExitStack() as held:
         for setting in settings:
             held.enter_context(_alone(setting.folder()))

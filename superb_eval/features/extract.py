@@ -29,6 +29,7 @@ READERS = 2
 class Extraction:
     """What is kept of an upstream's output, and how it is computed.
 
+    `layers` are numbers of hidden states; None: all of them.
     `pooled` keeps the mean over each utterance's valid frames, [layers, dim] in float32: exact for heads that are
     linear before their mean over time. `frames` keeps every frame. `batch_seconds` bounds a padded batch.
     """
@@ -39,10 +40,11 @@ class Extraction:
     batch_seconds: float = 60.0
     precision: Literal["float32", "bf16"] = "float32"
     dtype: Literal["float32", "float16"] = "float32"
+    layers: tuple[int, ...] | None = None
 
     def describe(self) -> str:
         """Return the settings as text; part of a stored shard's address."""
-        return repr(sorted(asdict(self).items()))
+        return repr(sorted((name, value) for name, value in asdict(self).items() if value is not None))
 
 
 def extract(upstream: Upstream, clips: Sequence[Clip], how: Extraction, device: str) -> Iterator[tuple[int, Tensor]]:
@@ -83,8 +85,9 @@ def _kept(
 
 
 def _reduced(frames: Tensor, clip: Clip, how: Extraction) -> Tensor:
-    _check(frames, clip)
-    return (frames.mean(dim=0) if how.kind == "pooled" else frames).to(getattr(torch, how.dtype)).cpu()
+    kept = (frames.mean(dim=0) if how.kind == "pooled" else frames).to(getattr(torch, how.dtype)).cpu()
+    _check(frames, kept, clip)
+    return kept
 
 
 def _halves(clips: Sequence[Clip], batch: list[int], error: Exception) -> list[list[int]]:
@@ -134,7 +137,10 @@ def _forward(upstream: Upstream, wavs: list[Tensor], how: Extraction) -> list[Te
         return [frames for wav in wavs for frames in _forward(upstream, [wav], how)]
     with torch.autocast(wavs[0].device.type, torch.bfloat16, enabled=how.precision == "bf16"):
         output = upstream(wavs)
-    hidden = torch.stack(_layers(upstream, output, how.key), dim=2).float()  # [batch, frames, layers, dim]
+    found = _layers(upstream, output, how.key)
+    if how.layers is not None:
+        found = [found[k] for k in how.layers]
+    hidden = torch.stack(found, dim=2).float()  # [batch, frames, layers, dim]
     if how.normalize:
         hidden = nn.functional.layer_norm(hidden, hidden.shape[-1:])
     counts = [upstream.frames(len(wav)) for wav in wavs]
@@ -148,8 +154,10 @@ def _layers(upstream: Upstream, output: dict[str, list[Tensor]], key: str) -> li
     return [value] if isinstance(value, Tensor) else list(value)
 
 
-def _check(frames: Tensor, clip: Clip) -> None:
+def _check(frames: Tensor, kept: Tensor, clip: Clip) -> None:
     if len(frames) == 0:
         raise UserError(f"{clip.path}: {audio.seconds(clip):.3f} s give no frame of this upstream. Drop its row.")
-    if not torch.isfinite(frames).all():
+    if not torch.isfinite(kept).all():
+        if torch.isfinite(frames).all():
+            raise UserError(f"{clip.path}: the upstream's features for it are too large for 16 bits. Keep 32.")
         raise UserError(f"{clip.path}: the upstream gives NaN or infinite features for it. Listen to it; drop its row.")

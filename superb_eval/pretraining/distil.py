@@ -9,7 +9,7 @@ import torch
 
 from superb_eval.console import Reporter, Silent
 from superb_eval.errors import UserError
-from superb_eval.pretraining import boards, data, devices, loop, probes, recipe, student
+from superb_eval.pretraining import boards, data, devices, loop, probes, recipe, stored, student
 from superb_eval.pretraining.data import Audio, Batches
 from superb_eval.pretraining.distil_recipe import DistilRecipe
 from superb_eval.pretraining.distillation import Distillation
@@ -55,6 +55,8 @@ def distil(
         claim(settings, out)
     heard = data.gather(settings.data, places, settings.seed, shown)
     batches = Batches(heard, settings.data, settings.seed)
+    if settings.teacher.stored:
+        objective.stored = stored.hear(teacher, settings, heard, fabric.device, shown)
     if settings.loss.standardise and not (out / loop.LAST).is_file():
         torch.manual_seed(settings.seed)  # the teacher's dropout may be on
         objective.to(fabric.device)

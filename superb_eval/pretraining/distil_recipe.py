@@ -18,6 +18,11 @@ class TeacherSettings(Section):
     address: str | None = Field(None, description="an upstream's address; --teacher says it too")
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the teacher")
     dropout: bool = Field(False, description="leave the teacher's dropout on, as s3prl's runner does")
+    stored: bool = Field(
+        False,
+        description="let it hear each clip once, whole, and keep what is predicted in the feature store, as far as "
+        "there is room; crops of longer clips then know of what is around them",
+    )
 
 
 class StudentSettings(Section):

@@ -16,6 +16,7 @@ from superb_eval.errors import UserError
 from superb_eval.pretraining.data import Batch
 from superb_eval.pretraining.distil_recipe import DistilSettings, TeacherSettings
 from superb_eval.pretraining.objective import Objective, Term, Terms
+from superb_eval.pretraining.stored import Stored
 from superb_eval.pretraining.student import Student
 from upstreams.base import Upstream
 from upstreams.hubert import Hubert
@@ -38,6 +39,8 @@ class Distillation(Objective):
         self.updates = 0
         """Updates so far, as the batches count them."""
         self._teacher = (teacher,)  # no submodule: it is neither trained nor saved
+        self.stored: Stored | None = None
+        """Where the teacher has heard all clips before; None: it hears every batch."""
         if manner.dropout:
             _with_dropout(teacher)
         shape = len(settings.layers), teacher.card.width
@@ -59,15 +62,15 @@ class Distillation(Objective):
         self.updates = batch.step
         wavs = _listed(batch)
         predictions = self.student(wavs).float()  # [batch, layers, frames, dim]
-        targets = self.targets(wavs)
+        targets = self.targets(batch)
         frames = min(predictions.shape[2], targets.shape[2])
         counted = self._counted(wavs, frames, predictions.device)
         return self._terms(predictions[:, :, :frames], targets[:, :, :frames], counted)
 
     @torch.no_grad()
-    def targets(self, wavs: list[Tensor]) -> Tensor:
+    def targets(self, batch: Batch) -> Tensor:
         """Return what is to be predicted [batch, layers, frames, teacher's width], standardised if so set."""
-        return (self._heard(wavs) - self.mean[:, None]) / self.scale[:, None]
+        return (self._raw(batch) - self.mean[:, None]) / self.scale[:, None]
 
     @torch.no_grad()
     def standardise(self, batches: Iterable[Batch]) -> None:
@@ -77,18 +80,24 @@ class Distillation(Objective):
         """
         count = 0
         total, square = (torch.zeros_like(self.mean, dtype=torch.float64) for _ in range(2))
-        for batch in batches:
-            wavs = [wav.to(self.mean.device) for wav in _listed(batch)]
-            raw = self._heard(wavs)
-            valid = raw.transpose(1, 2)[self._counted(wavs, raw.shape[2], raw.device).bool()].double()
+        for each in batches:
+            batch = each.on(self.mean.device)
+            raw = self._raw(batch)
+            valid = raw.transpose(1, 2)[self._counted(_listed(batch), raw.shape[2], raw.device).bool()].double()
             count += len(valid)
             total += valid.sum(0)
             square += valid.square().sum(0)
         self.mean.copy_(total / count)
         self.scale.copy_((square / count - (total / count).square()).clamp(min=1e-8).sqrt())
 
-    def _heard(self, wavs: list[Tensor]) -> Tensor:
+    def _raw(self, batch: Batch) -> Tensor:
         """Return the teacher's predicted layers as they are, [batch, layers, frames, width] in float32."""
+        if self.stored is None:
+            return self._heard(_listed(batch))
+        return self.stored.of(batch, self.student.upstream.frames).to(self.mean.device).float()
+
+    def _heard(self, wavs: list[Tensor]) -> Tensor:
+        """Let the teacher hear waveforms; return its predicted layers [batch, layers, frames, width] in float32."""
         teacher = self.teacher.to(wavs[0].device)
         half = self.manner.precision == "bf16"
         with torch.autocast(wavs[0].device.type, torch.bfloat16, enabled=half):

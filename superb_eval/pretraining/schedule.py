@@ -27,4 +27,5 @@ def optimizer(objective: Objective, settings: OptimSettings) -> torch.optim.Opti
         betas=settings.betas,
         eps=settings.eps,
         weight_decay=settings.weight_decay,
+        fused=True,
     )

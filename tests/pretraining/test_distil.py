@@ -22,6 +22,7 @@ from superb_eval import cli
 from superb_eval.console import Silent
 from superb_eval.errors import UserError
 from superb_eval.pretraining import loop, recipe
+from superb_eval.pretraining.data import Batch
 from superb_eval.pretraining.distil import distil
 from superb_eval.pretraining.distil_recipe import DistilRecipe
 from superb_eval.pretraining.distillation import Distillation
@@ -219,9 +220,9 @@ def test_a_loss_that_is_no_number_stops_with_the_state_kept(
     targets = Distillation.targets
     calls = []
 
-    def broken(self: Distillation, wavs: list[Tensor]) -> Tensor:
+    def broken(self: Distillation, batch: Batch) -> Tensor:
         calls.append(1)
-        return targets(self, wavs) * (float("nan") if len(calls) == 3 else 1)
+        return targets(self, batch) * (float("nan") if len(calls) == 3 else 1)
 
     monkeypatch.setattr(Distillation, "targets", broken)
     with pytest.raises(UserError, match="update 3: the loss is nan on .*flac.*the state of update 2 is kept"):

@@ -41,6 +41,11 @@ def batch(lengths: list[int]) -> Batch:
     return Batch(wavs, torch.tensor(lengths), none, none, none, 1)
 
 
+def one_of(heard: Batch, k: int) -> Batch:
+    """The k-th waveform of a batch alone, without padding."""
+    return Batch(heard.wavs[k : k + 1, : int(heard.lengths[k])], heard.lengths[k : k + 1], (0,), (0,), (0,), 1)
+
+
 def loss(terms: Terms) -> Tensor:
     """As the loop adds terms up, in one process."""
     return sum((t.weight * t.total / t.frames for t in terms.values()), start=torch.zeros(()))
@@ -155,7 +160,7 @@ def check_equal(
     heard = batch(lengths)
     wavs = [wav[:n] for wav, n in zip(heard.wavs, lengths, strict=True)]
     close = {"rtol": 1e-5, "atol": 1e-5}
-    torch.testing.assert_close(objective.targets(wavs), theirs.targets(heard), **close)
+    torch.testing.assert_close(objective.targets(heard), theirs.targets(heard), **close)
     torch.testing.assert_close(objective.student(wavs), theirs.predictions(heard), **close)
     mine, other = loss(objective(heard)), theirs.loss(heard)
     torch.testing.assert_close(mine, other, **close)
@@ -187,15 +192,14 @@ def test_the_teachers_dropout_as_s3prl_leaves_it_on(teacher_file: Path) -> None:
     theirs = Theirs(teacher_file, TINY, CONV, (2, 4))
     theirs.teacher.train()
     heard = batch([9_000, 7_000])
-    wavs = [heard.wavs[0], heard.wavs[1, :7_000]]
     still = ours(teacher, (2, 4), replay=True)
-    assert torch.equal(still.targets(wavs), still.targets(wavs))
+    assert torch.equal(still.targets(heard), still.targets(heard))
     lively = Distillation(still.student, teacher, still.settings, TeacherSettings(dropout=True))
     torch.manual_seed(3)
-    own = lively.targets(wavs)
+    own = lively.targets(heard)
     torch.manual_seed(3)
     torch.testing.assert_close(own, theirs.targets(heard), rtol=1e-5, atol=1e-5)
-    assert not torch.equal(own, lively.targets(wavs))
+    assert not torch.equal(own, lively.targets(heard))
 
 
 def test_dropout_leaves_layers_and_frames_of_a_transformers_teacher_in() -> None:
@@ -212,9 +216,9 @@ def test_dropout_leaves_layers_and_frames_of_a_transformers_teacher_in() -> None
             module.p = 0.0
     for layer in teacher.model.encoder.layers:  # type: ignore[union-attr]
         layer.attention.dropout = 0.0
-    wavs = [batch([8_000]).wavs[0]]
-    first = objective.targets(wavs)
-    assert all(torch.equal(first, objective.targets(wavs)) for _ in range(5))
+    heard = batch([8_000])
+    first = objective.targets(heard)
+    assert all(torch.equal(first, objective.targets(heard)) for _ in range(5))
 
 
 @pytest.fixture
@@ -228,10 +232,7 @@ def test_padding_does_not_count(nano: Upstream) -> None:
     lengths = [16_000, 5_000, 9_999]
     whole = batch(lengths)
     together = objective(whole)
-    alone = [
-        objective(Batch(whole.wavs[k : k + 1, :n], torch.tensor([n]), (0,), (0,), (0,), 1))
-        for k, n in enumerate(lengths)
-    ]
+    alone = [objective(one_of(whole, k)) for k in range(len(lengths))]
     for name, term in together.items():
         assert int(term.frames) == 49 + 15 + 30
         torch.testing.assert_close(term.total, sum(terms[name].total for terms in alone), rtol=1e-4, atol=1e-4)
@@ -268,10 +269,9 @@ def test_teachers_that_may_leak_padding_hear_clips_of_one_length(teacher_file: P
     objective = ours(registry.load(f"s3prl:hubert_local@{teacher_file}"), (2, 4), replay=False)
     lengths = [12_000, 5_000, 12_000]
     heard = batch(lengths)
-    wavs = [wav[:n] for wav, n in zip(heard.wavs, lengths, strict=True)]
-    together = objective.targets(wavs)
-    for k, wav in enumerate(wavs):
-        alone = objective.targets([wav])[0]
+    together = objective.targets(heard)
+    for k in range(len(lengths)):
+        alone = objective.targets(one_of(heard, k))[0]
         torch.testing.assert_close(together[k, :, : alone.shape[1]], alone, rtol=1e-4, atol=1e-5)
 
 
@@ -281,8 +281,7 @@ def test_standardised_targets(nano: Upstream) -> None:
     objective.standardise(batches)
     every = []
     for heard in batches:
-        for wav, n in zip(heard.wavs, heard.lengths.tolist(), strict=True):
-            every.append(objective.targets([wav[:n]])[0])
+        every += [objective.targets(one_of(heard, k))[0] for k in range(len(heard.wavs))]
     frames = torch.cat(every, dim=1)  # [layers, frames, dim]
     assert frames.mean(1).abs().max() < 1e-3
     torch.testing.assert_close(frames.std(1, correction=0), torch.ones(2, 192), rtol=1e-2, atol=1e-2)

@@ -1,0 +1,124 @@
+"""A teacher that hears each clip once: crops take their part of what it said, and a student learns the same of it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from superb_eval import audio
+from superb_eval.console import Silent
+from superb_eval.errors import UserError
+from superb_eval.pretraining import data, recipe, stored
+from superb_eval.pretraining.data import Batches
+from superb_eval.pretraining.distil import distil
+from superb_eval.pretraining.distil_recipe import DistilRecipe
+from superb_eval.pretraining.distillation import Distillation
+from upstreams import registry
+from upstreams.hubert import Hubert
+
+WHOLE = ("data.crop_seconds=4", "data.batch_seconds=8")
+CPU = torch.device("cpu")
+
+
+def settings(*overrides: str) -> DistilRecipe:
+    few = ("optim.steps=9", "optim.log_every=1", "student.hidden=null", "student.dropout=0.2")
+    return recipe.load("distilhubert_toy", "distill", DistilRecipe, (*few, "teacher.stored=true", *overrides))
+
+
+def losses(speech: Path, out: Path, *overrides: str) -> list[float]:
+    distil(settings(*overrides), [f"audio={speech}"], out, "cpu", 1, Silent())
+    with (out / "log.csv").open(encoding="utf8") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+@pytest.fixture
+def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many clips each pass of the teacher has heard."""
+    heard: list[int] = []
+    forward = Hubert.forward
+
+    def counted(self: Hubert, wavs: list[torch.Tensor]) -> dict[str, list[torch.Tensor]]:
+        if type(self) is Hubert:  # the student is a DistilHubert
+            heard.append(len(wavs))
+        return forward(self, wavs)
+
+    monkeypatch.setattr(Hubert, "forward", counted)
+    return heard
+
+
+@pytest.mark.parametrize("more", [(), ("loss.standardise=2",)])
+def test_a_student_learns_the_same_of_a_teacher_that_heard_everything_before(
+    speech: Path, tmp_path: Path, forwards: list[int], more: tuple[str, ...]
+) -> None:
+    before = losses(speech, tmp_path / "a", *WHOLE, *more)
+    once = sum(forwards)
+    assert losses(speech, tmp_path / "b", *WHOLE, *more) == before
+    assert sum(forwards) == once, "the store has what the teacher said"
+    live = losses(speech, tmp_path / "c", *WHOLE, *more, "teacher.stored=false")
+    assert before == pytest.approx(live, rel=2e-3), "16 bits"
+    assert sum(forwards) > 2 * once
+
+
+def test_crops_take_their_part(speech: Path) -> None:
+    chosen = settings("data.crop_seconds=0.7", "data.batch_seconds=3", "data.memory_gb=0")
+    teacher = registry.load("hubert_nano@random")
+    heard = data.gather(chosen.data, {"audio": speech}, 0, Silent())
+    kept = stored.hear(teacher, chosen, heard, CPU, Silent())
+    batch = Batches(heard, chosen.data, 0).at(0, 1)
+    assert any(offset > 0 for offset in batch.offsets)
+    found = kept.of(batch, teacher.frames)
+    assert found.dtype == torch.float16 and found.shape[:2] == (len(batch.clips), 2)
+    for row, clip, offset, samples in zip(found, batch.clips, batch.offsets, batch.lengths.tolist(), strict=True):
+        with torch.inference_mode():
+            states = teacher([torch.from_numpy(audio.read(heard.clips[clip]))])["hidden_states"]
+        first, count = offset // 320, teacher.frames(samples)
+        expected = torch.stack([states[k][0, first : first + count] for k in (1, 2)])
+        torch.testing.assert_close(row[:, :count].float(), expected, rtol=2e-3, atol=2e-3)
+        assert not row[:, count:].any()
+
+
+def test_clips_without_room_are_heard_when_they_come_up(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forwards: list[int]
+) -> None:
+    roomy = losses(speech, tmp_path / "a", *WHOLE)
+    once = sum(forwards)
+    monkeypatch.setenv("SUPERB_EVAL_STORE", str(tmp_path / "small"))
+    monkeypatch.setenv("SUPERB_EVAL_STORE_GB", "1e-6")
+    assert losses(speech, tmp_path / "b", *WHOLE) == pytest.approx(roomy, rel=1e-4)
+    assert sum(forwards) - once > once
+
+
+@pytest.mark.parametrize("other", ["teacher.dropout=true", "loss.padding=true"])
+def test_what_changes_each_time_is_not_stored(speech: Path, tmp_path: Path, other: str) -> None:
+    with pytest.raises(UserError, match=r"teacher\.stored: with teacher\.dropout or loss\.padding"):
+        losses(speech, tmp_path, other)
+
+
+def test_a_teacher_with_fewer_frames_is_refused(speech: Path) -> None:
+    chosen = settings(*WHOLE)
+    heard = data.gather(chosen.data, {"audio": speech}, 0, Silent())
+    kept = stored.hear(registry.load("hubert_nano@random"), chosen, heard, CPU, Silent())
+    with pytest.raises(UserError, match="the teacher has fewer frames than the student"):
+        kept.of(Batches(heard, chosen.data, 0).at(0, 1), lambda samples: samples)
+
+
+def test_a_training_that_went_on_ends_with_the_bits_of_an_unbroken_one(
+    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unbroken = losses(speech, tmp_path / "a", *WHOLE, "optim.save_minutes=0")
+    targets, calls = Distillation.targets, []
+
+    def stops(self: Distillation, batch: data.Batch) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return targets(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Distillation, "targets", stops)
+        with pytest.raises(KeyboardInterrupt):
+            losses(speech, tmp_path / "b", *WHOLE, "optim.save_minutes=0")
+    assert losses(speech, tmp_path / "b", *WHOLE, "optim.save_minutes=0") == unbroken
