@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from superb_eval.console import Silent
 from superb_eval.pretraining.recipe import PretrainRecipe, load
@@ -41,6 +42,18 @@ def write_speech(folder: Path, count: int = 24, seconds: tuple[float, float] = (
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 24 clips, 0.5 to 2.5 s; read it, don't change it."""
     return write_speech(tmp_path_factory.mktemp("speech"))
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a HuBERT of 3 layers x 32, so that an update takes a tenth of a second."""
+    from transformers import HubertConfig, HubertModel
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "conv_dim": (16,) * 7}
+    folder = tmp_path_factory.mktemp("teacher") / "tiny"
+    HubertModel(HubertConfig(**sizes, num_hidden_layers=3, num_conv_pos_embeddings=16)).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

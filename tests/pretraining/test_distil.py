@@ -31,18 +31,6 @@ from upstreams import registry
 TINY = ("data.batch_seconds=4", "optim.steps=6", "optim.log_every=1", "student.dropout=0.2", "student.hidden=null")
 
 
-@pytest.fixture(scope="session")
-def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a HuBERT of 3 layers x 32, so that an update takes a tenth of a second."""
-    from transformers import HubertConfig, HubertModel
-
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "conv_dim": (16,) * 7}
-    folder = tmp_path_factory.mktemp("teacher") / "tiny"
-    HubertModel(HubertConfig(**sizes, num_hidden_layers=3, num_conv_pos_embeddings=16)).save_pretrained(folder)
-    return folder
-
-
 Toy = Callable[..., DistilRecipe]
 
 

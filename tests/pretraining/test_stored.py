@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,15 +24,29 @@ WHOLE = ("data.crop_seconds=4", "data.batch_seconds=8")
 CPU = torch.device("cpu")
 
 
-def settings(*overrides: str) -> DistilRecipe:
-    few = ("optim.steps=9", "optim.log_every=1", "student.hidden=null", "student.dropout=0.2")
-    return recipe.load("distilhubert_toy", "distill", DistilRecipe, (*few, "teacher.stored=true", *overrides))
+Settings = Callable[..., DistilRecipe]
+Losses = Callable[..., list[float]]
 
 
-def losses(speech: Path, out: Path, *overrides: str) -> list[float]:
-    distil(settings(*overrides), [f"audio={speech}"], out, "cpu", 1, Silent())
-    with (out / "log.csv").open(encoding="utf8") as file:
-        return [float(row["loss"]) for row in csv.DictReader(file)]
+@pytest.fixture
+def settings(teacher: Path) -> Settings:
+    """The toy recipe with a tiny teacher whose layers are stored, as a function of overrides."""
+    few = ("optim.steps=9", "optim.log_every=1", "student.hidden=null", "student.dropout=0.2", "teacher.stored=true")
+    return lambda *overrides: recipe.load(
+        "distilhubert_toy", "distill", DistilRecipe, (*few, f"teacher.address=hubert@{teacher}", *overrides)
+    )
+
+
+@pytest.fixture
+def losses(speech: Path, settings: Settings) -> Losses:
+    """The loss of each update of a training in a folder."""
+
+    def trained(out: Path, *overrides: str) -> list[float]:
+        distil(settings(*overrides), [f"audio={speech}"], out, "cpu", 1, Silent())
+        with (out / "log.csv").open(encoding="utf8") as file:
+            return [float(row["loss"]) for row in csv.DictReader(file)]
+
+    return trained
 
 
 @pytest.fixture
@@ -51,20 +66,20 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("more", [(), ("loss.standardise=2",)])
 def test_a_student_learns_the_same_of_a_teacher_that_heard_everything_before(
-    speech: Path, tmp_path: Path, forwards: list[int], more: tuple[str, ...]
+    losses: Losses, tmp_path: Path, forwards: list[int], more: tuple[str, ...]
 ) -> None:
-    before = losses(speech, tmp_path / "a", *WHOLE, *more)
+    before = losses(tmp_path / "a", *WHOLE, *more)
     once = sum(forwards)
-    assert losses(speech, tmp_path / "b", *WHOLE, *more) == before
+    assert losses(tmp_path / "b", *WHOLE, *more) == before
     assert sum(forwards) == once, "the store has what the teacher said"
-    live = losses(speech, tmp_path / "c", *WHOLE, *more, "teacher.stored=false")
+    live = losses(tmp_path / "c", *WHOLE, *more, "teacher.stored=false")
     assert before == pytest.approx(live, rel=2e-3), "16 bits"
     assert sum(forwards) > 2 * once
 
 
-def test_crops_take_their_part(speech: Path) -> None:
+def test_crops_take_their_part(speech: Path, settings: Settings) -> None:
     chosen = settings("data.crop_seconds=0.7", "data.batch_seconds=3", "data.memory_gb=0")
-    teacher = registry.load("hubert_nano@random")
+    teacher = registry.load(str(chosen.teacher.address))
     heard = data.gather(chosen.data, {"audio": speech}, 0, Silent())
     kept = stored.hear(teacher, chosen, heard, CPU, Silent())
     batch = Batches(heard, chosen.data, 0).at(0, 1)
@@ -81,34 +96,34 @@ def test_crops_take_their_part(speech: Path) -> None:
 
 
 def test_clips_without_room_are_heard_when_they_come_up(
-    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forwards: list[int]
+    losses: Losses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forwards: list[int]
 ) -> None:
-    roomy = losses(speech, tmp_path / "a", *WHOLE)
+    roomy = losses(tmp_path / "a", *WHOLE)
     once = sum(forwards)
     monkeypatch.setenv("SUPERB_EVAL_STORE", str(tmp_path / "small"))
     monkeypatch.setenv("SUPERB_EVAL_STORE_GB", "1e-6")
-    assert losses(speech, tmp_path / "b", *WHOLE) == pytest.approx(roomy, rel=1e-4)
+    assert losses(tmp_path / "b", *WHOLE) == pytest.approx(roomy, rel=1e-4)
     assert sum(forwards) - once > once
 
 
 @pytest.mark.parametrize("other", ["teacher.dropout=true", "loss.padding=true"])
-def test_what_changes_each_time_is_not_stored(speech: Path, tmp_path: Path, other: str) -> None:
+def test_what_changes_each_time_is_not_stored(losses: Losses, tmp_path: Path, other: str) -> None:
     with pytest.raises(UserError, match=r"teacher\.stored: with teacher\.dropout or loss\.padding"):
-        losses(speech, tmp_path, other)
+        losses(tmp_path, other)
 
 
-def test_a_teacher_with_fewer_frames_is_refused(speech: Path) -> None:
+def test_a_teacher_with_fewer_frames_is_refused(speech: Path, settings: Settings) -> None:
     chosen = settings(*WHOLE)
     heard = data.gather(chosen.data, {"audio": speech}, 0, Silent())
-    kept = stored.hear(registry.load("hubert_nano@random"), chosen, heard, CPU, Silent())
+    kept = stored.hear(registry.load(str(chosen.teacher.address)), chosen, heard, CPU, Silent())
     with pytest.raises(UserError, match="the teacher has fewer frames than the student"):
         kept.of(Batches(heard, chosen.data, 0).at(0, 1), lambda samples: samples)
 
 
 def test_a_training_that_went_on_ends_with_the_bits_of_an_unbroken_one(
-    speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    losses: Losses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unbroken = losses(speech, tmp_path / "a", *WHOLE, "optim.save_minutes=0")
+    unbroken = losses(tmp_path / "a", *WHOLE, "optim.save_minutes=0")
     targets, calls = Distillation.targets, []
 
     def stops(self: Distillation, batch: data.Batch) -> torch.Tensor:
@@ -120,5 +135,5 @@ def test_a_training_that_went_on_ends_with_the_bits_of_an_unbroken_one(
     with monkeypatch.context() as patch:
         patch.setattr(Distillation, "targets", stops)
         with pytest.raises(KeyboardInterrupt):
-            losses(speech, tmp_path / "b", *WHOLE, "optim.save_minutes=0")
-    assert losses(speech, tmp_path / "b", *WHOLE, "optim.save_minutes=0") == unbroken
+            losses(tmp_path / "b", *WHOLE, "optim.save_minutes=0")
+    assert losses(tmp_path / "b", *WHOLE, "optim.save_minutes=0") == unbroken

@@ -22,7 +22,7 @@ from superb_eval.results.record import RunRecord
 from tests.ten_tasks import SMALL
 from upstreams.base import Upstream
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 2)
 FEW = ("train.steps=12", "train.eval_every=4", "train.batch_size=4", "train.lr={sweep: [1e-2, 1e-3]}")
 SHARED = (*FEW, "train.order_seed=7")
 
@@ -80,8 +80,8 @@ def heard(order: Order, seeds: Sequence[int], patch: pytest.MonkeyPatch) -> Coun
 def test_a_pass_serves_every_seed_and_rate(ten_tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one_rate = order_of("pr", ten_tasks, tmp_path / "one", (*SHARED, "train.lr=1e-2"))
     alone = heard(one_rate, SEEDS[:1], monkeypatch)
-    together = heard(order_of("pr", ten_tasks, tmp_path / "together"), SEEDS, monkeypatch)
-    apart = heard(order_of("pr", ten_tasks, tmp_path / "apart", FEW), SEEDS, monkeypatch)
+    together = heard(order_of("pr", ten_tasks, tmp_path / "together"), (0, 1, 2), monkeypatch)
+    apart = heard(order_of("pr", ten_tasks, tmp_path / "apart", FEW), (0, 1, 2), monkeypatch)
     # All 24 clips are heard to see that they find no room. Then dev at each of three evaluations; dev and test at last.
     assert alone == {"train": alone["train"], "dev": 6 + 18 + 6, "test": 6 + 6}
     assert together == {"train": alone["train"], "dev": 6 + 18 + 3 * 6, "test": 6 + 3 * 6}
