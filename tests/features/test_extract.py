@@ -16,7 +16,7 @@ from superb_eval.features.extract import Extraction, extract, plan
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.probing.probe import Probe
 from upstreams import registry
-from upstreams.base import Upstream
+from upstreams.base import Card, Upstream
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +120,18 @@ def test_faults_name_the_file_or_the_key(upstream: Upstream, clips: list[Clip]) 
         with torch.no_grad():
             weight.copy_(kept)
     assert audio.seconds(clips[0]) > 0.05
+
+
+class Large(Upstream):
+    """Gives features that 16 bits can't hold."""
+
+    def forward(self, wavs: list[torch.Tensor]) -> dict[str, list[torch.Tensor]]:
+        return {"hidden_states": [torch.full((len(wavs), 5, 2), 1e5)]}
+
+
+def test_what_16_bits_cant_hold_is_refused_by_name(clips: list[Clip]) -> None:
+    upstream = Large(Card("large", "", 320))
+    (whole,) = features(upstream, clips[:1], Extraction("frames"))
+    assert float(whole.max()) == 1e5
+    with pytest.raises(UserError, match=f"{clips[0].path.name}: the upstream's features for it are too large for 16"):
+        features(upstream, clips[:1], Extraction("frames", dtype="float16"))
