@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,7 +81,7 @@ def train_and_test(settings: Sequence[Setting], fold: Fold[Task], bank: Bank, re
     with threads.at_most(_threads(trainings[0].members[0].probe)), threads.without_denormals():
         with reporter.stage(_stage(settings, fold), setting.train.steps) as update:
             lockstep.run(trainings, readers, update)
-        return [_test(s, fold, splits, training.members) for s, training in zip(settings, trainings, strict=True)]
+        return _test(settings, fold, splits, [training.members for training in trainings])
 
 
 def _training(setting: Setting, fold: Fold[Task], splits: dict[str, Split]) -> Training:
@@ -118,31 +119,44 @@ def new_probe(setting: Setting, fold: Fold[Task], features: Features) -> Probe:
     return Probe(featurizer, fold.task.head(features.bank.dim)).to(setting.order.device)
 
 
-def _test(setting: Setting, fold: Fold[Task], splits: dict[str, Split], members: Sequence[Member]) -> Outcome:
-    task, test, chosen = fold.task, splits["test"], best(members, fold.task)
-    probe = new_probe(setting, fold, test.features)
-    historical: list[Row] = []
-    if task.best_on_test:
-        load_weights(chosen.folder / BEST_ON_TEST, probe)
-        (found,) = decoded([probe], task, test.features)
-        historical = task.rows(test.manifest, found)
-    load_weights(chosen.folder / BEST, probe)
-    (found,) = decoded([probe], task, splits["dev"].features)
-    tuned = task.tune(splits["dev"].manifest, found)
-    (found,) = decoded([probe], task, test.features)
-    historical = historical or task.historical(test.manifest, found)
-    kept = setting.folder() / weights_name(fold.number)
-    files.write(kept, lambda temporary: shutil.copyfile(chosen.folder / BEST, temporary))
-    return Outcome(
-        fold=fold.number,
-        rates=tuple(Rate(member.lr, member.state) for member in members),
-        chosen=Rate(chosen.lr, chosen.state),
-        rows=_of_fold(task.rows(test.manifest, found), fold),
-        historical=_of_fold(historical, fold),
-        layer_weights=probe.featurizer.layer_weights().tolist(),
-        parameters=sum(p.numel() for p in probe.parameters()),
-        tuned=tuned,
-    )
+def _test(
+    settings: Sequence[Setting], fold: Fold[Task], splits: dict[str, Split], teams: Sequence[Sequence[Member]]
+) -> list[Outcome]:
+    """Test the rate of each team that dev chose; all hear dev and test in one pass each."""
+    task, test = fold.task, splits["test"]
+    chosen = [best(team, task) for team in teams]
+    probes = [new_probe(setting, fold, test.features) for setting in settings]
+
+    def answers(kept: str, split: str) -> list[list[Any]]:
+        for member, probe in zip(chosen, probes, strict=True):
+            load_weights(member.folder / kept, probe)
+        return decoded(probes, task, splits[split].features)
+
+    # Before anything is tuned.
+    on_test = [task.rows(test.manifest, own) for own in answers(BEST_ON_TEST, "test")] if task.best_on_test else []
+    on_dev, found = answers(BEST, "dev"), answers(BEST, "test")
+    outcomes = []
+    for k, (setting, team) in enumerate(zip(settings, teams, strict=True)):
+        tuned = task.tune(splits["dev"].manifest, on_dev[k])
+        historical = on_test[k] if on_test else task.historical(test.manifest, found[k])
+        _keep(chosen[k].folder / BEST, setting.folder() / weights_name(fold.number))
+        outcomes.append(
+            Outcome(
+                fold=fold.number,
+                rates=tuple(Rate(member.lr, member.state) for member in team),
+                chosen=Rate(chosen[k].lr, chosen[k].state),
+                rows=_of_fold(task.rows(test.manifest, found[k]), fold),
+                historical=_of_fold(historical, fold),
+                layer_weights=probes[k].featurizer.layer_weights().tolist(),
+                parameters=sum(p.numel() for p in probes[k].parameters()),
+                tuned=tuned,
+            )
+        )
+    return outcomes
+
+
+def _keep(weights: Path, path: Path) -> None:
+    files.write(path, lambda temporary: shutil.copyfile(weights, temporary))
 
 
 def _of_fold(rows: list[Row], fold: Fold[Task]) -> list[Row]:
