@@ -12,12 +12,12 @@ from downstreams import registry as tasks
 from superb_eval import cell, order
 from superb_eval.console import Reporter, Silent
 from superb_eval.errors import UserError
+from superb_eval.features import known
 from superb_eval.features.bank import Bank
 from superb_eval.order import Order, Setting, prepare
 from superb_eval.results import cka, layerwise
 from superb_eval.results.layerwise import Alikeness, LayerProbe, LayersRecord, TaskProbes
 from superb_eval.results.record import RunRecord
-from upstreams import registry as upstreams
 
 MOST_UTTERANCES = 1000
 """Compared at most: CKA takes memory and time with their square. Taken evenly from the test split."""
@@ -47,7 +47,7 @@ def analyse(question: Question, reporter: Reporter | None = None) -> tuple[Layer
     reporter = reporter or Silent()
     asked = question.cell
     path = asked.out / layerwise.FOLDER / order.slug(asked.upstream) / layerwise.NAME
-    record = _begun(path, asked.upstream)
+    record = _begun(path, asked)
     for task in question.tasks:
         record = record.with_task(_probe(replace(asked, task=task), path.parent, reporter))
         layerwise.write(record, path)
@@ -58,9 +58,10 @@ def analyse(question: Question, reporter: Reporter | None = None) -> tuple[Layer
     return record, path
 
 
-def _begun(path: Path, address: str) -> LayersRecord:
+def _begun(path: Path, asked: Order) -> LayersRecord:
     """What was found before of this upstream, if its weights and code are still the same."""
-    fingerprint = upstreams.load(address).fingerprint()
+    address = asked.upstream
+    fingerprint = known.load(address, asked.device, asked.store).fingerprint()
     if path.is_file():
         kept = layerwise.read(path)
         if (kept.upstream, kept.fingerprint) == (address, fingerprint):

@@ -139,7 +139,7 @@ def prepare(order: Order, reporter: Reporter) -> Setting:
     upstream = known.load(order.upstream, order.device, order.store)
     stride = upstream.get_downsample_rates(chosen.features.key)
     folds = tuple(_fold(k, fold, kind, chosen, stride) for k, fold in enumerate(kind.folds(corpus), start=1))
-    return Setting(order, chosen, corpus, folds, upstream, upstream.fingerprint(), digests(corpus, reporter))
+    return Setting(order, chosen, corpus, folds, upstream, upstream.fingerprint(), digests(corpus.clips(), reporter))
 
 
 def choose(task: str, data: Path | None, profile: str | None = None, overrides: Sequence[str] = ()) -> Recipe:
@@ -173,14 +173,13 @@ def _task_name(task_or_recipe: str) -> str:
     return Path(task_or_recipe).stem if task_or_recipe.endswith((".yaml", ".yml")) else task_or_recipe
 
 
-def digests(corpus: Corpus, reporter: Reporter) -> dict[Clip, str]:
-    """Return `audio.digest` of every clip of a corpus.
+def digests(clips: Sequence[Clip], reporter: Reporter) -> dict[Clip, str]:
+    """Return `audio.digest` of every clip.
 
     Raises:
         UserError: a file can't be read.
     """
     found: dict[Clip, str] = {}
-    clips = corpus.clips()
     with reporter.stage("reading audio", len(clips)) as update:
         for done, clip in enumerate(clips, start=1):
             found[clip] = audio.digest(clip)

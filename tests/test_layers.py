@@ -75,12 +75,12 @@ def test_a_second_call_adds_to_the_first_and_runs_nothing_anew(
 def test_other_weights_begin_anew_and_a_damaged_file_is_named(tmp_path: Path) -> None:
     record, path = LayersRecord(upstream=STUDENT, fingerprint="another"), tmp_path / "layers.json"
     layerwise.write(record, path)
-    assert layers._begun(path, STUDENT).fingerprint == registry.load(STUDENT).fingerprint()
-    layerwise.write(layers._begun(path, STUDENT), path)
-    assert layers._begun(path, STUDENT) == layerwise.read(path)
+    assert layers._begun(path, Order(STUDENT, "ks")).fingerprint == registry.load(STUDENT).fingerprint()
+    layerwise.write(layers._begun(path, Order(STUDENT, "ks")), path)
+    assert layers._begun(path, Order(STUDENT, "ks")) == layerwise.read(path)
     path.write_text("{")
     with pytest.raises(UserError, match=r"layers\.json: can't be read .* Remove it"):
-        layers._begun(path, STUDENT)
+        layers._begun(path, Order(STUDENT, "ks"))
 
 
 def test_at_most_so_many_utterances_are_compared(question: Question, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from superb_eval import audio
 from superb_eval.console import Reporter
 from superb_eval.errors import UserError
 from superb_eval.features.bank import Bank
 from superb_eval.features.extract import Extraction
 from superb_eval.features.gather import Source, gather
 from superb_eval.features.store import Store
+from superb_eval.order import digests
 from superb_eval.pretraining.data import Audio, Batch
 from superb_eval.pretraining.distil_recipe import DistilRecipe
 from upstreams.base import Upstream
@@ -67,14 +67,11 @@ def hear(teacher: Upstream, settings: DistilRecipe, heard: Audio, device: torch.
         dtype="float16",
         layers=settings.loss.layers,
     )
-    digests = []
-    with reporter.stage("reading audio", len(heard.clips)) as update:
-        for number, clip in enumerate(heard.clips, start=1):
-            digests.append(audio.digest(clip))
-            update(number)
+    digest_of = digests(heard.clips, reporter)
     source = Source(teacher.to(device), teacher.fingerprint(), how, str(device))
     passes = settings.optim.steps * settings.data.batch_seconds / (3600 * heard.hours)
-    with reporter.stage("teacher", len(set(digests))) as update:
-        bank = gather(source, dict(zip(digests, heard.clips, strict=True)), Store(), update, passes)
+    clip_of = {digest: clip for clip, digest in digest_of.items()}
+    with reporter.stage("teacher", len(clip_of)) as update:
+        bank = gather(source, clip_of, Store(), update, passes)
     reporter.say(f"teacher: {bank.extracted} clips heard, {len(bank.places) - bank.extracted} from the store")
-    return Stored(bank, digests, teacher.get_downsample_rates(how.key))
+    return Stored(bank, [digest_of[clip] for clip in heard.clips], teacher.get_downsample_rates(how.key))

@@ -209,7 +209,7 @@ def _corpus(run: Run, world: World) -> Iterator[Said]:
 
 def _corpus_digest(chosen: Recipe, root: Path) -> str:
     corpus = order.read_corpus(chosen, root)
-    return order.digest_of(corpus, order.digests(corpus, Silent()))
+    return order.digest_of(corpus, order.digests(corpus.clips(), Silent()))
 
 
 CHECKS: dict[str, Check] = {

@@ -59,11 +59,7 @@ def _companions(ledger: Ledger, job: Job) -> list[Job]:
     if train is None or train.order_seed is None:
         return []
     others = [other for other in ledger.planned() if other != job and replace(other, seed=job.seed) == job]
-    return [
-        other
-        for other in others
-        if not (ledger.claimed(other) or ledger.failure(other) or (ledger.receipt(other) and jobs.finished(other)))
-    ]
+    return [other for other in others if not (ledger.claimed(other) or ledger.failure(other) or jobs.finished(other))]
 
 
 def extract(job: Job, reporter: Reporter) -> None:
