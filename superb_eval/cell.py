@@ -8,7 +8,6 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -62,7 +61,7 @@ def evaluate_seeds(
                 _clear(setting.folder())
         missing = [setting for setting in settings if not _whole(setting.folder() / records.NAME, reporter)]
         for group in _groups(missing):
-            _run(group, replace(clock, cells=len(group), seconds=dict(clock.seconds)), reporter)
+            _run(group, clock.among(len(group)), reporter)
         return [_finished(setting, setting not in missing, reporter) for setting in settings]
 
 
@@ -131,8 +130,7 @@ def _run(settings: Sequence[Setting], clock: Clock, reporter: Reporter) -> None:
         else:
             by_fold = [train_and_test(settings, fold, bank, reporter) for fold in first.folds]
     for setting, outcomes in zip(settings, zip(*by_fold, strict=True), strict=True):
-        own = replace(clock, cells=1, seconds=dict(clock.seconds))
-        records.write(_record(setting, bank, outcomes, own), setting.folder())
+        records.write(_record(setting, bank, outcomes, clock.among(1)), setting.folder())
 
 
 def _record(setting: Setting, bank: Bank, outcomes: Sequence[Outcome], clock: Clock) -> RunRecord:

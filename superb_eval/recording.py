@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -25,6 +25,10 @@ class Clock:
     cells: int = 1
     started: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
     seconds: dict[str, float] = field(default_factory=dict)
+
+    def among(self, cells: int) -> Clock:
+        """Return one that goes on from here, for stages that so many cells share."""
+        return replace(self, cells=cells, seconds=dict(self.seconds))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

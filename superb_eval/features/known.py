@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -113,9 +114,9 @@ def load(address: str, device: str, folder: Path | None = None) -> Upstream:
 
 
 def _identity(address: str, weights: Sequence[Path]) -> str:
-    """Return a SHA-256 of all that can be read without opening the upstream."""
+    """Return a SHA-256 of all that can be read without opening the upstream, for this environment's libraries."""
     own = sorted(Path(next(iter(upstreams.__path__))).rglob("*.py"))
-    parts = [address, *(f"{name} {_version(name)}" for name in LIBRARIES)]
+    parts = [address, sys.prefix, *(f"{name} {_version(name)}" for name in LIBRARIES)]
     parts += [f"{path.name} {files.sha256(path)}" for path in (*weights, *own)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -138,7 +139,8 @@ def _read(path: Path) -> Facts | None:
 
 
 def _facts(upstream: Upstream) -> Facts:
-    kinds = {type(module) for module in upstream.modules() if not type(module).__module__.startswith("torch.")}
+    known_by_name = ("torch.", "upstreams.")  # by their version, and by `_identity`
+    kinds = {type(module) for module in upstream.modules() if not type(module).__module__.startswith(known_by_name)}
     code = sorted({inspect.getsourcefile(kind) or "" for kind in kinds} - {""})
     return Facts(
         card=upstream.card,
