@@ -25,7 +25,7 @@ class KnownRate:
 
 def known(task: str) -> list[KnownRate]:
     """Return what is known for a task, from `recipes/rates.csv`."""
-    with (recipe.folder() / "rates.csv").open(encoding="utf8", newline="") as file:
+    with (recipe.folder() / recipe.RATES).open(encoding="utf8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [
         KnownRate(row["upstream"], row["task"], float(row["lr"]), row["figure"], row["source"])

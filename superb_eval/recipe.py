@@ -19,6 +19,7 @@ from superb_eval import plain_yaml
 from superb_eval.errors import UserError, near_miss
 
 PROFILES = ("superb", "mini", "nano")
+RATES = "rates.csv"  # known learning rates, in the folder of the recipes
 
 
 class Section(BaseModel):
@@ -140,10 +141,18 @@ class Recipe(Section):
 
 
 def folder() -> Path:
-    """Return the folder of the shipped recipes."""
-    import recipes
+    """Return the folder of the shipped recipes: inside the package if installed from a wheel, else beside it.
 
-    return Path(next(iter(recipes.__path__)))
+    It is found by its place, never imported: other distributions install a package called `recipes`.
+
+    Raises:
+        UserError: neither folder holds them.
+    """
+    inside, beside = (place / "recipes" for place in Path(__file__).parents[:2])
+    for place in (inside, beside):
+        if (place / RATES).is_file():  # what another distribution installs as `recipes` doesn't hold this file
+            return place
+    raise UserError(f"no shipped recipes: {RATES} is neither in {inside} nor in {beside}. Install superb-eval again.")
 
 
 def find(name: str, profile: str) -> Path:
