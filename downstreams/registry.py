@@ -25,6 +25,7 @@ PARTS = {
     "mtwv",
     "recurrent",
     "registry",
+    "renamed",
     "sampling",
     "scores",
     "slots",

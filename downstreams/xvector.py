@@ -7,12 +7,14 @@ Source: s3prl `downstream/sv_voxceleb1/model.py`, after Snyder et al., "X-vector
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from downstreams.lengths import valid_mask
+from downstreams.renamed import RenamedParts
 
 CONTEXTS = ((5, 1), (3, 2), (3, 3), (1, 1), (1, 1))
 """Frames that each layer sees, and how far apart they stand."""
@@ -25,14 +27,17 @@ SHORTEST = SHORTER + 2
 s3prl breaks off."""
 
 
-class XVector(nn.Module):
+class XVector(RenamedParts):
     """Frames in, an embedding out; in training, the cosine between embedding and every speaker.
 
     connector `Linear(dim, hidden)`; five time-delay layers with ReLU, the last of width `wide`; mean and standard
-    deviation (unbiased) over time; `Linear(2 wide, hidden)`, ReLU: the embedding that is tested; `Linear(hidden,
-    hidden)`, ReLU: the embedding that is trained. `one_frame_more` keeps a slip of s3prl: in training, utterances that
-    are shorter than the longest of their batch are pooled over one frame too many, whose context reaches into padding.
+    deviation (unbiased) over time; `segment6`, `Linear(2 wide, hidden)`, ReLU: the embedding that trials compare;
+    `segment7`, `Linear(hidden, hidden)`, ReLU: what training classifies (Snyder et al. call these layers so).
+    `one_frame_more` keeps a slip of s3prl: in training, utterances that are shorter than the longest of their batch are
+    pooled over one frame too many, whose context reaches into padding.
     """
+
+    FORMER_NAMES: ClassVar = {"tested": "segment6", "trained": "segment7"}
 
     def __init__(self, dim: int, speakers: int, hidden: int = 512, wide: int = 1500, one_frame_more: bool = True):
         super().__init__()
@@ -42,8 +47,8 @@ class XVector(nn.Module):
         self.tdnn = nn.ModuleList(
             nn.Conv1d(widths[k], widths[k + 1], frames, dilation=apart) for k, (frames, apart) in enumerate(CONTEXTS)
         )
-        self.tested = nn.Linear(2 * wide, hidden)
-        self.trained = nn.Linear(hidden, hidden)
+        self.segment6 = nn.Linear(2 * wide, hidden)
+        self.segment7 = nn.Linear(hidden, hidden)
         self.speakers = nn.Parameter(nn.init.xavier_normal_(torch.empty(hidden, speakers)))
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
@@ -55,10 +60,10 @@ class XVector(nn.Module):
         frames = self.connector(features).transpose(1, 2)
         for layer in self.tdnn:
             frames = F.relu(layer(frames))
-        embedding = F.relu(self.tested(statistics(frames.transpose(1, 2), self._pooled(lengths, frames.shape[2]))))
+        embedding = F.relu(self.segment6(statistics(frames.transpose(1, 2), self._pooled(lengths, frames.shape[2]))))
         if not self.training:
             return F.normalize(embedding, dim=1)
-        embedding = F.relu(self.trained(embedding))
+        embedding = F.relu(self.segment7(embedding))
         cosines: Tensor = F.normalize(embedding, dim=1) @ F.normalize(self.speakers, dim=0)
         return cosines
 

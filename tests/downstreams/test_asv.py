@@ -48,8 +48,8 @@ def ours(theirs: nn.ModuleDict, one_frame_more: bool = True) -> XVector:
         # Theirs is a matrix over unfolded frames, [out, frames x in]; ours a convolution, [out, in, frames].
         layer.weight.data = tdnn.kernel.weight.data.view(out, frames, width // frames).transpose(1, 2).contiguous()
         layer.bias.data = tdnn.kernel.bias.data  # type: ignore[union-attr]
-    head.tested.load_state_dict(model.utterancelevel_feature_extractor.linear1.state_dict())
-    head.trained.load_state_dict(model.utterancelevel_feature_extractor.linear2.state_dict())
+    head.segment6.load_state_dict(model.utterancelevel_feature_extractor.linear1.state_dict())
+    head.segment7.load_state_dict(model.utterancelevel_feature_extractor.linear2.state_dict())
     head.speakers.data = theirs["objective"].W.data  # type: ignore[union-attr]
     return head
 
@@ -191,3 +191,17 @@ def test_trials_of_one_kind_are_refused(corpus: Corpus) -> None:
     corpus.splits["dev"] = Manifest("dev", dev.utterances, dev.source, dev.trials[:1])
     with pytest.raises(UserError, match=r"dev has 1 trial\(s\), of which 1 are of one speaker; .* needs both kinds"):
         build(corpus)
+
+
+def test_heads_saved_under_former_names_load(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    ours = XVector(DIM, SPEAKERS, HIDDEN, WIDE)
+    former = {
+        f"head.{name.replace('segment6', 'tested').replace('segment7', 'trained')}": weights
+        for name, weights in ours.state_dict().items()
+    }
+    assert {"head.tested.weight", "head.trained.bias"} < former.keys()
+    loaded = nn.ModuleDict({"head": XVector(DIM, SPEAKERS, HIDDEN, WIDE)})
+    loaded.load_state_dict(former)
+    assert torch.equal(loaded["head"](*batch), ours(*batch))
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*head\.tester"):
+        loaded.load_state_dict({**former, "head.tester.weight": torch.zeros(1)})

@@ -44,7 +44,7 @@ def test_the_recurrent_head_equals_s3prls() -> None:
     ours.projector.load_state_dict(projector.state_dict())
     for layer, other in zip(ours.recurrent, theirs.rnns, strict=True):  # type: ignore[arg-type]
         for name, weight in other.layer.state_dict().items():
-            one = layer.homeward if name.endswith("_reverse") else layer.onward
+            one = layer.backward_lstm if name.endswith("_reverse") else layer.forward_lstm
             one.state_dict()[name.removesuffix("_reverse")].copy_(weight)
     ours.classifier.load_state_dict(theirs.linear.state_dict())  # type: ignore[union-attr]
     features = torch.randn(4, 30, 20)
@@ -130,3 +130,17 @@ def test_frames_are_stacked_where_the_recipe_wants_longer_ones() -> None:
     assert ctc.shortened(torch.tensor([5, 4, 1]), 2).tolist() == [3, 2, 1]
     head = Recogniser(2, 4, small(), stack=2)
     assert head(features, torch.tensor([5])).shape == (1, 3, 4)
+
+
+def test_heads_saved_under_former_names_load() -> None:
+    ours, loaded = Recogniser(20, 9, small()).eval(), Recogniser(20, 9, small()).eval()
+    former = {
+        name.replace("forward_lstm", "onward").replace("backward_lstm", "homeward"): weights
+        for name, weights in ours.state_dict().items()
+    }
+    assert {"recurrent.0.onward.weight_ih_l0", "recurrent.1.homeward.bias_hh_l0"} < former.keys()
+    kept = dict(former)
+    loaded.load_state_dict(former)
+    assert former.keys() == kept.keys(), "the caller's state dict is left alone"
+    features = torch.randn(4, 30, 20)
+    assert torch.equal(loaded(features, LENGTHS), ours(features, LENGTHS))

@@ -1,0 +1,78 @@
+"""What was kept of heads before their parameters were renamed is read as if it had been written today."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from downstreams.ctc import RecogniserSettings
+from downstreams.recurrent import Recogniser
+from downstreams.xvector import XVector
+from superb_eval import tensors
+from superb_eval.features.featurizer import Featurizer
+from superb_eval.probing import members
+from superb_eval.probing.members import Member
+from superb_eval.probing.probe import Probe, load_weights
+
+FORMER = {"segment6": "tested", "segment7": "trained", "forward_lstm": "onward", "backward_lstm": "homeward"}
+
+HEADS = {
+    "asr": lambda: Recogniser(6, 5, RecogniserSettings(projector_dim=4, hidden_dim=4, dropout=0.0, specaug=None)),
+    "asv": lambda: XVector(6, 3, hidden=4, wide=5),
+}
+
+LENGTHS = torch.tensor([20, 17])
+
+
+def probe_of(head: Callable[[], nn.Module], seed: int) -> tuple[Probe, torch.optim.Optimizer]:
+    torch.manual_seed(seed)
+    probe = Probe(Featurizer(2), head())
+    return probe, torch.optim.Adam(probe.parameters(), lr=0.1)
+
+
+def step(probe: Probe, optimizer: torch.optim.Optimizer) -> None:
+    features = torch.randn(2, 20, 2, 6, generator=torch.Generator().manual_seed(1))
+    optimizer.zero_grad()
+    probe(features, LENGTHS).square().sum().backward()
+    optimizer.step()
+
+
+def former(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict under the names of before."""
+    named = {}
+    for key, tensor in weights.items():
+        name = key
+        for today, before in FORMER.items():
+            name = name.replace(today, before)
+        named[name] = tensor
+    assert named.keys() != weights.keys()
+    return named
+
+
+@pytest.mark.parametrize("task", HEADS)
+def test_a_training_that_was_interrupted_before_goes_on_with_the_same_bits(task: str, tmp_path: Path) -> None:
+    probe, optimizer = probe_of(HEADS[task], 0)
+    step(probe, optimizer)
+    path = tmp_path / members.LAST
+    members.save(path, [Member(0.1, probe, tmp_path)], optimizer)
+    content = torch.load(path, weights_only=True)
+    content["probes"] = [former(weights) for weights in content["probes"]]
+    torch.save(content, path)
+    resumed, other = probe_of(HEADS[task], 5)
+    members.resume(path, [Member(0.1, resumed, tmp_path)], other)
+    step(probe, optimizer), step(resumed, other)
+    assert all(torch.equal(a, b) for a, b in zip(probe.parameters(), resumed.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("task", HEADS)
+def test_a_head_that_was_trained_before_is_loaded(task: str, tmp_path: Path) -> None:
+    probe, _ = probe_of(HEADS[task], 0)
+    weights = {name: tensor.detach().contiguous() for name, tensor in probe.state_dict().items()}
+    tensors.write(tmp_path / "probe-1.safetensors", former(weights))
+    loaded, _ = probe_of(HEADS[task], 5)
+    load_weights(tmp_path / "probe-1.safetensors", loaded)
+    assert all(torch.equal(a, b) for a, b in zip(probe.parameters(), loaded.parameters(), strict=True))
