@@ -76,8 +76,10 @@ class Scored(ABC):
     classes, None where there is none. The first of `metrics` chooses on dev: the checkpoint, or the layer. `pooled`
     says that the head needs no more than the mean over time of each hidden state: so it is where it is linear up to its
     own mean. `Head` is the schema of the recipe's `head`.
+    `version` is raised when a change of the task, or of what it is made of, changes its figures; records keep it.
     """
 
+    version: ClassVar[int] = 1
     name: ClassVar[str]
     title: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]

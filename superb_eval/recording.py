@@ -70,7 +70,7 @@ def compose(
         departures=[*chosen.departures, *setting.corpus.notes],
         predictions={path.name: files.sha256(path) for path in sorted(folder.glob("predictions*.csv"))},
         heads={path.name: files.sha256(path) for path in sorted(folder.glob("probe-*.safetensors")) + _labels(folder)},
-        code=code.digest(chosen.task),
+        code=code.versions(chosen.task),
         command=setting.order.command(),
         versions=environment.versions(),
         hardware={**environment.hardware(), **threads.describe(), "device": setting.order.device},

@@ -167,10 +167,18 @@ def _changes(before: Any, after: Any, name: str = "") -> list[str]:
 
 def _code(run: Run, world: World) -> Iterator[Said]:
     del world
-    if run.record.code and run.record.code != code.digest(run.record.task):
+    recorded = run.record.code
+    now = code.versions(run.record.task)
+    if code.is_digest(recorded):
         yield (
-            f"the code of {run.record.task}, or of the engine that trains its head, has changed since its figures were "
-            "made (comments and layout don't count); whether it gives others now, only running the cell again tells",
+            f"was recorded as a digest of sources, before versions were: whether today's code ({now}) gives the same "
+            "figures can't be read off it",
+            True,
+        )
+    elif recorded and recorded != now:
+        yield (
+            f"the figures were computed by {recorded}, and today's code is {now}: the same run gives others now; "
+            "run it again with --fresh to compare",
         )
 
 

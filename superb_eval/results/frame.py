@@ -60,7 +60,7 @@ COLUMNS = {
     "fingerprint": "SHA-256 of the upstream",
     "corpus_digest": "SHA-256 of rows and audio",
     "recipe_digest": "SHA-256 of the recipe",
-    "code": "SHA-256 of the code",
+    "code": "versions of the engine and of the task",
     "schema": "version of the record",
     "started": "when, UTC",
     "command": "makes the run again",

@@ -142,7 +142,11 @@ class RunRecord(_Part):
     heads: dict[str, str] = Field(
         default_factory=dict, description="files of featurizers, heads and their labels, and their SHA-256"
     )
-    code: str = Field("", description="SHA-256 of the code that made the figures, without comments and layout")
+    code: str = Field(
+        "",
+        description="versions of the engine and of the task, such as `engine 1, ks 1`; of records before versions were "
+        "kept, a SHA-256 of the sources",
+    )
     command: str = Field(description="the command that makes this run again")
     versions: dict[str, str] = Field(description="of Python and the packages that matter")
     hardware: dict[str, str | int] = Field(description="processor, cores, memory, accelerator, threads")

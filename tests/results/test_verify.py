@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +13,15 @@ import numpy as np
 import pytest
 import soundfile
 
+from downstreams.ks import KeywordSpotting
 from superb_eval import cli
 from superb_eval.cell import evaluate
+from superb_eval.errors import UserError
 from superb_eval.order import Order
 from superb_eval.results import code
 from superb_eval.results.checks import Scope
 from superb_eval.results.verify import Report, verify
+from superb_eval.version import ENGINE_VERSION
 
 SHORT = ("train.steps=20", "train.eval_every=10", "train.batch_size=8", "train.lr=1e-2")
 
@@ -109,11 +113,18 @@ def test_a_recipe_changed_in_the_record(results: Path) -> None:
     assert "not the one that the run was made with" in told(verify(results))["recipe"]
 
 
-def test_another_code(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code, "digest", lambda task: "other")
+def test_another_version_of_the_code(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KeywordSpotting, "version", 2)
     found = verify(results)
-    assert "code of ks" in told(found)["code"]
+    assert "computed by engine 1, ks 1, and today's code is engine 1, ks 2" in told(found)["code"]
     assert found.summary() == "1 run(s) checked, 1 with findings (code 1)."
+
+
+def test_a_digest_of_sources_of_before_is_no_fault(results: Path) -> None:
+    edit_record(results, lambda r: r.update(code="0" * 64))
+    (finding,) = verify(results).findings
+    assert finding.remark and finding.what == "code"
+    assert "recorded as a digest of sources" in finding.says and "engine 1, ks 1" in finding.says
 
 
 def test_swapped_weights(results: Path) -> None:
@@ -187,20 +198,17 @@ def test_a_task_of_nobody_and_a_record_that_reaches_out(results: Path) -> None:
     assert "no task is called 'zz'" in found["figures"] and "own.yaml is missing" in found["files"]
 
 
-def test_code_counts_and_comments_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "m.py"
-    monkeypatch.setattr(code, "_file", lambda module: path)
-
-    def bare(text: str) -> str:
-        path.write_text(text)
-        code._tree.cache_clear(), code._bare.cache_clear()
-        return code._bare("m")
-
-    before = bare('"""Doc."""\ndef f(x):\n    """Doc."""\n    return x + 1  # why\n')
-    assert bare("def f( x ):\n    'Other.'\n\n    return (x + 1)\n") == before
-    assert bare("def f(x):\n    return x + 2\n") != before
-    code._tree.cache_clear(), code._bare.cache_clear()
+def test_audio_whose_size_and_time_were_kept(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the file system had no time of the last change: `verify` reads again what was read before."""
+    path = next((results.parent / "corpus" / "audio" / "test").glob("*.flac"))
+    state, content = path.stat(), bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    monkeypatch.setattr(Path, "stat", lambda found, **more: state if found == path else os.stat(found, **more))
+    assert "are not those that the run heard" in told(verify(results))["data"]
 
 
-def test_the_code_of_a_task_is_its_own() -> None:
-    assert len({code.digest(task) for task in ("ks", "asr", "qbe", "sd")}) == 4
+def test_the_versions_of_a_task_are_its_own() -> None:
+    assert code.versions("qbe") == f"engine {ENGINE_VERSION}, qbe 1"
+    with pytest.raises(UserError, match="no task is called 'zz'"):
+        code.versions("zz")
