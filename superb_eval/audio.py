@@ -123,7 +123,7 @@ def digest(clip: Clip) -> str:
     """
     try:
         state = clip.path.stat()
-        content = _hash(clip.path, state.st_size, state.st_mtime_ns).copy()
+        content = _hash(clip.path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino).copy()
     except OSError as error:
         raise UserError(f"{clip.path}: can't be read ({error.strerror}). Check the manifest's path column.") from error
     # As floats: a cut given as 1, 1.0 or numpy's 1.0 is one cut.
@@ -132,10 +132,15 @@ def digest(clip: Clip) -> str:
     return content.hexdigest()
 
 
+def read_again() -> None:
+    """Forget the digests of files: `digest` reads each again from now on."""
+    _hash.cache_clear()
+
+
 @lru_cache(maxsize=16)
-def _hash(path: Path, size: int, modified: int) -> hashlib._Hash:
+def _hash(path: Path, *state: int) -> hashlib._Hash:
     """The hash of a file's bytes: clips cut from one long file stand together, and it is read for the first only."""
-    del size, modified  # in the key, so that a changed file is read again
+    del state  # in the key, so that a changed file is read again
     with path.open("rb") as file:
         found = hashlib.sha256()
         while block := file.read(2**22):

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from downstreams.base import Row, Search
-from superb_eval import files, recording
+from superb_eval import audio, files, recording
 from superb_eval.console import Reporter, Silent
 from superb_eval.errors import UserError
 from superb_eval.features.bank import Bank
@@ -49,6 +49,8 @@ def evaluate_seeds(
         UserError: something that the user can mend; what was finished is kept.
     """
     reporter = reporter or Silent()
+    if order.fresh:
+        audio.read_again()
     seeds = list(dict.fromkeys(seeds))
     clock = Clock(len(seeds))
     with clock.stage("preparation"):

@@ -224,6 +224,15 @@ def test_the_digest_changes_with_bytes_cut_and_gain_alone(tmp_path: Path) -> Non
     assert audio.digest(Clip(path)) != before
 
 
+def test_the_digest_changes_where_size_and_time_are_kept(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.wav", noise(RATE))
+    before, state = audio.digest(Clip(path)), path.stat()
+    write(path, noise(RATE, seed=1))
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (state.st_size, state.st_mtime_ns)
+    assert audio.digest(Clip(path)) != before
+
+
 def test_the_digest_of_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="can't be read"):
         audio.digest(Clip(tmp_path / "none.wav"))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from superb_eval import audio
 from superb_eval.console import Reporter, Silent
 from superb_eval.errors import UserError
 from superb_eval.results.checks import CHECKS, Check, Said, Scope, World
@@ -57,6 +58,7 @@ def verify(results: Path, scope: Scope | None = None, reporter: Reporter | None 
         UserError: there is no such folder.
     """
     scope, reporter = scope or Scope(), reporter or Silent()
+    audio.read_again()
     opened = open_results(results)
     world = World(scope)
     findings = [Finding(results, "folder", sentence, remark=True) for sentence in opened.strangers]

@@ -6,16 +6,15 @@ import hashlib
 import itertools
 import json
 import os
-import pkgutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from superb_eval import recipe
 from superb_eval.corpora import embedded, opening
 from superb_eval.errors import UserError, near_miss
+from superb_eval.suite import inputs
 
 PLACE = ".suite"
 """In a results folder: receipts and logs of the suite."""
@@ -145,8 +144,9 @@ def _profile(task: str, data: Path | None) -> str:
 def finished(job: Job) -> Path | None:
     """Return the folder of a finished cell whose inputs look as they did then, else None.
 
-    Names, sizes and times of files are compared, in milliseconds and without opening any: recipe, code, weights and
-    corpus. None doesn't mean that the cell has to be run: only that this has to be found out by opening them.
+    Recipe, corpus, weights and a user's own encoder are compared by the names, sizes and times of their files, in
+    milliseconds and without opening any. None doesn't mean that the cell has to be run: only that this has to be found
+    out by opening them.
     """
     try:
         receipt = json.loads(job.receipt().read_text(encoding="utf8"))
@@ -157,63 +157,22 @@ def finished(job: Job) -> Path | None:
 
 
 def signature(job: Job) -> str:
-    """Return a digest of all files behind a cell, by name, size and time.
+    """Return a digest of the files behind a cell, by name, size and time, and of the versions of our code.
 
     Raises:
         UserError: the task has no recipe of that profile.
     """
-    path = recipe.find(job.task, job.profile)
-    parts = (_state(path), _code(), _state(job.corpus), _weights(job.upstream), job.device)
+    store = job.store or Path(os.environ.get("SUPERB_EVAL_STORE") or job.out)
+    parts = (
+        inputs.state(recipe.find(job.task, job.profile)),
+        inputs.versions(job.task),
+        inputs.state(job.corpus),
+        inputs.upstream(job.upstream, (job.out, job.corpus, store)),
+        job.device,
+    )
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def forget() -> None:
     """Look at files anew from now on."""
-    _state.cache_clear()
-    _code.cache_clear()
-
-
-@cache
-def _state(path: Path) -> str:
-    """A digest of the names, sizes and times of a file, or of all files of a folder; empty where nothing is."""
-    digest = hashlib.sha256()
-    folders = [str(path)]
-    if path.is_file():
-        stat = path.stat()
-        return f"{stat.st_size} {stat.st_mtime_ns}"
-    found = False
-    while folders:
-        folder = folders.pop()
-        for entry in sorted(_entries(folder), key=lambda entry: entry.name):
-            found = True
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.path)
-            elif not entry.name.endswith(".pyc"):
-                stat = entry.stat()
-                digest.update(f"{entry.path}|{stat.st_size}|{stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest() if found else ""
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError:
-        return []
-
-
-@cache
-def _code() -> str:
-    """The state of this package: a change of code may change what a cell comes to."""
-    roots = [Path(__file__).parents[1]]
-    for name in ("downstreams", "upstreams"):
-        module = pkgutil.resolve_name(name)
-        roots.append(Path(next(iter(module.__path__))))
-    return " ".join(_state(root) for root in roots)
-
-
-def _weights(address: str) -> str:
-    """The state of the files that an upstream's address names."""
-    head, _, checkpoint = address.partition("@")
-    named = [head.rpartition(":")[0], head.rpartition(":")[2], checkpoint]
-    return " ".join(_state(Path(name)) for name in named if name and Path(name).exists())
+    inputs.forget()
