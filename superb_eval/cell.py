@@ -56,15 +56,37 @@ def evaluate_seeds(
     with clock.stage("preparation"):
         first = prepare(order, reporter)
         settings = [first.with_seed(seed) for seed in seeds]
+    earlier = {} if order.fresh else _done_earlier(settings, reporter)
     with ExitStack() as held:
         for setting in settings:
+            if setting.order.seed in earlier:
+                continue
             held.enter_context(_alone(setting.folder()))
             if order.fresh:
                 _clear(setting.folder())
-        missing = [setting for setting in settings if not _whole(setting.folder() / records.NAME, reporter)]
+        missing = [
+            setting
+            for setting in settings
+            if setting.order.seed not in earlier and not _whole(setting.folder() / records.NAME, reporter)
+        ]
         for group in _groups(missing):
             _run(group, clock.among(len(group)), reporter)
-        return [_finished(setting, setting not in missing, reporter) for setting in settings]
+        return [
+            _finished(earlier.get(setting.order.seed, setting.folder()), setting not in missing, reporter)
+            for setting in settings
+        ]
+
+
+def _done_earlier(settings: Sequence[Setting], reporter: Reporter) -> dict[int, Path]:
+    """Return the folders of runs that were finished when the upstream had another fingerprint, by seed."""
+    found: dict[int, Path] = {}
+    for setting in settings:
+        if (setting.folder() / records.NAME).is_file():
+            continue
+        folder = next((f for f in setting.earlier_folders() if _whole(f / records.NAME, reporter)), None)
+        if folder is not None:
+            found[setting.order.seed] = folder
+    return found
 
 
 def _groups(settings: Sequence[Setting]) -> list[list[Setting]]:
@@ -75,8 +97,7 @@ def _groups(settings: Sequence[Setting]) -> list[list[Setting]]:
     return [[setting] for setting in settings]
 
 
-def _finished(setting: Setting, before: bool, reporter: Reporter) -> tuple[RunRecord, Path]:
-    folder = setting.folder()
+def _finished(folder: Path, before: bool, reporter: Reporter) -> tuple[RunRecord, Path]:
     if before:
         reporter.say(f"done before: {folder / records.NAME} (--fresh runs it again)")
     # The state of training is of no use any more, and as large as three copies of the head.

@@ -18,6 +18,7 @@ from superb_eval.order import Order, Setting, prepare
 from superb_eval.results import cka, layerwise
 from superb_eval.results.layerwise import Alikeness, LayerProbe, LayersRecord, TaskProbes
 from superb_eval.results.record import RunRecord
+from upstreams import legacy
 
 MOST_UTTERANCES = 1000
 """Compared at most: CKA takes memory and time with their square. Taken evenly from the test split."""
@@ -59,13 +60,13 @@ def analyse(question: Question, reporter: Reporter | None = None) -> tuple[Layer
 
 
 def _begun(path: Path, asked: Order) -> LayersRecord:
-    """What was found before of this upstream, if its weights and code are still the same."""
+    """What was found before of this upstream, if it still gives the same."""
     address = asked.upstream
     fingerprint = known.load(address, asked.device, asked.store).fingerprint()
     if path.is_file():
         kept = layerwise.read(path)
-        if (kept.upstream, kept.fingerprint) == (address, fingerprint):
-            return kept
+        if (kept.upstream, legacy.current(kept.fingerprint)) == (address, fingerprint):
+            return kept.model_copy(update={"fingerprint": fingerprint})
     return LayersRecord(upstream=address, fingerprint=fingerprint)
 
 

@@ -20,6 +20,8 @@ from superb_eval.console import Reporter
 from superb_eval.corpora import embedded, opening
 from superb_eval.manifest import Corpus
 from superb_eval.recipe import Recipe, TrainSettings
+from upstreams import identity as identities
+from upstreams import legacy
 
 if TYPE_CHECKING:
     from upstreams.base import Upstream
@@ -72,7 +74,7 @@ class Setting:
     corpus: Corpus
     folds: tuple[Fold[Any], ...]
     upstream: Upstream
-    fingerprint: str
+    identity: Mapping[str, str]
     """The upstream's, computed once: it reads all the weights."""
     digests: dict[Clip, str]
     """`audio.digest` of every clip of the corpus."""
@@ -97,11 +99,21 @@ class Setting:
         """Return the cell of another seed, with all that is open already."""
         return replace(self, order=replace(self.order, seed=seed))
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """The upstream's fingerprint (`upstreams.identity`)."""
+        return identities.fingerprint(self.identity)
+
     def folder(self) -> Path:
         """Return where the run lives: `OUT/<upstream>/<task>/<profile>-seed<n>-<digest>`."""
-        name = run_name(
-            self.recipe.profile, self.order.seed, self.recipe.digest(), self.fingerprint, self.corpus_digest
-        )
+        return self._folder(self.fingerprint)
+
+    def earlier_folders(self) -> list[Path]:
+        """Return where the same run may lie from before, under fingerprints that the upstream had then."""
+        return [self._folder(fingerprint) for fingerprint in legacy.earlier(self.fingerprint)]
+
+    def _folder(self, fingerprint: str) -> Path:
+        name = run_name(self.recipe.profile, self.order.seed, self.recipe.digest(), fingerprint, self.corpus_digest)
         return self.order.out / slug(self.order.upstream) / self.recipe.task / name
 
 
@@ -139,7 +151,7 @@ def prepare(order: Order, reporter: Reporter) -> Setting:
     upstream = known.load(order.upstream, order.device, order.store)
     stride = upstream.get_downsample_rates(chosen.features.key)
     folds = tuple(_fold(k, fold, kind, chosen, stride) for k, fold in enumerate(kind.folds(corpus), start=1))
-    return Setting(order, chosen, corpus, folds, upstream, upstream.fingerprint(), digests(corpus.clips(), reporter))
+    return Setting(order, chosen, corpus, folds, upstream, upstream.identity(), digests(corpus.clips(), reporter))
 
 
 def choose(task: str, data: Path | None, profile: str | None = None, overrides: Sequence[str] = ()) -> Recipe:

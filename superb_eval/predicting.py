@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from superb_eval.probing.probe import Probe, decoded, load_weights
 from superb_eval.recipe import Recipe
 from superb_eval.results import record as records
 from superb_eval.results.record import RunRecord
+from upstreams import identity, legacy
 from upstreams import registry as upstreams
 from upstreams.base import Upstream
 
@@ -60,10 +62,7 @@ def trained(run: Path, device: str = "cpu") -> Trained:
     """
     record = records.read(run / records.NAME)
     upstream = upstreams.load(record.upstream.address).to(device)
-    if upstream.fingerprint() != record.upstream.fingerprint:
-        raise UserError(
-            f"{run}: was trained on other weights or code of {record.upstream.address}. Run the cell again."
-        )
+    _check_same(run, record, upstream)
     recipe = Recipe.model_validate(record.recipe)
     kind = tasks.get(record.task)
     if not issubclass(kind, Task):
@@ -78,6 +77,21 @@ def trained(run: Path, device: str = "cpu") -> Trained:
     probe = Probe(featurizer, task.head(states[0].shape[-1])).to(device)
     load_weights(run / weights_name(1), probe)
     return Trained(record, recipe, upstream, task, probe)
+
+
+def _check_same(run: Path, record: RunRecord, upstream: Upstream) -> None:
+    recorded, present = record.upstream.identity, upstream.identity()
+    if legacy.current(record.upstream.fingerprint) == identity.fingerprint(present):
+        return
+    if identity.only_outputs_differ(recorded, present):  # a head trained elsewhere serves here too
+        warnings.warn(
+            f"{run}: {record.upstream.address} gives other bits on the probe waveforms than it did in training, with "
+            "the same weights and files: another processor or library version may be why",
+            stacklevel=2,
+        )
+        return
+    changed = f" ({', '.join(identity.differences(recorded, present))} changed)" if recorded else ""
+    raise UserError(f"{run}: was trained on another {record.upstream.address}{changed}. Run it again with --fresh.")
 
 
 def _features(upstream: Upstream, paths: Sequence[Path], recipe: Recipe, device: str) -> Features:

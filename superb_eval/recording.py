@@ -86,6 +86,7 @@ def _upstream(setting: Setting, bank: Bank) -> records.UpstreamRecord:
         address=setting.order.upstream,
         name=card.name,
         fingerprint=setting.fingerprint,
+        identity=dict(setting.identity),
         parameters=setting.upstream.count_parameters(),
         layers=bank.layers,
         width=bank.dim,

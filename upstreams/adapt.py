@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from superb_eval.errors import UserError, near_miss
-from upstreams.base import Upstream
+from upstreams import own_files
+from upstreams.base import Upstream, freeze
 from upstreams.measured import told, wrap
 
 
@@ -31,12 +32,20 @@ def from_file(path: Path, class_name: str, checkpoint: str | None = None, seed: 
     Raises:
         UserError: there is no such file or class, it fails, or it gives no hidden states.
     """
-    module = _import_file(path)
-    known = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
-    if not hasattr(module, class_name):
-        names = ", ".join(known) or "none"
-        raise UserError(f"{path}: defines no '{class_name}'.{near_miss(class_name, known)} Classes there: {names}.")
-    return from_object(getattr(module, class_name), f"{path}:{class_name}", checkpoint, seed)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Expected FILE.py:Class.")
+    with own_files.reading(path.resolve().parent) as own:
+        module = _import_file(path)
+        known = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        if not hasattr(module, class_name):
+            names = ", ".join(known) or "none"
+            raise UserError(f"{path}: defines no '{class_name}'.{near_miss(class_name, known)} Classes there: {names}.")
+        upstream = freeze(from_object(getattr(module, class_name), f"{path}:{class_name}", checkpoint, seed))
+        upstream.own_files = {}
+        upstream.identity()  # runs it, so that files count that it reads only then
+    upstream.own_files = own.digests()
+    own_files.Modules(own.modules).serve(upstream)
+    return upstream
 
 
 def from_entry_point(point: EntryPoint, checkpoint: str | None = None, seed: int | None = None) -> Upstream:
@@ -93,20 +102,15 @@ def _construct(build: Callable[..., Any], name: str, checkpoint: str | None, see
 
 
 def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file. Expected FILE.py:Class.")
     # Registered, so that dataclasses, pickle and `inspect.getsourcefile` find the module of its classes.
     name = f"_user_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=own_files.SourceLoader(name, str(path)))
     if spec is None or spec.loader is None:
         raise UserError(f"{path}: is no Python file. Expected FILE.py:Class.")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))  # as `python FILE.py` does: files beside it can be imported
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
         raise UserError(f"{path}: can't be imported: {told(error)}") from error
-    finally:
-        sys.path.remove(str(path.resolve().parent))
     return module

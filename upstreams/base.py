@@ -7,18 +7,15 @@ first. `get_downsample_rates(key)` gives the stride in samples.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import marshal
-import re
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from superb_eval.errors import UserError
+from upstreams import identity
 
 SAMPLE_RATE = 16_000
 """Hz, of every waveform an upstream takes."""
@@ -44,6 +41,8 @@ class Card:
     notes: tuple[str, ...] = field(default=())
     historical: str | None = None
     """Name of the sibling that keeps a published fault on purpose, for comparison."""
+    features_version: int = 1
+    """Raised when the outputs change: what was stored and recorded before counts as another upstream's."""
 
 
 class Upstream(nn.Module, ABC):
@@ -51,7 +50,16 @@ class Upstream(nn.Module, ABC):
 
     A subclass implements `forward`, and `frames` where it can say how many frames a length gives; then utterances of
     different lengths share padded batches. Without it only equal lengths are batched, so padding never leaks.
+
+    What its features are known by is `identity`. A class of this folder names its `family`, and `feature_settings` are
+    whatever else than weights decides its outputs; a class without a family of its own is known by what it gives.
     """
+
+    family: ClassVar[str]
+    """What its outputs are called for good, however classes and files are renamed."""
+
+    own_files: Mapping[str, str] | None = None
+    """SHA-256 of the files of the user's own that it was built from, by name; None: it comes from a package."""
 
     reentrant = False
     """Whether threads may run it at once: a pass leaves nothing behind in the module that another one reads."""
@@ -59,6 +67,7 @@ class Upstream(nn.Module, ABC):
     def __init__(self, card: Card) -> None:
         super().__init__()
         self.card = card
+        self._known_outputs: tuple[str, str] | None = None  # digests of weights, and of outputs with these
 
     @abstractmethod
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
@@ -85,16 +94,34 @@ class Upstream(nn.Module, ABC):
         return ("hidden_states",)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of weights, card and code: two upstreams with one fingerprint give the same features."""
-        digest = hashlib.sha256(repr(sorted(asdict(self.card).items())).encode())
-        # Strides, epsilons and whatever `extra_repr` adds; addresses in memory differ from run to run.
-        digest.update(re.sub(r"0x[0-9a-f]+", "", repr(self)).encode())
-        for kind in sorted({type(module) for module in self.modules()}, key=str):
-            digest.update(b"" if kind.__module__.startswith("torch.") else _code(kind))
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()
+        """Return a SHA-256 of `identity`: two upstreams with one fingerprint give the same features."""
+        return identity.fingerprint(self.identity())
+
+    def identity(self) -> dict[str, str]:
+        """Return a SHA-256 of each part that the features depend on, by name.
+
+        `entry` (family and features version), `settings` and `weights`; of anybody else's class `weights`, `outputs` on
+        fixed waveforms, and the source files that are no installed package's. See `upstreams.identity`.
+        """
+        weights = identity.of_weights(self.feature_weights())
+        settings = self.feature_settings()
+        parts = {identity.WEIGHTS: weights}
+        if settings:
+            parts[identity.SETTINGS] = identity.of_settings(settings)
+        if self.own_files is None and "family" in vars(type(self)):
+            return {identity.ENTRY: identity.of_text(f"{self.family} {self.card.features_version}"), **parts}
+        if self._known_outputs is None or self._known_outputs[0] != weights:
+            self._known_outputs = weights, identity.of_outputs(self)
+        own = identity.of_sources(self) if self.own_files is None else self.own_files
+        return {**parts, identity.OUTPUTS: self._known_outputs[1], **own}
+
+    def feature_settings(self) -> dict[str, Any]:
+        """Return what the outputs depend on besides weights, by name; no names of classes, files or attributes."""
+        return {}
+
+    def feature_weights(self) -> dict[str, Tensor]:
+        """Return the tensors that the outputs depend on, by the names they are published under."""
+        return self.state_dict()
 
     def count_parameters(self) -> int:
         """Return the number of weights, all of them."""
@@ -104,12 +131,3 @@ class Upstream(nn.Module, ABC):
 def freeze(upstream: Upstream) -> Upstream:
     """Put an upstream in evaluation mode and stop gradients from ever reaching it."""
     return upstream.eval().requires_grad_(False)
-
-
-def _code(kind: type) -> bytes:
-    """Return the file that defines a class; for one typed into a notebook, the byte code of its methods."""
-    try:
-        return Path(inspect.getsourcefile(kind) or "").read_bytes()
-    except (TypeError, OSError):
-        methods = sorted((name, f.__code__) for name, f in vars(kind).items() if inspect.isfunction(f))
-        return b"".join(name.encode() + marshal.dumps(code) for name, code in methods)

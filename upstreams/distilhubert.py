@@ -100,6 +100,8 @@ def build(card: Card, checkpoint: str | None, seed: int | None) -> Upstream:
 class DistilHubert(Hubert):
     """A student as an upstream. Feature `paper` is the last layer alone, which the published figures were made with."""
 
+    family = "distilhubert"
+
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
         """See `Upstream.forward`; each feature is a list of tensors `[batch, frames, dim]`."""
         states = super().forward(wavs)["hidden_states"]
@@ -141,6 +143,8 @@ class Heads(nn.Module):
 class WithHeads(DistilHubert):
     """A student with its heads: `hidden_states` are s3prl's (`upstream/distiller/expert.py`)."""
 
+    family = "distilhubert_heads"
+
     def __init__(self, card: Card, model: HubertModel, heads: Heads, place: str) -> None:
         super().__init__(card, model)
         _, width, out = heads.weight.shape
@@ -153,6 +157,11 @@ class WithHeads(DistilHubert):
         self.reentrant = False  # a hook tells of each pass
         layers = model.config.num_hidden_layers + 1 + len(heads.weight)
         self.card = replace(card, layers=layers, parameters=self.count_parameters())
+
+    def feature_weights(self) -> dict[str, Tensor]:
+        """See `Upstream.feature_weights`: the heads' are named as in `HEADS`."""
+        heads = {f"heads.{name}": value for name, value in self.heads.state_dict().items()}
+        return {**super().feature_weights(), **heads}
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
         """See `Upstream.forward`; hidden states are the projected convolution, every layer, and every prediction."""

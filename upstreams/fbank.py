@@ -8,6 +8,8 @@ out.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -51,6 +53,12 @@ class Fbank(Upstream):
     """Kaldi's log-mel filter banks with first and second deltas, `[batch, frames, 240]` at 100 frames per second."""
 
     reentrant = True
+    family = "fbank"
+
+    def feature_settings(self) -> dict[str, Any]:
+        """See `Upstream.feature_settings`; windows and strides are in samples."""
+        bands = {"window": WINDOW, "stride": STRIDE, "mels": MELS, "deltas": 2, "delta_window": 5}
+        return {**bands, "normalise": self._normalises}
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
         """See `Upstream.forward`; one hidden state. A waveform shorter than one window is a `UserError`."""
@@ -70,7 +78,11 @@ class Fbank(Upstream):
         delta = compute_deltas(mel.T, win_length=5)  # [mels, frames]
         # Rows of frames, as s3prl stacks them: the mean of columns would be summed in another order, to other bits.
         stacked = torch.cat([mel, delta.T, compute_deltas(delta, win_length=5).T], dim=1)  # [frames, 3 * mels]
-        return _normalise(stacked) if self.card.name == "fbank" else stacked
+        return _normalise(stacked) if self._normalises else stacked
+
+    @property
+    def _normalises(self) -> bool:
+        return self.card.name == "fbank"
 
 
 def _normalise(frames: Tensor) -> Tensor:

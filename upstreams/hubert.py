@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from upstreams.base import Card, Upstream
 from upstreams.front import Convolutions
+from upstreams.network_settings import network_settings
 from upstreams.opening import open_model, shipped
 
 if TYPE_CHECKING:
@@ -99,6 +100,8 @@ class Hubert(Upstream):
     the output of layer k, as in s3prl (`upstream/hubert/expert.py`).
     """
 
+    family = "hubert"
+
     def __init__(self, card: Card, model: HubertModel) -> None:
         super().__init__(card)
         self.model = model
@@ -135,9 +138,14 @@ class Hubert(Upstream):
         # in between (transformers 5 leaves it out), and a network cut before its first layer has nothing else.
         return [*output.hidden_states[:-1], output.last_hidden_state]
 
-    def extra_repr(self) -> str:
-        """Return what the features depend on besides weights: `Upstream.fingerprint` reads it."""
-        return f"normalise={self.normalise}, config={self.model.config.to_diff_dict()}"
+    def feature_settings(self) -> dict[str, Any]:
+        """See `Upstream.feature_settings`."""
+        invariant = isinstance(self.model.feature_extractor, Convolutions)
+        return {**network_settings(self.model.config), "normalise": self.normalise, "batch_invariant": invariant}
+
+    def feature_weights(self) -> dict[str, Tensor]:
+        """See `Upstream.feature_weights`: transformers' names; the mask embedding serves pre-training alone."""
+        return {name: value for name, value in self.model.state_dict().items() if name != "masked_spec_embed"}
 
     def frames(self, samples: int) -> int:
         """Return the frame count of the seven unpadded convolutions: floor((samples - 400) / 320) + 1 for HuBERT."""

@@ -58,9 +58,13 @@ class Adapted(Upstream):
         """Return the names of the features that `forward` gives."""
         return self._keys
 
-    def extra_repr(self) -> str:
-        """Return what the features depend on besides weights: `Upstream.fingerprint` reads it."""
-        return self._settings
+    def feature_settings(self) -> dict[str, Any]:
+        """See `Upstream.feature_settings`."""
+        return {"given": self._settings} if self._settings else {}
+
+    def feature_weights(self) -> dict[str, Tensor]:
+        """See `Upstream.feature_weights`: named as the module names them."""
+        return self.model.state_dict()
 
 
 def wrap(model: nn.Module, name: str, summary: str, source: str = "unknown", settings: str = "") -> Adapted:
@@ -71,7 +75,7 @@ def wrap(model: nn.Module, name: str, summary: str, source: str = "unknown", set
         name: goes to the card and into errors.
         summary: goes to the card.
         source: goes to the card.
-        settings: text the features depend on besides weights and code, for the fingerprint.
+        settings: text the features depend on besides weights, a part of the identity.
 
     Raises:
         UserError: the forward pass fails, or gives no hidden states of one frame count and width.

@@ -25,7 +25,23 @@ import upstreams
 from superb_eval.errors import UserError, near_miss
 from upstreams.base import Card, Upstream, freeze
 
-PARTS = {"adapt", "base", "check", "front", "guard", "layouts", "measured", "opening", "registry", "testing", "whisper"}
+PARTS = {
+    "adapt",
+    "base",
+    "check",
+    "front",
+    "guard",
+    "identity",
+    "layouts",
+    "legacy",
+    "measured",
+    "network_settings",
+    "opening",
+    "own_files",
+    "registry",
+    "testing",
+    "whisper",
+}
 """Files of this folder that define no upstream."""
 
 

@@ -37,7 +37,9 @@ def open_address(name: str, checkpoint: str | None, seed: int | None) -> Upstrea
     bundle = _bundle(name)
     address = f"torchaudio:{name}" + (f"@{checkpoint}" if checkpoint else "")
     model = _random(bundle, seed) if seed is not None else _loaded(bundle, address, checkpoint)
-    return Torchaudio(address, model, bundle._normalize_waveform, apart=bundle._model_type == "WavLM")
+    upstream = Torchaudio(address, model, bundle._normalize_waveform, apart=bundle._model_type == "WavLM")
+    upstream.network = {**bundle._params, "kind": bundle._model_type}
+    return upstream
 
 
 class Torchaudio(Upstream):
@@ -45,6 +47,8 @@ class Torchaudio(Upstream):
 
     Hidden states are the input of the first layer, then what `extract_features` gives: the output of each layer.
     """
+
+    family = "torchaudio"
 
     def __init__(self, address: str, model: Any, normalise: bool, apart: bool = False) -> None:
         """Wrap torchaudio's network; `apart`: its attention takes no padding, so different lengths are heard singly."""
@@ -63,6 +67,8 @@ class Torchaudio(Upstream):
         super().__init__(card)
         self.model: Any = model
         self.normalise = normalise
+        self.network: dict[str, Any] = {}
+        """The bundle's parameters of its network: strides, kernels, heads, where norms stand."""
         self._apart = apart
         self._convolutions = model.feature_extractor.conv_layers
         first = self._convolutions[0]
@@ -101,9 +107,13 @@ class Torchaudio(Upstream):
             samples = (samples - layer.kernel_size) // layer.stride + 1
         return max(0, samples)
 
-    def extra_repr(self) -> str:
-        """Return what the features depend on besides weights: `Upstream.fingerprint` reads it."""
-        return f"normalise={self.normalise}"
+    def feature_settings(self) -> dict[str, Any]:
+        """See `Upstream.feature_settings`."""
+        return {**self.network, "normalise": self.normalise}
+
+    def feature_weights(self) -> dict[str, Tensor]:
+        """See `Upstream.feature_weights`: torchaudio's names."""
+        return dict(self.model.state_dict())
 
 
 def bundles() -> list[str]:

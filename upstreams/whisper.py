@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from upstreams import opening
 from upstreams.base import SAMPLE_RATE, Card, Upstream
+from upstreams.network_settings import network_settings
 
 if TYPE_CHECKING:
     from transformers import WhisperFeatureExtractor
@@ -33,6 +34,8 @@ class Whisper(Upstream):
 
     Hidden states are those of `transformers.models.whisper.WhisperEncoder`: the last has its final LayerNorm.
     """
+
+    family = "whisper"
 
     def __init__(self, address: str, encoder: Any, place: str, revision: str | None = None) -> None:
         config = encoder.config
@@ -69,9 +72,14 @@ class Whisper(Upstream):
         """Return the number of whole frames of 320 samples."""
         return samples // self.card.stride
 
-    def extra_repr(self) -> str:
-        """Return what the features depend on besides weights: `Upstream.fingerprint` reads it."""
-        return f"config={self.encoder.config.to_diff_dict()}, ears={self._ears.to_dict()}"
+    def feature_settings(self) -> dict[str, Any]:
+        """See `Upstream.feature_settings`."""
+        spectrum = {k: v for k, v in self._ears.to_dict().items() if not k.endswith(("_type", "_class", "_map"))}
+        return {**network_settings(self.encoder.config), "spectrum": spectrum}
+
+    def feature_weights(self) -> dict[str, Tensor]:
+        """See `Upstream.feature_weights`: transformers' names."""
+        return dict(self.encoder.state_dict())
 
     def _hear(self, stretches: list[Tensor]) -> list[Tensor]:
         """Return [layers, valid frames, dim] of each stretch [samples]."""

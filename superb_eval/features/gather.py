@@ -23,6 +23,7 @@ from superb_eval.audio import Clip
 from superb_eval.features.bank import Bank, Place
 from superb_eval.features.extract import VERSION, Extraction, extract
 from superb_eval.features.store import Shard, Store
+from upstreams import legacy
 from upstreams.base import Upstream
 
 SHARD_UTTERANCES = 128
@@ -86,9 +87,12 @@ class _Gathering:
         """Go through all shards."""
         for hand in _deal(sorted(self.clip_of)):
             source = self.source
-            path = self.store.address(str(VERSION), source.fingerprint, source.how.describe(), *hand)
+            path, *earlier = (
+                self.store.address(str(VERSION), fingerprint, source.how.describe(), *hand)
+                for fingerprint in (source.fingerprint, *legacy.earlier(source.fingerprint))
+            )
             with self.store.lock(path):
-                shard = self.store.read(path) or self._made(path, hand)
+                shard = next(filter(None, map(self.store.read, (path, *earlier))), None) or self._made(path, hand)
             if shard is None:
                 self.unstored.update(hand)
             else:

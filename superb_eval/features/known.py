@@ -37,7 +37,7 @@ class Facts(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     card: Card
-    fingerprint: str
+    identity: dict[str, str]
     strides: dict[str, int]
     parameters: int
     reentrant: bool
@@ -75,9 +75,9 @@ class Known(Upstream):
         """See `Upstream.keys`."""
         return tuple(self.facts.strides)
 
-    def fingerprint(self) -> str:
-        """See `Upstream.fingerprint`."""
-        return self.facts.fingerprint
+    def identity(self) -> dict[str, str]:
+        """See `Upstream.identity`."""
+        return dict(self.facts.identity)
 
     def count_parameters(self) -> int:
         """See `Upstream.count_parameters`."""
@@ -89,8 +89,8 @@ class Known(Upstream):
             if not self._found:
                 with torch.inference_mode(False):  # weights made in it would be unfit for anything else
                     upstream = registry.load(self.address).to(self.device)
-                if upstream.fingerprint() != self.fingerprint():
-                    raise UserError(f"{self.address}: its weights or code changed while this ran. Run it again.")
+                if upstream.identity() != self.facts.identity:
+                    raise UserError(f"{self.address}: its weights changed while this ran. Run it again.")
                 self._found.append(upstream)
         return self._found[0]
 
@@ -144,7 +144,7 @@ def _facts(upstream: Upstream) -> Facts:
     code = sorted({inspect.getsourcefile(kind) or "" for kind in kinds} - {""})
     return Facts(
         card=upstream.card,
-        fingerprint=upstream.fingerprint(),
+        identity=upstream.identity(),
         strides={key: upstream.get_downsample_rates(key) for key in upstream.keys()},  # noqa: SIM118 - it is no dict
         parameters=upstream.count_parameters(),
         reentrant=upstream.reentrant,

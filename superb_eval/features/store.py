@@ -1,7 +1,7 @@
 """The feature store: a folder of content-addressed shards that processes share.
 
 A shard holds the features of up to a few hundred utterances and is named by a hash of all that they depend on: the
-upstream's weights, card and code, the settings and version of the extraction, and the audio. So a shard is never out
+upstream's fingerprint, the settings and version of the extraction, and the audio. So a shard is never out
 of date; it is there, or it has to be made. Shards are written under a lock, whole or not at all, and checked when read.
 """
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from superb_eval import files, order, recipe
+from superb_eval import environment, files, order, recipe
 from superb_eval.console import Silent
 from superb_eval.corpora import embedded
 from superb_eval.errors import UserError
@@ -22,9 +22,14 @@ from superb_eval.results import record as records
 from superb_eval.results.asked import asked
 from superb_eval.results.folder import Run
 from superb_eval.results.record import MetricRecord, RunRecord
+from upstreams import identity, legacy
 
 TOLERANCE = 1e-9
 """Of a figure, relative: sums in another order on another machine."""
+
+
+NUMERIC = ("numpy", "torch", "torchaudio", "transformers")
+"""Libraries whose versions may change the last bits of hidden states."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,10 @@ def _schema(run: Run, world: World) -> Iterator[Said]:
     del world
     version = run.record.schema_version
     if version < records.SCHEMA_VERSION:
-        yield (f"is of the older schema {version} (now {records.SCHEMA_VERSION}); it loads, without what came since",)
+        yield (
+            f"is of the older schema {version} (now {records.SCHEMA_VERSION}); it loads, without what came since",
+            True,
+        )
 
 
 def _place(run: Run, world: World) -> Iterator[Said]:
@@ -185,20 +193,45 @@ def _code(run: Run, world: World) -> Iterator[Said]:
 def _upstream(run: Run, world: World) -> Iterator[Said]:
     if world.scope.quick:
         return
-    address = run.record.upstream.address
+    address, recorded = run.record.upstream.address, run.record.upstream.identity
     try:
-        now = world.once(("upstream", address), lambda: _fingerprint(address))
+        now = world.once(("upstream", address), lambda: _identity(address))
     except UserError as error:
         yield f"not compared: {error}", True
         return
-    if now != run.record.upstream.fingerprint:
-        yield (f"{address} has other weights or other code now",)
+    if legacy.current(run.record.upstream.fingerprint) == identity.fingerprint(now):
+        return
+    if not recorded:
+        yield (
+            f"not compared: {address} was recorded by a digest of its source, before its identity was kept; "
+            "run it again with --fresh to compare",
+            True,
+        )
+    elif identity.only_outputs_differ(recorded, now):
+        yield (
+            f"{address} has the same weights and files, but its outputs on the probe waveforms differ in their bits: "
+            f"another processor or library version may be why (recorded: {_platform(run.record)}; "
+            f"now: {_platform_now()})",
+        )
+    else:
+        yield (f"{address} is another one now; changed: {', '.join(identity.differences(recorded, now))}",)
 
 
-def _fingerprint(address: str) -> str:
+def _identity(address: str) -> dict[str, str]:
     from upstreams import registry
 
-    return registry.load(address).fingerprint()
+    return registry.load(address).identity()
+
+
+def _platform(record: RunRecord) -> str:
+    libraries = [f"{name} {record.versions[name]}" for name in NUMERIC if name in record.versions]
+    return ", ".join([str(record.hardware.get("cpu", "unknown processor")), *libraries])
+
+
+def _platform_now() -> str:
+    versions = environment.versions()
+    libraries = [f"{name} {versions[name]}" for name in NUMERIC if name in versions]
+    return ", ".join([str(environment.hardware()["cpu"]), *libraries])
 
 
 def _corpus(run: Run, world: World) -> Iterator[Said]:

@@ -12,6 +12,7 @@ from superb_eval.errors import UserError
 from superb_eval.results import record as records
 from superb_eval.results.layerwise import FOLDER as LAYERS
 from superb_eval.results.record import MetricRecord, RunRecord
+from upstreams import legacy
 
 Protocol = Literal["strict", "historical"]
 
@@ -33,7 +34,8 @@ class Run:
     def question(self) -> tuple[str, ...]:
         """What runs must share to be repetitions of one another, with other seeds or not."""
         r = self.record
-        return (r.upstream.address, r.task, r.profile, r.upstream.fingerprint, r.corpus.digest, r.recipe_digest)
+        fingerprint = legacy.current(r.upstream.fingerprint)
+        return (r.upstream.address, r.task, r.profile, fingerprint, r.corpus.digest, r.recipe_digest)
 
     def figures(self, protocol: Protocol) -> list[MetricRecord]:
         """Return the metrics under a protocol; most tasks have strict figures only, which serve both."""

@@ -67,7 +67,7 @@ class LayersRecord(_Part):
     """All that was found of one upstream's layers."""
 
     upstream: str
-    fingerprint: str = Field(description="SHA-256 of weights, card and code")
+    fingerprint: str = Field(description="SHA-256 of the upstream's identity, as in `result.json`")
     tasks: list[TaskProbes] = []
     alike: list[Alikeness] = []
 

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from superb_eval import files
 from superb_eval.errors import UserError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised when a key changes its meaning, goes, or comes; older records still load, with the new keys' defaults.
 
-1: the first. 2: `code`, `heads` and `corpus.official`.
+1: the first. 2: `code`, `heads` and `corpus.official`. 3: `upstream.identity`; `code` names versions.
 """
 
 NAME = "result.json"
@@ -55,7 +55,12 @@ class UpstreamRecord(_Part):
 
     address: str = Field(description="as given with -u")
     name: str = Field(description="name of its card")
-    fingerprint: str = Field(description="SHA-256 of weights, card and code")
+    fingerprint: str = Field(description="SHA-256 of `identity`; of records before it was kept, of weights and source")
+    identity: dict[str, str] = Field(
+        default_factory=dict,
+        description="SHA-256 of each part that its features depend on: `weights`, `settings` and `entry` (family and "
+        "features version), or `outputs` on probe waveforms and each file of the user's own, by name",
+    )
     parameters: int = Field(description="weights that a forward pass uses")
     layers: int = Field(description="hidden states offered to the featurizer")
     width: int = Field(description="dimension of a hidden state")

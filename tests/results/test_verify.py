@@ -14,11 +14,12 @@ import pytest
 import soundfile
 
 from downstreams.ks import KeywordSpotting
-from superb_eval import cli
+from superb_eval import cli, order
 from superb_eval.cell import evaluate
 from superb_eval.errors import UserError
 from superb_eval.order import Order
 from superb_eval.results import code
+from superb_eval.results import record as records
 from superb_eval.results.checks import Scope
 from superb_eval.results.verify import Report, verify
 from superb_eval.version import ENGINE_VERSION
@@ -130,7 +131,8 @@ def test_a_digest_of_sources_of_before_is_no_fault(results: Path) -> None:
 def test_swapped_weights(results: Path) -> None:
     path = results.parent / "encoder.py"
     path.write_text(path.read_text().replace("* 1.0", "* 2.0"))
-    assert "other weights or other code now" in told(verify(results))["weights"]
+    changed = told(verify(results))["weights"]
+    assert "is another one now; changed: its outputs on the probe waveforms, encoder.py" in changed
     assert "weights" not in told(verify(results, Scope(quick=True)))
     head = the(results, "probe-1.safetensors")
     head.write_bytes(head.read_bytes()[:-4] + b"\0\0\0\1")
@@ -154,10 +156,34 @@ def test_a_corpus_that_moved_is_found_with_data(results: Path) -> None:
 def test_an_older_schema_is_named_and_still_loads(results: Path) -> None:
     def older(record: dict) -> None:  # type: ignore[type-arg]
         record["schema_version"] = 1
-        del record["code"], record["heads"], record["corpus"]["official"]
+        del record["code"], record["heads"], record["corpus"]["official"], record["upstream"]["identity"]
+        record["upstream"]["fingerprint"] = "0" * 64
 
     edit_record(results, older)
-    assert set(told(verify(results))) == {"schema"}
+    the(results, "result.json").parent.rename(the(results, "result.json").parent.with_name(expected_name(results)))
+    report = verify(results)
+    assert report.faulty() == 0
+    assert {finding.what for finding in report.findings} == {"schema", "weights"}
+    (compared,) = (finding.says for finding in report.findings if finding.what == "weights")
+    assert "was recorded by a digest of its source, before its identity was kept" in compared
+
+
+def expected_name(results: Path) -> str:
+    r = records.read(the(results, "result.json"))
+    return order.run_name(r.profile, r.seed, r.recipe_digest, r.upstream.fingerprint, r.corpus.digest)
+
+
+def test_outputs_that_differ_alone_may_be_of_another_processor(results: Path) -> None:
+    def elsewhere(record: dict) -> None:  # type: ignore[type-arg]
+        record["upstream"]["identity"]["outputs"] = "0" * 64
+        record["upstream"]["fingerprint"] = "1" * 64
+        record["hardware"]["cpu"] = "a processor of theirs"
+        record["versions"]["torch"] = "2.0"
+
+    edit_record(results, elsewhere)
+    found = told(verify(results))["weights"]
+    assert "has the same weights and files, but its outputs on the probe waveforms differ in their bits" in found
+    assert "recorded: a processor of theirs" in found and "torch 2.0" in found
 
 
 def test_strangers_are_remarks_and_a_torn_record_is_a_run_that_does_not_hold(results: Path) -> None:
