@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from downstreams import buckets, ctc, edits
-from downstreams.base import Row, Setup, Task, TrainingSettings
-from downstreams.lm import BeamSearch, LanguageModelSettings
-from downstreams.sampling import BatchSource
-from downstreams.scores import Metric, Score
-from downstreams.text import Letters, Pieces
+from downstreams.base import Prediction, Setup, Task, TrainingSettings
+from downstreams.batching import buckets
+from downstreams.batching.sampling import BatchSource
+from downstreams.metrics import error_rate
+from downstreams.metrics.scores import Metric, Score
+from downstreams.task_types import ctc
+from downstreams.text.beam_search import BeamSearch, LanguageModelSettings
+from downstreams.text.vocabulary import Letters, Pieces
+from superb_eval.data.manifest import Corpus, Manifest, Utterance
 from superb_eval.errors import UserError
-from superb_eval.manifest import Corpus, Manifest, Utterance
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,7 +32,7 @@ class SpeechHead(ctc.RecogniserSettings, LanguageModelSettings):
     """The recurrent head's settings, and those of the beam search."""
 
 
-class Heard(NamedTuple):
+class Hypothesis(NamedTuple):
     """What greedy decoding heard, and what beam search needs, where it is asked: [frames, outputs]."""
 
     words: str
@@ -74,7 +76,7 @@ class SpeechRecognition(Task):
 
     def head(self, dim: int) -> nn.Module:
         """See `Task.head`."""
-        from downstreams.recurrent import Recogniser
+        from downstreams.nets.recurrent import Recogniser
 
         return Recogniser(dim, len(self.vocabulary), self.setup.head, self.stack)
 
@@ -87,7 +89,7 @@ class SpeechRecognition(Task):
         assert lengths is not None  # noqa: S101 - the task is not pooled
         return ctc.loss(output, ctc.shortened(lengths, self.stack), targets, self.vocabulary.blank)
 
-    def decode(self, output: Tensor, lengths: Tensor | None) -> list[Heard]:
+    def decode(self, output: Tensor, lengths: Tensor | None) -> list[Hypothesis]:
         """Return the words of each utterance, and what a beam search needs to find others."""
         assert lengths is not None  # noqa: S101 - the task is not pooled
         lengths = ctc.shortened(lengths, self.stack)
@@ -95,24 +97,24 @@ class SpeechRecognition(Task):
         kept: list[Tensor | None] = [None] * len(paths)
         if self.search is not None:
             kept = [row[:n].float().log_softmax(dim=-1).cpu() for row, n in zip(output, lengths.tolist(), strict=True)]
-        return [Heard(self.vocabulary.decode(path), kept[i]) for i, path in enumerate(paths)]
+        return [Hypothesis(self.vocabulary.decode(path), kept[i]) for i, path in enumerate(paths)]
 
     def truth(self, utterance: Utterance) -> str:
         """Return the words that the manifest gives, in upper case."""
         return " ".join(utterance.labels["text"].upper().split())
 
-    def rows(self, manifest: Manifest, decoded: Sequence[Heard]) -> list[Row]:
+    def rows(self, manifest: Manifest, decoded: Sequence[Hypothesis]) -> list[Prediction]:
         """Return the predictions; beam search comes in on test alone, since dev chooses by greedy decoding."""
         answers = [heard.words for heard in decoded]
         if self.search is not None and manifest.split == "test":
             answers = [f"{heard.words}\t{self._searched(heard)}" for heard in decoded]
         return super().rows(manifest, answers)
 
-    def show(self, decoded: Sequence[Heard]) -> list[str]:
+    def show(self, decoded: Sequence[Hypothesis]) -> list[str]:
         """Return the words of each utterance: the beam search's where there is one."""
         return [heard.words if self.search is None else self._searched(heard) for heard in decoded]
 
-    def _searched(self, heard: Heard) -> str:
+    def _searched(self, heard: Hypothesis) -> str:
         assert self.search is not None  # noqa: S101 - asked before
         assert heard.log_probabilities is not None  # noqa: S101 - decode() kept them
         found = self.search.words(heard.log_probabilities)
@@ -124,18 +126,18 @@ class SpeechRecognition(Task):
         del train
         return buckets.Buckets(buckets.halved(seconds, settings.batch_size), seed)
 
-    def score(self, rows: Sequence[Row]) -> list[Score]:
+    def score(self, rows: Sequence[Prediction]) -> list[Score]:
         """Return the word and character error rates, and the word error rate of beam search where there was one."""
         truths, answers = [row.truth for row in rows], [row.answer.split("\t") for row in rows]
         words, characters = self.metrics
         scores = [
-            edits.error_rate(words, edits.words(truths, [a[0] for a in answers])),
-            edits.error_rate(characters, edits.characters(truths, [a[0] for a in answers])),
+            error_rate.error_rate(words, error_rate.words(truths, [a[0] for a in answers])),
+            error_rate.error_rate(characters, error_rate.characters(truths, [a[0] for a in answers])),
         ]
         if len(answers[0]) > 1:
-            scores.append(edits.error_rate(WER_LM, edits.words(truths, [a[1] for a in answers])))
+            scores.append(error_rate.error_rate(WER_LM, error_rate.words(truths, [a[1] for a in answers])))
         return scores
 
-    def chance(self, rows: Sequence[Row]) -> float:
+    def chance(self, rows: Sequence[Prediction]) -> float:
         """Return the error rate of always answering with the commonest word, as often as is best."""
-        return edits.constant_word([row.truth for row in rows])
+        return error_rate.constant_word([row.truth for row in rows])

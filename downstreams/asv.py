@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from downstreams import eer
-from downstreams.base import HeadSettings, Row, Task
-from downstreams.scores import Metric, Score
+from downstreams.base import HeadSettings, Prediction, Task
+from downstreams.metrics import eer
+from downstreams.metrics.scores import Metric, Score
+from superb_eval.data.manifest import NOBODY, Corpus, Manifest, Utterance
 from superb_eval.errors import UserError
-from superb_eval.manifest import NOBODY, Corpus, Manifest, Utterance
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -65,7 +65,7 @@ class SpeakerVerification(Task):
 
     def head(self, dim: int) -> nn.Module:
         """See `Task.head`."""
-        from downstreams.xvector import XVector
+        from downstreams.nets.xvector import XVector
 
         own = self.setup.head
         return XVector(dim, len(self.labels), own.hidden, own.wide, own.one_frame_more)
@@ -76,7 +76,7 @@ class SpeakerVerification(Task):
 
     def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[int]) -> Tensor:
         """Return the AM-softmax loss of cosines [batch, speakers]."""
-        from downstreams.xvector import am_softmax
+        from downstreams.nets.xvector import am_softmax
 
         del lengths
         return am_softmax(output, targets, self.setup.head.scale, self.setup.head.margin)
@@ -86,11 +86,11 @@ class SpeakerVerification(Task):
         del lengths
         return list(output.float().cpu().numpy())
 
-    def rows(self, manifest: Manifest, decoded: Sequence[NDArray[np.float32]]) -> list[Row]:
+    def rows(self, manifest: Manifest, decoded: Sequence[NDArray[np.float32]]) -> list[Prediction]:
         """Return a row for each trial: truth is 1 for one speaker and 0 for two, the answer is their cosine."""
         of = {u.id: embedding for u, embedding in zip(manifest, decoded, strict=True)}
         return [
-            Row(f"{t.enroll} {t.test}", str(int(t.target)), f"{float(of[t.enroll] @ of[t.test]):.7f}")
+            Prediction(f"{t.enroll} {t.test}", str(int(t.target)), f"{float(of[t.enroll] @ of[t.test]):.7f}")
             for t in manifest.trials
         ]
 
@@ -98,12 +98,12 @@ class SpeakerVerification(Task):
         """Return each file's cosine with the first file: the higher, the likelier is one speaker."""
         return [f"{float(embedding @ decoded[0]):.3f} (cosine with the first file)" for embedding in decoded]
 
-    def score(self, rows: Sequence[Row]) -> list[Score]:
+    def score(self, rows: Sequence[Prediction]) -> list[Score]:
         """Return the equal error rate over trials."""
         targets = np.array([row.truth == "1" for row in rows])
         return [eer.score(self.metrics[0], targets, np.array([float(row.answer) for row in rows]))]
 
-    def chance(self, rows: Sequence[Row]) -> float:
+    def chance(self, rows: Sequence[Prediction]) -> float:
         """Return what scores that know nothing come to."""
         del rows
         return 50.0

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from downstreams.sampling import BatchSource, Sampler, class_weights
-from downstreams.scores import Metric, Score
-from superb_eval.manifest import Corpus, Manifest, Utterance, check_labels
+from downstreams.batching.sampling import BatchSource, Sampler, class_weights
+from downstreams.metrics.scores import Metric, Score
+from superb_eval.data.manifest import Corpus, Manifest, Utterance, check_labels
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,7 +48,7 @@ class Setup:
     stride: int = 320
 
 
-class Row(NamedTuple):
+class Prediction(NamedTuple):
     """One line of a predictions file: everything that the score depends on, as text."""
 
     id: str
@@ -115,10 +115,10 @@ class Scored(ABC):
         self.labels: Any = setup.labels
 
     @abstractmethod
-    def score(self, rows: Sequence[Row]) -> list[Score]:
+    def score(self, rows: Sequence[Prediction]) -> list[Score]:
         """Return a score for each of `metrics`, in their order; it needs no more than `rows`."""
 
-    def chance(self, rows: Sequence[Row]) -> float | None:
+    def chance(self, rows: Sequence[Prediction]) -> float | None:
         """Return what the best constant answer scores on the first metric, or None where that makes no sense."""
         del rows
         return None
@@ -136,7 +136,7 @@ class Search(Scored):
         """Return the ways to search, by name: the recipe's own first."""
 
     @abstractmethod
-    def search(self, manifest: Manifest, features: Sequence[Tensor], way: str, device: str) -> list[Row]:
+    def search(self, manifest: Manifest, features: Sequence[Tensor], way: str, device: str) -> list[Prediction]:
         """Return the predictions on a split from one layer: `features` are [frames, dim], float32, by row."""
 
     def remarks(self, manifest: Manifest, frames: Sequence[int]) -> list[str]:
@@ -203,9 +203,9 @@ class Task(Scored):
         """Return the right answer for an utterance, in the form of a `Row`'s answer."""
         raise NotImplementedError(f"{type(self).__name__} has no answer per utterance: it overrides rows()")
 
-    def rows(self, manifest: Manifest, decoded: Sequence[Any]) -> list[Row]:
+    def rows(self, manifest: Manifest, decoded: Sequence[Any]) -> list[Prediction]:
         """Return the predictions on a split, given what `decode` said of each utterance, in the manifest's order."""
-        return [Row(u.id, self.truth(u), str(answer)) for u, answer in zip(manifest, decoded, strict=True)]
+        return [Prediction(u.id, self.truth(u), str(answer)) for u, answer in zip(manifest, decoded, strict=True)]
 
     def select(self, dev: Manifest, decoded: Sequence[Any]) -> float:
         """Return the `criterion` on dev."""
@@ -224,7 +224,7 @@ class Task(Scored):
         """Take over what `tune` chose in a run that is through, as its record tells."""
         del tuned
 
-    def historical(self, test: Manifest, decoded: Sequence[Any]) -> list[Row]:
+    def historical(self, test: Manifest, decoded: Sequence[Any]) -> list[Prediction]:
         """Return the predictions that the published procedure picks by looking at the test set; [] where it doesn't.
 
         They are scored beside the strict ones, under the name historical.
@@ -256,7 +256,7 @@ def closed_set(corpus: Corpus, column: str) -> list[str]:
     return sorted({u.labels[column] for u in train})
 
 
-def accuracy(metric: Metric, rows: Sequence[Row]) -> Score:
+def accuracy(metric: Metric, rows: Sequence[Prediction]) -> Score:
     """Return the share of rows whose answer is their truth."""
     right = np.array([row.truth == row.answer for row in rows], dtype=np.float64)
     return replace(ratio(metric, right, np.ones_like(right)), share=True)
@@ -274,7 +274,7 @@ def ratio(metric: Metric, numerators: NDArray[np.float64], denominators: NDArray
     return Score(metric, len(numerators), statistic)
 
 
-def majority(rows: Sequence[Row]) -> float:
+def majority(rows: Sequence[Prediction]) -> float:
     """Return the accuracy, in percent, of always answering with the most frequent truth."""
     _, counts = np.unique([row.truth for row in rows], return_counts=True)
     return float(100.0 * counts.max() / len(rows))

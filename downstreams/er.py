@@ -19,12 +19,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from downstreams.base import Row
-from downstreams.classification import Classification
-from downstreams.scores import Score
+from downstreams.base import Prediction
+from downstreams.metrics.scores import Score
+from downstreams.task_types.classification import Classification
+from superb_eval.data.manifest import Corpus, Manifest, Utterance
 from superb_eval.errors import UserError
-from superb_eval.lazily import torch
-from superb_eval.manifest import Corpus, Manifest, Utterance
+from superb_eval.runtime.lazy_torch import torch
 
 TRAIN_SHARE = 1 - 0.2
 """Of the utterances outside a fold; as s3prl computes it, for the rounding."""
@@ -60,7 +60,7 @@ class EmotionRecognition(Classification):
         rows = [replace(u, line=0) for u in everything]
         return [_fold(corpus, rows, number) for number in numbers]
 
-    def score(self, rows: Sequence[Row]) -> list[Score]:
+    def score(self, rows: Sequence[Prediction]) -> list[Score]:
         """Return the mean over folds of the accuracy within each; an interval resamples within folds."""
         folds = np.array([row.fold for row in rows], dtype=np.intp)
         right = np.array([row.truth == row.answer for row in rows], dtype=np.float64)
@@ -72,7 +72,7 @@ class EmotionRecognition(Classification):
 
         return [Score(self.metrics[0], len(rows), statistic, strata=folds)]
 
-    def chance(self, rows: Sequence[Row]) -> float:
+    def chance(self, rows: Sequence[Prediction]) -> float:
         """Return what the best of all constant answers scores."""
         answers = {row.truth for row in rows}
         return max(self.score([row._replace(answer=answer) for row in rows])[0].value for answer in answers)

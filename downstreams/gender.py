@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from downstreams.classification import Classification
+from downstreams.task_types.classification import Classification
+from superb_eval.data.manifest import Corpus, Manifest, Utterance, listing
 from superb_eval.errors import UserError
-from superb_eval.manifest import Corpus, Manifest, Utterance, listing
 
 NAMED = re.compile(r"_(?:(f)|(m))\d+$")
 """How the embedded corpus ends a speaker's name."""

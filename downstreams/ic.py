@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from downstreams.base import Row, Setup, Task, accuracy, closed_set, majority
-from downstreams.classification import ProjectorHead
-from downstreams.scores import Metric, Score
+from downstreams.base import Prediction, Setup, Task, accuracy, closed_set, majority
+from downstreams.metrics.scores import Metric, Score
+from downstreams.task_types.classification import ProjectorHead
+from superb_eval.data.manifest import Corpus, Utterance
 from superb_eval.errors import UserError
-from superb_eval.lazily import torch
-from superb_eval.manifest import Corpus, Utterance
+from superb_eval.runtime.lazy_torch import torch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -66,7 +66,7 @@ class IntentClassification(Task):
 
     def head(self, dim: int) -> nn.Module:
         """See `Task.head`."""
-        from downstreams.heads import UtteranceLevel
+        from downstreams.nets.heads import UtteranceLevel
 
         return UtteranceLevel(dim, self.setup.head.projector_dim, sum(self.sizes))
 
@@ -97,11 +97,11 @@ class IntentClassification(Task):
         """Return the slots and values of each utterance, in words."""
         return [", ".join(f"{slot} {value}" for slot, value in json.loads(answer).items()) for answer in decoded]
 
-    def score(self, rows: Sequence[Row]) -> list[Score]:
+    def score(self, rows: Sequence[Prediction]) -> list[Score]:
         """Return the share of utterances of which every slot is right."""
         return [accuracy(self.metrics[0], rows)]
 
-    def chance(self, rows: Sequence[Row]) -> float:
+    def chance(self, rows: Sequence[Prediction]) -> float:
         """Return the accuracy of always answering with the most frequent intent of the test set."""
         return majority(rows)
 

@@ -7,7 +7,7 @@ draws classes equally often, and so does the dev set that chooses the checkpoint
 
 from __future__ import annotations
 
-from downstreams.classification import Classification
+from downstreams.task_types.classification import Classification
 
 OFFICIAL = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "_unknown_", "_silence_")
 """The classes of Speech Commands v0.01 in the protocol's order."""

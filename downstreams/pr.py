@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from downstreams import buckets, ctc, edits
-from downstreams.base import HeadSettings, Row, Setup, Task, TrainingSettings
-from downstreams.sampling import BatchSource
-from downstreams.scores import Metric, Score
-from downstreams.text import ARPABET, SPECIALS, Tokens
-from superb_eval.manifest import Corpus, Manifest, Utterance
+from downstreams.base import HeadSettings, Prediction, Setup, Task, TrainingSettings
+from downstreams.batching import buckets
+from downstreams.batching.sampling import BatchSource
+from downstreams.metrics import error_rate
+from downstreams.metrics.scores import Metric, Score
+from downstreams.task_types import ctc
+from downstreams.text.vocabulary import ARPABET, SPECIALS, Tokens
+from superb_eval.data.manifest import Corpus, Manifest, Utterance
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,7 +56,7 @@ class PhonemeRecognition(Task):
 
     def head(self, dim: int) -> nn.Module:
         """See `Task.head`."""
-        from downstreams.heads import FrameHead
+        from downstreams.nets.heads import FrameHead
 
         return FrameHead(dim, self.setup.head.projector_dim, len(self.labels))
 
@@ -81,11 +83,11 @@ class PhonemeRecognition(Task):
         labels = [len(self.target(u)) for u in train]
         return buckets.Buckets(buckets.overlapping(labels, seconds, settings.batch_size), seed)
 
-    def score(self, rows: Sequence[Row]) -> list[Score]:
+    def score(self, rows: Sequence[Prediction]) -> list[Score]:
         """Return the phone error rate."""
-        counted = edits.words([row.truth for row in rows], [row.answer for row in rows])
-        return [edits.error_rate(self.metrics[0], counted)]
+        counted = error_rate.words([row.truth for row in rows], [row.answer for row in rows])
+        return [error_rate.error_rate(self.metrics[0], counted)]
 
-    def chance(self, rows: Sequence[Row]) -> float:
+    def chance(self, rows: Sequence[Prediction]) -> float:
         """Return the error rate of always answering with the commonest phone, as often as is best."""
-        return edits.constant_word([row.truth for row in rows])
+        return error_rate.constant_word([row.truth for row in rows])

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from downstreams.base import HeadSettings, Row, Search
-from downstreams.dtw import FLOOR, Distance, match, normalised
-from downstreams.mtwv import Answers, Curve, beta, curve, stdlist
-from downstreams.scores import Metric, Score
-from superb_eval.manifest import Manifest, Trial
+from downstreams.base import HeadSettings, Prediction, Search
+from downstreams.metrics.dtw import FLOOR, Distance, match, normalised
+from downstreams.metrics.mtwv import Detections, MtwvCurve, beta, curve, stdlist
+from downstreams.metrics.scores import Metric, Score
+from superb_eval.data.manifest import Manifest, Trial
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,7 +69,7 @@ class QueryByExample(Search):
         chosen = self.setup.head
         return tuple(dict.fromkeys((chosen.distance, *chosen.also)))
 
-    def search(self, manifest: Manifest, features: Sequence[Tensor], way: str, device: str) -> list[Row]:
+    def search(self, manifest: Manifest, features: Sequence[Tensor], way: str, device: str) -> list[Prediction]:
         """Return a score for each trial: by how many deviations the query is heard better there than elsewhere."""
         parts = _parts(manifest)
         frames = normalised(features)
@@ -78,7 +78,7 @@ class QueryByExample(Search):
         scores[[len(query) < self.setup.head.shortest for query in queries]] = 0.0
         return self._rows(manifest.trials, parts, scores)
 
-    def _rows(self, trials: Sequence[Trial], parts: _Parts, scores: NDArray[np.float64]) -> list[Row]:
+    def _rows(self, trials: Sequence[Trial], parts: _Parts, scores: NDArray[np.float64]) -> list[Prediction]:
         row_of = {name: i for i, name in enumerate(parts.queries)}
         column_of = {name: i for i, name in enumerate(parts.documents)}
         asked = np.zeros(scores.shape, dtype=bool)
@@ -89,9 +89,9 @@ class QueryByExample(Search):
         missing = f"{self.setup.head.missing_score:.4f}"
         # Four decimals are what the official scorer is given.
         return [
-            Row(f"{t.enroll} {t.test}", str(int(t.target)), f"{scores[row_of[t.enroll], column_of[t.test]]:.4f}")
+            Prediction(f"{t.enroll} {t.test}", str(int(t.target)), f"{scores[row_of[t.enroll], column_of[t.test]]:.4f}")
             if t.test
-            else Row(f"{t.enroll} *{t.count}", str(int(t.target)), missing)
+            else Prediction(f"{t.enroll} *{t.count}", str(int(t.target)), missing)
             for t in trials
         ]
 
@@ -104,7 +104,7 @@ class QueryByExample(Search):
             if frames[i] < shortest
         ]
 
-    def score(self, rows: Sequence[Row]) -> list[Score]:
+    def score(self, rows: Sequence[Prediction]) -> list[Score]:
         """Return the MTWV over queries; each resample of them has its own best threshold."""
         found = self._curve(answers(rows))
         searched = {row.id.partition(" ")[0] for row in rows if not _unsearched(row)}
@@ -116,7 +116,7 @@ class QueryByExample(Search):
 
         return [Score(self.metrics[0], len(found.names), statistic, vectorised=False, strata=strata)]
 
-    def chance(self, rows: Sequence[Row]) -> float:
+    def chance(self, rows: Sequence[Prediction]) -> float:
         """Return the mean MTWV of systems that give random scores where this one searched."""
         rng = np.random.default_rng(0)
         given = answers(rows)
@@ -128,7 +128,7 @@ class QueryByExample(Search):
             values.append(found.maximum(np.arange(len(found.names))))
         return float(100.0 * np.mean(values))
 
-    def _curve(self, given: Answers) -> Curve:
+    def _curve(self, given: Detections) -> MtwvCurve:
         chosen = self.setup.head
         return curve(given, beta(chosen.p_target, chosen.c_fa, chosen.c_miss))
 
@@ -142,12 +142,12 @@ def standardised(scores: NDArray[np.float64], asked: NDArray[np.bool_]) -> NDArr
     return centred
 
 
-def answers(rows: Sequence[Row]) -> Answers:
+def answers(rows: Sequence[Prediction]) -> Detections:
     """Return predictions as answers; `QUERY *N` is N documents that were not searched."""
     asked = [row.id.partition(" ")[0] for row in rows]
     names = list(dict.fromkeys(asked))
     number = {name: i for i, name in enumerate(names)}
-    return Answers(
+    return Detections(
         names=names,
         query=np.array([number[name] for name in asked], dtype=np.intp),
         score=np.array([row.answer for row in rows], dtype=np.float64),
@@ -156,13 +156,13 @@ def answers(rows: Sequence[Row]) -> Answers:
     )
 
 
-def as_stdlist(rows: Sequence[Row]) -> str:
+def as_stdlist(rows: Sequence[Prediction]) -> str:
     """Return predictions as the official scorer and submissions take them: `benchmark.stdlist.xml`."""
     searched = [(*row.id.partition(" ")[::2], float(row.answer)) for row in rows if not _unsearched(row)]
     return stdlist(searched)
 
 
-def _unsearched(row: Row) -> int:
+def _unsearched(row: Prediction) -> int:
     """The number of documents that a row stands for where they were not searched, else 0."""
     document = row.id.partition(" ")[2]
     return int(document[1:]) if document.startswith("*") else 0

@@ -10,35 +10,13 @@ import downstreams
 from downstreams.base import Scored
 from superb_eval.errors import UserError, near_miss
 
-PARTS = {
-    "base",
-    "buckets",
-    "classification",
-    "ctc",
-    "diarization",
-    "dtw",
-    "edits",
-    "eer",
-    "heads",
-    "lengths",
-    "lm",
-    "mtwv",
-    "recurrent",
-    "registry",
-    "renamed",
-    "sampling",
-    "scores",
-    "slots",
-    "specaug",
-    "text",
-    "xvector",
-}
-"""Files of this folder that hold no task."""
+OTHERS = {"base", __name__.rpartition(".")[2]}
+"""All else that lies at the ground level of this folder."""
 
 
 def names() -> list[str]:
     """Return the short names of all tasks."""
-    return sorted(m.name for m in pkgutil.iter_modules(downstreams.__path__) if m.name not in PARTS)
+    return sorted(m.name for m in pkgutil.iter_modules(downstreams.__path__) if not m.ispkg and m.name not in OTHERS)
 
 
 def get(name: str) -> type[Scored]:

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from downstreams import diarization
-from downstreams.base import HeadSettings, Row, Task, ratio
-from downstreams.diarization import EXTRA
-from downstreams.scores import Metric, Score
+from downstreams.base import HeadSettings, Prediction, Task, ratio
+from downstreams.metrics import diarization
+from downstreams.metrics.diarization import EXTRA
+from downstreams.metrics.scores import Metric, Score
+from superb_eval.data.manifest import Corpus, Manifest, Turn, Utterance
 from superb_eval.errors import UserError
-from superb_eval.lazily import torch
-from superb_eval.manifest import Corpus, Manifest, Turn, Utterance
+from superb_eval.runtime.lazy_torch import torch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -65,7 +65,7 @@ class SpeakerDiarization(Task):
 
     def head(self, dim: int) -> nn.Module:
         """See `Task.head`."""
-        from downstreams.heads import SpeakerActivity
+        from downstreams.nets.heads import SpeakerActivity
 
         return SpeakerActivity(dim, self.setup.head.hidden, self.labels)
 
@@ -95,7 +95,7 @@ class SpeakerDiarization(Task):
         pairs = [(self._fit(logits, u), self.target(u)) for u, logits in zip(dev, decoded, strict=True)]
         return float(np.mean([diarization.frame_accuracy(logits, label) for logits, label in pairs]))
 
-    def rows(self, manifest: Manifest, decoded: Sequence[Tensor]) -> list[Row]:
+    def rows(self, manifest: Manifest, decoded: Sequence[Tensor]) -> list[Prediction]:
         """Return a row for each recording: its turns and the found ones, as JSON [[start, end, speaker], ...]."""
         return self._rows(manifest, decoded, self.threshold, self.median)
 
@@ -111,12 +111,12 @@ class SpeakerDiarization(Task):
         """Take over a threshold and a median filter."""
         self.threshold, self.median = tuned["threshold"], tuned["median"]
 
-    def historical(self, test: Manifest, decoded: Sequence[Tensor]) -> list[Row]:
+    def historical(self, test: Manifest, decoded: Sequence[Tensor]) -> list[Prediction]:
         """Return the predictions of the setting that is best on test."""
         tried = [self._rows(test, decoded, *choice) for choice in product(THRESHOLDS, MEDIANS)]
         return min(tried, key=lambda rows: self.score(rows)[0].value)
 
-    def score(self, rows: Sequence[Row]) -> list[Score]:
+    def score(self, rows: Sequence[Prediction]) -> list[Score]:
         """Return the diarisation error rate: the time that was wrong, of the time that speakers speak, in all."""
         errors = [diarization.error(diarization.read(row.truth), diarization.read(row.answer)) for row in rows]
         wrong, spoken = np.array(errors).T
@@ -128,13 +128,13 @@ class SpeakerDiarization(Task):
         found = [diarization.turns_of(logits[: len(logits) - EXTRA].sigmoid().numpy(), *how) for logits in decoded]
         return [", ".join(f"{t.start:.2f}-{t.end:.2f} speaker {t.speaker}" for t in turns) for turns in found]
 
-    def chance(self, rows: Sequence[Row]) -> float:
+    def chance(self, rows: Sequence[Prediction]) -> float:
         """Return what the best constant answer scores: so many of the speakers speak all the time, or nobody does."""
         return min(self.score([_constant(row, many) for row in rows])[0].value for many in range(self.labels + 1))
 
-    def _rows(self, manifest: Manifest, decoded: Sequence[Tensor], threshold: float, median: int) -> list[Row]:
+    def _rows(self, manifest: Manifest, decoded: Sequence[Tensor], threshold: float, median: int) -> list[Prediction]:
         return [
-            Row(
+            Prediction(
                 chunk.labels["recording"],
                 chunk.labels["turns"],
                 diarization.written(diarization.turns_of(probabilities, threshold, median, self.setup.stride)),
@@ -168,7 +168,7 @@ def _speakers(utterance: Utterance) -> int:
     return len({turn.speaker for turn in diarization.read(utterance.labels["turns"])})
 
 
-def _constant(row: Row, many: int) -> Row:
+def _constant(row: Prediction, many: int) -> Prediction:
     turns = diarization.read(row.truth)
     begin, end = min((t.start for t in turns), default=0.0), max((t.end for t in turns), default=0.0)
     return row._replace(answer=diarization.written([Turn(begin, end, str(k)) for k in range(many)]))

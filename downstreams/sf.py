@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from downstreams import buckets, ctc, edits, slots
-from downstreams.base import Row, Setup, Task, TrainingSettings, ratio
-from downstreams.sampling import BatchSource
-from downstreams.scores import Metric, Score
-from downstreams.text import CHARACTERS, EOS, PAD, SPECIALS, Characters, Pieces
+from downstreams.base import Prediction, Setup, Task, TrainingSettings, ratio
+from downstreams.batching import buckets
+from downstreams.batching.sampling import BatchSource
+from downstreams.metrics import error_rate
+from downstreams.metrics.scores import Metric, Score
+from downstreams.task_types import ctc
+from downstreams.text import slots
+from downstreams.text.vocabulary import CHARACTERS, EOS, PAD, SPECIALS, Characters, Pieces
+from superb_eval.data.manifest import Corpus, Manifest, Utterance, listing
 from superb_eval.errors import UserError
-from superb_eval.manifest import Corpus, Manifest, Utterance, listing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -111,7 +114,7 @@ class SlotFilling(Task):
 
     def head(self, dim: int) -> nn.Module:
         """See `Task.head`."""
-        from downstreams.recurrent import Recogniser
+        from downstreams.nets.recurrent import Recogniser
 
         return Recogniser(dim, len(self.vocabulary), self.setup.head, self.stack)
 
@@ -139,14 +142,14 @@ class SlotFilling(Task):
         labels = [len(self.target(u)) for u in train]
         return buckets.Buckets(buckets.overlapping(labels, seconds, settings.batch_size), seed)
 
-    def score(self, rows: Sequence[Row]) -> list[Score]:
+    def score(self, rows: Sequence[Prediction]) -> list[Score]:
         """Return the mean over utterances of the F1 of slot types, and the character error rate of slot values."""
         truths, answers = [row.truth for row in rows], [row.answer for row in rows]
         f1 = slots.type_f1(truths, answers)
         values = slots.value_edits(truths, answers)
-        return [ratio(self.metrics[0], f1, np.ones_like(f1)), edits.error_rate(self.metrics[1], values)]
+        return [ratio(self.metrics[0], f1, np.ones_like(f1)), error_rate.error_rate(self.metrics[1], values)]
 
-    def chance(self, rows: Sequence[Row]) -> float:
+    def chance(self, rows: Sequence[Prediction]) -> float:
         """Return the F1 of always answering with the most frequent slot types, as many as is best."""
         truths = [set(slots.found(row.truth)) for row in rows]
         common = [name for name, _ in Counter(name for truth in truths for name in truth).most_common()]

@@ -9,7 +9,7 @@ utterances, so a cut can only be of its frames: the recipe says how.
 
 from __future__ import annotations
 
-from downstreams.classification import Classification
+from downstreams.task_types.classification import Classification
 
 
 class SpeakerIdentification(Classification):

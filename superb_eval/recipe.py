@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveFloat, Tag, ValidationError
 
-from superb_eval import plain_yaml
 from superb_eval.errors import UserError, near_miss
+from superb_eval.runtime import plain_yaml
 
 PROFILES = ("superb", "mini", "nano")
 RATES = "rates.csv"  # known learning rates, in the folder of the recipes

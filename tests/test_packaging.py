@@ -125,12 +125,12 @@ def test_the_wheel_holds_every_file_of_the_packages(source: Path, built: Path) -
     names = files_of(next(built.glob("*.whl")))
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         entry = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-        assert "superb-eval = superb_eval.cli:main" in wheel.read(entry).decode()
+        assert "superb-eval = superb_eval.cli.app:main" in wheel.read(entry).decode()
     assert names == expected_in_wheel(source)
     assert {"superb_eval/recipes/superb/ks.yaml", "superb_eval/recipes/rates.csv"} <= names
     assert {"superb_eval/results/published.csv", "downstreams/gender.py"} <= names
     assert "upstreams/weights/hubert_mini/model.safetensors" in names
-    assert any(name.startswith("superb_eval/results/report/templates/") for name in names)
+    assert any(name.startswith("superb_eval/report/templates/") for name in names)
 
 
 def test_a_wheel_made_from_the_source_distribution_holds_the_same(source: Path, built: Path, tmp_path: Path) -> None:

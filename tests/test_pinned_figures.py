@@ -16,11 +16,12 @@ import soundfile
 import torch
 
 from downstreams import registry
-from downstreams.base import Row, Task
-from superb_eval import audio, cell
-from superb_eval.audio import Clip
-from superb_eval.order import Order
-from superb_eval.results import code
+from downstreams.base import Prediction, Task
+from superb_eval.data import audio
+from superb_eval.data.audio import Clip
+from superb_eval.results import code_versions
+from superb_eval.runs import evaluate
+from superb_eval.runs.config import RunConfig
 from superb_eval.version import ENGINE_VERSION
 from tests.ten_tasks import SMALL
 
@@ -54,7 +55,9 @@ class Tones(nn.Module):
 
 def test_every_task_is_pinned_here() -> None:
     assert set(SMALL) == set(registry.names())
-    assert set(json.loads(PINNED.read_text())) == {code.versions(task) for task in SMALL} | {f"audio {ENGINE_VERSION}"}
+    assert set(json.loads(PINNED.read_text())) == {code_versions.versions(task) for task in SMALL} | {
+        f"audio {ENGINE_VERSION}"
+    }
 
 
 @pytest.mark.parametrize("task", SMALL)
@@ -65,8 +68,8 @@ def test_the_figures_of_a_task(task: str, ten_tasks: Path, tmp_path: Path, monke
         monkeypatch.setattr(kind, "decode", noting(kind.decode, calls))
     steps = () if task == "qbe" else (*FEW, *(MASKS if task in ("asr", "sf") else ()))
     overrides = (*steps, *SMALL[task])
-    order = Order(f"{tmp_path}/tones.py:Tones", task, ten_tasks, "mini", overrides, out=tmp_path / "results")
-    record, _ = cell.evaluate(order)
+    order = RunConfig(f"{tmp_path}/tones.py:Tones", task, ten_tasks, "mini", overrides, out=tmp_path / "results")
+    record, _ = evaluate.evaluate(order)
     found = {
         "curves": [[[*point.values()] for point in rate.curve] for part in record.training for rate in part.rates],
         "layer_weights": [part.layer_weights for part in record.training],
@@ -75,7 +78,11 @@ def test_the_figures_of_a_task(task: str, ten_tasks: Path, tmp_path: Path, monke
         "chance": record.chance,
         **({"outputs": summary(calls[-1][1]), **answers(*calls[-1])} if calls else {}),
     }
-    check(code.versions(task), found, f"`version` in downstreams/{task}.py, or ENGINE_VERSION where others change too")
+    check(
+        code_versions.versions(task),
+        found,
+        f"`version` in downstreams/{task}.py, or ENGINE_VERSION where others change too",
+    )
 
 
 def test_the_figures_of_audio(tmp_path: Path) -> None:
@@ -87,7 +94,7 @@ def test_the_figures_of_audio(tmp_path: Path) -> None:
     found = {
         "header": [audio.header(cut).rate, audio.header(cut).channels, audio.header(cut).samples],
         "read": [summary(torch.from_numpy(audio.read(clip))) for clip in (whole, cut, trimmed)],
-        "seconds": [audio.heard_seconds(clip) for clip in (whole, cut, trimmed)],
+        "seconds": [audio.trimmed_seconds(clip) for clip in (whole, cut, trimmed)],
         "digests": [audio.digest(clip) for clip in (whole, cut, trimmed)],
     }
     check(f"audio {ENGINE_VERSION}", found, "ENGINE_VERSION in superb_eval/version.py")
@@ -115,7 +122,7 @@ def answers(task: Task, output: torch.Tensor, lengths: torch.Tensor | None) -> d
     """What a task makes of noise instead of a head's output, and how it scores that where answers are words."""
     noise = np.random.RandomState(0).standard_normal(tuple(output.shape)).astype(np.float32)
     shown = task.show(task.decode(torch.from_numpy(noise), lengths))
-    rows = [Row(str(i), shown[i - 1], answer) for i, answer in enumerate(shown)]
+    rows = [Prediction(str(i), shown[i - 1], answer) for i, answer in enumerate(shown)]
     scores = [score.value for score in task.score(rows)] if task.name in ("pr", "asr", "sf") else []
     return {"decoded": shown, "scores_of_decoded": scores}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from superb_eval import recipe
-from superb_eval.cell import evaluate
-from superb_eval.order import Order
 from superb_eval.results.record import RunRecord
+from superb_eval.runs.config import RunConfig
+from superb_eval.runs.evaluate import evaluate
 from tests.ten_tasks import SMALL
 
 
@@ -28,7 +28,7 @@ def _overrides(name: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("name", recipe.shipped())
 def test_every_recipe_runs(name: str, ten_tasks: Path, tmp_path: Path) -> None:
-    record, folder = evaluate(Order("fbank_nonorm", name, ten_tasks, overrides=_overrides(name), out=tmp_path))
+    record, folder = evaluate(RunConfig("fbank_nonorm", name, ten_tasks, overrides=_overrides(name), out=tmp_path))
     assert RunRecord.model_validate_json((folder / "result.json").read_text()) == record
     assert f"recipes/{record.profile}/{record.task}.yaml" == name
     assert all(metric.low <= metric.value <= metric.high for metric in record.metrics)

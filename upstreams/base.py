@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from superb_eval.errors import UserError
-from upstreams import identity
+from upstreams.loading import identity
 
 SAMPLE_RATE = 16_000
 """Hz, of every waveform an upstream takes."""

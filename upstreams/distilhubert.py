@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from superb_eval.errors import UserError
-from upstreams import hubert, layouts
+from upstreams import hubert
 from upstreams.base import Card, Upstream
 from upstreams.hubert import Hubert
-from upstreams.opening import open_model, shipped
+from upstreams.loading import checkpoint_conversion
+from upstreams.loading.load_weights import open_model, shipped
 
 if TYPE_CHECKING:
     from transformers import HubertModel
@@ -187,4 +188,4 @@ def _beside(place: Path) -> dict[str, Tensor]:
         raise UserError(
             f"{place}: has no heads ({HEADS}): they were removed at export. Open it as distilhubert@{place}."
         )
-    return layouts.read(place / HEADS)
+    return checkpoint_conversion.read(place / HEADS)

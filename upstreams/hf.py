@@ -1,7 +1,7 @@
 """Encoders of Hugging Face's transformers, at `hf:ORG/MODEL`, `hf:ORG/MODEL@REVISION` and `hf:FOLDER`.
 
 HuBERT, wav2vec 2.0, WavLM, data2vec-audio, UniSpeech and UniSpeech-SAT share a front end and take the batch-invariant
-path of `upstreams.hubert`; Whisper's encoder is `upstreams.whisper`. The folder's preprocessor_config.json says whether
+path of `upstreams.hubert`; Whisper's encoder has its own. The folder's preprocessor_config.json says whether
 waveforms are normalised, as transformers' own feature extractors have it; 1e-5 is added to the variance, as in training
 (fairseq), where those add 1e-7. Code that comes with weights is never run.
 """
@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from superb_eval.errors import UserError
-from upstreams import opening
 from upstreams.base import Card, Upstream
 from upstreams.hubert import Hubert
+from upstreams.loading import load_weights
 
 WAVEFORM = {
     "data2vec-audio": "data2vec-audio",
@@ -53,19 +53,19 @@ def open_address(name: str, checkpoint: str | None, seed: int | None) -> Upstrea
     model = (
         _random(config, seed)
         if seed is not None
-        else opening.from_pretrained(place, WAVEFORM.get(kind, kind), config=config, revision=revision)
+        else load_weights.from_pretrained(place, WAVEFORM.get(kind, kind), config=config, revision=revision)
     )
     if kind == WHISPER:
-        from upstreams import whisper
+        from upstreams.loading import whisper_encoder
 
-        return whisper.Whisper(address, model.encoder, place, revision)
+        return whisper_encoder.Whisper(address, model.encoder, place, revision)
     return _hears_waveforms(address, model, _preprocessor(place, revision))
 
 
 def _hears_waveforms(address: str, model: Any, preprocessor: dict[str, Any]) -> Upstream:
     name = WAVEFORM[str(model.config.model_type)]
     card = Card(address, f"{name}, batch-invariant", 0, source=address, training_data="unknown: see its model card")
-    upstream = Hubert(opening.fitted(card, model), model)
+    upstream = Hubert(load_weights.fitted(card, model), model)
     if "do_normalize" in preprocessor:
         upstream.normalise = bool(preprocessor["do_normalize"])
     return upstream
@@ -74,7 +74,7 @@ def _hears_waveforms(address: str, model: Any, preprocessor: dict[str, Any]) -> 
 def _config(place: str, revision: str | None) -> Any:
     from transformers import AutoConfig
 
-    with opening.explained(place, "the config.json"):
+    with load_weights.explained(place, "the config.json"):
         # An adapter shortens the last state alone: it belongs to the task that a model was trained for.
         return AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=False, add_adapter=False)
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from upstreams.base import Card, Upstream
-from upstreams.front import Convolutions
-from upstreams.network_settings import network_settings
-from upstreams.opening import open_model, shipped
+from upstreams.loading.conv_frontend import Convolutions
+from upstreams.loading.load_weights import open_model, shipped
+from upstreams.loading.network_settings import network_settings
 
 if TYPE_CHECKING:
     from transformers import HubertModel
@@ -111,7 +111,7 @@ class Hubert(Upstream):
         extractor = model.feature_extractor
         if card.name != "hubert_padded" and Convolutions.fit(extractor):
             model.feature_extractor = Convolutions(extractor.conv_layers)
-        self._positions = [Silencer(layer) for layer in getattr(model.encoder.pos_conv_embed, "layers", ())]
+        self._positions = [PaddingZeroHook(layer) for layer in getattr(model.encoder.pos_conv_embed, "layers", ())]
         self.reentrant = not self._positions and isinstance(model.feature_extractor, Convolutions)
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
@@ -190,7 +190,7 @@ class ValidGroupNorm(nn.GroupNorm):
         return normal.to(kind)
 
 
-class Silencer:
+class PaddingZeroHook:
     """Sets padded frames to zero before one of data2vec-audio's positional convolutions hears them.
 
     There are several in a row, each with a LayerNorm behind it, so that from the second on padding would be no silence.

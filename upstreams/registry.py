@@ -25,24 +25,8 @@ import upstreams
 from superb_eval.errors import UserError, near_miss
 from upstreams.base import Card, Upstream, freeze
 
-PARTS = {
-    "adapt",
-    "base",
-    "check",
-    "front",
-    "guard",
-    "identity",
-    "layouts",
-    "legacy",
-    "measured",
-    "network_settings",
-    "opening",
-    "own_files",
-    "registry",
-    "testing",
-    "whisper",
-}
-"""Files of this folder that define no upstream."""
+OTHERS = {"base", __name__.rpartition(".")[2]}
+"""All else that lies at the ground level of this folder."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +72,16 @@ def load(text: str) -> Upstream:
     """
     address = parse(text)
     if address.scheme and address.scheme.endswith(".py"):
-        from upstreams import adapt
+        from upstreams.loading import adapters
 
-        return freeze(adapt.from_file(Path(address.scheme), address.name, address.checkpoint, address.seed))
+        return freeze(adapters.from_file(Path(address.scheme), address.name, address.checkpoint, address.seed))
     if address.scheme:
         return freeze(_scheme(address.scheme, text).open_address(address.name, address.checkpoint, address.seed))
     module, card = _find(address.name)
     if isinstance(module, EntryPoint):
-        from upstreams import adapt
+        from upstreams.loading import adapters
 
-        return freeze(adapt.from_entry_point(module, address.checkpoint, address.seed))
+        return freeze(adapters.from_entry_point(module, address.checkpoint, address.seed))
     return freeze(module.build(card, address.checkpoint, address.seed))
 
 
@@ -176,7 +160,7 @@ def _scheme(scheme: str, text: str) -> ModuleType:
 
 
 def _families() -> list[str]:
-    return [m.name for m in pkgutil.iter_modules(upstreams.__path__) if m.name not in PARTS and not m.ispkg]
+    return [m.name for m in pkgutil.iter_modules(upstreams.__path__) if m.name not in OTHERS and not m.ispkg]
 
 
 def _import(family: str) -> ModuleType:

@@ -27,8 +27,8 @@ from torch import nn
 
 from superb_eval.errors import UserError, near_miss
 from upstreams.base import Upstream
-from upstreams.guard import TRUST, no_calls_in_eval, refused_pickle, replaced, tensors_only
-from upstreams.measured import told, wrap
+from upstreams.loading.probe_module import format_error, wrap
+from upstreams.loading.safe_pickle import TRUST, no_calls_in_eval, refused_pickle, replaced, tensors_only
 
 _OPEN = ("_local", "_url", "_custom", "_gdriveid")
 """What the names of entries end with that take any checkpoint; the others fetch one of their own."""
@@ -178,7 +178,7 @@ def _build(entry: Entry, place: str | None, address: str) -> nn.Module:
         raise refused_pickle(address, f"If you trust it, set {TRUST}=1.") from error
     except Exception as error:  # each entry fails in ways of its own
         advice = "Is it a checkpoint of that kind?" if place else "Give weights with @CHECKPOINT."
-        raise UserError(f"{address} can't be built: {told(error)}. {advice}") from error
+        raise UserError(f"{address} can't be built: {format_error(error)}. {advice}") from error
     if place and not arguments and files.asked < files.turn:
         raise UserError(f"s3prl:{entry.name} takes no checkpoint: write it without '@'.")
     return model

@@ -19,8 +19,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from superb_eval.errors import UserError, near_miss
 from upstreams.base import Card, Upstream
-from upstreams.guard import refused_pickle
 from upstreams.hubert import ValidGroupNorm
+from upstreams.loading.safe_pickle import refused_pickle
 
 if TYPE_CHECKING:
     from torchaudio.pipelines import Wav2Vec2Bundle

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from superb_eval.console import Reporter
 from superb_eval.errors import UserError
+from superb_eval.runtime.progress import Progress
 
 
 def place(profile: str) -> Path:
@@ -21,7 +21,7 @@ def place(profile: str) -> Path:
     return root / f"synthetic-{profile}-v{GENERATOR_VERSION}"
 
 
-def folder(profile: str, task: str, reporter: Reporter) -> Path:
+def folder(profile: str, task: str, reporter: Progress) -> Path:
     """Return the folder of the embedded corpus, synthesising first what the task needs of it and it lacks.
 
     Raises:
@@ -29,8 +29,8 @@ def folder(profile: str, task: str, reporter: Reporter) -> Path:
     """
     if profile == "superb":
         raise UserError(f"the official protocol of {task} needs its corpus: give its folder with --data.")
-    from superb_eval import manifest
     from superb_eval.corpora.synthetic.tasks import TASKS
+    from superb_eval.data import manifest
 
     if task not in TASKS:
         raise UserError(f"the embedded corpus has no part for {task} ({', '.join(TASKS)} only): give --data.")
@@ -41,7 +41,7 @@ def folder(profile: str, task: str, reporter: Reporter) -> Path:
     return out
 
 
-def synthesise(size: str, out: Path, seed: int, reporter: Reporter, tasks: Sequence[str] = ()) -> None:
+def synthesise(size: str, out: Path, seed: int, reporter: Progress, tasks: Sequence[str] = ()) -> None:
     """Generate the given tasks of an embedded corpus, by default all ten, with a progress bar.
 
     See `superb_eval.corpora.synthetic.generate`.

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from superb_eval import manifest, rows
+from superb_eval.data import manifest, table_io
+from superb_eval.data.manifest import Corpus, Manifest, Trial, Utterance, listing
 from superb_eval.errors import UserError
-from superb_eval.manifest import Corpus, Manifest, Trial, Utterance, listing
 from superb_eval.recipe import CorpusSettings
 
 SPLITS = ("dev", "test")
@@ -59,7 +59,7 @@ def _by_split(folder: Path, name: str, root: Path, allow_links: bool) -> dict[st
     bad = []
     for utterance in manifest.read_split(folder, name, ("split",), root, allow_links=allow_links):
         split = utterance.labels["split"]
-        place = f"{rows.unit(path)} {utterance.line}"
+        place = f"{table_io.unit(path)} {utterance.line}"
         if split not in SPLITS:
             bad.append(f"{place}: split is '{split}'; QbE has {' and '.join(SPLITS)}, and nothing to train")
         elif utterance.id.startswith("*") or any(letter.isspace() for letter in utterance.id):
@@ -88,7 +88,7 @@ def _check_ids(folder: Path, found: Places) -> None:
 
 
 def _trials(path: Path, found: Places) -> dict[str, list[Trial]]:
-    table = rows.read(path)
+    table = table_io.read(path)
     missing = [column for column in PAIR if column not in table.columns]
     if missing:
         raise UserError(f"{path}: missing column(s) {', '.join(missing)} (found: {', '.join(table.columns)}).")
@@ -99,7 +99,7 @@ def _trials(path: Path, found: Places) -> dict[str, list[Trial]]:
         cells = dict(zip(table.columns, row, strict=False))
         wrong = list(_problems([cells.get(column, "") for column in PAIR], found, seen, place))
         if wrong:
-            bad.append(f"{rows.unit(path)} {place}: {'; '.join(wrong)}")
+            bad.append(f"{table_io.unit(path)} {place}: {'; '.join(wrong)}")
         else:
             trials[cells["split"]].append(Trial(cells["query"], cells["doc"], cells["label"] == "1"))
     if bad:

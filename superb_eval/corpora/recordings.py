@@ -8,17 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from superb_eval import audio
-from superb_eval.audio import Clip
+from superb_eval.data import audio
+from superb_eval.data.audio import Clip
+from superb_eval.data.manifest import Manifest, Turn, Utterance, listing
 from superb_eval.errors import UserError
-from superb_eval.manifest import Manifest, Turn, Utterance, listing
 
 FORGIVEN = 0.01
 """Seconds by which turns may overlap or pass the end of their file: RTTM files round their times."""
 
 
 @dataclass(frozen=True)
-class Line:
+class RttmLine:
     """A turn and the line of its RTTM file, from 1."""
 
     number: int
@@ -33,7 +33,7 @@ class Recording:
     id: str
     path: Path
     seconds: float
-    lines: tuple[Line, ...]
+    lines: tuple[RttmLine, ...]
     labels: dict[str, str] = field(default_factory=dict)
     line: int = 0
 
@@ -42,7 +42,7 @@ class Recording:
         return sorted({line.turn.speaker for line in self.lines})
 
 
-def read_rttm(path: Path) -> tuple[list[Line], list[str]]:
+def read_rttm(path: Path) -> tuple[list[RttmLine], list[str]]:
     """Return an RTTM file's turns, and a sentence for each line that is malformed.
 
     A line is `SPEAKER recording channel start duration <NA> <NA> speaker ...`, separated by spaces or tabs; other types
@@ -65,7 +65,7 @@ def read_rttm(path: Path) -> tuple[list[Line], list[str]]:
                     f"line {number}: '{content.strip()[:80]}' is not 'SPEAKER recording 1 start duration ... speaker'"
                 )
             else:
-                lines.append(Line(number, cells[1], turn))
+                lines.append(RttmLine(number, cells[1], turn))
         elif cells and not content.startswith(";") and not cells[0].isupper():
             bad.append(f"line {number}: '{content.strip()[:80]}' begins with no type such as SPEAKER")
     return lines, bad
@@ -82,9 +82,9 @@ def _turn(cells: Sequence[str]) -> Turn | None:
     return Turn(start, start + duration, speaker) if good else None
 
 
-def of_recordings(lines: Iterable[Line]) -> dict[str, tuple[Line, ...]]:
+def of_recordings(lines: Iterable[RttmLine]) -> dict[str, tuple[RttmLine, ...]]:
     """Return lines by recording."""
-    found: dict[str, list[Line]] = {}
+    found: dict[str, list[RttmLine]] = {}
     for line in lines:
         found.setdefault(line.recording, []).append(line)
     return {recording: tuple(group) for recording, group in found.items()}
@@ -104,7 +104,7 @@ def problems(recording: Recording, merge: bool) -> list[str]:
     return wrong if merge else wrong + [_overlap(a, b) for a, b in overlaps(recording)]
 
 
-def overlaps(recording: Recording) -> list[tuple[Line, Line]]:
+def overlaps(recording: Recording) -> list[tuple[RttmLine, RttmLine]]:
     """Return the pairs of one speaker's turns, one after the other, that overlap by more than `FORGIVEN`."""
     pairs = []
     for speaker in recording.speakers():
@@ -117,7 +117,7 @@ def overlaps(recording: Recording) -> list[tuple[Line, Line]]:
     return pairs
 
 
-def _overlap(first: Line, second: Line) -> str:
+def _overlap(first: RttmLine, second: RttmLine) -> str:
     return (
         f"line {second.number}: speaker {second.turn.speaker} of {second.recording} speaks already, by line "
         f"{first.number} ({first.turn.start:.3f} to {first.turn.end:.3f} s); make one turn of the two, or give "
@@ -125,7 +125,7 @@ def _overlap(first: Line, second: Line) -> str:
     )
 
 
-def merged(lines: Iterable[Line]) -> list[Turn]:
+def merged(lines: Iterable[RttmLine]) -> list[Turn]:
     """Return turns by start; those of one speaker that touch or overlap become one."""
     done: list[Turn] = []
     last: dict[str, int] = {}

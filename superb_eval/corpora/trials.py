@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from superb_eval import audio, manifest, rows
+from superb_eval.data import audio, manifest, table_io
+from superb_eval.data.manifest import Corpus, Manifest, Trial, Utterance, listing
 from superb_eval.errors import UserError, near_miss
-from superb_eval.manifest import Corpus, Manifest, Trial, Utterance, listing
 from superb_eval.recipe import CorpusSettings
 
 TASK = "asv"
@@ -59,7 +59,7 @@ def _seconds(train: Manifest, settings: CorpusSettings) -> Iterator[float]:
     def heard(utterance: Utterance) -> float:
         if not settings.trim_silence:
             return audio.seconds(utterance.clip)
-        return audio.heard_seconds(replace(utterance.clip, gain_db=settings.gain_db, trim_silence=True))
+        return audio.trimmed_seconds(replace(utterance.clip, gain_db=settings.gain_db, trim_silence=True))
 
     # Decoding releases Python's lock, so threads share the work.
     with ThreadPoolExecutor() as pool:
@@ -72,7 +72,7 @@ def _with_trials(root: Path, split: Manifest) -> Manifest:
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise UserError(f"{paths[0]}: no such file; it lists the trials of {split.split}: {', '.join(COLUMNS)}.")
-    table = rows.read(path)
+    table = table_io.read(path)
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         hint = "".join(near_miss(column, table.columns) for column in missing)
@@ -82,7 +82,7 @@ def _with_trials(root: Path, split: Manifest) -> Manifest:
     for place, cells in zip(table.places, table.rows, strict=True):
         row = dict(zip(table.columns, cells, strict=False))
         wrong = _problems(row, known, split)
-        bad += [f"{rows.unit(path)} {place}: {'; '.join(wrong)}"] if wrong else []
+        bad += [f"{table_io.unit(path)} {place}: {'; '.join(wrong)}"] if wrong else []
         trials += [] if wrong else [Trial(known[row["enroll"]].id, known[row["test"]].id, row["target"] == "1")]
     if bad:
         raise UserError(listing(path, bad))

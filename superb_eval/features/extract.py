@@ -11,10 +11,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from superb_eval import audio, shortage
-from superb_eval.audio import Clip, Waveform
+from superb_eval.data import audio
+from superb_eval.data.audio import Clip, Waveform
 from superb_eval.errors import UserError
-from superb_eval.features.ahead import in_order
+from superb_eval.features.prefetch import in_order
+from superb_eval.runtime import out_of_memory
 from upstreams.base import Upstream
 
 VERSION = 1
@@ -74,7 +75,7 @@ def _kept(
     try:
         found = _forward(upstream, [torch.from_numpy(wav).to(device) for wav in wavs], how)
     except (MemoryError, RuntimeError) as error:
-        if not shortage.is_one(error):
+        if not out_of_memory.is_out_of_memory(error):
             raise
         halves = _halves([clips[i] for i in batch], batch, error)
     else:
@@ -101,7 +102,7 @@ def _halves(clips: Sequence[Clip], batch: list[int], error: Exception) -> list[l
         raise UserError(
             f"{clips[0].path}: memory runs out on this clip of {seconds:.0f} s alone. Cut it, or use a larger machine."
         ) from error
-    shortage.clear(error)
+    out_of_memory.release(error)
     warnings.warn(
         f"memory ran out on a batch of {len(batch)} clips, {seconds:.0f} s: it is computed in two halves. "
         "Lower features.batch_seconds to be faster.",

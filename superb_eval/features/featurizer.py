@@ -34,7 +34,7 @@ class Featurizer(nn.Module):
         weights = self.layer_weights()
         if hidden.dim() > 3:
             return weights @ hidden
-        # Means over time: layers in front cost one copy, which all probes of a team share (`superb_eval.probing.team`).
+        # Means over time: layers in front cost one copy, which all batched probes share.
         by_layer = hidden.movedim(-2, 0)
         return (weights @ by_layer.flatten(1)).view(by_layer.shape[1:])
 

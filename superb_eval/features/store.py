@@ -18,8 +18,8 @@ from pathlib import Path
 from filelock import FileLock
 from torch import Tensor
 
-from superb_eval import files, shortage, tensors
 from superb_eval.errors import UserError
+from superb_eval.runtime import atomic_files, out_of_memory, safetensors_io
 
 DEFAULT_BUDGET_GB = 50.0
 
@@ -56,7 +56,7 @@ class Store:
 
     def lock(self, path: Path) -> FileLock:
         """Return the lock under which one process makes a shard while the others wait for it."""
-        with files.explained(path):
+        with atomic_files.explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path.with_suffix(".lock"))
 
@@ -65,8 +65,8 @@ class Store:
         if not path.is_file():
             return None
         try:
-            shard = Shard(*tensors.read(path))
-        except tensors.DamagedError as error:
+            shard = Shard(*safetensors_io.read(path))
+        except safetensors_io.DamagedError as error:
             warnings.warn(f"{path}: damaged ({error}); its features are made anew", stacklevel=2)
             path.unlink()
             return None
@@ -82,10 +82,10 @@ class Store:
         """
         self.in_use.add(path)
         self._make_room(sum(t.nbytes for t in content.values()))
-        tensors.write(path, content, about)
+        safetensors_io.write(path, content, about)
         # From the file, so that a long extraction doesn't pile up in memory; what was written needs no check.
-        shortage.give_back()
-        return Shard(*tensors.mapped(path))
+        out_of_memory.trim_memory()
+        return Shard(*safetensors_io.mapped(path))
 
     def has_room(self, needed: float) -> bool:
         """Return whether so many bytes more would fit beside what this run uses: the budget, and the disk."""

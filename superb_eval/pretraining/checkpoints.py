@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from superb_eval import files
 from superb_eval.errors import UserError
+from superb_eval.runtime import atomic_files
 
 
 @dataclass
@@ -48,7 +48,7 @@ def write(path: Path, objective: nn.Module, optimizer: Any, state: State, seed: 
         if path.is_file():
             _keep(path)
 
-    files.write(path, save)
+    atomic_files.write(path, save)
 
 
 def read(path: Path, objective: nn.Module, optimizer: Any, seed: int) -> State:
@@ -81,7 +81,7 @@ def _load(path: Path) -> dict[str, Any] | None:
     there = [place for place in (path, path.with_name(path.name + BEFORE)) if place.is_file()]
     for place in there:
         try:
-            files.check_archive(place)
+            atomic_files.check_archive(place)
             content = torch.load(place, map_location="cpu", weights_only=True)
             if not {"weights", "optimizer", "seed", "state"} <= content.keys():
                 raise ValueError("it holds something else")

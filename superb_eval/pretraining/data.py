@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from superb_eval import audio
-from superb_eval.audio import SAMPLE_RATE, Clip, Waveform
-from superb_eval.console import Reporter
+from superb_eval.data import audio
+from superb_eval.data.audio import SAMPLE_RATE, Clip, Waveform
 from superb_eval.errors import UserError
 from superb_eval.pretraining import sources
 from superb_eval.pretraining.recipe import DataSettings
 from superb_eval.pretraining.sources import Named
+from superb_eval.runtime.progress import Progress
 
 ALIGN = 320
 """Samples. Crops begin at multiples of it, so that frames of a crop are frames of the clip."""
@@ -99,7 +99,7 @@ class Audio:
         return found[: crop.samples]
 
 
-def gather(settings: DataSettings, named: Named, seed: int, reporter: Reporter) -> Audio:
+def gather(settings: DataSettings, named: Named, seed: int, reporter: Progress) -> Audio:
     """Find the audio of a recipe; keep it in memory where it fits. Files that can't be used are counted and named.
 
     Raises:
@@ -138,7 +138,7 @@ Found = TypeVar("Found")
 
 
 def _each(
-    work: Callable[[Clip], Found], clips: Sequence[Clip], name: str, reporter: Reporter, problems: list[str]
+    work: Callable[[Clip], Found], clips: Sequence[Clip], name: str, reporter: Progress, problems: list[str]
 ) -> list[tuple[Clip, Found]]:
     """Apply `work` to all clips with some threads; return (clip, result) of those it didn't refuse."""
     done = []
@@ -159,7 +159,7 @@ def _each(
     return done
 
 
-def _report(gathered: Audio, reporter: Reporter) -> None:
+def _report(gathered: Audio, reporter: Progress) -> None:
     problems = gathered.problems
     if problems:
         listed = "\n  ".join(problems[:5]) + (f"\n  (+{len(problems) - 5} more)" if len(problems) > 5 else "")

@@ -14,9 +14,9 @@ from torch.nn.functional import cosine_similarity, logsigmoid
 
 from superb_eval.errors import UserError
 from superb_eval.pretraining.data import Batch
-from superb_eval.pretraining.distil_recipe import DistilSettings, TeacherSettings
+from superb_eval.pretraining.distillation_recipe import DistillationSettings, TeacherSettings
 from superb_eval.pretraining.objective import Objective, Term, Terms
-from superb_eval.pretraining.stored import Stored
+from superb_eval.pretraining.stored_teacher import Stored
 from superb_eval.pretraining.student import Student
 from upstreams.base import Upstream
 from upstreams.hubert import Hubert
@@ -32,7 +32,9 @@ class Distillation(Objective):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, student: Student, teacher: Upstream, settings: DistilSettings, manner: TeacherSettings) -> None:
+    def __init__(
+        self, student: Student, teacher: Upstream, settings: DistillationSettings, manner: TeacherSettings
+    ) -> None:
         super().__init__()
         _check(student.upstream, teacher, settings.layers)
         self.student, self.settings, self.manner = student, settings, manner

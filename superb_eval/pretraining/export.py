@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
-from superb_eval import files
 from superb_eval.errors import UserError
+from superb_eval.runtime import atomic_files
 from upstreams.base import Upstream
 from upstreams.distilhubert import HEADS, Heads
 from upstreams.hubert import Hubert
@@ -43,7 +43,7 @@ def export(
         UserError: a weight is not finite in that kind of number, or the disk is full.
     """
     stored = _as_kind(model, kind)
-    with files.explained(folder):
+    with atomic_files.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
             written = Path(temporary)
@@ -54,7 +54,7 @@ def export(
             if card is not None:
                 (written / CARD).write_text(card, encoding="utf8")
             for path in sorted(written.iterdir()):
-                files.write(folder / path.name, lambda new, path=path: shutil.copyfile(path, new))  # type: ignore[misc]
+                atomic_files.write(folder / path.name, lambda new, path=path: shutil.copyfile(path, new))  # type: ignore[misc]
 
 
 def cut(model: HubertModel, layers: int) -> HubertModel:

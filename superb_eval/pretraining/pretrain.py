@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from superb_eval import files
-from superb_eval.console import Reporter, Silent
 from superb_eval.errors import UserError
-from superb_eval.pretraining import boards, data, devices, loop, network, probes, recipe, targets
+from superb_eval.pretraining import data, devices, network, probe_tasks, recipe, targets, trainer
+from superb_eval.pretraining import loggers as loggers_module
 from superb_eval.pretraining.data import Batches
 from superb_eval.pretraining.export import export
+from superb_eval.pretraining.frontend_warmup import Regression
 from superb_eval.pretraining.masked import MaskedPrediction
 from superb_eval.pretraining.recipe import FrontSettings, PretrainRecipe, ProbeSettings
-from superb_eval.pretraining.warm import Regression
 from superb_eval.recipe import Section
+from superb_eval.runtime import atomic_files
+from superb_eval.runtime.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
     from transformers import HubertModel
@@ -32,7 +33,7 @@ def pretrain(
     out: Path,
     device: devices.Device,
     count: int,
-    reporter: Reporter,
+    reporter: Progress,
     loggers: Sequence[str] | None = None,
 ) -> Path:
     """Train by a recipe, going on with what is in `out`; return the folder of the encoder.
@@ -49,11 +50,11 @@ def pretrain(
     Raises:
         UserError: whatever the data, the devices and the disk have to say.
     """
-    shown_on = boards.chosen(loggers)
+    shown_on = loggers_module.chosen(loggers)
     places = recipe.places(named, settings.data, settings.probe)
-    probed = probes.check(settings.probe, places) if settings.probe else None
+    probed = probe_tasks.check(settings.probe, places) if settings.probe else None
     fabric = devices.fabric(device, count, settings.optim.precision, skips_layers=settings.network.layerdrop > 0)
-    shown = reporter if fabric.is_global_zero else Silent()
+    shown = reporter if fabric.is_global_zero else NoProgress()
     if fabric.is_global_zero:
         claim(settings, out)
     heard = data.gather(settings.data, places, settings.seed, shown)
@@ -65,7 +66,7 @@ def pretrain(
         labels = targets.make(settings.targets, heard, out / "targets", settings.seed, str(fabric.device), shown)
     with network.seeded(settings.seed):
         objective = MaskedPrediction(model, labels, settings.mask, settings.predict, steps=settings.optim.steps)
-    loop.fit(
+    trainer.fit(
         objective,
         batches,
         settings.optim,
@@ -87,20 +88,20 @@ def hooks(
     out: Path,
     device: devices.Device,
     family: str = "hubert",
-) -> loop.Hooks:
+) -> trainer.Hooks:
     """Export the encoder at each checkpoint, or whenever a probe finds it the best so far (`probes.Probes`)."""
     if settings is None:
-        return loop.Hooks(saved=lambda step: export(out / MODEL))
-    watch = probes.Probes(settings, out, data, device, export, out / MODEL, family).watch
+        return trainer.Hooks(saved=lambda step: export(out / MODEL))
+    watch = probe_tasks.Probes(settings, out, data, device, export, out / MODEL, family).watch
     saved = None if settings.chooses else lambda step: export(out / MODEL)
-    return loop.Hooks(watch, settings.every, saved)
+    return trainer.Hooks(watch, settings.every, saved)
 
 
 def claim(settings: Section, out: Path) -> None:
     """Write the resolved recipe, or refuse a folder in which another was begun."""
     path, text = out / "recipe.yaml", yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
     if not path.is_file():
-        files.write_text(path, text)
+        atomic_files.write_text(path, text)
     elif path.read_text(encoding="utf8") != text:
         raise UserError(f"{out}: holds a training by another recipe. Choose another --out, or remove that folder.")
 
@@ -111,13 +112,13 @@ def _warm_up(
     batches: Batches,
     folder: Path,
     fabric: Any,
-    reporter: Reporter,
+    reporter: Progress,
     loggers: Sequence[str],
 ) -> None:
     """Let the convolutions learn the log-mel spectrogram first; keep that encoder too, for comparison."""
     with network.seeded(batches.seed):
         objective = Regression(model, front.mels)
-    loop.fit(
+    trainer.fit(
         objective,
         batches,
         front.optim,

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from superb_eval import files, manifest, rows
-from superb_eval.audio import Clip
-from superb_eval.console import Reporter
+from superb_eval.data import manifest, table_io
+from superb_eval.data.audio import Clip
 from superb_eval.errors import UserError
 from superb_eval.pretraining.recipe import DataSettings, Source, place
+from superb_eval.runtime import atomic_files
+from superb_eval.runtime.progress import Progress
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus")
 """Audio that is looked for in a folder."""
@@ -21,7 +22,7 @@ Named = Mapping[str, Path]
 """Where sources of a name lie."""
 
 
-def clips(settings: DataSettings, named: Named, seed: int, reporter: Reporter) -> list[Clip]:
+def clips(settings: DataSettings, named: Named, seed: int, reporter: Progress) -> list[Clip]:
     """Return the clips of all sources, each stretch of a file once, in a fixed order.
 
     Raises:
@@ -45,7 +46,7 @@ def clips(settings: DataSettings, named: Named, seed: int, reporter: Reporter) -
     return _share(kept, settings.share, seed)
 
 
-def _place(source: Source, named: Named, reporter: Reporter) -> Path:
+def _place(source: Source, named: Named, reporter: Progress) -> Path:
     if source.kind != "synthetic" or source.name in named:
         return place(source.name, named)
     from superb_eval.corpora import embedded
@@ -126,12 +127,12 @@ def _listed(path: Path) -> set[Path]:
 def _tables(root: Path) -> list[Path]:
     """The manifests of all tasks of a corpus: tables that have a column of paths."""
     found = sorted(path for suffix in ("csv", "parquet") for path in root.glob(f"*/*.{suffix}"))
-    return [path for path in found if "path" in rows.read(path).columns]
+    return [path for path in found if "path" in table_io.read(path).columns]
 
 
 def _root(path: Path) -> Path:
     """What paths in a manifest are relative to: its folder, or the corpus whose task's folder it lies in."""
-    table = rows.read(path)
+    table = table_io.read(path)
     if "path" not in table.columns:
         raise UserError(f"{path}: has no column 'path' (found: {', '.join(table.columns)}).")
     first = table.rows[0][table.columns.index("path")] if table.rows else ""
@@ -140,20 +141,20 @@ def _root(path: Path) -> Path:
 
 def _rows(path: Path, root: Path) -> Iterable[tuple[str, Clip]]:
     """Yield the split and the clip of each row: the file's name is the split, or a column of that name says it."""
-    table = rows.read(path)
+    table = table_io.read(path)
     bad = []
-    files = rows.Files(root)
+    files = table_io.Files(root)
     for line, row in zip(table.places, table.rows, strict=True):
         cells = dict(zip(table.columns, row, strict=False))
         try:
             clip = Clip(root / cells["path"], *manifest.cut(cells))
         except (KeyError, ValueError):
-            bad.append(f"{rows.unit(path)} {line}: no path, or start and end are no seconds")
+            bad.append(f"{table_io.unit(path)} {line}: no path, or start and end are no seconds")
             continue
         # Files that are missing are left out, and told of, where they are read.
         outside = [problem for problem in files.problems(cells["path"]) if not problem.startswith("no such file")]
         if outside:
-            bad.append(f"{rows.unit(path)} {line}: {outside[0]}")
+            bad.append(f"{table_io.unit(path)} {line}: {outside[0]}")
             continue
         yield path.stem if path.stem in manifest.SPLITS else cells.get("split", "held out"), clip
     if bad:
@@ -165,12 +166,12 @@ def _without(found: Sequence[Clip], held: set[Path]) -> tuple[list[Clip], int]:
     sizes: dict[int, set[str]] = {}
     for path in held:
         if path.is_file():
-            sizes.setdefault(path.stat().st_size, set()).add(files.sha256(path))
+            sizes.setdefault(path.stat().st_size, set()).add(atomic_files.sha256(path))
 
     def free(path: Path) -> bool:
         if not path.is_file() or path.stat().st_size not in sizes:
             return True
-        return files.sha256(path) not in sizes[path.stat().st_size]
+        return atomic_files.sha256(path) not in sizes[path.stat().st_size]
 
     verdict = {path: free(path) for path in {clip.path for clip in found}}
     kept = [clip for clip in found if verdict[clip.path]]

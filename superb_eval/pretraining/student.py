@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from superb_eval.errors import UserError
-from superb_eval.pretraining.distil_recipe import StudentSettings
-from upstreams import layouts
+from superb_eval.pretraining.distillation_recipe import StudentSettings
 from upstreams.base import Card, Upstream
 from upstreams.distilhubert import DistilHubert, Heads
 from upstreams.hubert import Hubert
+from upstreams.loading import checkpoint_conversion
 
 if TYPE_CHECKING:
     from transformers import HubertConfig, HubertModel
@@ -78,17 +78,19 @@ def build(settings: StudentSettings, teacher: Upstream, predicted: int, *, padde
     return Student(DistilHubert(card, model), Heads(model.config.hidden_size, predicted, teacher.card.width))
 
 
-def _trunk_of(teacher: Upstream) -> layouts.Weights:
+def _trunk_of(teacher: Upstream) -> checkpoint_conversion.Weights:
     """Return a teacher's weights as transformers' HuBERT names them; nothing where it is no such network."""
     weights = teacher.state_dict()
     first = next((name for name in weights if "feature_extractor.conv_layers.0." in name), None)
     if first is None:
         return {}
     prefix = first[: first.index("feature_extractor.")]
-    return layouts.trunk({name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)})
+    return checkpoint_conversion.trunk(
+        {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+    )
 
 
-def _config(settings: StudentSettings, teacher: Upstream, source: layouts.Weights) -> HubertConfig:
+def _config(settings: StudentSettings, teacher: Upstream, source: checkpoint_conversion.Weights) -> HubertConfig:
     """Return the student's config: the teacher's own as far as it is a HuBERT, with what the settings say."""
     from transformers import HubertConfig
 
@@ -96,7 +98,7 @@ def _config(settings: StudentSettings, teacher: Upstream, source: layouts.Weight
     if isinstance(teacher, Hubert):
         config = teacher.model.config.to_diff_dict()
     elif source:
-        config = layouts.sizes(source)
+        config = checkpoint_conversion.sizes(source)
     config |= {theirs: value for ours, theirs in _SIZES.items() if (value := getattr(settings, ours)) is not None}
     return HubertConfig(
         **config
@@ -117,7 +119,7 @@ def _config(settings: StudentSettings, teacher: Upstream, source: layouts.Weight
 
 
 @torch.no_grad()
-def _copy(model: HubertModel, source: layouts.Weights, settings: StudentSettings, name: str) -> None:
+def _copy(model: HubertModel, source: checkpoint_conversion.Weights, settings: StudentSettings, name: str) -> None:
     for part in settings.initialise:
         wanted = {key: own for key, own in model.state_dict().items() if re.match(_PARTS[part], key)}
         missing = [key for key in wanted if key not in source]

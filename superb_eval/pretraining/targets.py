@@ -17,15 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from superb_eval import files
-from superb_eval.audio import SAMPLE_RATE
-from superb_eval.console import Reporter
+from superb_eval.data.audio import SAMPLE_RATE
 from superb_eval.errors import UserError
-from superb_eval.pretraining import describing
+from superb_eval.pretraining import target_features
 from superb_eval.pretraining.data import ALIGN, Audio, Batch, Crop
-from superb_eval.pretraining.describing import Describe, Frames
 from superb_eval.pretraining.network import frames
 from superb_eval.pretraining.recipe import TargetSettings
+from superb_eval.pretraining.target_features import Describe, Frames
+from superb_eval.runtime import atomic_files
+from superb_eval.runtime.progress import Progress
 
 SHARD = 256
 """Clips whose labels share a file."""
@@ -62,7 +62,7 @@ class Labels:
         return found
 
 
-def make(settings: TargetSettings, heard: Audio, folder: Path, seed: int, device: str, reporter: Reporter) -> Labels:
+def make(settings: TargetSettings, heard: Audio, folder: Path, seed: int, device: str, reporter: Progress) -> Labels:
     """Return the labels of all clips, from `folder` as far as they are there.
 
     Raises:
@@ -70,7 +70,7 @@ def make(settings: TargetSettings, heard: Audio, folder: Path, seed: int, device
             `folder` holds the labels of other audio or settings.
     """
     _claim(settings, heard, folder, seed)
-    describe = describing.by(settings, device)
+    describe = target_features.by(settings, device)
     codebook = _codebook(settings, heard, folder, seed, describe, reporter)
     starts = np.concatenate([[0], np.cumsum([frames(int(n)) for n in heard.samples])])
     shards = range(0, len(heard.clips), SHARD)
@@ -90,7 +90,7 @@ def _claim(settings: TargetSettings, heard: Audio, folder: Path, seed: int) -> N
     text = json.dumps({**settings.model_dump(mode="json"), "seed": seed, "audio": audio}, indent=1)
     path = folder / "targets.json"
     if not path.is_file():
-        files.write_text(path, text)
+        atomic_files.write_text(path, text)
     elif path.read_text(encoding="utf8") != text:
         raise UserError(f"{folder}: holds labels of other audio or settings. Choose another --out, or remove it.")
 
@@ -109,7 +109,7 @@ def _shard(clips: range, heard: Audio, folder: Path, describe: Describe, codeboo
         for wave, count in zip(waves, counts, strict=True)
     ]
     labels = np.concatenate(parts)
-    files.write(path, lambda temporary: _dump(temporary, np.save, labels))
+    atomic_files.write(path, lambda temporary: _dump(temporary, np.save, labels))
     return labels
 
 
@@ -125,7 +125,7 @@ def _aligned(described: Frames, count: int) -> Frames:
 
 
 def _codebook(
-    settings: TargetSettings, heard: Audio, folder: Path, seed: int, describe: Describe, reporter: Reporter
+    settings: TargetSettings, heard: Audio, folder: Path, seed: int, describe: Describe, reporter: Progress
 ) -> Codebook:
     path = folder / "codebook.npz"
     if not path.is_file():
@@ -138,7 +138,7 @@ def _codebook(
         reporter.say(f"k-means: {settings.clusters} clusters of {len(sample)} frames")
         scale = _scale(sample, settings)
         centres = _clustered(sample * scale, settings, seed)
-        files.write(path, lambda temporary: _dump(temporary, np.savez, centres=centres, scale=scale))
+        atomic_files.write(path, lambda temporary: _dump(temporary, np.savez, centres=centres, scale=scale))
     with np.load(path, allow_pickle=False) as kept:
         return Codebook(kept["centres"], kept["scale"])
 
@@ -147,11 +147,11 @@ def _scale(sample: Frames, settings: TargetSettings) -> Frames:
     """Return what frames are multiplied by: 1, or weights over the standard deviation."""
     if settings.weights is None or settings.features != "mfcc":
         return np.ones(sample.shape[1], np.float32)
-    scale: Frames = describing.mfcc_weights(settings.weights) / np.maximum(sample.std(0), 1e-6)
+    scale: Frames = target_features.mfcc_weights(settings.weights) / np.maximum(sample.std(0), 1e-6)
     return scale
 
 
-def _sample(settings: TargetSettings, heard: Audio, seed: int, describe: Describe, reporter: Reporter) -> Frames:
+def _sample(settings: TargetSettings, heard: Audio, seed: int, describe: Describe, reporter: Progress) -> Frames:
     """Return the frames of clips drawn by the seed, as many hours as `fit_hours` says."""
     order = np.random.default_rng([seed, 2]).permutation(len(heard.clips))
     until = np.searchsorted(np.cumsum(heard.samples[order]), settings.fit_hours * 3600 * SAMPLE_RATE) + 1

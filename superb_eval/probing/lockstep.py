@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from superb_eval import shortage
 from superb_eval.probing.probe import decoded
 from superb_eval.probing.training import Training
+from superb_eval.runtime import out_of_memory
 
-Progress = Callable[[int, str], None]
+OnStep = Callable[[int, str], None]
 """Called with (steps done, what to show beside the bar)."""
 
 
-def run(trainings: Sequence[Training], readers: int, progress: Progress) -> None:
+def run(trainings: Sequence[Training], readers: int, progress: OnStep) -> None:
     """Train to the last step, taking up what was interrupted; leave the weights that dev chose in members' folders.
 
     Several trainings have to share the order of their utterances. Those that are behind catch up first. `readers`
@@ -36,7 +36,7 @@ def run(trainings: Sequence[Training], readers: int, progress: Progress) -> None
         _advance(together, until, readers, progress)
 
 
-def _advance(trainings: Sequence[Training], until: int, readers: int, progress: Progress) -> None:
+def _advance(trainings: Sequence[Training], until: int, readers: int, progress: OnStep) -> None:
     """Take trainings that stand at one step to another."""
     first = trainings[0]
     with closing(first.drawn(readers)) as batches:
@@ -51,7 +51,7 @@ def _advance(trainings: Sequence[Training], until: int, readers: int, progress: 
 
 def _evaluate(trainings: Sequence[Training]) -> None:
     """Let all probes answer dev, and test where the task asks for it, in one pass each."""
-    shortage.give_back()  # here and not after each batch: where features are live, a small one takes no longer
+    out_of_memory.trim_memory()  # here and not after each batch: where features are live, a small one takes no longer
     task, splits = trainings[0].task, trainings[0].splits
     probes = [member.probe for training in trainings for member in training.members]
     answers = {

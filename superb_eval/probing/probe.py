@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from downstreams.base import Task
-from superb_eval import shortage, tensors
+from superb_eval.data.manifest import Manifest
 from superb_eval.errors import UserError
-from superb_eval.features.bank import Batch, Features
+from superb_eval.features.dataset import Batch, Features
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.manifest import Manifest
+from superb_eval.runtime import out_of_memory, safetensors_io
 
 EVAL_BATCH = {True: 4096, False: 32}
 """Utterances per evaluation batch, pooled or not; the answers do not depend on it."""
@@ -59,9 +59,9 @@ def decoded(probes: Sequence[Probe], task: Task, features: Features) -> list[lis
                 batch = to_device(features.batch(some), device)
                 answers = [task.decode(probe(batch.hidden, batch.lengths), batch.lengths) for probe in probes]
             except (MemoryError, RuntimeError) as error:
-                if not shortage.is_one(error) or size == 1:
+                if not out_of_memory.is_out_of_memory(error) or size == 1:
                     raise
-                shortage.clear(error)
+                out_of_memory.release(error)
                 size = math.ceil(size / 2)
                 warnings.warn(f"memory ran out; {size} utterances at a time are answered from here on", stacklevel=2)
             else:
@@ -79,8 +79,8 @@ def load_weights(path: Path, probe: Probe) -> None:
         UserError: they are not what was written.
     """
     try:
-        weights, _ = tensors.read(path)
-    except tensors.DamagedError as error:
+        weights, _ = safetensors_io.read(path)
+    except safetensors_io.DamagedError as error:
         raise UserError(f"{path}: damaged ({error}). Remove it, and run its cell again.") from error
     probe.load_state_dict(weights)
 
@@ -93,4 +93,4 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 def save_weights(path: Path, probe: Probe) -> None:
     """Write the weights of `probe`, atomically."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in probe.state_dict().items()}
-    tensors.write(path, weights)
+    safetensors_io.write(path, weights)

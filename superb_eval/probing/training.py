@@ -17,16 +17,17 @@ import torch
 from torch import Tensor
 
 from downstreams.base import Task
-from downstreams.sampling import BatchSource, Sampler, class_weights
-from superb_eval import audio, shortage
+from downstreams.batching.sampling import BatchSource, Sampler, class_weights
+from superb_eval.data import audio
 from superb_eval.errors import UserError
-from superb_eval.features.ahead import in_order
-from superb_eval.features.bank import Batch, Crop
-from superb_eval.probing import members
-from superb_eval.probing.members import LAST, Member, best, chooses
+from superb_eval.features.dataset import Batch, Crop
+from superb_eval.features.prefetch import in_order
+from superb_eval.probing import probe_state
+from superb_eval.probing.batched_probes import MicroBatch, assemble
 from superb_eval.probing.probe import Split, to_device
-from superb_eval.probing.team import Given, assemble
+from superb_eval.probing.probe_state import LAST, ProbeState, best, chooses
 from superb_eval.recipe import TrainSettings
+from superb_eval.runtime import out_of_memory
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
@@ -47,7 +48,7 @@ class Training:
 
     def __init__(
         self,
-        team: Sequence[Member],
+        team: Sequence[ProbeState],
         task: Task,
         splits: dict[str, Split],
         settings: TrainSettings,
@@ -72,7 +73,7 @@ class Training:
 
     def resume(self) -> None:
         """Take up what was interrupted, where there is something."""
-        self.step = members.resume(self.folder / LAST, self.members, self.optimizer)
+        self.step = probe_state.resume(self.folder / LAST, self.members, self.optimizer)
 
     def take(self, drawn: Sequence[Drawn]) -> None:
         """Make the next update from its micro-batches.
@@ -104,7 +105,7 @@ class Training:
         for k, (member, loss) in enumerate(zip(self.members, means, strict=True)):
             scores = {split: self._score(found[k], split) for split, found in answers.items()}
             member.note({"step": self.step, "loss": loss, **scores}, *higher)
-        members.save(self.folder / LAST, self.members, self.optimizer)
+        probe_state.save(self.folder / LAST, self.members, self.optimizer)
 
     @cached_property
     def sampler(self) -> BatchSource:
@@ -154,10 +155,10 @@ class Training:
         try:
             losses = torch.stack([self._backward(*micro, k) for k, micro in enumerate(drawn)]).mean(dim=0)
         except (MemoryError, RuntimeError) as error:
-            if not shortage.is_one(error):
+            if not out_of_memory.is_out_of_memory(error):
                 raise
             self._halve(max(len(indices) for indices, _ in drawn), error)
-            shortage.clear(error)
+            out_of_memory.release(error)
         else:
             self.team.clip(self.settings.clip)
             self.optimizer.step()
@@ -175,7 +176,7 @@ class Training:
             part = to_device(batch if self.parts == 1 else batch.part(start, start + size), self.device)
             targets = [self.targets[i] for i in indices[start : start + size]]
             share = self.task.weight(targets) / whole
-            parts.append(share * self.team.backward(Given(part, targets, seed), share / self.settings.accumulate))
+            parts.append(share * self.team.backward(MicroBatch(part, targets, seed), share / self.settings.accumulate))
         return torch.stack(parts).sum(dim=0)
 
     def _halve(self, largest: int, error: Exception) -> None:

@@ -10,9 +10,9 @@ from typing import Literal
 
 from superb_eval.errors import UserError
 from superb_eval.results import record as records
-from superb_eval.results.layerwise import FOLDER as LAYERS
+from superb_eval.results.layer_record import FOLDER as LAYERS
 from superb_eval.results.record import MetricRecord, RunRecord
-from upstreams import legacy
+from upstreams.loading import earlier_fingerprints
 
 Protocol = Literal["strict", "historical"]
 
@@ -34,7 +34,7 @@ class Run:
     def question(self) -> tuple[str, ...]:
         """What runs must share to be repetitions of one another, with other seeds or not."""
         r = self.record
-        fingerprint = legacy.current(r.upstream.fingerprint)
+        fingerprint = earlier_fingerprints.current(r.upstream.fingerprint)
         return (r.upstream.address, r.task, r.profile, fingerprint, r.corpus.digest, r.recipe_digest)
 
     def figures(self, protocol: Protocol) -> list[MetricRecord]:
@@ -49,7 +49,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Cell:
+class RunGroup:
     """One upstream on one task: the newest finished run of each seed, all of one question, by seed.
 
     `others` counts finished runs that are not among them: older ones, and those of another recipe, data or weights.
@@ -83,7 +83,7 @@ class Results:
         return [*self.strangers, *self.broken.values()]
 
     @cached_property
-    def boards(self) -> dict[tuple[str, str], dict[tuple[str, str], Cell]]:
+    def boards(self) -> dict[tuple[str, str], dict[tuple[str, str], RunGroup]]:
         """Cells by (upstream, task), for each (corpus, profile) that has its own table.
 
         The official corpora are one corpus, complete as they are; others stand for themselves, by name.
@@ -127,14 +127,14 @@ def open_results(root: Path) -> Results:
     return Results(root, tuple(runs), broken, tuple(_alien(root)))
 
 
-def _cell(runs: list[Run]) -> Cell:
+def _cell(runs: list[Run]) -> RunGroup:
     newest_first = sorted(runs, key=lambda run: (run.record.started, str(run.folder)), reverse=True)
     of_seed: dict[int, Run] = {}
     for run in newest_first:
         if run.question == newest_first[0].question:
             of_seed.setdefault(run.record.seed, run)
     chosen = tuple(of_seed[seed] for seed in sorted(of_seed))
-    return Cell(chosen, len(runs) - len(chosen))
+    return RunGroup(chosen, len(runs) - len(chosen))
 
 
 def _alien(root: Path) -> Iterator[str]:

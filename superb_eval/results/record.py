@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from superb_eval import files
 from superb_eval.errors import UserError
+from superb_eval.runtime import atomic_files
 
 SCHEMA_VERSION = 3
 """Raised when a key changes its meaning, goes, or comes; older records still load, with the new keys' defaults.
@@ -162,7 +162,7 @@ class RunRecord(_Part):
 
 def write(record: RunRecord, folder: Path) -> None:
     """Write a record into its run's folder, atomically."""
-    files.write_text(folder / NAME, record.model_dump_json(indent=2) + "\n")
+    atomic_files.write_text(folder / NAME, record.model_dump_json(indent=2) + "\n")
 
 
 def read(path: Path) -> RunRecord:
@@ -176,7 +176,7 @@ def read(path: Path) -> RunRecord:
         _check_version(path, text)
         record = RunRecord.model_validate_json(text)
     except ValidationError as error:
-        why = told(error)
+        why = format_error(error)
         raise UserError(f"{path}: not a run record of schema {SCHEMA_VERSION}: {why}. Run the cell again.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: can't be read: {error}") from error
@@ -186,7 +186,7 @@ def read(path: Path) -> RunRecord:
     return record
 
 
-def told(error: ValidationError) -> str:
+def format_error(error: ValidationError) -> str:
     """Return the first thing that is wrong, on one line: where, and what."""
     first = error.errors()[0]
     return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))

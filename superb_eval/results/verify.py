@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from superb_eval import audio
-from superb_eval.console import Reporter, Silent
+from superb_eval.data import audio
 from superb_eval.errors import UserError
-from superb_eval.results.checks import CHECKS, Check, Said, Scope, World
 from superb_eval.results.folder import Run, open_results
+from superb_eval.results.verify_checks import CHECKS, Check, CheckResult, Scope, VerifyContext
+from superb_eval.runtime.progress import NoProgress, Progress
 
 
 @dataclass(frozen=True)
-class Finding:
+class VerifyFinding:
     """Something about a run that no longer holds; a remark is only worth knowing."""
 
     folder: Path
@@ -31,10 +31,10 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class VerifyReport:
     """What `verify` found, and how many runs it looked at."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[VerifyFinding, ...]
     checked: int
 
     def faulty(self) -> int:
@@ -51,27 +51,27 @@ class Report:
         return f"{self.checked} run(s) checked, {self.faulty()} with findings{f' ({kinds})' if kinds else ''}."
 
 
-def verify(results: Path, scope: Scope | None = None, reporter: Reporter | None = None) -> Report:
+def verify(results: Path, scope: Scope | None = None, reporter: Progress | None = None) -> VerifyReport:
     """Check every run of a results folder.
 
     Raises:
         UserError: there is no such folder.
     """
-    scope, reporter = scope or Scope(), reporter or Silent()
+    scope, reporter = scope or Scope(), reporter or NoProgress()
     audio.read_again()
     opened = open_results(results)
-    world = World(scope)
-    findings = [Finding(results, "folder", sentence, remark=True) for sentence in opened.strangers]
-    findings += [Finding(folder, "record", sentence) for folder, sentence in opened.broken.items()]
+    world = VerifyContext(scope)
+    findings = [VerifyFinding(results, "folder", sentence, remark=True) for sentence in opened.strangers]
+    findings += [VerifyFinding(folder, "record", sentence) for folder, sentence in opened.broken.items()]
     with reporter.stage("verifying", len(opened.runs)) as update:
         for done, run in enumerate(opened.runs, start=1):
             for what, check in CHECKS.items():
-                findings += [Finding(run.folder, what, *said) for said in _said(check, run, world)]
+                findings += [VerifyFinding(run.folder, what, *said) for said in _said(check, run, world)]
             update(done, f"{run.record.upstream.address} {run.record.task}")
-    return Report(tuple(findings), len(opened.runs) + len(opened.broken))
+    return VerifyReport(tuple(findings), len(opened.runs) + len(opened.broken))
 
 
-def _said(check: Check, run: Run, world: World) -> Iterator[Said]:
+def _said(check: Check, run: Run, world: VerifyContext) -> Iterator[CheckResult]:
     try:
         yield from check(run, world)
     except UserError as error:

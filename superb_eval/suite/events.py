@@ -17,7 +17,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Progress:
+class JobProgress:
     """A cell has come some way in one of its stages; `total` is 0 where it isn't known."""
 
     job: Job
@@ -66,14 +66,14 @@ class Retried:
     seconds: float
 
 
-Event = Started | Progress | Finished | Failed | Busy | Retried
+Event = Started | JobProgress | Finished | Failed | Busy | Retried
 Tell = Callable[[Event], None]
 
 
 class Scheduler(Protocol):
-    """Where cells run: this machine's cores (`superb_eval.suite.local`), Ray's (`.ray`) or SLURM's (`.slurm`).
+    """Where cells run: this machine's cores (`superb_eval.suite.executors.local`), Ray's or SLURM's.
 
-    Each of them runs a cell by `superb_eval.suite.perform`, under the ledger.
+    Each of them runs a cell by `superb_eval.suite.execute`, under the ledger.
     """
 
     def run(self, jobs: Sequence[Job], tell: Tell) -> None:
@@ -84,7 +84,7 @@ class Scheduler(Protocol):
 
 
 @dataclass
-class Outcome:
+class SuiteOutcome:
     """What became of the cells of a suite."""
 
     kept: list[Job] = field(default_factory=list)

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import upstreams
-from superb_eval.results import code
+from superb_eval.results import code_versions
 from superb_eval.version import __version__
 
 MOST_FILES = 20_000
@@ -32,7 +32,7 @@ def versions(task: str) -> str:
     An upstream says its version only once torch is imported, so its sources stand for it here: where they changed, runs
     are opened, and the exact identity decides.
     """
-    return f"{__version__}, {code.versions(task)}, {state(Path(next(iter(upstreams.__path__))))}"
+    return f"{__version__}, {code_versions.versions(task)}, {state(Path(next(iter(upstreams.__path__))))}"
 
 
 def upstream(address: str, others: Sequence[Path]) -> str:

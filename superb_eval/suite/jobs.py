@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from superb_eval import recipe
-from superb_eval.corpora import embedded, opening
+from superb_eval.corpora import embedded, load_corpus
 from superb_eval.errors import UserError, near_miss
 from superb_eval.suite import inputs
 
 PLACE = ".suite"
 """In a results folder: receipts and logs of the suite."""
 
-SUPERB = tuple(sorted(opening.OFFICIAL))
+SUPERB = tuple(sorted(load_corpus.OFFICIAL))
 """The ten that `all` means; other tasks are run where they are named."""
 
 
@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Job:
-    """One cell: the fields of `superb_eval.order.Order`, with the profile decided."""
+    """One cell: the fields of `superb_eval.runs.config.RunConfig`, with the profile decided."""
 
     upstream: str
     task: str
@@ -138,7 +138,7 @@ def _overrides(request: Request, task: str) -> tuple[str, ...]:
 
 def _profile(task: str, data: Path | None) -> str:
     """The profile that `superb-eval run` would choose."""
-    return "superb" if data is not None and opening.is_official(task, data) else "mini"
+    return "superb" if data is not None and load_corpus.is_official(task, data) else "mini"
 
 
 def finished(job: Job) -> Path | None:

@@ -8,14 +8,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from superb_eval import audio
-from superb_eval.console import Reporter
+from superb_eval.data import audio
 from superb_eval.errors import UserError
+from superb_eval.runtime.progress import Progress
 from superb_eval.suite import jobs
 from superb_eval.suite.jobs import Job, Request
 
 if TYPE_CHECKING:
-    from superb_eval.projection import Heard, Projection
+    from superb_eval.analysis.official_plan import TaskProjection, Throughput
 
 TRIAL_SECONDS = 4.0
 """Audio that an upstream is timed on."""
@@ -40,8 +40,8 @@ class Plan:
     """Cells of `missing` that can't run as things are, and why."""
     sizes: dict[tuple[str, str], Size] = field(default_factory=dict)
     """By task and profile."""
-    speeds: dict[str, Heard] = field(default_factory=dict)
-    official: dict[str, list[Projection]] = field(default_factory=dict)
+    speeds: dict[str, Throughput] = field(default_factory=dict)
+    official: dict[str, list[TaskProjection]] = field(default_factory=dict)
     """By upstream: the official tasks, where no corpus is at hand, so that their published sizes are taken."""
     training: dict[tuple[str, str], float] = field(default_factory=dict)
     """Seconds of training and test, by task and profile, as finished runs in the results folder took."""
@@ -96,7 +96,7 @@ def sort(request: Request) -> Plan:
     return plan
 
 
-def examine(plan: Plan, reporter: Reporter) -> None:
+def examine(plan: Plan, reporter: Progress) -> None:
     """Open the corpora and upstreams of missing cells, and fill in what a plan tells of them."""
     plan.training = _timings(plan.request.out)
     asked = list(dict.fromkeys((job.task, job.profile, job.corpus, job.overrides) for job in plan.missing))
@@ -114,13 +114,14 @@ def examine(plan: Plan, reporter: Reporter) -> None:
 def _measure(plan: Plan, task: str, profile: str, corpus: Path, overrides: tuple[str, ...]) -> None:
     """Note the size of a task's corpus, or why its cells can't run."""
     from downstreams import registry
-    from superb_eval import order, recipe
+    from superb_eval import recipe
+    from superb_eval.runs import config
 
     if plan.request.data is None and not (corpus / "corpus.json").is_file():
         return  # the embedded corpus is made when the suite begins
     try:
         chosen = recipe.load(recipe.find(task, profile), overrides)
-        clips = order.read_corpus(chosen, corpus).clips()
+        clips = config.read_corpus(chosen, corpus).clips()
         plan.sizes[task, profile] = Size(len(clips), sum(audio.seconds(clip) for clip in clips))
     except UserError as error:
         _blame(plan, [job for job in plan.missing if (job.task, job.profile) == (task, profile)], error)
@@ -133,7 +134,7 @@ def _time(plan: Plan, address: str) -> None:
     """Note what an upstream gives and how fast, or why its cells can't run."""
     import torch
 
-    from superb_eval.projection import Heard, timed
+    from superb_eval.analysis.official_plan import Throughput, timed
     from upstreams import registry
 
     try:
@@ -147,12 +148,12 @@ def _time(plan: Plan, address: str) -> None:
         _blame(plan, [job for job in plan.missing if job.upstream == address], error)
         return
     stride = upstream.get_downsample_rates("hidden_states")
-    plan.speeds[address] = Heard(len(states), states[0].shape[-1], stride, factor)
+    plan.speeds[address] = Throughput(len(states), states[0].shape[-1], stride, factor)
 
 
 def _project(plan: Plan, address: str) -> None:
     """Project the official tasks that are asked of an upstream without a corpus."""
-    from superb_eval import projection
+    from superb_eval.analysis import official_plan
     from superb_eval.features.store import Store
 
     request = plan.request
@@ -160,7 +161,7 @@ def _project(plan: Plan, address: str) -> None:
     if asked and address in plan.speeds:
         room = Store(request.store, request.store_gb).budget
         heard = plan.speeds[address]
-        plan.official[address] = [projection.project(task, heard, room, request.device) for task in asked]
+        plan.official[address] = [official_plan.project(task, heard, room, request.device) for task in asked]
 
 
 def _blame(plan: Plan, cells: Sequence[Job], error: UserError) -> None:
@@ -206,7 +207,7 @@ def describe(plan: Plan, workers: int) -> list[str]:
 
 def _described(plan: Plan) -> list[str]:
     """The headline: what the official tasks would take here."""
-    from superb_eval import projection
+    from superb_eval.analysis import official_plan
 
     lines, where = [], "one core" if plan.request.device == "cpu" else "a GPU"
     for address, projections in plan.official.items():
@@ -215,7 +216,7 @@ def _described(plan: Plan) -> list[str]:
             f"{address} on {where}: hears {heard.factor:.1f} s of audio a second, gives "
             f"{heard.layers} x {heard.width} numbers a frame; the official protocol, by published sizes, one seed:"
         )
-        lines += projection.table(projections)
+        lines += official_plan.table(projections)
     lines.append("store: what all features take; beyond --store-gb they are computed live. Give --data to run this.")
     return lines + [f"can't run: {job}: {why}" for job, why in plan.problems.items()]
 

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from superb_eval.console import Reporter
 from superb_eval.corpora import embedded
 from superb_eval.errors import UserError
+from superb_eval.runtime.progress import Progress
 from superb_eval.suite import jobs
-from superb_eval.suite.claims import Watcher
-from superb_eval.suite.events import Busy, Event, Failed, Finished, Outcome, Retried, Scheduler, Tell
+from superb_eval.suite.events import Busy, Event, Failed, Finished, Retried, Scheduler, SuiteOutcome, Tell
+from superb_eval.suite.job_state import JobStates
 from superb_eval.suite.jobs import Job
-from superb_eval.suite.ledger import Ledger
+from superb_eval.suite.leases import LeaseWatcher
 from superb_eval.suite.plan import Plan
 
-Shown = Callable[[Outcome, int], AbstractContextManager[Tell]]
+Shown = Callable[[SuiteOutcome, int], AbstractContextManager[Tell]]
 """Makes a board for an outcome that grows to so many cells."""
 
 BACKOFF = 5.0
@@ -27,16 +27,16 @@ LOOK_EVERY = 1.0
 """Seconds between two looks at cells that somebody else runs."""
 
 
-def run(plan: Plan, scheduler: Scheduler, shown: Shown, reporter: Reporter, retries: int = 2) -> Outcome:
+def run(plan: Plan, scheduler: Scheduler, shown: Shown, reporter: Progress, retries: int = 2) -> SuiteOutcome:
     """Run a plan's missing cells; one that fails stands in the outcome and stops no other.
 
     Cells whose process or machine died are run again, at most `retries` times. Cells that another suite runs are waited
     for, and taken over where it dies.
     """
-    outcome = Outcome(kept=list(plan.kept))
+    outcome = SuiteOutcome(kept=list(plan.kept))
     ready = [job for job in plan.missing if _ready(job, outcome, reporter)]
     jobs.forget()
-    ledger = Ledger(plan.request.out)
+    ledger = JobStates(plan.request.out)
     with shown(outcome, len(ready)) as tell:
         ledger.plan(ready)
         for attempt in range(retries + 1):
@@ -48,7 +48,7 @@ def run(plan: Plan, scheduler: Scheduler, shown: Shown, reporter: Reporter, retr
     return outcome
 
 
-def _rounds(ready: list[Job], scheduler: Scheduler, ledger: Ledger, tell: Tell, wait: float | None) -> list[Job]:
+def _rounds(ready: list[Job], scheduler: Scheduler, ledger: JobStates, tell: Tell, wait: float | None) -> list[Job]:
     """Run cells until none is left that somebody else runs; return those that died, and are run again after `wait`.
 
     Without `wait`, they have failed.
@@ -71,7 +71,7 @@ def _rounds(ready: list[Job], scheduler: Scheduler, ledger: Ledger, tell: Tell, 
     return died
 
 
-def _keep(event: Event, ledger: Ledger) -> None:
+def _keep(event: Event, ledger: JobStates) -> None:
     """Note in the ledger what a process that died could not."""
     if isinstance(event, Failed) and event.died:
         log = Path(event.log)
@@ -79,9 +79,9 @@ def _keep(event: Event, ledger: Ledger) -> None:
         ledger.fail(event.job, event.sentence, event.mendable, text)
 
 
-def _free(busy: list[Job], ledger: Ledger, tell: Tell) -> list[Job]:
+def _free(busy: list[Job], ledger: JobStates, tell: Tell) -> list[Job]:
     """Wait until a cell that somebody else runs is no longer run; return those, and tell of those that are done."""
-    watcher = Watcher()
+    watcher = LeaseWatcher()
     free: list[Job] = []
     while busy and not free:
         time.sleep(LOOK_EVERY)
@@ -99,7 +99,7 @@ def _free(busy: list[Job], ledger: Ledger, tell: Tell) -> list[Job]:
     return free + busy
 
 
-def _ready(job: Job, outcome: Outcome, reporter: Reporter) -> bool:
+def _ready(job: Job, outcome: SuiteOutcome, reporter: Progress) -> bool:
     """Make the embedded corpus of a job, if it needs it: here, before workers would make it at once."""
     if job.data is not None:
         return True

@@ -7,7 +7,7 @@ import pkgutil
 import sys
 
 import tests.benchmarks as here
-from superb_eval import environment
+from superb_eval.runtime import environment
 
 HELPERS = ("__main__", "timing", "peers", "gpu")
 """No benchmarks, and the one that needs a GPU."""

@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from downstreams import eer
 from downstreams.base import ratio
-from downstreams.scores import Metric, Score
-from superb_eval.results import intervals
+from downstreams.metrics import eer
+from downstreams.metrics.scores import Metric, Score
+from superb_eval.results.stats import intervals
 
 SIMULATIONS = 1000
 ERROR = Metric("e", "E", higher_is_better=False)

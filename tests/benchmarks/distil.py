@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from superb_eval.audio import SAMPLE_RATE
-from superb_eval.features.bank import Features
-from superb_eval.pretraining.stored import Stored
+from superb_eval.data.audio import SAMPLE_RATE
+from superb_eval.features.dataset import Features
+from superb_eval.pretraining.stored_teacher import Stored
 from tests.benchmarks.timing import pair, seconds
 from tests.pretraining import test_distillation as made
 from upstreams import registry

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from downstreams import registry as tasks
 from downstreams.base import Setup
-from superb_eval import audio
-from superb_eval.audio import Clip
-from superb_eval.features.bank import Bank
+from superb_eval.data import audio
+from superb_eval.data.audio import Clip
+from superb_eval.features.dataset import FeatureDataset
 from superb_eval.features.extract import Extraction
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.features.gather import Source, gather
+from superb_eval.features.load_or_extract import FeatureSource, load_or_extract
 from superb_eval.features.store import Store
+from superb_eval.probing.batched_probes import BatchedProbes, MicroBatch, assemble
 from superb_eval.probing.probe import Probe
-from superb_eval.probing.team import Given, Team, assemble
 from tests.benchmarks import peers
 from tests.benchmarks.timing import pair, seconds
 
@@ -40,11 +40,11 @@ def run() -> str:
     with tempfile.TemporaryDirectory() as folder:
         clips = [_clip(Path(folder) / f"{k}.wav", k) for k in range(CLIPS)]
         digests = [audio.digest(clip) for clip in clips]
-        source = Source(peer.ours, peer.ours.fingerprint(), Extraction("frames"), "cpu")
+        source = FeatureSource(peer.ours, peer.ours.fingerprint(), Extraction("frames"), "cpu")
         of = dict(zip(digests, clips, strict=True))
-        begun = seconds(lambda: gather(source, of, Store(Path(folder) / "store"), lambda done: None, PASSES))
-        stored = gather(source, of, Store(Path(folder) / "store"), lambda done: None, PASSES)
-        live = gather(source, of, Store(Path(folder) / "none", 1e-9), lambda done: None, PASSES)
+        begun = seconds(lambda: load_or_extract(source, of, Store(Path(folder) / "store"), lambda done: None, PASSES))
+        stored = load_or_extract(source, of, Store(Path(folder) / "store"), lambda done: None, PASSES)
+        live = load_or_extract(source, of, Store(Path(folder) / "none", 1e-9), lambda done: None, PASSES)
         assert stored.places and live.unstored
         sides = [_loop(peer, task, clips), _ours(task, stored, digests), _ours(task, live, digests)]
         losses = torch.tensor([[float(side()) for _ in range(3)] for side in sides])
@@ -97,7 +97,7 @@ def _loop(peer: peers.Peer, task, clips: list[Clip]):  # type: ignore[no-untyped
     return update
 
 
-def _ours(task, bank: Bank, digests: list[str], seeds: int = 1):  # type: ignore[no-untyped-def]
+def _ours(task, bank: FeatureDataset, digests: list[str], seeds: int = 1):  # type: ignore[no-untyped-def]
     features = bank.select(digests)
     sides = [_side(task, bank, seed) for seed in range(seeds)]
 
@@ -105,7 +105,7 @@ def _ours(task, bank: Bank, digests: list[str], seeds: int = 1):  # type: ignore
         batch = features.batch(range(CLIPS))
         losses = []
         for team, optimizer in sides:
-            losses.append(team.backward(Given(batch, [TARGET] * CLIPS, 0), 1.0)[0])
+            losses.append(team.backward(MicroBatch(batch, [TARGET] * CLIPS, 0), 1.0)[0])
             team.clip(1.0)
             optimizer.step()
             team.clear()
@@ -114,7 +114,7 @@ def _ours(task, bank: Bank, digests: list[str], seeds: int = 1):  # type: ignore
     return update
 
 
-def _side(task, bank: Bank, seed: int) -> tuple[Team, torch.optim.Optimizer]:  # type: ignore[no-untyped-def]
+def _side(task, bank: FeatureDataset, seed: int) -> tuple[BatchedProbes, torch.optim.Optimizer]:  # type: ignore[no-untyped-def]
     torch.manual_seed(seed)
     probe = Probe(Featurizer(bank.layers), task.head(bank.dim))
     return assemble([probe], task, pooled=False), torch.optim.Adam(probe.parameters(), lr=1e-3, fused=True)

@@ -7,12 +7,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from downstreams import dtw
-from superb_eval.audio import SAMPLE_RATE
+from downstreams.metrics import dtw
+from superb_eval.data.audio import SAMPLE_RATE
 from superb_eval.pretraining import student
 from superb_eval.pretraining.data import Batch
-from superb_eval.pretraining.distil_recipe import DistilSettings, StudentSettings, TeacherSettings
 from superb_eval.pretraining.distillation import Distillation
+from superb_eval.pretraining.distillation_recipe import DistillationSettings, StudentSettings, TeacherSettings
 from tests.benchmarks import pooled
 from tests.benchmarks.timing import pair, seconds
 from upstreams import registry
@@ -68,7 +68,9 @@ def distillation(device: str, clips: int = 24, samples: int = 250_000, updates: 
     """The paper's update: 24 crops of 15.6 s, a Base teacher, in bfloat16; and what 200 000 of them would take."""
     teacher = registry.load("hubert@random").to(device)
     pupil = student.build(StudentSettings(), teacher, 3)
-    objective = Distillation(pupil, teacher, DistilSettings(), TeacherSettings(precision="bf16")).to(device).train()
+    objective = (
+        Distillation(pupil, teacher, DistillationSettings(), TeacherSettings(precision="bf16")).to(device).train()
+    )
     optimizer = torch.optim.AdamW(objective.parameters(), lr=2e-4)
     lengths, many = torch.full((clips,), samples), tuple(range(clips))
     batch = Batch(0.1 * torch.randn(clips, samples, device=device), lengths, many, (0,) * clips, many, 1)

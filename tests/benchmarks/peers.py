@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.upstreams import test_layouts as made
+from tests.upstreams.loading import test_checkpoint_conversion as made
 from upstreams import registry
 from upstreams.base import Upstream
 

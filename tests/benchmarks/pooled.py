@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from downstreams import registry as tasks
 from downstreams.base import Setup
-from downstreams.heads import UtteranceLevel
+from downstreams.nets.heads import UtteranceLevel
 from superb_eval import recipe
-from superb_eval.features.bank import Features
+from superb_eval.analysis.official_plan import OFFICIAL
+from superb_eval.features.dataset import Features
 from superb_eval.features.featurizer import Featurizer
+from superb_eval.probing.batched_probes import MicroBatch, assemble
 from superb_eval.probing.probe import Probe
-from superb_eval.probing.team import Given, assemble
-from superb_eval.projection import OFFICIAL
 from tests.benchmarks import peers
 from tests.benchmarks.timing import pair, seconds
 
@@ -71,7 +71,7 @@ def ours(theirs: Theirs | None, means: Tensor, count: int = 1, device: str = "cp
     optimizer, targets = torch.optim.Adam(groups, fused=True), (torch.arange(BATCH) % CLASSES).tolist()
 
     def update() -> Tensor:
-        losses = team.backward(Given(features.batch(range(BATCH)), targets, 0), 1.0)
+        losses = team.backward(MicroBatch(features.batch(range(BATCH)), targets, 0), 1.0)
         team.clip(1.0)
         optimizer.step()
         team.clear()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from downstreams import dtw
+from downstreams.metrics import dtw
 from tests.benchmarks.timing import pair, seconds
 
 WIDTH, QUERIES, DOCUMENTS = 768, 16, 120

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from superb_eval import manifest
+from superb_eval.data import manifest
 
 CLIPS, GROWTH, UPSTREAM = 600, 10, "hubert_nano@random"
 ROWS, FILES = 1_000_000, 1_000
@@ -21,12 +21,12 @@ ROWS, FILES = 1_000_000, 1_000
 _RUN = """
 import sys, time
 from pathlib import Path
-from superb_eval.cell import evaluate
-from superb_eval.order import Order
+from superb_eval.runs.evaluate import evaluate
+from superb_eval.runs.config import RunConfig
 from tests import memory
 short = ("train.steps=200", "train.eval_every=100", "features.pooled=" + sys.argv[3])
 before = time.process_time()
-evaluate(Order(sys.argv[2], "ks", Path(sys.argv[1]), "nano", short, out=Path(sys.argv[1]) / sys.argv[3],
+evaluate(RunConfig(sys.argv[2], "ks", Path(sys.argv[1]), "nano", short, out=Path(sys.argv[1]) / sys.argv[3],
     store=Path(sys.argv[1]) / "store"))
 print(time.process_time() - before, memory.anonymous() / 2**20)
 """

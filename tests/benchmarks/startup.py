@@ -21,8 +21,8 @@ _FIRST = """
 import sys, time
 from pathlib import Path
 from superb_eval.probing import training
-from superb_eval.cell import evaluate
-from superb_eval.order import Order
+from superb_eval.runs.evaluate import evaluate
+from superb_eval.runs.config import RunConfig
 update = training.Training._update
 def first(*args):
     update(*args)
@@ -31,7 +31,7 @@ def first(*args):
 if sys.argv[2] == "stop":
     training.Training._update = first
 out = Path(sys.argv[1])
-evaluate(Order("hubert_nano@random", "ks", out, "nano", ("train.steps=20", "train.eval_every=20"),
+evaluate(RunConfig("hubert_nano@random", "ks", out, "nano", ("train.steps=20", "train.eval_every=20"),
     out=out / sys.argv[2], store=out / "store"))
 """
 

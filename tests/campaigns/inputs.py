@@ -76,8 +76,8 @@ def _written(samples: Any, rate: int, form: str, subtype: str) -> bytes:
 
 
 def _read_audio(path: Path) -> object:
-    from superb_eval import audio
-    from superb_eval.audio import Clip
+    from superb_eval.data import audio
+    from superb_eval.data.audio import Clip
 
     header = audio.header(Clip(path))
     wave = audio.read(Clip(path))
@@ -155,7 +155,7 @@ def _parquet(folder: Path) -> list[bytes]:
 
 
 def _read_manifest(path: Path) -> object:
-    from superb_eval import manifest
+    from superb_eval.data import manifest
 
     place = path.rename(path.with_name(f"train{path.suffix}"))
     try:
@@ -225,8 +225,8 @@ def _arpas(folder: Path) -> list[bytes]:
 def _searched(lm: Path, lexicon: Path) -> object:
     import torch
 
-    from downstreams.lm import BeamSearch, LanguageModelSettings
-    from downstreams.text import LETTER_SPECIALS, LETTERS
+    from downstreams.text.beam_search import BeamSearch, LanguageModelSettings
+    from downstreams.text.vocabulary import LETTER_SPECIALS, LETTERS
 
     settings = LanguageModelSettings(lm=str(lm), lexicon=str(lexicon))
     letters = [*LETTER_SPECIALS, *LETTERS]

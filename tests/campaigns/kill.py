@@ -23,7 +23,7 @@ from pathlib import Path
 
 from superb_eval.results import record as records
 from superb_eval.suite import jobs
-from superb_eval.suite.ledger import Ledger
+from superb_eval.suite.job_state import JobStates
 
 IDLE, SYNTHESIS = "between cells", "synthesis"
 
@@ -71,7 +71,7 @@ class Campaign:
         if not (self.folder / "corpus/corpus.json").is_file():
             return SYNTHESIS
         results = self.folder / "results"
-        ledger = Ledger(results)
+        ledger = JobStates(results)
         for job in ledger.planned() if (results / jobs.PLACE).is_dir() else []:
             claim = ledger.claimed(job)
             if claim is not None:

@@ -14,10 +14,10 @@ import threading
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from superb_eval.console import Silent
+from superb_eval.runtime.progress import NoProgress
 from superb_eval.suite import jobs
+from superb_eval.suite.execute import execute
 from superb_eval.suite.jobs import Request
-from superb_eval.suite.perform import perform
 
 SLACK_MB = 30.0
 """Allocators keep some; a leak of a corpus' features or a head at each round would be more after ten rounds."""
@@ -54,7 +54,7 @@ def run(
         place = folder / str(number)
         request = Request(("fbank_nonorm",), tasks, corpus, "nano", overrides, out=place / "r", store=place / "s")
         for job in jobs.expand(request):
-            perform(job, Silent())
+            execute(job, NoProgress())
         found.append(needed())
         print(f"round {number + 1}: {found[-1]}", file=sys.stderr, flush=True)
     return found

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from superb_eval.corpora import doctor, opening
+from superb_eval.corpora import checks, load_corpus
+from superb_eval.data.manifest import Corpus, Trial
 from superb_eval.errors import UserError
-from superb_eval.manifest import Corpus, Trial
 from superb_eval.recipe import CorpusSettings
 
 SETTINGS = CorpusSettings(gain_db=-3.0)
@@ -22,7 +22,7 @@ def root(melodies: Path, tmp_path: Path) -> Path:
 
 
 def read(root: Path) -> Corpus:
-    return opening.open_corpus("qbe", root, ("role",), SETTINGS)
+    return load_corpus.open_corpus("qbe", root, ("role",), SETTINGS)
 
 
 def test_splits_hold_queries_documents_and_trials(melodies: Path) -> None:
@@ -35,7 +35,7 @@ def test_splits_hold_queries_documents_and_trials(melodies: Path) -> None:
         assert {u.clip.gain_db for u in split} == {-3.0}
     first = corpus.splits["dev"].trials[0]
     assert first == Trial("dev-rising", "dev-d0", first.target)
-    assert not doctor.examine(corpus, None).problems
+    assert not checks.examine(corpus, None).problems
 
 
 def rows_of(name: str, change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from superb_eval import manifest
 from superb_eval.corpora.synthetic import generate, ks, synthesise
 from superb_eval.corpora.synthetic.listing import SPLITS
 from superb_eval.corpora.synthetic.tasks import FOLDERS
+from superb_eval.data import manifest
 from superb_eval.errors import UserError
 
 pytest.importorskip("espeakng_loader")

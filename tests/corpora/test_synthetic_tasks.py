@@ -11,15 +11,16 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from superb_eval import cli, recipe
-from superb_eval.cell import evaluate
-from superb_eval.corpora import embedded, opening
+from superb_eval import recipe
+from superb_eval.cli import app
+from superb_eval.corpora import embedded, load_corpus
 from superb_eval.corpora.recordings import read_rttm
 from superb_eval.corpora.synthetic import er, lexicon, phones, qbe, synthesise
 from superb_eval.corpora.synthetic.tasks import TASKS
+from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
-from superb_eval.manifest import Corpus
-from superb_eval.order import Order
+from superb_eval.runs.config import RunConfig
+from superb_eval.runs.evaluate import evaluate
 
 pytest.importorskip("espeakng_loader")
 
@@ -37,12 +38,12 @@ def opened(root: Path, task: str) -> Corpus:
     from downstreams import registry
 
     settings = recipe.load(recipe.find(task, "nano")).corpus
-    return opening.open_corpus(task, root, registry.get(task).columns, settings)
+    return load_corpus.open_corpus(task, root, registry.get(task).columns, settings)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_corpus_check_is_content(task: str, nano: Path) -> None:
-    answer = CliRunner().invoke(cli.app, ["corpus", "check", task, "--data", str(nano), "--full"])
+    answer = CliRunner().invoke(app.app, ["corpus", "check", task, "--data", str(nano), "--full"])
     assert answer.exit_code == 0, answer.output
     assert "synthetic-nano-seed0" in answer.output
 
@@ -137,26 +138,26 @@ def test_tags_mark_the_values(nano: Path) -> None:
 
 
 def test_a_task_alone_is_made_on_first_use_and_others_join_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from superb_eval.console import Silent
+    from superb_eval.runtime.progress import NoProgress
 
     monkeypatch.setenv("SUPERB_EVAL_CORPORA", str(tmp_path))
-    first = embedded.folder("nano", "er", Silent())
+    first = embedded.folder("nano", "er", NoProgress())
     assert {path.name for path in first.iterdir() if path.is_dir()} == {".shards", "audio", "er"}
-    assert embedded.folder("nano", "asv", Silent()) == first
+    assert embedded.folder("nano", "asv", NoProgress()) == first
     assert opened(first, "asv").synthetic
     assert opened(first, "er").synthetic
 
 
 def test_what_the_embedded_corpus_lacks_needs_data() -> None:
-    from superb_eval.console import Silent
+    from superb_eval.runtime.progress import NoProgress
 
     with pytest.raises(UserError, match=r"no part for humming \(pr, asr, .*--data"):
-        embedded.folder("nano", "humming", Silent())
+        embedded.folder("nano", "humming", NoProgress())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_nano_recipes_run_on_the_nano_corpus(task: str, nano: Path, tmp_path: Path) -> None:
-    record, _ = evaluate(Order("fbank_nonorm", f"recipes/nano/{task}.yaml", nano, out=tmp_path))
+    record, _ = evaluate(RunConfig("fbank_nonorm", f"recipes/nano/{task}.yaml", nano, out=tmp_path))
     assert record.corpus.synthetic
     assert record.corpus.name == "synthetic-nano-seed0"

@@ -11,8 +11,8 @@ import typer
 
 from downstreams import registry as tasks
 from superb_eval import recipe
-from superb_eval.cli import app
-from superb_eval.pretraining.distil_recipe import DistilRecipe
+from superb_eval.cli.app import app
+from superb_eval.pretraining.distillation_recipe import DistillationRecipe
 from superb_eval.pretraining.recipe import PretrainRecipe
 from superb_eval.pretraining.recipe import load as load_training
 from superb_eval.suite import jobs
@@ -63,7 +63,7 @@ def check(words: Sequence[str], whole: bool = True) -> None:
         for job in jobs.expand(request):
             recipe.load(recipe.find(job.task, job.profile), job.overrides)
     if command in ("pretrain", "distill"):
-        schema = PretrainRecipe if command == "pretrain" else DistilRecipe
+        schema = PretrainRecipe if command == "pretrain" else DistillationRecipe
         load_training(given["recipe"], command, schema, overrides)
     if command.startswith("corpus") and "task" in given and not STANDS_FOR.match(given["task"]):
         tasks.get(given["task"])

@@ -104,7 +104,7 @@ def test_the_site_can_be_built(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "superb_eval.order.Order" in (tmp_path / "api.html").read_text(encoding="utf8")
+    assert "superb_eval.runs.config.RunConfig" in (tmp_path / "api.html").read_text(encoding="utf8")
     assert (tmp_path / "images" / "report.png").is_file()
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from superb_eval import cli
+from superb_eval.cli import app
 from tests.conftest import write_tones
 from tests.docs import commands, documents
 from tests.docs.documents import ROOT, Block, Line
@@ -25,7 +25,7 @@ from tests.docs.documents import ROOT, Block, Line
 PAGES = documents.paths("README.md", "docs/*.md", "downstreams/README.md", "recipes/README.md", "upstreams/README.md")
 """Each begins in the world as the ones before it left it; what they did is not done again."""
 
-ELSEWHERE = {"quick": "tests/test_quick.py", "onnx": "tests/test_onnx_export.py"}
+ELSEWHERE = {"quick": "tests/cli/test_quick.py", "onnx": "tests/export/test_onnx.py"}
 """Commands that take minutes, or much around them, and the tests that run them."""
 
 
@@ -82,7 +82,7 @@ def covered(line: Line) -> bool:
 def call(words: tuple[str, ...], place: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments, sys.argv, code = sys.argv, list(words), None
     try:
-        cli.main()
+        app.main()
     except SystemExit as exit_:
         code = exit_.code
     finally:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from downstreams.asr import Heard, SpeechHead, SpeechRecognition
-from downstreams.base import Row, Setup
-from downstreams.buckets import Buckets
-from superb_eval.audio import Clip
+from downstreams.asr import Hypothesis, SpeechHead, SpeechRecognition
+from downstreams.base import Prediction, Setup
+from downstreams.batching.buckets import Buckets
+from superb_eval.data.audio import Clip
+from superb_eval.data.manifest import Corpus, Manifest, Utterance
 from superb_eval.errors import UserError
-from superb_eval.manifest import Corpus, Manifest, Utterance
 from superb_eval.recipe import TrainSettings
 
 SMALL = {"projector_dim": 24, "hidden_dim": 24, "specaug": None, "dropout": 0.0}
@@ -57,7 +57,7 @@ def test_answers_are_decoded_and_scored_in_words_and_characters() -> None:
     heard = task.decode(*one_hot(task, "AAB|-|CC|", "--"))
     assert [h.words for h in heard] == ["AB C", ""] and task.show(heard) == ["AB C", ""]
     found = task.rows(rows.splits["test"], heard)
-    assert found == [Row("test0", "AB C", "AB C"), Row("test1", "C", "")]
+    assert found == [Prediction("test0", "AB C", "AB C"), Prediction("test1", "C", "")]
     assert [s.metric.key for s in task.score(found)] == ["wer", "cer"]
     assert [s.value for s in task.score(found)] == [pytest.approx(100 / 3), 20.0]
     assert task.chance(found) == pytest.approx(100 / 3)
@@ -129,7 +129,7 @@ def files(tmp_path: Path) -> dict[str, str]:
     return {"lm": str(tmp_path / "tiny.arpa"), "lexicon": str(tmp_path / "lexicon.lst")}
 
 
-def doubtful(task: SpeechRecognition) -> list[Heard]:
+def doubtful(task: SpeechRecognition) -> list[Hypothesis]:
     """`A CAR`, its last letter nearly a T; and another as clear as can be."""
     output, lengths = one_hot(task, "A|CAR|", "A|CAR|")
     output[0, 4, task.labels["characters"].index("T")] = 8.9

@@ -13,10 +13,10 @@ from torch import nn
 
 from downstreams.asv import SpeakerVerification, VerificationHead
 from downstreams.base import Setup
-from downstreams.xvector import SHORTER, SHORTEST, XVector, am_softmax
-from superb_eval.audio import Clip
+from downstreams.nets.xvector import SHORTER, SHORTEST, XVector, am_softmax
+from superb_eval.data.audio import Clip
+from superb_eval.data.manifest import Corpus, Manifest, Trial, Utterance
 from superb_eval.errors import UserError
-from superb_eval.manifest import Corpus, Manifest, Trial, Utterance
 
 HIDDEN, WIDE, DIM, SPEAKERS = 24, 40, 10, 7
 LENGTHS = [60, 33, 16, 60, 47]

@@ -15,15 +15,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from downstreams.base import Row, Setup
+from downstreams.base import Prediction, Setup
 from downstreams.er import EmotionRecognition
-from downstreams.heads import UtteranceLevel
-from superb_eval import manifest, recipe
-from superb_eval.cell import evaluate
+from downstreams.nets.heads import UtteranceLevel
+from superb_eval import recipe
+from superb_eval.data import manifest
+from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
-from superb_eval.manifest import Corpus
-from superb_eval.order import Order
-from superb_eval.results.intervals import interval
+from superb_eval.results.stats.intervals import interval
+from superb_eval.runs.config import RunConfig
+from superb_eval.runs.evaluate import evaluate
 
 EMOTIONS = ("neu", "hap", "ang", "sad")
 SIZES = {"train": 23, "dev": 9, "test": 13}
@@ -192,7 +193,7 @@ ANSWERS = st.lists(
 @given(ANSWERS)
 @settings(max_examples=300, deadline=None)
 def test_the_score_is_the_plain_mean_of_the_folds_accuracies(answers: list[tuple[int, str, str]]) -> None:
-    rows = [Row(str(k), truth, answer, fold) for k, (fold, truth, answer) in enumerate(answers)]
+    rows = [Prediction(str(k), truth, answer, fold) for k, (fold, truth, answer) in enumerate(answers)]
     right = defaultdict(list)
     for row in rows:
         right[row.fold].append(row.truth == row.answer)
@@ -205,7 +206,7 @@ def test_the_score_is_the_plain_mean_of_the_folds_accuracies(answers: list[tuple
 
 def test_the_interval_resamples_within_folds() -> None:
     """Folds that are each wholly right or wrong leave nothing to chance, however rows of several folds would mix."""
-    rows = [Row(f"{k}-{n}", "neu", "neu" if k < 3 else "sad", k) for k in (1, 2, 3, 4) for n in range(5 * k)]
+    rows = [Prediction(f"{k}-{n}", "neu", "neu" if k < 3 else "sad", k) for k in (1, 2, 3, 4) for n in range(5 * k)]
     (score,) = build().score(rows)
     assert score.value == 50.0
     assert interval(score) == (50.0, 50.0)
@@ -217,7 +218,7 @@ def test_the_interval_resamples_within_folds() -> None:
 def test_five_folds_from_manifests_to_record(tones: Path, tmp_path: Path) -> None:
     root = _tones_with_folds(tones, tmp_path / "corpus")
     short = ("train.steps=30", "train.eval_every=15", "train.lr=3e-2", "train.batch_size=8")
-    record, folder = evaluate(Order("fbank_nonorm", "er", root, overrides=short, out=tmp_path / "r"))
+    record, folder = evaluate(RunConfig("fbank_nonorm", "er", root, overrides=short, out=tmp_path / "r"))
     (acc,) = record.metrics
     assert acc.value > 60 > (record.chance or 100)
     assert [training.fold for training in record.training] == [1, 2, 3]

@@ -10,13 +10,14 @@ import pytest
 from downstreams import registry
 from downstreams.gender import GenderIdentification
 from downstreams.sid import SpeakerIdentification
-from superb_eval import order, recipe
-from superb_eval.audio import Clip
-from superb_eval.cell import evaluate
+from superb_eval import recipe
+from superb_eval.data.audio import Clip
+from superb_eval.data.manifest import Corpus, Manifest, Utterance
 from superb_eval.errors import UserError
-from superb_eval.manifest import Corpus, Manifest, Utterance
-from superb_eval.results import table
-from superb_eval.results.overall import PLACES
+from superb_eval.results.stats.overall import PLACES
+from superb_eval.results.table import build
+from superb_eval.runs import config
+from superb_eval.runs.evaluate import evaluate
 from superb_eval.suite import jobs
 from tests.conftest import TONES, write_tones
 
@@ -90,10 +91,10 @@ def test_it_runs_and_stands_in_the_table_beside_the_others(tmp_path: Path) -> No
         (data / "asr" / f"{split}.csv").write_text("\n".join(["id,path,speaker", *as_voices]) + "\n")
     short = ("train.steps=60", "train.eval_every=20", "train.lr=1e-2")
     out = tmp_path / "results"
-    record, _ = evaluate(order.Order("fbank_nonorm", "gender", data, overrides=short, out=out))
+    record, _ = evaluate(config.RunConfig("fbank_nonorm", "gender", data, overrides=short, out=out))
     assert record.metrics[0].units == 4 * len(TONES) and record.metrics[0].value > 80
-    evaluate(order.Order("fbank_nonorm", "ks", data, overrides=short, out=out))
-    (board,), left_out = table.collect(out, table.Wanted())
+    evaluate(config.RunConfig("fbank_nonorm", "ks", data, overrides=short, out=out))
+    (board,), left_out = build.collect(out, build.Wanted())
     assert [column.place for column in board.columns if column.place[0]] == [("ks", "acc"), ("gender", "acc")]
     assert not left_out
 

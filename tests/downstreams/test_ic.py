@@ -13,15 +13,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from downstreams.base import Row, Setup
-from downstreams.heads import UtteranceLevel
+from downstreams.base import Prediction, Setup
 from downstreams.ic import IntentClassification, IntentHead
-from superb_eval import manifest, recipe
-from superb_eval.cell import evaluate
+from downstreams.nets.heads import UtteranceLevel
+from superb_eval import recipe
+from superb_eval.data import manifest
+from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
-from superb_eval.manifest import Corpus
-from superb_eval.order import Order
 from superb_eval.recipe import Recipe
+from superb_eval.runs.config import RunConfig
+from superb_eval.runs.evaluate import evaluate
 
 ACTIONS = ["change language", "activate", "deactivate", "increase", "decrease", "bring"]
 OBJECTS = ["none", "music", "lights", "volume", "heat", "lamp", "newspaper", "juice", "socks", "shoes"]
@@ -129,7 +130,7 @@ def test_an_answer_is_right_where_every_slot_is(triples: list[tuple[int, ...]]) 
             logit[3 * slot + triple[slot]] = 1.0
     truths = [dict(zip("abc", ("xyz"[v] for v in triple[3:]), strict=True)) for triple in triples]
     decoded = task.decode(logits, None)
-    rows = [Row(str(k), json.dumps(t), a) for k, (t, a) in enumerate(zip(truths, decoded, strict=True))]
+    rows = [Prediction(str(k), json.dumps(t), a) for k, (t, a) in enumerate(zip(truths, decoded, strict=True))]
     expected = 100 * sum(t[:3] == t[3:] for t in triples) / len(triples)
     assert task.score(rows)[0].value == pytest.approx(expected)
     most = max(sum(other[3:] == t[3:] for other in triples) for t in triples)
@@ -162,7 +163,7 @@ def test_the_slots_are_the_recipes(tones: Path, tmp_path: Path) -> None:
     """Manifests with slots of their own, from the recipe to the record."""
     root = _two_slots(tones, tmp_path / "corpus")
     short = ("train.steps=80", "train.eval_every=20", "train.lr=3e-2", "train.batch_size=8")
-    order = Order("fbank_nonorm", "ic", root, overrides=(*short, "head.slots=[pitch, height]"), out=tmp_path / "r")
+    order = RunConfig("fbank_nonorm", "ic", root, overrides=(*short, "head.slots=[pitch, height]"), out=tmp_path / "r")
     record, folder = evaluate(order)
     assert record.metrics[0].value > 60 > (record.chance or 100)
     assert record.recipe["head"]["slots"] == ["pitch", "height"]

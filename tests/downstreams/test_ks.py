@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from downstreams import registry
-from downstreams.base import Row, Setup
-from downstreams.classification import ProjectorHead
-from downstreams.heads import UtteranceLevel
+from downstreams.base import Prediction, Setup
 from downstreams.ks import OFFICIAL, KeywordSpotting
-from superb_eval import manifest
-from superb_eval.corpora.speech_commands import CLASSES
+from downstreams.nets.heads import UtteranceLevel
+from downstreams.task_types.classification import ProjectorHead
+from superb_eval.corpora.official.speech_commands import CLASSES
+from superb_eval.data import manifest
+from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
-from superb_eval.manifest import Corpus
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_a_test_label_never_seen_in_training_is_refused(corpus: Corpus) -> None:
 def test_answers_are_scored(task: KeywordSpotting) -> None:
     answers = task.decode(torch.tensor([[0.1, 0.9, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), None)
     assert answers == ["no", "yes", "_unknown_"]
-    rows = [Row("", truth, answer) for truth, answer in zip(["no", "no", "_unknown_"], answers, strict=True)]
+    rows = [Prediction("", truth, answer) for truth, answer in zip(["no", "no", "_unknown_"], answers, strict=True)]
     (score,) = task.score(rows)
     assert score.value == pytest.approx(200 / 3)
     assert task.chance(rows) == pytest.approx(200 / 3)

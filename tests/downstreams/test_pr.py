@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from downstreams.base import Row, Setup
-from downstreams.buckets import Buckets
+from downstreams.base import Prediction, Setup
+from downstreams.batching.buckets import Buckets
 from downstreams.pr import PhoneHead, PhonemeRecognition
-from downstreams.text import ARPABET
-from superb_eval.audio import Clip
-from superb_eval.manifest import Corpus, Manifest, Utterance
+from downstreams.text.vocabulary import ARPABET
+from superb_eval.data.audio import Clip
+from superb_eval.data.manifest import Corpus, Manifest, Utterance
 from superb_eval.recipe import TrainSettings
 
 
@@ -54,7 +54,7 @@ def test_answers_are_decoded_and_scored() -> None:
     answers = task.decode(output, torch.tensor([5, 2]))
     assert answers == ["a c", ""]
     found = task.rows(rows.splits["test"], answers)
-    assert found == [Row("test0", "a c b", "a c"), Row("test1", "b", "")]
+    assert found == [Prediction("test0", "a c b", "a c"), Prediction("test1", "b", "")]
     (score,) = task.score(found)
     assert (score.value, score.units) == (50.0, 2)
     assert task.chance(found) == 50.0

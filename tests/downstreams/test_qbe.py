@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from scipy.spatial.distance import cdist
 
 from downstreams import registry
-from downstreams.base import Row, Search, Setup
+from downstreams.base import Prediction, Search, Setup
 from downstreams.qbe import QueryByExample, QuerySettings, as_stdlist, standardised
-from superb_eval.audio import Clip
-from superb_eval.manifest import Manifest, Trial, Utterance
+from superb_eval.data.audio import Clip
+from superb_eval.data.manifest import Manifest, Trial, Utterance
 
 
 def build(**settings: Any) -> QueryByExample:
@@ -88,12 +88,12 @@ def test_documents_that_are_not_searched_count_at_the_default_score() -> None:
     task = build(p_target=0.5, c_miss=1.0)
     rows = task.search(a_split(1, 3, trials), features([8, 30, 30, 30]), "cosine_exp", "cpu")
     assert rows[3:] == [
-        Row("q0 *1", "1", "-10.0000"),
-        Row("q0 *6", "0", "-10.0000"),
-        Row("x *4", "1", "-10.0000"),
-        Row("x *5", "0", "-10.0000"),
+        Prediction("q0 *1", "1", "-10.0000"),
+        Prediction("q0 *6", "0", "-10.0000"),
+        Prediction("x *4", "1", "-10.0000"),
+        Prediction("x *5", "0", "-10.0000"),
     ]
-    rows = [Row("q0 d0", "1", "3"), Row("q0 d1", "0", "4"), Row("q0 d2", "0", "-1"), *rows[3:]]
+    rows = [Prediction("q0 d0", "1", "3"), Prediction("q0 d1", "0", "4"), Prediction("q0 d2", "0", "-1"), *rows[3:]]
     (score,) = task.score(rows)
     # q0: one of two targets found, one of eight others with it; x is always missed.
     assert score.value == pytest.approx(100 * (0.5 - 1 / 8) / 2)
@@ -103,14 +103,14 @@ def test_documents_that_are_not_searched_count_at_the_default_score() -> None:
 
 def test_chance_is_that_of_random_scores() -> None:
     task = build()
-    rows = [Row(f"q{i} d{k}", str(int(i == k % 20)), "0") for i in range(20) for k in range(200)]
+    rows = [Prediction(f"q{i} d{k}", str(int(i == k % 20)), "0") for i in range(20) for k in range(200)]
     assert 0 <= task.chance(rows) < 2
     right = [replace_answer(row) for row in rows]
     assert task.score(right)[0].value == pytest.approx(100)
     assert task.chance(right) == task.chance(rows)
 
 
-def replace_answer(row: Row) -> Row:
+def replace_answer(row: Prediction) -> Prediction:
     return row._replace(answer=row.truth)
 
 
@@ -129,6 +129,6 @@ def test_it_is_a_search_that_needs_every_frame() -> None:
 
 def test_a_query_with_no_target_is_left_out() -> None:
     task = build()
-    rows = [Row("a d", "1", "1"), Row("a e", "0", "0"), Row("b d", "0", "9")]
+    rows = [Prediction("a d", "1", "1"), Prediction("a e", "0", "0"), Prediction("b d", "0", "9")]
     assert task.score(rows)[0].units == 1
     assert task.score(rows)[0].value == 100

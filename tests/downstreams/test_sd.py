@@ -14,14 +14,14 @@ import pytest
 import torch
 from torch import nn
 
-from downstreams import diarization
-from downstreams.base import Row, Setup
-from downstreams.diarization import EXTRA
-from downstreams.heads import SpeakerActivity
+from downstreams.base import Prediction, Setup
+from downstreams.metrics import diarization
+from downstreams.metrics.diarization import EXTRA
+from downstreams.nets.heads import SpeakerActivity
 from downstreams.sd import DiarizationHead, SpeakerDiarization
-from superb_eval.audio import Clip
+from superb_eval.data.audio import Clip
+from superb_eval.data.manifest import Corpus, Manifest, Turn, Utterance
 from superb_eval.errors import UserError
-from superb_eval.manifest import Corpus, Manifest, Turn, Utterance
 
 STRIDE = 320
 LENGTHS, LABELS = [50, 31, 44], [48, 31, 44]
@@ -221,6 +221,6 @@ def test_the_first_step_learns_on_one_utterance(tmp_path: Path) -> None:
 
 
 def test_a_row_is_all_that_the_score_needs() -> None:
-    row = Row("r", json.dumps([[0, 2, "a"]]), json.dumps([[1, 2, "0"]]))
+    row = Prediction("r", json.dumps([[0, 2, "a"]]), json.dumps([[1, 2, "0"]]))
     assert build().score([row])[0].value == pytest.approx(50.0)
     assert build().score([row, row])[0].units == 2

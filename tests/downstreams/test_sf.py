@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from downstreams.base import Setup
-from downstreams.buckets import Buckets
-from downstreams.ctc import RecogniserSettings
+from downstreams.batching.buckets import Buckets
 from downstreams.sf import SlotFilling
-from superb_eval.audio import Clip
+from downstreams.task_types.ctc import RecogniserSettings
+from superb_eval.data.audio import Clip
+from superb_eval.data.manifest import Corpus, Manifest, Utterance
 from superb_eval.errors import UserError
-from superb_eval.manifest import Corpus, Manifest, Utterance
 from superb_eval.recipe import TrainSettings
 
 Pair = tuple[str, str]

@@ -13,14 +13,15 @@ import pytest
 import torch
 from torch import nn
 
-from downstreams.base import Row, Setup
-from downstreams.heads import UtteranceLevel
+from downstreams.base import Prediction, Setup
+from downstreams.nets.heads import UtteranceLevel
 from downstreams.sid import SpeakerIdentification
-from superb_eval import manifest, recipe
-from superb_eval.cell import evaluate
+from superb_eval import recipe
+from superb_eval.data import manifest
+from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
-from superb_eval.manifest import Corpus
-from superb_eval.order import Order
+from superb_eval.runs.config import RunConfig
+from superb_eval.runs.evaluate import evaluate
 
 SPEAKERS = [f"id{10001 + k}" for k in range(1251)]
 
@@ -109,7 +110,9 @@ def test_a_speaker_whom_training_never_hears_is_refused(tmp_path: Path) -> None:
 def test_answers_are_scored_against_chance() -> None:
     task = build(["anna", "bert"])
     answers = task.decode(torch.tensor([[0.1, 0.9], [2.0, 1.0], [3.0, 1.0], [0.0, 0.1]]), None)
-    rows = [Row("", truth, answer) for truth, answer in zip(["bert", "bert", "anna", "bert"], answers, strict=True)]
+    rows = [
+        Prediction("", truth, answer) for truth, answer in zip(["bert", "bert", "anna", "bert"], answers, strict=True)
+    ]
     assert task.score(rows)[0].value == 75.0
     assert task.chance(rows) == 75.0
 
@@ -132,7 +135,7 @@ def test_frames_cut_at_random_are_the_other_way(tones: Path, tmp_path: Path, mon
     root = _by_pitch(tones, tmp_path / "corpus")
     settings = ("train.steps=40", "train.eval_every=40", "train.lr=1e-2", "train.batch_size=8")
     cuts = (*settings, "features.pooled=false", "train.crop_seconds=0.3")
-    record, _ = evaluate(Order("fbank_nonorm", "sid", root, overrides=cuts, out=tmp_path / "r"))
+    record, _ = evaluate(RunConfig("fbank_nonorm", "sid", root, overrides=cuts, out=tmp_path / "r"))
     assert record.features.kind == "frames"
     assert record.metrics[0].value > 50 > (record.chance or 100)
 

@@ -7,24 +7,24 @@ from pathlib import Path
 
 import pytest
 
-from superb_eval.cell import evaluate
-from superb_eval.order import Order
 from superb_eval.results.record import RunRecord
+from superb_eval.runs.config import RunConfig
+from superb_eval.runs.evaluate import evaluate
 
 SHORT = ("train.steps=20", "train.eval_every=5", "train.batch_size=8", "train.lr=1e-2")
 
 
 @pytest.fixture
-def order(tones: Path, tmp_path: Path) -> Order:
+def order(tones: Path, tmp_path: Path) -> RunConfig:
     """A cell of a second."""
-    return Order("fbank_nonorm", "ks", tones, overrides=SHORT, out=tmp_path / "results", store=tmp_path / "store")
+    return RunConfig("fbank_nonorm", "ks", tones, overrides=SHORT, out=tmp_path / "results", store=tmp_path / "store")
 
 
 @pytest.fixture(scope="session")
 def unbroken(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunRecord, Path]:
     """The record and the folder of the same cell, run without a fault."""
     place = tmp_path_factory.mktemp("unbroken")
-    return evaluate(Order("fbank_nonorm", "ks", tones, overrides=SHORT, out=place / "r", store=place / "s"))
+    return evaluate(RunConfig("fbank_nonorm", "ks", tones, overrides=SHORT, out=place / "r", store=place / "s"))
 
 
 Same = Callable[[RunRecord, Path], None]

@@ -28,11 +28,11 @@ def test_a_suite_that_is_killed_again_and_again_ends_as_an_unbroken_one(tmp_path
 
 
 def test_differences_are_seen(tmp_path: Path, corpus: Path) -> None:
-    from superb_eval.cell import evaluate
-    from superb_eval.order import Order
+    from superb_eval.runs.config import RunConfig
+    from superb_eval.runs.evaluate import evaluate
 
     for name in ("a", "b"):
-        evaluate(Order("fbank_nonorm", "ks", corpus, "nano", SHORT, out=tmp_path / name, store=tmp_path / "store"))
+        evaluate(RunConfig("fbank_nonorm", "ks", corpus, "nano", SHORT, out=tmp_path / name, store=tmp_path / "store"))
     assert kill.differences(tmp_path / "a", tmp_path / "b") == []
     (head,) = (tmp_path / "b").rglob("probe-1.safetensors")
     head.write_bytes(head.read_bytes()[:-1] + b"x")

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from superb_eval.console import Silent
 from superb_eval.errors import UserError
 from superb_eval.pretraining import checkpoints
 from superb_eval.pretraining.pretrain import pretrain
 from superb_eval.pretraining.recipe import PretrainRecipe, load
+from superb_eval.runtime.progress import NoProgress
 from tests.pretraining.conftest import TINY, write_speech
 
 SETTINGS = (*TINY, "data.batch_seconds=8", "optim.steps=6", "optim.accumulate=2", "optim.lr=1e-2")
@@ -44,19 +44,19 @@ def on_two(recipe: Path, speech: Path, out: Path) -> None:
 
 @pytest.mark.slow
 def test_a_training_of_one_process_goes_on_with_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from superb_eval.pretraining import loop
+    from superb_eval.pretraining import trainer
 
     speech = write_speech(tmp_path / "speech", 12)
     settings = load("hubert_toy", "pretrain", PretrainRecipe, SETTINGS)
-    pretrain(settings, [f"audio={speech}"], tmp_path / "one", "cpu", 1, Silent())
-    update = loop._Fit._update
+    pretrain(settings, [f"audio={speech}"], tmp_path / "one", "cpu", 1, NoProgress())
+    update = trainer._Fit._update
 
     def asked(self, module, optimizer, batches, asked, due):  # type: ignore[no-untyped-def]
         return update(self, module, optimizer, batches, asked or self.state.step == 1, due)
 
-    monkeypatch.setattr(loop._Fit, "_update", asked)
+    monkeypatch.setattr(trainer._Fit, "_update", asked)
     with pytest.raises(KeyboardInterrupt):
-        pretrain(settings, [f"audio={speech}"], tmp_path / "two", "cpu", 1, Silent())
+        pretrain(settings, [f"audio={speech}"], tmp_path / "two", "cpu", 1, NoProgress())
     assert checkpoints.step(tmp_path / "two/last.pt") == 3
     shutil.copy(tmp_path / "one/recipe.yaml", tmp_path / "toy.yaml")
     on_two(tmp_path / "toy.yaml", speech, tmp_path / "two")

@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from superb_eval import files
-from superb_eval.cell import evaluate
-from superb_eval.console import Silent
 from superb_eval.errors import UserError
-from superb_eval.order import Order
+from superb_eval.runs.config import RunConfig
+from superb_eval.runs.evaluate import evaluate
+from superb_eval.runtime import atomic_files
+from superb_eval.runtime.progress import NoProgress
 from tests.faults.conftest import Same
 
 
-class Said(Silent):
+class Said(NoProgress):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
@@ -48,9 +48,9 @@ WRITTEN = ("shard", "best", "last", "probe-1", "predictions", "labels", "result"
 
 
 def test_a_disk_that_is_full_at_any_write_is_one_sentence_and_nothing_is_lost(
-    order: Order, same: Same, monkeypatch: pytest.MonkeyPatch
+    order: RunConfig, same: Same, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, wanted = files._save, ""
+    save, wanted = atomic_files._save, ""
 
     def full(write: Callable[[Path], object], temporary: Path) -> None:
         name = temporary.name.split(".")[1]
@@ -60,7 +60,7 @@ def test_a_disk_that_is_full_at_any_write_is_one_sentence_and_nothing_is_lost(
             save(write, temporary)
         raise AssertionError("it was written")
 
-    monkeypatch.setattr(files, "_save", full)
+    monkeypatch.setattr(atomic_files, "_save", full)
     for wanted in WRITTEN:
         with pytest.raises(UserError, match=rf"{'safetensors' if wanted == 'shard' else wanted}.*files may not grow"):
             evaluate(order)
@@ -76,9 +76,9 @@ def test_errors_that_libraries_hide_come_to_light_and_others_stay_what_they_are(
     content = {"x": torch.zeros(10_000)}
     for save in (lambda path: torch.save(content, path), lambda path: save_file(content, path)):
         with no_file_grows(), pytest.raises(UserError, match="may not grow that large"):
-            files.write(tmp_path / "x", save)
+            atomic_files.write(tmp_path / "x", save)
     with pytest.raises(ZeroDivisionError):
-        files.write(tmp_path / "x", lambda path: 1 / 0)
+        atomic_files.write(tmp_path / "x", lambda path: 1 / 0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -88,18 +88,18 @@ def test_what_a_disk_says_is_explained(number: int, tmp_path: Path) -> None:
         raise OSError(number, os.strerror(number))
 
     with pytest.raises(UserError, match=str(tmp_path / "x")):
-        files.write(tmp_path / "x", refuse)
+        atomic_files.write(tmp_path / "x", refuse)
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="a folder in which nobody may write")
 @pytest.mark.parametrize("where", ["out", "store"])
-def test_a_folder_that_may_not_be_written_is_one_sentence(order: Order, where: str) -> None:
+def test_a_folder_that_may_not_be_written_is_one_sentence(order: RunConfig, where: str) -> None:
     """/sys, where root is refused too."""
     with pytest.raises(UserError, match="/sys/kernel/superb-eval.*(read-only|not permitted)"):
         evaluate(replace(order, **{where: Path("/sys/kernel/superb-eval")}))
 
 
-def test_a_file_where_a_folder_should_be_is_one_sentence(order: Order) -> None:
+def test_a_file_where_a_folder_should_be_is_one_sentence(order: RunConfig) -> None:
     order.out.parent.mkdir(exist_ok=True)
     order.out.write_text("a file")
     with pytest.raises(UserError, match="results"):
@@ -107,7 +107,7 @@ def test_a_file_where_a_folder_should_be_is_one_sentence(order: Order) -> None:
 
 
 @pytest.mark.parametrize("torn", ["half", "empty", "zeros"])
-def test_a_torn_record_is_named_and_the_cell_runs_again(order: Order, same: Same, torn: str) -> None:
+def test_a_torn_record_is_named_and_the_cell_runs_again(order: RunConfig, same: Same, torn: str) -> None:
     _, folder = evaluate(order)
     path = folder / "result.json"
     whole = path.read_bytes()
@@ -121,7 +121,7 @@ def test_a_torn_record_is_named_and_the_cell_runs_again(order: Order, same: Same
 @pytest.mark.parametrize("name", ["last.pt", "best.safetensors"])
 @pytest.mark.parametrize("torn", ["half", "empty", "zeros", "flipped"])
 def test_a_torn_state_of_training_is_named_and_the_training_begins_anew(
-    order: Order, same: Same, name: str, torn: str, monkeypatch: pytest.MonkeyPatch
+    order: RunConfig, same: Same, name: str, torn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         interrupt(patch, after=12)
@@ -152,7 +152,7 @@ def interrupt(patch: pytest.MonkeyPatch, after: int) -> None:
     patch.setattr(Training, "_update", interrupted)
 
 
-def test_a_flipped_bit_in_the_store_is_found_named_and_mended(order: Order, same: Same) -> None:
+def test_a_flipped_bit_in_the_store_is_found_named_and_mended(order: RunConfig, same: Same) -> None:
     evaluate(order)
     (path,) = order.store.rglob("*.safetensors")  # type: ignore[union-attr]
     content = bytearray(path.read_bytes())
@@ -177,12 +177,12 @@ files.write(Path({str(target)!r}), lambda path: (path.write_text('half'), os._ex
     other = tmp_path / left.name.replace("last.pt", "first.pt")
     for path in (mine, foreign, other):
         path.touch()
-    files.write_text(target, "whole")
+    atomic_files.write_text(target, "whole")
     assert target.read_text() == "whole"
     assert not left.exists() and mine.exists() and foreign.exists() and other.exists()
 
 
 def test_a_receipt_or_claim_that_is_torn_finishes_nothing(tmp_path: Path) -> None:
-    assert files.create_text(tmp_path / "x", json.dumps({}))
-    assert not files.create_text(tmp_path / "x", "other") and (tmp_path / "x").read_text() == "{}"
+    assert atomic_files.create_text(tmp_path / "x", json.dumps({}))
+    assert not atomic_files.create_text(tmp_path / "x", "other") and (tmp_path / "x").read_text() == "{}"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]

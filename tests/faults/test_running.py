@@ -15,17 +15,18 @@ import numpy as np
 import pytest
 import soundfile
 
-from superb_eval import audio, processes
-from superb_eval.audio import Clip
-from superb_eval.cell import evaluate
-from superb_eval.console import Silent
+from superb_eval.data import audio
+from superb_eval.data.audio import Clip
 from superb_eval.errors import UserError
 from superb_eval.features import extract as extraction
-from superb_eval.order import Order
+from superb_eval.runs.config import RunConfig
+from superb_eval.runs.evaluate import evaluate
+from superb_eval.runtime import processes
+from superb_eval.runtime.progress import NoProgress
 from superb_eval.suite import jobs
+from superb_eval.suite.execute import execute
+from superb_eval.suite.job_state import JobStates
 from superb_eval.suite.jobs import Request
-from superb_eval.suite.ledger import Ledger
-from superb_eval.suite.perform import perform
 from tests.faults.conftest import SHORT, Same
 
 
@@ -37,7 +38,7 @@ def own(tones: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("how", ["gone", "shorter", "empty"])
 def test_a_file_that_vanishes_in_mid_run_is_named_and_its_return_mends_all(
-    order: Order, own: Path, same: Same, how: str, monkeypatch: pytest.MonkeyPatch
+    order: RunConfig, own: Path, same: Same, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = replace(order, data=own)
     harmed = sorted((own / "audio/test").glob("*.flac"))[3]
@@ -62,9 +63,9 @@ def test_a_file_that_vanishes_in_mid_run_is_named_and_its_return_mends_all(
 
 
 def test_a_loss_that_is_no_number_names_step_and_utterances_and_keeps_the_last_state(
-    order: Order, same: Same, monkeypatch: pytest.MonkeyPatch
+    order: RunConfig, same: Same, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from downstreams.classification import Classification
+    from downstreams.task_types.classification import Classification
 
     loss, calls = Classification.loss, []
 
@@ -90,8 +91,8 @@ def test_what_fails_stands_in_the_ledger_with_its_reason(
     (job,) = jobs.expand(request)
     (own / "ks/dev.csv").rename(tmp_path / "dev.csv")
     with pytest.raises(UserError, match="has no dev.csv"):
-        perform(job, Silent())
-    failure = Ledger(job.out).failure(job)
+        execute(job, NoProgress())
+    failure = JobStates(job.out).failure(job)
     assert failure is not None and failure.mendable and "has no dev.csv" in failure.sentence
 
     def breaks(*given: object) -> None:
@@ -99,14 +100,14 @@ def test_what_fails_stands_in_the_ledger_with_its_reason(
 
     (tmp_path / "dev.csv").rename(own / "ks/dev.csv")
     with monkeypatch.context() as patch:
-        patch.setattr("superb_eval.cell._run", breaks)
+        patch.setattr("superb_eval.runs.evaluate._run", breaks)
         with pytest.raises(KeyError):
-            perform(job, Silent())
-    failure = Ledger(job.out).failure(job)
+            execute(job, NoProgress())
+    failure = JobStates(job.out).failure(job)
     assert failure is not None and not failure.mendable and "in breaks" in failure.tail
-    receipt = perform(job, Silent())
-    assert Ledger(job.out).failure(job) is None and Ledger(job.out).claimed(job) is None
-    assert jobs.finished(job) == job.out / receipt.run and perform(job, Silent()) == receipt
+    receipt = execute(job, NoProgress())
+    assert JobStates(job.out).failure(job) is None and JobStates(job.out).claimed(job) is None
+    assert jobs.finished(job) == job.out / receipt.run and execute(job, NoProgress()) == receipt
 
 
 @pytest.mark.slow
@@ -121,7 +122,7 @@ def test_a_suite_that_is_asked_to_end_leaves_no_process_and_is_taken_up(
     # Who runs the tests in the background hands on that SIGINT is to be ignored.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)  # noqa: PLW1509
-    ledger, until, worker = Ledger(tmp_path / "r"), time.monotonic() + 400, 0
+    ledger, until, worker = JobStates(tmp_path / "r"), time.monotonic() + 400, 0
     while not worker:
         assert time.monotonic() < until and process.poll() is None
         claims = [ledger.claimed(job) for job in (ledger.planned() if ledger.folder.is_dir() else [])]
@@ -133,7 +134,7 @@ def test_a_suite_that_is_asked_to_end_leaves_no_process_and_is_taken_up(
         assert time.monotonic() < until, "its worker lives on"
         time.sleep(0.05)
     record, folder = evaluate(
-        Order("fbank_nonorm", "ks", own, overrides=SHORT, out=tmp_path / "r", store=tmp_path / "s")
+        RunConfig("fbank_nonorm", "ks", own, overrides=SHORT, out=tmp_path / "r", store=tmp_path / "s")
     )
     assert record.features.extracted == 0, "what was extracted is kept"
     same(record, folder)

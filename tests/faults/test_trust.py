@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from superb_eval import manifest, recipe
-from superb_eval.corpora import opening
+from superb_eval import recipe
+from superb_eval.corpora import load_corpus
+from superb_eval.data import manifest
 from superb_eval.errors import UserError
 from superb_eval.pretraining import checkpoints, sources
 from superb_eval.recipe import CorpusSettings
@@ -53,10 +54,10 @@ def test_the_state_of_a_training_of_an_encoder(hostile: Path, proof: Path) -> No
 
 
 def test_the_state_of_a_training_of_a_head(hostile: Path, proof: Path) -> None:
-    from superb_eval.probing import members
+    from superb_eval.probing import probe_state
 
     with pytest.warns(UserWarning, match="damaged .*Weights only load failed.*begins anew"):
-        assert members.resume(hostile, [], None) == 0  # type: ignore[arg-type]
+        assert probe_state.resume(hostile, [], None) == 0  # type: ignore[arg-type]
     assert not proof.exists()
 
 
@@ -137,9 +138,9 @@ def linked(tones: Path, tmp_path: Path) -> Path:
 
 def test_links_out_of_a_corpus_are_followed_only_where_that_is_asked_for(linked: Path) -> None:
     with pytest.raises(UserError, match=r"leads out of the corpus folder, by a link.*corpus\.allow_links=true"):
-        opening.open_corpus("ks", linked, ("keyword",), CorpusSettings())
+        load_corpus.open_corpus("ks", linked, ("keyword",), CorpusSettings())
     chosen = recipe.load(recipe.find("ks", "nano"), ["corpus.allow_links=true"])
-    assert len(opening.open_corpus("ks", linked, ("keyword",), chosen.corpus).clips()) == 72
+    assert len(load_corpus.open_corpus("ks", linked, ("keyword",), chosen.corpus).clips()) == 72
 
 
 def test_no_option_lets_paths_climb_out(tones: Path, tmp_path: Path) -> None:
@@ -148,7 +149,7 @@ def test_no_option_lets_paths_climb_out(tones: Path, tmp_path: Path) -> None:
     for table in (root / "ks").glob("*.csv"):
         table.write_text(table.read_text().replace("audio/", f"../{tones.name}/audio/"))
     with pytest.raises(UserError, match="leads out of the corpus folder"):
-        opening.open_corpus("ks", root, ("keyword",), CorpusSettings(allow_links=True))
+        load_corpus.open_corpus("ks", root, ("keyword",), CorpusSettings(allow_links=True))
 
 
 @pytest.mark.parametrize("path", ["../outside.wav", "/etc/hostname", "link.wav", "a\0b"])

@@ -7,11 +7,11 @@ import pytest
 import soundfile
 import torch
 
-from downstreams.heads import UtteranceLevel
-from superb_eval import audio
-from superb_eval.audio import Clip
+from downstreams.nets.heads import UtteranceLevel
+from superb_eval.data import audio
+from superb_eval.data.audio import Clip
 from superb_eval.errors import UserError
-from superb_eval.features.bank import Features
+from superb_eval.features.dataset import Features
 from superb_eval.features.extract import Extraction, extract, plan
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.probing.probe import Probe

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from superb_eval import audio, shortage
-from superb_eval.audio import Clip
+from superb_eval.data import audio
+from superb_eval.data.audio import Clip
 from superb_eval.errors import UserError
-from superb_eval.features.bank import Bank, Features
+from superb_eval.features.dataset import FeatureDataset, Features
 from superb_eval.features.extract import Extraction
-from superb_eval.features.gather import Rates, Source, _deal, gather
+from superb_eval.features.load_or_extract import FeatureSource, Rates, _deal, load_or_extract
 from superb_eval.features.store import Store
+from superb_eval.runtime import out_of_memory
 from upstreams import registry
 
 HOW = Extraction("pooled")
@@ -31,17 +32,17 @@ def clips(tones: Path) -> list[Clip]:
     return [Clip(path) for path in sorted((tones / "audio" / "test").glob("*.flac"))]
 
 
-def gathered(clips: Sequence[Clip], store: Store, name: str = "fbank_nonorm", how: Extraction = HOW) -> Bank:
+def gathered(clips: Sequence[Clip], store: Store, name: str = "fbank_nonorm", how: Extraction = HOW) -> FeatureDataset:
     upstream = registry.load(name)
-    source = Source(upstream, upstream.fingerprint(), how, "cpu")
-    return gather(source, {audio.digest(clip): clip for clip in clips}, store, print)
+    source = FeatureSource(upstream, upstream.fingerprint(), how, "cpu")
+    return load_or_extract(source, {audio.digest(clip): clip for clip in clips}, store, print)
 
 
-def values(bank: Bank, clips: Sequence[Clip]) -> Features:
+def values(bank: FeatureDataset, clips: Sequence[Clip]) -> Features:
     return bank.select([audio.digest(clip) for clip in clips])
 
 
-def stacked(bank: Bank, clips: Sequence[Clip]) -> torch.Tensor:
+def stacked(bank: FeatureDataset, clips: Sequence[Clip]) -> torch.Tensor:
     return torch.stack(values(bank, clips).rows())
 
 
@@ -146,10 +147,10 @@ def test_norms_are_the_mean_length_of_each_layers_vectors(clips: list[Clip], sto
 FRAMES = Extraction("frames")
 
 
-def live(clips: Sequence[Clip], store: Store, passes: float | None = 100.0) -> Bank:
+def live(clips: Sequence[Clip], store: Store, passes: float | None = 100.0) -> FeatureDataset:
     upstream = registry.load("hubert_nano@random")
-    source = Source(upstream, upstream.fingerprint(), FRAMES, "cpu")
-    return gather(source, {audio.digest(clip): clip for clip in clips}, store, lambda done: None, passes)
+    source = FeatureSource(upstream, upstream.fingerprint(), FRAMES, "cpu")
+    return load_or_extract(source, {audio.digest(clip): clip for clip in clips}, store, lambda done: None, passes)
 
 
 def test_frames_without_room_are_computed_when_asked_for(clips: list[Clip], store: Store, tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_what_is_searched_whole_has_to_be_stored(clips: list[Clip], tmp_path: Pa
 def test_part_of_a_corpus_is_stored_where_part_of_it_has_room(
     clips: list[Clip], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("superb_eval.features.gather.SHARD_UTTERANCES", 4)
+    monkeypatch.setattr("superb_eval.features.load_or_extract.SHARD_UTTERANCES", 4)
     whole = live(clips, store)
     sizes = sorted(path.stat().st_size for path in shards(store))
     some = live(clips, Store(tmp_path / "half", budget_gb=sum(sizes) * 0.6 / 1e9))
@@ -210,7 +211,7 @@ assert all(bool((shard.tensors["values"] == 1).all()) for shard in kept)
 """
 
 
-@pytest.mark.skipif(shortage._trim() is None or not Path("/proc/self/status").is_file(), reason="glibc on Linux")
+@pytest.mark.skipif(out_of_memory._trim() is None or not Path("/proc/self/status").is_file(), reason="glibc on Linux")
 def test_written_shards_are_not_held(tmp_path: Path) -> None:
     """In a process of its own: how much of it is kept hangs on what was allocated before."""
     root = Path(__file__).parents[2]

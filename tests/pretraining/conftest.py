@@ -10,8 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from superb_eval.console import Silent
 from superb_eval.pretraining.recipe import PretrainRecipe, load
+from superb_eval.runtime.progress import NoProgress
 
 TINY = (
     "data.batch_seconds=4",
@@ -62,7 +62,7 @@ def toy() -> Callable[..., PretrainRecipe]:
     return lambda *overrides: load("hubert_toy", "pretrain", PretrainRecipe, (*TINY, *overrides))
 
 
-class Said(Silent):
+class Said(NoProgress):
     """Keeps what is said."""
 
     def __init__(self) -> None:

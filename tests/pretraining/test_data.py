@@ -11,13 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from superb_eval import audio
-from superb_eval.audio import Clip
-from superb_eval.console import Silent
+from superb_eval.data import audio
+from superb_eval.data.audio import Clip
 from superb_eval.errors import UserError
 from superb_eval.pretraining import data
 from superb_eval.pretraining.data import ALIGN, Audio, Batches
 from superb_eval.pretraining.recipe import DataSettings
+from superb_eval.runtime.progress import NoProgress
 
 
 def settings(**changes: object) -> DataSettings:
@@ -26,7 +26,7 @@ def settings(**changes: object) -> DataSettings:
 
 
 def gathered(folder: Path, **changes: object) -> Audio:
-    return data.gather(settings(**changes), {"s": folder}, 0, Silent())
+    return data.gather(settings(**changes), {"s": folder}, 0, NoProgress())
 
 
 def imagined(lengths: list[int]) -> Audio:

@@ -10,12 +10,12 @@ import torch
 from transformers import HubertConfig, HubertModel
 
 import superb_eval
-from superb_eval.console import Silent
 from superb_eval.corpora import embedded
-from superb_eval.pretraining.distil import distil
-from superb_eval.pretraining.distil_recipe import DistilRecipe
+from superb_eval.pretraining.distill import distill
+from superb_eval.pretraining.distillation_recipe import DistillationRecipe
 from superb_eval.pretraining.pretrain import pretrain
 from superb_eval.pretraining.recipe import PretrainRecipe, load
+from superb_eval.runtime.progress import NoProgress
 from upstreams import registry
 
 
@@ -41,7 +41,7 @@ def fresh(student: Path, folder: Path) -> Path:
 @pytest.mark.slow
 def test_from_speech_to_a_student_that_beats_random_weights(tmp_path: Path) -> None:
     speech = tmp_path / "speech"
-    embedded.synthesise("nano", speech, 0, Silent(), ["unlabelled"])
+    embedded.synthesise("nano", speech, 0, NoProgress(), ["unlabelled"])
     found = [f"audio={speech}"]
     more = ("data.sources=[{corpus: audio}]", "data.batch_seconds=16")
     teaching = load(
@@ -50,16 +50,16 @@ def test_from_speech_to_a_student_that_beats_random_weights(tmp_path: Path) -> N
         PretrainRecipe,
         (*more, *SIZES, "optim.steps=120", "front.optim.steps=150"),
     )
-    teacher = pretrain(teaching, found, tmp_path / "teacher", "cpu", 1, Silent())
+    teacher = pretrain(teaching, found, tmp_path / "teacher", "cpu", 1, NoProgress())
     masked = curve(tmp_path / "teacher", "masked")
     assert masked[-1] < 0.9 * masked[0]
     learning = load(
         "distilhubert_toy",
         "distill",
-        DistilRecipe,
+        DistillationRecipe,
         (*more, "optim.steps=120", "optim.lr=3e-3", "student.hidden=null", f"teacher.address=hubert@{teacher}"),
     )
-    student = distil(learning, found, tmp_path / "student", "cpu", 1, Silent())
+    student = distill(learning, found, tmp_path / "student", "cpu", 1, NoProgress())
     for part in ("l1_2", "cosine_2"):
         losses = curve(tmp_path / "student", part)
         assert sum(losses[-5:]) < 0.8 * sum(losses[:5]), part
@@ -81,8 +81,8 @@ def test_from_speech_to_a_student_that_beats_random_weights(tmp_path: Path) -> N
 
     # The nano corpus has 24 clips to test KS on, which tell nothing apart: so this is tested on the 288 of mini.
     words, sentences = tmp_path / "words", tmp_path / "sentences"
-    embedded.synthesise("mini", words, 0, Silent(), ["ks"])
-    embedded.synthesise("nano", sentences, 0, Silent(), ["pr"])
+    embedded.synthesise("mini", words, 0, NoProgress(), ["ks"])
+    embedded.synthesise("nano", sentences, 0, NoProgress(), ["pr"])
     random = fresh(student, tmp_path / "random")
     assert figure(student, "ks", words, 800) > figure(random, "ks", words, 800) + 4
     assert figure(student, "pr", sentences, 300) < figure(random, "pr", sentences, 300) - 4

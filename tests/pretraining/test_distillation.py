@@ -13,12 +13,13 @@ from torch.nn.functional import cosine_similarity, logsigmoid
 from superb_eval.errors import UserError
 from superb_eval.pretraining import student
 from superb_eval.pretraining.data import Batch
-from superb_eval.pretraining.distil_recipe import DistilSettings, StudentSettings, TeacherSettings
 from superb_eval.pretraining.distillation import Distillation, frame_losses
+from superb_eval.pretraining.distillation_recipe import DistillationSettings, StudentSettings, TeacherSettings
 from superb_eval.pretraining.objective import Terms
-from upstreams import layouts, registry
+from upstreams import registry
 from upstreams.base import Upstream
 from upstreams.distilhubert import Heads
+from upstreams.loading import checkpoint_conversion
 
 CONV = "[(16, 10, 5)] + [(16, 3, 2)] * 4 + [(16, 2, 2)] * 2"
 TINY = {
@@ -110,10 +111,10 @@ class Theirs:
 
 def ours(teacher: Upstream, predicted: tuple[int, ...], *, replay: bool, theirs: Theirs | None = None) -> Distillation:
     """A student of the teacher; with `theirs`, its heads get their weights."""
-    settings = DistilSettings(layers=predicted, padding=replay)
+    settings = DistillationSettings(layers=predicted, padding=replay)
     pupil = student.build(StudentSettings(dropout=0.0), teacher, len(predicted), padded=replay)
     if theirs is not None:
-        heads = layouts._heads(theirs.model.state_dict())
+        heads = checkpoint_conversion._heads(theirs.model.state_dict())
         assert heads is not None
         pupil.heads.load_state_dict(heads)
     return Distillation(pupil, teacher, settings, TeacherSettings(dropout=False))
@@ -153,7 +154,7 @@ def check_equal(
     theirs = Theirs(path, sizes, conv, predicted)
     objective = ours(registry.load(address.format(path)), predicted, replay=True, theirs=theirs)
     theirs.teacher.eval()
-    their_weights = layouts.trunk(theirs.model.state_dict())
+    their_weights = checkpoint_conversion.trunk(theirs.model.state_dict())
     for name, weight in objective.student.trunk.state_dict().items():
         assert torch.equal(weight, their_weights.pop(name)), name
     assert not their_weights
@@ -208,7 +209,7 @@ def test_dropout_leaves_layers_and_frames_of_a_transformers_teacher_in() -> None
     objective = Distillation(
         student.build(StudentSettings(), teacher, 1),
         teacher,
-        DistilSettings(layers=(2,)),
+        DistillationSettings(layers=(2,)),
         TeacherSettings(dropout=True),
     )
     for module in teacher.modules():
@@ -254,9 +255,9 @@ def test_terms_can_be_weighted_and_left_out(nano: Upstream) -> None:
     objective = ours(nano, (1, 2), replay=False)
     heard = batch([8_000])
     for settings, names in {
-        DistilSettings(layers=(1, 2), cosine=0.0): {"l1"},
-        DistilSettings(layers=(1, 2), l1=0.0): {"cosine"},
-        DistilSettings(layers=(1, 2), l1=0.0, l2=2.0, cosine=0.0): {"l2"},
+        DistillationSettings(layers=(1, 2), cosine=0.0): {"l1"},
+        DistillationSettings(layers=(1, 2), l1=0.0): {"cosine"},
+        DistillationSettings(layers=(1, 2), l1=0.0, l2=2.0, cosine=0.0): {"l2"},
     }.items():
         objective.settings = settings
         weighted = {name.split("_")[0] for name, term in objective(heard).items() if term.weight}
@@ -344,7 +345,7 @@ def test_what_does_not_fit_is_one_sentence(
 
     def make() -> Distillation:
         pupil = student.build(StudentSettings(**settings), upstream, len(predicted))
-        return Distillation(pupil, upstream, DistilSettings(layers=predicted), TeacherSettings())
+        return Distillation(pupil, upstream, DistillationSettings(layers=predicted), TeacherSettings())
 
     with pytest.raises(UserError, match=told) as caught:
         make()

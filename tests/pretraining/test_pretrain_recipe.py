@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from superb_eval import recipe as recipes
-from superb_eval.cli import app
+from superb_eval.cli.app import app
 from superb_eval.errors import UserError
 from superb_eval.pretraining import network
 from superb_eval.pretraining.recipe import PretrainRecipe, load, places

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from superb_eval.audio import Clip
-from superb_eval.console import Silent
+from superb_eval.data.audio import Clip
 from superb_eval.errors import UserError
 from superb_eval.pretraining import sources
 from superb_eval.pretraining.recipe import DataSettings
+from superb_eval.runtime.progress import NoProgress
 
 
 def found(named: dict[str, Path], *source: dict[str, object], **settings: object) -> list[Clip]:
     chosen = DataSettings.model_validate({"sources": source, **settings})
-    return sources.clips(chosen, named, 0, Silent())
+    return sources.clips(chosen, named, 0, NoProgress())
 
 
 def write(path: Path, *lines: str) -> Path:

@@ -11,8 +11,8 @@ import pytest
 
 from superb_eval.errors import UserError
 from superb_eval.pretraining import devices
-from superb_eval.pretraining.log import Log
 from superb_eval.pretraining.stopping import Stop
+from superb_eval.pretraining.training_log import TrainingLog
 
 SLURM = {"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "train"}
 
@@ -67,7 +67,7 @@ def test_a_line_of_the_log_is_the_mean_since_the_last_and_a_resumed_log_begins_w
             return list(csv.DictReader(file))
 
     curve: list[dict[str, float]] = []
-    with Log(tmp_path, curve, writes=True) as log:
+    with TrainingLog(tmp_path, curve, writes=True) as log:
         assert log.beside() == ""
         for step, loss in enumerate((1.0, 2.0, 6.0), start=1):
             log.add(step, {"loss": loss}, heard=2.0)
@@ -83,7 +83,7 @@ def test_a_line_of_the_log_is_the_mean_since_the_last_and_a_resumed_log_begins_w
         ("4", "8", ""),
     ]
     assert float(lines()[0]["hours"]) == pytest.approx(6 / 3600, rel=1e-4)
-    with Log(tmp_path, kept, writes=True):
+    with TrainingLog(tmp_path, kept, writes=True):
         assert len(lines()) == 1
-    with Log(tmp_path / "other", kept, writes=False):
+    with TrainingLog(tmp_path / "other", kept, writes=False):
         assert not (tmp_path / "other").exists()

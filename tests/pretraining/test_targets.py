@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.cluster import MiniBatchKMeans
 
-from superb_eval import audio
-from superb_eval.console import Silent
+from superb_eval.data import audio
 from superb_eval.errors import UserError
-from superb_eval.pretraining import data, describing, network, targets
+from superb_eval.pretraining import data, network, target_features, targets
 from superb_eval.pretraining.data import Audio, Batch, Batches
 from superb_eval.pretraining.recipe import PretrainRecipe, TargetSettings
+from superb_eval.runtime.progress import NoProgress
 from upstreams import registry
 
 MFCC = TargetSettings(clusters=10, restarts=1)
@@ -29,13 +29,13 @@ def heard(speech: Path) -> Audio:
     settings = DataSettings.model_validate(
         {"sources": [{"folder": "s"}], "min_seconds": 0.3, "crop_seconds": 1.0, "batch_seconds": 4.0}
     )
-    return data.gather(settings, {"s": speech}, 0, Silent())
+    return data.gather(settings, {"s": speech}, 0, NoProgress())
 
 
 @given(samples=st.integers(800, 20_000))
 def test_mfcc_have_a_frame_for_each_of_the_networks(samples: int) -> None:
     wave = np.random.default_rng(samples).standard_normal(samples).astype(np.float32)
-    assert describing.mfcc(wave).shape == (network.frames(samples), 39)
+    assert target_features.mfcc(wave).shape == (network.frames(samples), 39)
 
 
 def test_mfcc_are_kaldis_with_deltas_and_a_mean_removed(heard: Audio) -> None:
@@ -51,13 +51,13 @@ def test_mfcc_are_kaldis_with_deltas_and_a_mean_removed(heard: Audio) -> None:
     for centre, dims in {"none": 0, "c0": 1, "all": 13}.items():
         expected = whole.copy()
         expected[:, :dims] -= whole[:, :dims].mean(0)
-        np.testing.assert_allclose(describing.mfcc(wave, centre), expected[::2], rtol=1e-4, atol=2e-4)
+        np.testing.assert_allclose(target_features.mfcc(wave, centre), expected[::2], rtol=1e-4, atol=2e-4)
 
 
 def test_labels_are_scikit_learns_clusters(heard: Audio, tmp_path: Path) -> None:
-    labels = targets.make(MFCC, heard, tmp_path, 3, "cpu", Silent())
+    labels = targets.make(MFCC, heard, tmp_path, 3, "cpu", NoProgress())
     order = np.random.default_rng([3, 2]).permutation(len(heard.clips))
-    described = [describing.mfcc(heard.kept[i] / np.float32(32768)) for i in range(len(heard.clips))]  # type: ignore[index]
+    described = [target_features.mfcc(heard.kept[i] / np.float32(32768)) for i in range(len(heard.clips))]  # type: ignore[index]
     kmeans = MiniBatchKMeans(
         10, batch_size=10_000, n_init=1, tol=0, max_no_improvement=100, reassignment_ratio=0, random_state=3
     ).fit(np.concatenate([described[i] for i in order]))
@@ -69,16 +69,16 @@ def test_labels_are_scikit_learns_clusters(heard: Audio, tmp_path: Path) -> None
 
 def test_weights_act_on_standardised_dimensions(heard: Audio, tmp_path: Path) -> None:
     weighted = MFCC.model_copy(update={"weights": (0.0, 1.0, 0.0, 0.0)})
-    labels = targets.make(weighted, heard, tmp_path, 0, "cpu", Silent())
+    labels = targets.make(weighted, heard, tmp_path, 0, "cpu", NoProgress())
     with np.load(tmp_path / "codebook.npz") as kept:
         assert kept["scale"][[0, *range(13, 39)]].tolist() == [0.0] * 27
-        sample = np.concatenate([describing.mfcc(audio.read(clip)) for clip in heard.clips])
+        sample = np.concatenate([target_features.mfcc(audio.read(clip)) for clip in heard.clips])
         np.testing.assert_allclose(kept["scale"][1:13] * sample[:, 1:13].std(0), 1.0, rtol=1e-3)
     assert len(set(labels.values.tolist())) == 10
 
 
 def test_a_crop_takes_its_stretch_of_the_labels(heard: Audio, tmp_path: Path) -> None:
-    labels = targets.make(MFCC, heard, tmp_path, 0, "cpu", Silent())
+    labels = targets.make(MFCC, heard, tmp_path, 0, "cpu", NoProgress())
     longest = int(heard.samples.argmax())
     batch = Batch(torch.zeros(1, 8000), torch.tensor([8000]), (longest,), (3200,), (0,), 1)
     found = labels.batch(batch, 30)
@@ -91,25 +91,25 @@ def test_labels_that_were_made_are_kept_and_those_of_others_refused(
     heard: Audio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(targets, "SHARD", 10)
-    first = targets.make(MFCC, heard, tmp_path, 0, "cpu", Silent())
+    first = targets.make(MFCC, heard, tmp_path, 0, "cpu", NoProgress())
     shards = sorted(tmp_path.glob("labels-*.npy"))
     assert len(shards) == 3
     shards[1].unlink()
     monkeypatch.setattr(targets, "_clustered", lambda *_: pytest.fail("clusters are there"))
-    again = targets.make(MFCC, heard, tmp_path, 0, "cpu", Silent())
+    again = targets.make(MFCC, heard, tmp_path, 0, "cpu", NoProgress())
     assert again.values.tolist() == first.values.tolist()
     with pytest.raises(UserError, match="holds labels of other audio or settings"):
-        targets.make(MFCC, heard, tmp_path, 1, "cpu", Silent())
+        targets.make(MFCC, heard, tmp_path, 1, "cpu", NoProgress())
 
 
 def test_too_few_frames_are_explained(heard: Audio, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\d+ frames are too few for 60000 clusters. Lower targets.clusters"):
-        targets.make(MFCC.model_copy(update={"clusters": 60_000}), heard, tmp_path, 0, "cpu", Silent())
+        targets.make(MFCC.model_copy(update={"clusters": 60_000}), heard, tmp_path, 0, "cpu", NoProgress())
 
 
 def test_the_second_iteration_clusters_a_layer(heard: Audio, tmp_path: Path) -> None:
     settings = TargetSettings(features="hubert_nano@random", layer=1, clusters=5, restarts=1)
-    labels = targets.make(settings, heard, tmp_path, 0, "cpu", Silent())
+    labels = targets.make(settings, heard, tmp_path, 0, "cpu", NoProgress())
     upstream = registry.load("hubert_nano@random")
     with np.load(tmp_path / "codebook.npz") as kept:
         centres = torch.from_numpy(kept["centres"])
@@ -123,7 +123,7 @@ def test_the_second_iteration_clusters_a_layer(heard: Audio, tmp_path: Path) -> 
 def test_a_layer_or_stride_that_does_not_fit_is_explained(heard: Audio, tmp_path: Path) -> None:
     def make(features: str, layer: int | None) -> None:
         settings = TargetSettings(features=features, layer=layer, clusters=5)
-        targets.make(settings, heard, tmp_path / features / str(layer), 0, "cpu", Silent())
+        targets.make(settings, heard, tmp_path / features / str(layer), 0, "cpu", NoProgress())
 
     for layer in (None, 3):
         with pytest.raises(UserError, match=f"targets.layer is {layer}: hubert_nano@random has hidden states 0 to 2"):
@@ -133,7 +133,7 @@ def test_a_layer_or_stride_that_does_not_fit_is_explained(heard: Audio, tmp_path
 
 
 def test_labels_and_batches_agree_on_frames(heard: Audio, toy: Callable[..., PretrainRecipe], tmp_path: Path) -> None:
-    labels = targets.make(MFCC, heard, tmp_path, 0, "cpu", Silent())
+    labels = targets.make(MFCC, heard, tmp_path, 0, "cpu", NoProgress())
     batches = Batches(heard, toy().data.model_copy(update={"crop_seconds": 0.7}), 0)
     for number in range(4):
         batch = batches.at(number, 1)

@@ -18,18 +18,18 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from superb_eval.console import Silent
 from superb_eval.errors import UserError
-from superb_eval.pretraining import loop, schedule
+from superb_eval.pretraining import schedule, trainer
 from superb_eval.pretraining.pretrain import pretrain
 from superb_eval.pretraining.recipe import OptimSettings, PretrainRecipe
+from superb_eval.runtime.progress import NoProgress
 from upstreams import registry
 
 Toy = Callable[..., PretrainRecipe]
 
 
 def train(settings: PretrainRecipe, speech: Path, out: Path) -> Path:
-    return pretrain(settings, [f"audio={speech}"], out, "cpu", 1, Silent())
+    return pretrain(settings, [f"audio={speech}"], out, "cpu", 1, NoProgress())
 
 
 def curve(out: Path) -> list[dict[str, str]]:
@@ -39,12 +39,12 @@ def curve(out: Path) -> list[dict[str, str]]:
 
 def stopping(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Let the user ask to stop in an update."""
-    update = loop._Fit._update
+    update = trainer._Fit._update
 
     def asked(self: Any, module: Any, optimizer: Any, batches: Any, asked: bool, due: bool) -> Any:
         return update(self, module, optimizer, batches, asked or self.state.step + 1 == step, due)
 
-    monkeypatch.setattr(loop._Fit, "_update", asked)
+    monkeypatch.setattr(trainer._Fit, "_update", asked)
 
 
 def test_interrupted_and_resumed_training_gives_the_bits_of_unbroken_training(
@@ -123,7 +123,7 @@ def test_a_loss_that_is_not_finite_stops_with_update_and_files_and_keeps_the_sta
     toy: Toy, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = toy("optim.save_minutes=0")
-    reduced, calls = loop._Fit._reduced, []
+    reduced, calls = trainer._Fit._reduced, []
 
     def poisoned(self: Any, terms: Any, others: tuple[float, ...]) -> Any:
         calls.append(1)
@@ -131,7 +131,7 @@ def test_a_loss_that_is_not_finite_stops_with_update_and_files_and_keeps_the_sta
             terms = {name: term._replace(total=term.total * float("nan")) for name, term in terms.items()}
         return reduced(self, terms, others)
 
-    monkeypatch.setattr(loop._Fit, "_reduced", poisoned)
+    monkeypatch.setattr(trainer._Fit, "_reduced", poisoned)
     with pytest.raises(UserError, match=r"update 4: the loss is nan on .*\.flac.* \(the state of update 3 is kept\)"):
         train(settings, speech, tmp_path)
     assert torch.load(tmp_path / "last.pt", weights_only=True)["state"]["step"] == 3

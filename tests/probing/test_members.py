@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from downstreams.ctc import RecogniserSettings
-from downstreams.recurrent import Recogniser
-from downstreams.xvector import XVector
-from superb_eval import tensors
+from downstreams.nets.recurrent import Recogniser
+from downstreams.nets.xvector import XVector
+from downstreams.task_types.ctc import RecogniserSettings
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.probing import members
-from superb_eval.probing.members import Member
+from superb_eval.probing import probe_state
 from superb_eval.probing.probe import Probe, load_weights
+from superb_eval.probing.probe_state import ProbeState
+from superb_eval.runtime import safetensors_io
 
 FORMER = {"segment6": "tested", "segment7": "trained", "forward_lstm": "onward", "backward_lstm": "homeward"}
 
@@ -57,13 +57,13 @@ def former(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def test_a_training_that_was_interrupted_before_goes_on_with_the_same_bits(task: str, tmp_path: Path) -> None:
     probe, optimizer = probe_of(HEADS[task], 0)
     step(probe, optimizer)
-    path = tmp_path / members.LAST
-    members.save(path, [Member(0.1, probe, tmp_path)], optimizer)
+    path = tmp_path / probe_state.LAST
+    probe_state.save(path, [ProbeState(0.1, probe, tmp_path)], optimizer)
     content = torch.load(path, weights_only=True)
     content["probes"] = [former(weights) for weights in content["probes"]]
     torch.save(content, path)
     resumed, other = probe_of(HEADS[task], 5)
-    members.resume(path, [Member(0.1, resumed, tmp_path)], other)
+    probe_state.resume(path, [ProbeState(0.1, resumed, tmp_path)], other)
     step(probe, optimizer), step(resumed, other)
     assert all(torch.equal(a, b) for a, b in zip(probe.parameters(), resumed.parameters(), strict=True))
 
@@ -72,7 +72,7 @@ def test_a_training_that_was_interrupted_before_goes_on_with_the_same_bits(task:
 def test_a_head_that_was_trained_before_is_loaded(task: str, tmp_path: Path) -> None:
     probe, _ = probe_of(HEADS[task], 0)
     weights = {name: tensor.detach().contiguous() for name, tensor in probe.state_dict().items()}
-    tensors.write(tmp_path / "probe-1.safetensors", former(weights))
+    safetensors_io.write(tmp_path / "probe-1.safetensors", former(weights))
     loaded, _ = probe_of(HEADS[task], 5)
     load_weights(tmp_path / "probe-1.safetensors", loaded)
     assert all(torch.equal(a, b) for a, b in zip(probe.parameters(), loaded.parameters(), strict=True))

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from downstreams.base import Row
-from superb_eval import order
+from downstreams.base import Prediction
 from superb_eval.results import record as records
-from superb_eval.results import scoring
 from superb_eval.results.record import CorpusRecord, FeaturesRecord, RunRecord, TrainingRecord, UpstreamRecord
+from superb_eval.results.stats import scoring
+from superb_eval.runs import config
 
 
 def new_record(upstream: str, task: str) -> RunRecord:
@@ -77,15 +77,15 @@ def keep(folder: Path, *runs: RunRecord) -> Path:
     return folder
 
 
-def scored(folder: Path, record: RunRecord, rows: Sequence[Row], labels: Any = None) -> Path:
+def scored(folder: Path, record: RunRecord, rows: Sequence[Prediction], labels: Any = None) -> Path:
     """Write a run with its predictions, and the figures that follow from them; return its folder."""
-    name = order.run_name(
+    name = config.run_name(
         record.profile, record.seed, record.recipe_digest, record.upstream.fingerprint, record.corpus.digest
     )
-    place = folder / order.slug(record.upstream.address) / record.task / name
+    place = folder / config.slug(record.upstream.address) / record.task / name
     place.mkdir(parents=True)
     with (place / records.PREDICTIONS).open("w", newline="", encoding="utf8") as file:
-        csv.writer(file, lineterminator="\n").writerows([Row._fields, *rows])
+        csv.writer(file, lineterminator="\n").writerows([Prediction._fields, *rows])
     (place / "labels.json").write_text(json.dumps({"1": labels}))
     task = scoring.task_of(record, place)
     found = {
@@ -97,10 +97,10 @@ def scored(folder: Path, record: RunRecord, rows: Sequence[Row], labels: Any = N
     return place
 
 
-def answers(right: float, seed: int, count: int = 300) -> list[Row]:
+def answers(right: float, seed: int, count: int = 300) -> list[Prediction]:
     """Keyword predictions of which about that share is right; what is hard is hard for every seed alike."""
     hard, own = np.random.default_rng(0).random(count), np.random.default_rng(seed).random(count)
-    return [Row(f"u{i}", "yes", "yes" if 0.7 * hard[i] + 0.3 * own[i] < right else "no") for i in range(count)]
+    return [Prediction(f"u{i}", "yes", "yes" if 0.7 * hard[i] + 0.3 * own[i] < right else "no") for i in range(count)]
 
 
 TRUTHS = ["a b c d e", "a b c", "c d e f", "a a b", "d e", "f f a b c"]
@@ -112,23 +112,27 @@ def ten_tasks(folder: Path, upstream: str, errs: float, seed: int, **changes: An
     for task in ("ks", "sid", "ic", "er"):
         right, wrong = ('{"action": "x"}', '{"action": "y"}') if task == "ic" else ("x", "y")
         folds = 5 if task == "er" else 1
-        rows = [Row(f"u{i}", right, right if rng.random() > errs else wrong, i % folds + 1) for i in range(60)]
+        rows = [Prediction(f"u{i}", right, right if rng.random() > errs else wrong, i % folds + 1) for i in range(60)]
         scored(folder, vary(new_record(upstream, task), **changes), rows)
     for task in ("pr", "asr"):
         pairs = [(TRUTHS[i % 6], _worse(TRUTHS[i % 6], errs, rng)) for i in range(40)]
-        scored(folder, vary(new_record(upstream, task), **changes), [Row(f"u{i}", *p) for i, p in enumerate(pairs)])
+        scored(
+            folder, vary(new_record(upstream, task), **changes), [Prediction(f"u{i}", *p) for i, p in enumerate(pairs)]
+        )
     marked = ["B-x A E-x" if rng.random() > errs else "B-y Q E-y" for _ in range(40)]
-    sf = [Row(f"u{i}", "B-x A E-x", answer) for i, answer in enumerate(marked)]
+    sf = [Prediction(f"u{i}", "B-x A E-x", answer) for i, answer in enumerate(marked)]
     scored(folder, vary(new_record(upstream, "sf"), **changes), sf)
     trials = [(k % 2, k % 2 + rng.normal(0, 0.3 + errs)) for k in range(120)]
-    asv = [Row(f"a{k} b{k}", str(t), f"{s:.4f}") for k, (t, s) in enumerate(trials)]
+    asv = [Prediction(f"a{k} b{k}", str(t), f"{s:.4f}") for k, (t, s) in enumerate(trials)]
     scored(folder, vary(new_record(upstream, "asv"), **changes), asv)
     found = [(k % 4 == 0, 3 * (k % 4 == 0) + rng.normal(0, 0.5 + errs)) for k in range(80)]
-    qbe = [Row(f"q{k // 8} d{k % 8}", str(int(t)), f"{s:.4f}") for k, (t, s) in enumerate(found)]
+    qbe = [Prediction(f"q{k // 8} d{k % 8}", str(int(t)), f"{s:.4f}") for k, (t, s) in enumerate(found)]
     scored(folder, vary(new_record(upstream, "qbe"), **changes), qbe)
     turns = [[[0, 4, "a"], [3, 6, "b"]]] * 12
     guessed = [[[0, 4 - 3 * errs * rng.random(), "0"], [3, 6, "1"]] for _ in turns]
-    sd = [Row(f"r{k}", json.dumps(t), json.dumps(g)) for k, (t, g) in enumerate(zip(turns, guessed, strict=True))]
+    sd = [
+        Prediction(f"r{k}", json.dumps(t), json.dumps(g)) for k, (t, g) in enumerate(zip(turns, guessed, strict=True))
+    ]
     scored(folder, vary(new_record(upstream, "sd"), **changes), sd, labels=2)
 
 

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from downstreams.base import Row
+from downstreams.base import Prediction
 from superb_eval.errors import UserError
-from superb_eval.results import card, submission
+from superb_eval.export import model_card, submission
 from superb_eval.results.folder import Run
 from tests.results.runs import answers, new_record, scored, vary
 
@@ -18,7 +18,7 @@ from tests.results.runs import answers, new_record, scored, vary
 def test_the_hub_reads_the_index(complete: Path, tmp_path: Path) -> None:
     from huggingface_hub.repocard_data import model_index_to_eval_results
 
-    content = yaml.safe_load(card.model_index(complete, "hubert", "strict"))
+    content = yaml.safe_load(model_card.model_index(complete, "hubert", "strict"))
     name, results = model_index_to_eval_results(content["model-index"])
     assert name == "hubert" and len(results) == 12, "eleven metrics, and ASR's character errors"
     assert [r.task_name.split()[0] for r in results[:3]] == ["PR", "ASR", "ASR"], "the papers' order"
@@ -28,18 +28,18 @@ def test_the_hub_reads_the_index(complete: Path, tmp_path: Path) -> None:
     low, high = ks.metric_args["interval_95"]
     assert low < ks.metric_value < high
     scored(tmp_path, vary(new_record("mine", "ks"), corpus__synthetic=True), answers(0.6, 0))
-    assert "KS (not SUPERB, profile mini, synthetic speech)" in card.model_index(tmp_path, "mine", "strict")
+    assert "KS (not SUPERB, profile mini, synthetic speech)" in model_card.model_index(tmp_path, "mine", "strict")
 
 
 def test_seeds_are_averaged_in_the_index_and_a_hostile_name_is_but_a_name(tmp_path: Path) -> None:
     name = "a: {b}\n- !!python/object:os.system\u202e"
     for seed in (0, 1):
         scored(tmp_path, vary(new_record(name, "ks"), seed=seed), answers(0.6, seed))
-    (index,) = yaml.safe_load(card.model_index(tmp_path, name, "strict"))["model-index"]
+    (index,) = yaml.safe_load(model_card.model_index(tmp_path, name, "strict"))["model-index"]
     assert index["results"][0]["metrics"][0]["args"]["seeds"] == 2
     assert "\n" not in index["name"] and "\u202e" not in index["name"]
     with pytest.raises(UserError, match="no run of 'other'"):
-        card.model_index(tmp_path, "other", "strict")
+        model_card.model_index(tmp_path, "other", "strict")
 
 
 def test_only_official_runs_are_submitted(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def run(tmp_path: Path) -> Run:
     return Run(new_record("hubert", "ks"), tmp_path)
 
 
-def written(run: Run, task: str, rows: list[Row], tmp_path: Path) -> dict[str, str]:
+def written(run: Run, task: str, rows: list[Prediction], tmp_path: Path) -> dict[str, str]:
     official = Run(run.record.model_copy(update={"task": task}), run.folder)
     found = {}
     for place, save in submission.files_of(official, rows):
@@ -74,16 +74,16 @@ def written(run: Run, task: str, rows: list[Row], tmp_path: Path) -> dict[str, s
 
 def test_lines_are_those_that_s3prl_writes(run: Run, tmp_path: Path) -> None:
     """The line formats of s3prl's downstream/*/expert.py."""
-    rows = [Row("yes/ab_nohash_0", "yes", "no")]
+    rows = [Prediction("yes/ab_nohash_0", "yes", "no")]
     assert written(run, "ks", rows, tmp_path) == {"test_predict.txt": "yes-ab_nohash_0.wav no\n"}
-    rows = [Row("id10270/5r0d/00001.wav id10271/x/2.wav", "1", "0.5")]
+    rows = [Prediction("id10270/5r0d/00001.wav id10271/x/2.wav", "1", "0.5")]
     assert written(run, "asv", rows, tmp_path) == {"test_predict.txt": "id10270-5r0d-00001_id10271-x-2 0.5\n"}
-    rows = [Row("spk/u1", "", '{"action": "a", "object": "b, c", "location": "none"}')]
+    rows = [Prediction("spk/u1", "", '{"action": "a", "object": "b, c", "location": "none"}')]
     assert written(run, "ic", rows, tmp_path) == {"test_predict.csv": 'u1,a,"b, c",none\n'}
-    rows = [Row("u1", "A", "A B\tA C"), Row("u2", "A", "\tD")]
+    rows = [Prediction("u1", "A", "A B\tA C"), Prediction("u2", "A", "\tD")]
     found = written(run, "asr", rows, tmp_path)
     assert found == {"test-clean-noLM-hyp.ark": "u1 A B\nu2 \n", "test-clean-LM-hyp.ark": "u1 A C\nu2 D\n"}
-    rows = [Row("u1\nu2 yes", "a", "b"), Row("u3", "a", "b", 2)]
+    rows = [Prediction("u1\nu2 yes", "a", "b"), Prediction("u3", "a", "b", 2)]
     found = written(run, "er", rows, tmp_path)
     assert found == {"test_fold1_predict.txt": "u1 u2 yes b\n", "test_fold2_predict.txt": "u3 b\n"}
 
@@ -91,10 +91,10 @@ def test_lines_are_those_that_s3prl_writes(run: Run, tmp_path: Path) -> None:
 def test_turns_become_frames_that_give_the_same_turns(run: Run, tmp_path: Path) -> None:
     import h5py
 
-    from downstreams import diarization
+    from downstreams.metrics import diarization
 
     turns = [[0.2, 1.0, "0"], [0.6, 2.0, "1"]]
-    rows = [Row("../../rec", str(turns).replace("'", '"'), str(turns).replace("'", '"'))]
+    rows = [Prediction("../../rec", str(turns).replace("'", '"'), str(turns).replace("'", '"'))]
     found = written(run, "sd", rows, tmp_path)
     assert found["scoring/frame_shift"] == "320\n" and "scoring/predictions/rec.h5" in found
     with h5py.File(found["scoring/predictions/rec.h5"]) as file:

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 import superb_eval
-from superb_eval.console import Silent
 from superb_eval.errors import UserError
+from superb_eval.report import page
+from superb_eval.report.page import Asked
 from superb_eval.results import record as records
-from superb_eval.results import table
-from superb_eval.results.checks import Scope
 from superb_eval.results.folder import open_results
-from superb_eval.results.report import page
-from superb_eval.results.report.page import Asked
-from superb_eval.results.table import Wanted
+from superb_eval.results.table import build
+from superb_eval.results.table.build import Wanted
 from superb_eval.results.verify import verify
+from superb_eval.results.verify_checks import Scope
+from superb_eval.runtime.progress import NoProgress
 from tests.results.runs import answers, new_record, scored, vary
 
 
@@ -79,7 +79,7 @@ def test_commands_show_what_can_be_shown_of_a_damaged_folder(complete: Path, tmp
     shutil.copytree(runs["er"], runs["er"].parent / "copy")
     (folder / "layers" / "x").mkdir(parents=True)
     (folder / "layers" / "x" / "layers.json").write_text("{")
-    boards, left_out = table.collect(folder, Wanted(against="hubert"))
+    boards, left_out = build.collect(folder, Wanted(against="hubert"))
     (board,) = boards
     listed = "\n".join(left_out)
     assert all(name in listed for name in ("pr/", "sid/", "ks/", "ic/"))
@@ -87,7 +87,7 @@ def test_commands_show_what_can_be_shown_of_a_damaged_folder(complete: Path, tmp
     assert er and er.marks == "*", "of the two alike, one is shown"
     assert board.figure("hubert", ("ks", "acc")) is None
     assert board.figure("hubert", ("pr", "per")), "its record is whole"
-    text = page.html(folder, Asked(audio_mb=0), Silent())
+    text = page.html(folder, Asked(audio_mb=0), NoProgress())
     assert "layers.json: can&#39;t be read" in text and "holds no predictions" not in text
     found = {finding.what for finding in verify(folder, Scope(quick=True)).findings}
     assert {"record", "files", "figures", "place", "recipe"} <= found

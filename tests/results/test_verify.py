@@ -14,14 +14,15 @@ import pytest
 import soundfile
 
 from downstreams.ks import KeywordSpotting
-from superb_eval import cli, order
-from superb_eval.cell import evaluate
+from superb_eval.cli import app
 from superb_eval.errors import UserError
-from superb_eval.order import Order
-from superb_eval.results import code
+from superb_eval.results import code_versions
 from superb_eval.results import record as records
-from superb_eval.results.checks import Scope
-from superb_eval.results.verify import Report, verify
+from superb_eval.results.verify import VerifyReport, verify
+from superb_eval.results.verify_checks import Scope
+from superb_eval.runs import config
+from superb_eval.runs.config import RunConfig
+from superb_eval.runs.evaluate import evaluate
 from superb_eval.version import ENGINE_VERSION
 
 SHORT = ("train.steps=20", "train.eval_every=10", "train.batch_size=8", "train.lr=1e-2")
@@ -52,7 +53,9 @@ def results(made: Path, tmp_path: Path) -> Path:
     for name in ("corpus", "encoder.py", "own.yaml"):
         source = made / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
-    order = Order(f"{tmp_path}/encoder.py:Loud", f"{tmp_path}/own.yaml", tmp_path / "corpus", out=tmp_path / "results")
+    order = RunConfig(
+        f"{tmp_path}/encoder.py:Loud", f"{tmp_path}/own.yaml", tmp_path / "corpus", out=tmp_path / "results"
+    )
     evaluate(order)
     assert verify(tmp_path / "results").findings == ()
     return tmp_path / "results"
@@ -70,7 +73,7 @@ def edit_record(results: Path, change: Callable[[dict], None]) -> None:  # type:
     path.write_text(json.dumps(content))
 
 
-def told(report: Report) -> dict[str, str]:
+def told(report: VerifyReport) -> dict[str, str]:
     found: dict[str, str] = {}
     for finding in report.findings:
         if not finding.remark:
@@ -170,7 +173,7 @@ def test_an_older_schema_is_named_and_still_loads(results: Path) -> None:
 
 def expected_name(results: Path) -> str:
     r = records.read(the(results, "result.json"))
-    return order.run_name(r.profile, r.seed, r.recipe_digest, r.upstream.fingerprint, r.corpus.digest)
+    return config.run_name(r.profile, r.seed, r.recipe_digest, r.upstream.fingerprint, r.corpus.digest)
 
 
 def test_outputs_that_differ_alone_may_be_of_another_processor(results: Path) -> None:
@@ -207,7 +210,7 @@ def test_what_a_record_says_is_printed_and_not_obeyed(
     monkeypatch.setattr("rich.console.Console", lambda **more: Console(**{**more, "force_terminal": True}))
     monkeypatch.setattr("sys.argv", ["superb-eval", "verify", str(results), "--quick"])
     with pytest.raises(SystemExit):
-        cli.main()
+        app.main()
     printed = capsys.readouterr()
     assert "[/red]" in printed.err, "no markup"
     assert "\x1b" not in printed.out and "tells of another cell" in printed.out
@@ -235,6 +238,6 @@ def test_audio_whose_size_and_time_were_kept(results: Path, monkeypatch: pytest.
 
 
 def test_the_versions_of_a_task_are_its_own() -> None:
-    assert code.versions("qbe") == f"engine {ENGINE_VERSION}, qbe 1"
+    assert code_versions.versions("qbe") == f"engine {ENGINE_VERSION}, qbe 1"
     with pytest.raises(UserError, match="no task is called 'zz'"):
-        code.versions("zz")
+        code_versions.versions("zz")

@@ -121,7 +121,7 @@ def raise_task(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def raise_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("superb_eval.results.code.ENGINE_VERSION", 2)
+    monkeypatch.setattr("superb_eval.results.code_versions.ENGINE_VERSION", 2)
 
 
 @pytest.mark.parametrize("change", [raise_task, raise_engine])
@@ -137,18 +137,18 @@ def test_versions_count(
 @pytest.mark.slow
 def test_a_receipt_of_another_signature_opens_the_run_and_keeps_it(tones: Path, tmp_path: Path) -> None:
     """As those of before versions were kept are."""
-    from superb_eval.console import Silent
-    from superb_eval.suite.perform import perform
+    from superb_eval.runtime.progress import NoProgress
+    from superb_eval.suite.execute import execute
 
     job = job_of(tones, tmp_path / "r")
-    receipt = perform(job, Silent())
+    receipt = execute(job, NoProgress())
     record = job.out / receipt.run / "result.json"
     before = record.stat()
     content = json.loads(job.receipt().read_text())
     job.receipt().write_text(json.dumps({**content, "signature": "f" * 64}))
     jobs.forget()
     assert jobs.finished(job) is None
-    again = perform(job, Silent())
+    again = execute(job, NoProgress())
     assert (again.run, again.figures, again.signature) == (receipt.run, receipt.figures, receipt.signature)
     assert record.stat().st_mtime_ns == before.st_mtime_ns, "nothing was computed"
     assert jobs.finished(job)

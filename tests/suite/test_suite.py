@@ -16,14 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from superb_eval.console import Silent
 from superb_eval.errors import UserError
-from superb_eval.suite import jobs, live, local
+from superb_eval.runtime.progress import NoProgress
+from superb_eval.suite import jobs, progress_view
 from superb_eval.suite import plan as plans
-from superb_eval.suite.events import Failed, Finished, Outcome, Progress, Started, Tell
+from superb_eval.suite.events import Failed, Finished, JobProgress, Started, SuiteOutcome, Tell
+from superb_eval.suite.execute import execute
+from superb_eval.suite.executors import local
+from superb_eval.suite.job_state import JobStates, Receipt
 from superb_eval.suite.jobs import Job, Request
-from superb_eval.suite.ledger import Ledger, Receipt
-from superb_eval.suite.perform import perform
 from superb_eval.suite.run import run
 
 SHORT = ("train.steps=20", "train.eval_every=10", "train.lr=1e-2")
@@ -49,7 +50,7 @@ class Pretending:
     def run(self, wanted: Sequence[Job], tell: Tell) -> None:
         for job in wanted:
             tell(Started(job))
-            tell(Progress(job, "features", 1, 2))
+            tell(JobProgress(job, "features", 1, 2))
             self.ran.append(job)
             if job.upstream in self.fails:
                 tell(Failed(job, "it would not", self.fails[job.upstream]))
@@ -58,18 +59,18 @@ class Pretending:
             place.mkdir(parents=True, exist_ok=True)
             (place / "result.json").touch()
             receipt = Receipt(str(job), jobs.signature(job), str(place.relative_to(job.out)), "ACC 50.00", 1.0)
-            Ledger(job.out).finish(job, receipt)
+            JobStates(job.out).finish(job, receipt)
             tell(Finished(job, receipt.run, receipt.figures, receipt.seconds))
 
 
 @contextmanager
-def board(outcome: Outcome, total: int):  # type: ignore[no-untyped-def]
-    yield live.Board(total, 1, outcome).tell
+def board(outcome: SuiteOutcome, total: int):  # type: ignore[no-untyped-def]
+    yield progress_view.ProgressView(total, 1, outcome).tell
 
 
-def go(request: Request, scheduler: Pretending) -> Outcome:
+def go(request: Request, scheduler: Pretending) -> SuiteOutcome:
     jobs.forget()
-    return run(plans.sort(request), scheduler, board, Silent())
+    return run(plans.sort(request), scheduler, board, NoProgress())
 
 
 def test_the_order_lets_cells_share_features() -> None:
@@ -154,7 +155,7 @@ def test_finished_cells_are_recognised_without_torch_and_at_once(request_: Reque
 
 def test_a_plan_tells_hours_size_and_time(request_: Request) -> None:
     plan = plans.sort(request_)
-    plans.examine(plan, Silent())
+    plans.examine(plan, NoProgress())
     assert plan.problems == {}
     size = plan.sizes["ks", "mini"]
     assert size.utterances == 72 and 0.4 * 72 < size.seconds < 0.9 * 72
@@ -169,18 +170,18 @@ def test_a_plan_says_what_can_not_run(request_: Request) -> None:
     from dataclasses import replace
 
     plan = plans.sort(replace(request_, tasks=("ks", "sid"), upstreams=("fbank", "fbnk")))
-    plans.examine(plan, Silent())
+    plans.examine(plan, NoProgress())
     told = "\n".join(plans.describe(plan, 1))
     assert "can't run: fbank sid" in told and "can't run: fbnk ks" in told and "Did you mean 'fbank'" in told
 
 
 def test_the_board_counts_and_foretells() -> None:
     (job,) = jobs.expand(Request(("[bold]x",), ("ks",), Path("x"), "mini"))
-    outcome = Outcome()
-    shown = live.Board(4, 2, outcome)
+    outcome = SuiteOutcome()
+    shown = progress_view.ProgressView(4, 2, outcome)
     assert shown.left() is None
     shown.tell(Started(job))
-    shown.tell(Progress(job, "training", 5, 10, "dev ACC 3"))
+    shown.tell(JobProgress(job, "training", 5, 10, "dev ACC 3"))
     from rich.console import Console
 
     console = Console(width=120, record=True, file=io.StringIO())
@@ -195,7 +196,7 @@ def test_real_workers_run_cells_and_survive_a_bad_one(request_: Request, tones: 
     from dataclasses import replace
 
     wanted = replace(request_, tasks=("ks", "sid"), seeds=2, store=request_.out / "store")
-    outcome = run(plans.sort(wanted), local.Local(2), board, Silent())
+    outcome = run(plans.sort(wanted), local.Local(2), board, NoProgress())
     assert sorted(str(f.job) for f in outcome.finished) == sorted(
         f"{upstream} ks{seed}" for upstream in wanted.upstreams for seed in ("", " seed 1")
     )
@@ -211,30 +212,30 @@ def test_seeds_that_share_an_order_run_along_with_the_first(request_: Request, t
     overrides = (*SHORT, "features.pooled=false", "train.order_seed=3")
     shared = replace(request_, upstreams=("fbank",), overrides=overrides, seeds=4, store_gb=1e-9)
     first, second, third, fourth = jobs.expand(shared)
-    ledger = Ledger(shared.out)
+    ledger = JobStates(shared.out)
     ledger.plan([first, second, third, fourth])
     ledger.fail(fourth, "it would not", mendable=True)
     with ledger.claim(third):
-        receipt = perform(first, Silent())
+        receipt = execute(first, NoProgress())
         beside = ledger.receipt(second)
         assert beside is not None and jobs.finished(second) and jobs.finished(first)
         assert ledger.receipt(third) is None and ledger.receipt(fourth) is None
     assert (receipt.run, beside.run) == tuple(f"fbank/ks/{Path(r.run).name}" for r in (receipt, beside))
     assert ledger.claimed(first) is None and ledger.claimed(second) is None
-    assert perform(second, Silent()) == beside, "it is not run again"
-    alone = perform(replace(second, out=tmp_path / "alone"), Silent())
+    assert execute(second, NoProgress()) == beside, "it is not run again"
+    alone = execute(replace(second, out=tmp_path / "alone"), NoProgress())
     assert alone.figures == beside.figures and Path(alone.run).name == Path(beside.run).name
 
 
 def test_a_killed_worker_fails_its_cell_alone(request_: Request) -> None:
     """SIGKILL, as the system does when memory runs out."""
     scheduler, killed = local.Local(1), threading.Event()
-    outcome = Outcome()
-    whole = live.Board(2, 1, outcome)
+    outcome = SuiteOutcome()
+    whole = progress_view.ProgressView(2, 1, outcome)
 
     def tell(event: object) -> None:
         whole.tell(event)  # type: ignore[arg-type]
-        if isinstance(event, Progress) and not killed.is_set():
+        if isinstance(event, JobProgress) and not killed.is_set():
             killed.set()
             (worker,) = scheduler._alive
             os.kill(worker.process.pid, signal.SIGKILL)

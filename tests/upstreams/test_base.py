@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from upstreams import registry
-from upstreams.adapt import from_file
 from upstreams.base import Card, Upstream, freeze
 from upstreams.hubert import Hubert
+from upstreams.loading.adapters import from_file
 
 ENCODER = """
 import torch

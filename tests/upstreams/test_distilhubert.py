@@ -13,7 +13,7 @@ from torch import Tensor
 from superb_eval.errors import UserError
 from upstreams import registry
 from upstreams.base import Upstream
-from upstreams.check import check
+from upstreams.contract.check import check
 from upstreams.distilhubert import DistilHubert, Heads
 
 
@@ -90,7 +90,7 @@ def test_bad_addresses_say_what_to_do(mini: Upstream, tmp_path: Path, address: s
 def test_shipped_weights_are_opened_by_name_alone(
     mini: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: Callable[..., Tensor]
 ) -> None:
-    monkeypatch.setattr("upstreams.opening.__file__", str(tmp_path / "opening.py"))
+    monkeypatch.setattr("upstreams.loading.load_weights.__file__", str(tmp_path / "loading" / "load_weights.py"))
     with pytest.raises(UserError, match=r"distilhubert_mini comes without weights: write distilhubert_mini@random or"):
         registry.load("distilhubert_mini")
     trained = registry.load("distilhubert_mini@random:5")

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from superb_eval.errors import UserError
 from upstreams import registry
-from upstreams.check import check, leakage, render
-from upstreams.whisper import Whisper
+from upstreams.contract.check import check, leakage, render
+from upstreams.loading.whisper_encoder import Whisper
 
 SIZES: dict[str, Any] = {
     "hidden_size": 32,

@@ -15,9 +15,9 @@ from torch import Tensor
 from superb_eval.errors import UserError
 from upstreams import registry
 from upstreams.base import Upstream
-from upstreams.check import leakage
+from upstreams.contract.check import leakage
 from upstreams.hubert import CARDS, Hubert
-from upstreams.opening import load_weights
+from upstreams.loading.load_weights import load_weights
 
 
 def plain(upstream: Upstream) -> torch.nn.Module:

@@ -16,8 +16,9 @@ import transformers
 from torchaudio import pipelines
 from torchaudio.models import wav2vec2_model
 
-from upstreams import identity, legacy, registry
+from upstreams import registry
 from upstreams.base import Upstream, freeze
+from upstreams.loading import earlier_fingerprints, identity
 from upstreams.torchaudio import Torchaudio
 
 PINNED = Path(__file__).with_name("pinned_outputs.json")
@@ -123,7 +124,9 @@ def test_outputs_change_with_the_features_version_alone(name: str, tmp_path: Pat
         f"Raise `features_version` in its card, then run `{REWRITE}`."
     )
     if name in SHIPPED or name == "hubert_nano@random":
-        assert legacy.earlier(upstream.fingerprint()), f"{name}: features stored before are no longer found."
+        assert earlier_fingerprints.earlier(upstream.fingerprint()), (
+            f"{name}: features stored before are no longer found."
+        )
 
 
 def write(folder: Path) -> None:

@@ -112,7 +112,7 @@ def test_other_packages_add_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_installed_package_adds_its_name(tmp_path: Path) -> None:
     """A wheel's own files on the path, as an installer leaves them; the command line of a new process finds it."""
-    from superb_eval import scaffold
+    from superb_eval.cli import scaffold
 
     (tmp_path / "their_package").mkdir()
     encoder = scaffold.write("encoder", tmp_path).files[0]
@@ -133,7 +133,7 @@ def test_an_installed_package_adds_its_name(tmp_path: Path) -> None:
 
 
 def test_the_card_of_an_address_is_shown(tmp_path: Path) -> None:
-    from superb_eval import scaffold
+    from superb_eval.cli import scaffold
 
     assert registry.card(scaffold.write("my_encoder", tmp_path).address).layers == 3
 

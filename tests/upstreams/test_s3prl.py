@@ -17,7 +17,7 @@ from torch import Tensor
 from superb_eval.errors import UserError
 from tests.upstreams.fairseq import CONV, SIZES
 from upstreams import registry, s3prl
-from upstreams.check import check
+from upstreams.contract.check import check
 from upstreams.hubert import CARDS, Hubert
 
 HELPERS = {"Path", "FileLock", "load_and_convert_fairseq_ckpt"}

@@ -13,7 +13,7 @@ from torchaudio import models, pipelines
 
 from superb_eval.errors import UserError
 from upstreams import registry
-from upstreams.check import check, leakage, render
+from upstreams.contract.check import check, leakage, render
 from upstreams.torchaudio import bundles
 
 CONV = [(16, 10, 5)] + [(16, 3, 2)] * 4 + [(16, 2, 2)] * 2

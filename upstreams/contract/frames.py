@@ -8,14 +8,14 @@ import torch
 
 from upstreams.base import SAMPLE_RATE, Upstream
 from upstreams.contract.findings import Finding
-from upstreams.contract.listening import signal
-from upstreams.contract.listening import states as states_of
+from upstreams.contract.test_signals import signal
+from upstreams.contract.test_signals import states as states_of
 
 EDGES = (400, 799, 800, 8_000, 15_999, 16_000, 16_160, 16_161)
 """Samples: around one receptive field, one stride and whole seconds, where frame counts go wrong."""
 
 SHORTEST = 800
-"""Samples (0.05 s). Shorter audio is refused before it reaches an upstream (`superb_eval.audio`)."""
+"""Samples (0.05 s). Shorter audio is refused before it reaches an upstream (`superb_eval.data.audio`)."""
 
 BATCH = (20_800, 148_800)
 """Samples of the utterances that share a batch: 1.3 s is padded by 8 s."""

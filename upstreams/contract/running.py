@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from upstreams.base import SAMPLE_RATE, Upstream
 from upstreams.contract.findings import Finding
-from upstreams.contract.listening import signal, states
+from upstreams.contract.test_signals import signal, states
 
 LARGEST = 65_504.0
 """What a 16-bit float can hold."""

@@ -1,0 +1,1 @@
+"""Which utterances share a batch, and which of its frames count."""

@@ -1,0 +1,54 @@
+"""Which utterances a training step sees: a function of seed and step alone, so that a resumed run sees the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from superb_eval.runtime.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class BatchSource(Protocol):
+    """Deals utterances into micro-batches."""
+
+    def batch(self, number: int) -> list[int]:
+        """Return the indices of micro-batch `number` (from 0); any number may be asked for first."""
+
+
+def class_weights(classes: Sequence[str]) -> Tensor:
+    """Return weights [utterances] that draw every class equally often (s3prl: number of rows / count of the class)."""
+    counts = Counter(classes)
+    return torch.tensor([len(classes) / counts[c] for c in classes], dtype=torch.float64)
+
+
+class Sampler:
+    """Deals utterances into batches, epoch after epoch; the last, smaller batch of an epoch is left out.
+
+    Without weights an epoch is a permutation; with them it is as many draws with replacement.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int, weights: Tensor | None = None) -> None:
+        self.size, self.seed, self.weights = size, seed, weights
+        # A corpus smaller than a batch still trains, on all of it.
+        self.batch_size = min(batch_size, size)
+        self.per_epoch = size // self.batch_size
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def batch(self, number: int) -> list[int]:
+        """Return the indices of micro-batch `number` (from 0)."""
+        epoch, place = divmod(number, self.per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._draw(epoch)
+        chosen: list[int] = self._order[place * self.batch_size : (place + 1) * self.batch_size].tolist()
+        return chosen
+
+    def _draw(self, epoch: int) -> Tensor:
+        # An odd multiplier keeps (seed, epoch) pairs apart without the overlap that seed + epoch would have.
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        if self.weights is None:
+            return torch.randperm(self.size, generator=generator)
+        return torch.multinomial(self.weights, self.size, replacement=True, generator=generator)

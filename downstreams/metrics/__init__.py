@@ -1,0 +1,1 @@
+"""Metrics, each checked against an independent reference."""

@@ -1,0 +1,161 @@
+"""What SD is made of: turns to label frames and back, the permutation-free loss, and the diarisation error rate.
+
+Source: s3prl `downstream/diarization` (`dataset.py`, `utils.py`, `make_rttm.py`, `score.sh`), after Fujita et al.,
+"End-to-end neural speaker diarization" (arXiv 1909.05952).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superb_eval.data.audio import SAMPLE_RATE
+from superb_eval.data.manifest import Turn
+from superb_eval.data.masking import valid_mask
+from superb_eval.runtime.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EXTRA = 5
+"""Frames that a head adds by repeating an utterance's last one: labels may outnumber frames by fewer than that (s3prl
+`upstream/interfaces.py` asserts it)."""
+
+
+def written(turns: Sequence[Turn]) -> str:
+    """Return turns as JSON: `[[start, end, speaker], ...]`, in seconds."""
+    return json.dumps([list(turn) for turn in turns])
+
+
+def read(text: str) -> list[Turn]:
+    """Return what `written` wrote."""
+    return [Turn(*turn) for turn in json.loads(text)]
+
+
+def label_frames(start: float, end: float, stride: int) -> tuple[int, int]:
+    """Return the first label frame of a chunk and the one after its last; the last, partial frame is left out.
+
+    `start` and `end` are in seconds from the beginning of the recording, `stride` in samples.
+    """
+    return round(start * SAMPLE_RATE) // stride, round(end * SAMPLE_RATE) // stride
+
+
+def activity(turns: Sequence[Turn], span: tuple[int, int], stride: int, speakers: int) -> NDArray[np.float32]:
+    """Return 1 where somebody speaks: [frames, speakers], for the label frames of a recording from span[0] to span[1].
+
+    Edges of turns are rounded to the nearest frame; columns are the speakers of `turns` in the order of their names.
+    s3prl leaves a turn unlabelled that begins before a chunk and ends after it; here it is labelled. No turn of
+    Libri2Mix is as long as a chunk.
+    """
+    first, last = span
+    names = sorted({turn.speaker for turn in turns})
+    found = np.zeros((last - first, speakers), dtype=np.float32)
+    for turn in turns:
+        begin, end = (round(edge * SAMPLE_RATE / stride) - first for edge in turn[:2])
+        found[max(begin, 0) : max(end, 0), names.index(turn.speaker)] = 1
+    return found
+
+
+def match(output: Tensor, lengths: Tensor, wanted: Tensor) -> Tensor:
+    """Return logits [batch, longest wanted, speakers] for as many frames as there are labels, `wanted` [batch].
+
+    `output` [batch, frames + EXTRA, speakers] holds `lengths` + EXTRA frames of each utterance: what is too long is
+    cut, what is still too short repeats its last frame.
+    """
+    frames = torch.arange(int(wanted.max()), device=output.device)
+    index = torch.minimum(frames[None], lengths[:, None] + EXTRA - 1)
+    return torch.gather(output, 1, index[..., None].expand(-1, -1, output.shape[2]))
+
+
+def pit_loss(logits: Tensor, labels: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, ...]]]:
+    """Return the permutation-free loss [], and the order of speakers that it takes for each utterance.
+
+    `logits` is [batch, frames, speakers], `labels` one [frames, speakers] per utterance. Binary cross-entropy, mean
+    over speakers, summed over each utterance's frames; the best order of its speakers counts; the sum over the batch
+    is divided by its frames.
+    """
+    orders = list(permutations(range(logits.shape[2])))
+    lengths = torch.tensor([len(label) for label in labels], device=logits.device)
+    padded = torch.nn.utils.rnn.pad_sequence(list(labels), batch_first=True).to(logits.device)
+    mask = valid_mask(lengths, logits.shape[1])
+    losses = torch.stack([_summed(logits, padded[:, :, list(order)], mask) for order in orders], dim=1)
+    least, best = losses.min(dim=1)
+    return least.sum() / lengths.sum(), [orders[i] for i in best.tolist()]
+
+
+def _summed(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=2)
+    return (losses * mask).sum(dim=1)
+
+
+def frame_accuracy(logits: Tensor, label: Tensor) -> float:
+    """Return the share of right decisions, speaker by speaker, of one utterance [frames, speakers], in percent.
+
+    Speakers stand in the order that the loss prefers. A chunk in which nobody speaks counts as 0, as in s3prl.
+    """
+    if not label.any():
+        return 0.0
+    _, (order,) = pit_loss(logits[None], [label])
+    return float(100.0 * ((logits > 0) == (label[:, list(order)] > 0)).float().mean())
+
+
+def turns_of(probabilities: NDArray[np.float32], threshold: float, median: int, stride: int) -> list[Turn]:
+    """Return the turns in which a speaker's probability [frames, speakers] is above `threshold`.
+
+    `median` is the width in frames of a median filter over the decisions, 1: none. Starts and durations are rounded to
+    hundredths of a second, as they are in an RTTM.
+    """
+    from scipy.signal import medfilt
+
+    active = (probabilities > threshold).astype(np.float64)
+    if median > 1 and len(active):
+        active = medfilt(active, (median, 1))
+    turns = []
+    for speaker, column in enumerate(active.T):
+        (changes,) = np.nonzero(np.diff(np.pad(column, 1)))
+        for begin, end in zip(changes[::2].tolist(), changes[1::2].tolist(), strict=True):
+            start, lasts = (round(frames * stride / SAMPLE_RATE, 2) for frames in (begin, end - begin))
+            turns.append(Turn(start, round(start + lasts, 2), str(speaker)))
+    return sorted(turns)
+
+
+@cache
+def _metric() -> Any:  # pyannote has no types
+    from pyannote.metrics.diarization import DiarizationErrorRate
+
+    return DiarizationErrorRate(collar=0.0, skip_overlap=False)
+
+
+def error(reference: Sequence[Turn], found: Sequence[Turn]) -> tuple[float, float]:
+    """Return how long a recording was diarised wrongly and how long its speakers speak, both in seconds.
+
+    Missed, false and confused speech, by pyannote.metrics: no collar, overlapping speech is scored, and speakers are
+    mapped so that they agree longest. All that either side annotates is scored, as dscore does without a UEM.
+    """
+    from pyannote.core import Segment, Timeline
+
+    end = max((turn.end for turn in (*reference, *found)), default=0.0)
+    if not end:
+        return 0.0, 0.0
+    details = _metric().compute_components(
+        _annotation(reference), _annotation(found), uem=Timeline([Segment(0.0, end)])
+    )
+    wrong = sum(details[part] for part in ("missed detection", "false alarm", "confusion"))
+    return float(wrong), float(details["total"])
+
+
+def _annotation(turns: Sequence[Turn]) -> Any:
+    from pyannote.core import Annotation, Segment
+
+    annotation = Annotation()
+    for track, turn in enumerate(turns):
+        if turn.end > turn.start:
+            annotation[Segment(turn.start, turn.end), track] = turn.speaker
+    # Rounding may let two turns of one speaker touch or overlap: they are one.
+    return annotation.support()

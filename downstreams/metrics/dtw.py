@@ -1,0 +1,158 @@
+"""Where in a document a query is best heard: frame distances as matrix products, and subsequence DTW over them.
+
+s3prl (`downstream/quesst14_dtw/expert.py`) makes a distance matrix and calls dtw-python for each pair of a query and a
+document. The costs here are the same; one product gives the distances of a query to many documents, and the recursion,
+which has no dependence within a row, is compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from superb_eval.runtime.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Distance = Literal["cosine_exp", "cosine", "euclidean", "cityblock"]
+"""`cosine_exp` is exp(cosine distance) - 1; the others are scipy's of that name."""
+
+FLOOR = 1e-9
+"""Least spread that is divided by: of a dimension of the features, of a row of distances, of a query's scores."""
+
+AT_ONCE = 4096
+"""Document frames in one product."""
+
+ROWS_AT_ONCE = 1024
+"""Query frames in one product, of many queries: products with the 60 rows of one ran at half the speed."""
+
+
+def match(
+    queries: Sequence[Tensor], documents: Sequence[Tensor], distance: Distance, device: str = "cpu"
+) -> NDArray[np.float64]:
+    """Return the cost of hearing each query in each document, [queries, documents]: 0 is a perfect match.
+
+    Features are [frames, dim] each. `device` makes the products; the recursion runs on the CPU. Groups of documents are
+    searched side by side, on as many threads as torch may use and one core each, so that costs don't depend on their
+    number.
+    """
+    found = np.empty((len(queries), len(documents)))
+    blocks = [
+        (first, np.cumsum([0, *map(len, some)]), _prepared(torch.cat(list(some)).to(device), distance))
+        for first, some in _groups(queries, ROWS_AT_ONCE)
+    ]
+
+    def search(group: tuple[int, Sequence[Tensor]]) -> None:
+        first, some = group
+        frames = _prepared(torch.cat(list(some)).to(device), distance)
+        bounds = np.cumsum([0, *map(len, some)])
+        for place, rows, block in blocks:
+            between = _between(block, frames, distance).float().cpu().numpy()
+            for k in range(len(rows) - 1):
+                found[place + k, first : first + len(some)] = costs(between[rows[k] : rows[k + 1]], bounds)
+
+    with ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(search, _groups(documents, AT_ONCE)))
+    return found
+
+
+def distances(query: Tensor, document: Tensor, distance: Distance) -> Tensor:
+    """Return the distance of each frame of a query [n, dim] to each of a document [m, dim]: [n, m]."""
+    return _between(_prepared(query, distance), _prepared(document, distance), distance)
+
+
+def costs(between: NDArray[Any], bounds: NDArray[np.intp]) -> NDArray[Any]:
+    """Return the cost of a query in each of several documents, [documents].
+
+    `between` [query frames, frames of all documents] holds frame distances; document k is the columns from `bounds[k]`
+    to `bounds[k + 1]`. Within a document each row is scaled to 0 ... 1. The best path then begins and ends anywhere and
+    with each query frame goes 0, 1 or 2 frames on (step pattern `asymmetric`); its cost is the mean of its distances.
+    """
+    found: NDArray[Any] = _compiled()(np.ascontiguousarray(between), np.asarray(bounds, dtype=np.int64))
+    return found
+
+
+def normalised(features: Sequence[Tensor]) -> list[Tensor]:
+    """Return features [frames, dim] with mean 0 and standard deviation 1 (unbiased) in each dimension, over all."""
+    count = sum(len(frames) for frames in features)
+    mean = torch.stack([frames.double().sum(dim=0) for frames in features]).sum(dim=0) / count
+    squares = torch.stack([(frames - mean).square().sum(dim=0) for frames in features]).sum(dim=0)
+    spread = (squares / max(1, count - 1)).sqrt().clamp(min=FLOOR)
+    return [((frames - mean) / spread).float() for frames in features]
+
+
+def _groups(clips: Sequence[Tensor], frames: int) -> Iterator[tuple[int, Sequence[Tensor]]]:
+    """Yield runs of clips of at most so many frames (or one clip), each with the index of its first."""
+    first = count = 0
+    for k, clip in enumerate(clips):
+        if k > first and count + len(clip) > frames:
+            yield first, clips[first:k]
+            first, count = k, 0
+        count += len(clip)
+    if clips:
+        yield first, clips[first:]
+
+
+def _prepared(frames: Tensor, distance: Distance) -> Tensor:
+    """What can be done once for each frame, before it is compared with many."""
+    if distance in ("cosine", "cosine_exp"):
+        return torch.nn.functional.normalize(frames, dim=1)
+    # Distances of equal frames are differences of large numbers: in float32 they would be far from 0.
+    return frames.double() if distance == "euclidean" else frames
+
+
+def _between(query: Tensor, document: Tensor, distance: Distance) -> Tensor:
+    if distance == "cityblock":
+        return torch.cdist(query, document, p=1.0)
+    if distance == "euclidean":
+        squares = query.square().sum(dim=1, keepdim=True) + document.square().sum(dim=1)
+        return squares.addmm_(query, document.T, alpha=-2).clamp_(min=0).sqrt_()
+    cosine = torch.mm(query, document.T).neg_().add_(1)
+    return cosine if distance == "cosine" else cosine.exp_().sub_(1)
+
+
+@cache
+def _compiled() -> Callable[..., Any]:
+    """The recursion, compiled; kept on disk where numba finds a folder that it may write."""
+    import numba
+
+    # The features are finite (`superb_eval.features.extract`): without NaN, minima run several columns at a time.
+    options = {"nogil": True, "fastmath": {"nnan", "nsz"}}
+    try:
+        return numba.njit(cache=True, **options)(_recursion)  # type: ignore[no-any-return]
+    except RuntimeError:  # a read-only installation without a home
+        return numba.njit(**options)(_recursion)  # type: ignore[no-any-return]
+
+
+def _recursion(between: NDArray[Any], bounds: NDArray[np.int64]) -> NDArray[Any]:
+    """See `costs`. `best[j + 2]` is the cost of the best path that ends in column j, over the rows so far."""
+    rows, width, documents = between.shape[0], between.shape[1], len(bounds) - 1
+    number = between.dtype.type
+    best = np.empty(width + 2, between.dtype)
+    before = np.empty(width + 2, between.dtype)
+    found = np.empty(documents, between.dtype)
+    for k in range(documents):
+        columns = bounds[k + 1] - bounds[k]
+        before[: columns + 2] = 0
+        for i in range(rows):
+            row = between[i, bounds[k] : bounds[k + 1]]
+            low = high = row[0]
+            for j in range(columns):
+                low = min(low, row[j])
+                high = max(high, row[j])
+            scale = number(1) / max(high - low, number(FLOOR))
+            best[:2] = np.inf
+            for j in range(columns):
+                best[j + 2] = (row[j] - low) * scale + min(before[j + 2], before[j + 1], before[j])
+            best, before = before, best
+        least = before[2]
+        for j in range(columns):
+            least = min(least, before[j + 2])
+        found[k] = least / rows
+    return found

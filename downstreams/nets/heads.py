@@ -1,0 +1,67 @@
+"""The networks of heads, but for the recurrent one of ASR and SF (`recurrent`) and that of ASV (`xvector`)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from downstreams.metrics.diarization import EXTRA
+from superb_eval.data.masking import mean_over_time
+
+
+class UtteranceLevel(nn.Module):
+    """Project each frame, average over time, classify: the head of KS, SID, IC and ER.
+
+    `Linear(dim, projector_dim)`, mean over valid frames, `Linear(projector_dim, classes)`, with nothing non-linear in
+    between (s3prl `downstream/model.py:UtteranceLevel`, `MeanPooling`, and the projector of each expert). So the mean
+    may as well come first: features that were pooled before give the same output, up to rounding.
+    """
+
+    def __init__(self, dim: int, projector_dim: int, classes: int) -> None:
+        super().__init__()
+        self.projector = nn.Linear(dim, projector_dim)
+        self.classifier = nn.Linear(projector_dim, classes)
+
+    def forward(self, features: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return logits [batch, classes] of features [batch, dim], or [batch, frames, dim] with lengths [batch]."""
+        projected = self.projector(features)
+        pooled = projected if lengths is None else mean_over_time(projected, lengths)
+        logits: Tensor = self.classifier(pooled)
+        return logits
+
+
+class FrameHead(nn.Module):
+    """Project each frame and classify it, with nothing in between (s3prl `ctc/expert.py`, `model.py:FrameLevel`)."""
+
+    def __init__(self, dim: int, projector_dim: int, outputs: int) -> None:
+        super().__init__()
+        self.projector = nn.Linear(dim, projector_dim)
+        self.classifier = nn.Linear(projector_dim, outputs)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Return logits [batch, frames, outputs] of features [batch, frames, dim]."""
+        del lengths
+        logits: Tensor = self.classifier(self.projector(features))
+        return logits
+
+
+class SpeakerActivity(nn.Module):
+    """`LSTM(dim, hidden)`, one layer, forward in time; `Linear(hidden, speakers)` (s3prl `diarization/model.py`)."""
+
+    def __init__(self, dim: int, hidden: int, speakers: int) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(dim, hidden, batch_first=True)
+        self.linear = nn.Linear(hidden, speakers)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Return logits [batch, frames + EXTRA, speakers] of features [batch, frames, dim] with lengths [batch].
+
+        Each utterance's last frame goes on, so that labels which outnumber frames find logits; what came before is none
+        the wiser.
+        """
+        index = torch.arange(features.shape[1] + EXTRA, device=features.device)
+        index = torch.minimum(index[None], lengths[:, None] - 1)
+        longer = torch.gather(features, 1, index[..., None].expand(-1, -1, features.shape[2]))
+        hidden, _ = self.rnn(longer)
+        logits: Tensor = self.linear(hidden)
+        return logits

@@ -1,0 +1,107 @@
+"""The x-vector head of ASV: a time-delay network, statistics over time, and AM-softmax.
+
+Source: s3prl `downstream/sv_voxceleb1/model.py`, after Snyder et al., "X-vectors" (ICASSP 2018), and Wang et al.,
+"Additive margin softmax for face verification" (arXiv 1801.05599). There is no batch norm and no dropout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from downstreams.nets.renamed_keys import RenamedParts
+from superb_eval.data.masking import valid_mask
+
+CONTEXTS = ((5, 1), (3, 2), (3, 3), (1, 1), (1, 1))
+"""Frames that each layer sees, and how far apart they stand."""
+
+SHORTER = sum((frames - 1) * apart for frames, apart in CONTEXTS)
+"""Frames that are lost on the way, 14: the network looks at whole contexts alone."""
+
+SHORTEST = SHORTER + 2
+"""Frames that an embedding needs: a standard deviation takes two. Shorter utterances repeat their last frame, where
+s3prl breaks off."""
+
+
+class XVector(RenamedParts):
+    """Frames in, an embedding out; in training, the cosine between embedding and every speaker.
+
+    connector `Linear(dim, hidden)`; five time-delay layers with ReLU, the last of width `wide`; mean and standard
+    deviation (unbiased) over time; `segment6`, `Linear(2 wide, hidden)`, ReLU: the embedding that trials compare;
+    `segment7`, `Linear(hidden, hidden)`, ReLU: what training classifies (Snyder et al. call these layers so).
+    `one_frame_more` keeps a slip of s3prl: in training, utterances that are shorter than the longest of their batch are
+    pooled over one frame too many, whose context reaches into padding.
+    """
+
+    FORMER_NAMES: ClassVar = {"tested": "segment6", "trained": "segment7"}
+
+    def __init__(self, dim: int, speakers: int, hidden: int = 512, wide: int = 1500, one_frame_more: bool = True):
+        super().__init__()
+        self.one_frame_more = one_frame_more
+        self.connector = nn.Linear(dim, hidden)
+        widths = [hidden] * len(CONTEXTS) + [wide]
+        self.tdnn = nn.ModuleList(
+            nn.Conv1d(widths[k], widths[k + 1], frames, dilation=apart) for k, (frames, apart) in enumerate(CONTEXTS)
+        )
+        self.segment6 = nn.Linear(2 * wide, hidden)
+        self.segment7 = nn.Linear(hidden, hidden)
+        self.speakers = nn.Parameter(nn.init.xavier_normal_(torch.empty(hidden, speakers)))
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Return cosines [batch, speakers] in training, else embeddings [batch, hidden] of length 1.
+
+        `features` is [batch, frames, dim], `lengths` [batch] in frames.
+        """
+        features, lengths = at_least(features, lengths, SHORTEST)
+        frames = self.connector(features).transpose(1, 2)
+        for layer in self.tdnn:
+            frames = F.relu(layer(frames))
+        embedding = F.relu(self.segment6(statistics(frames.transpose(1, 2), self._pooled(lengths, frames.shape[2]))))
+        if not self.training:
+            return F.normalize(embedding, dim=1)
+        embedding = F.relu(self.segment7(embedding))
+        cosines: Tensor = F.normalize(embedding, dim=1) @ F.normalize(self.speakers, dim=0)
+        return cosines
+
+    def _pooled(self, lengths: Tensor, frames: int) -> Tensor:
+        """Frames [batch] that each utterance is pooled over. s3prl tests one by one, where nothing is padded."""
+        left = lengths - SHORTER
+        return (left + 1).clamp(max=frames) if self.training and self.one_frame_more else left
+
+
+def at_least(features: Tensor, lengths: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """Return features [batch, frames, dim] with zeros as padding, and shorter utterances filled with their last frame.
+
+    `lengths` [batch] comes back as the lengths after that.
+    """
+    longer = lengths.clamp(min=frames)
+    features = F.pad(features, (0, 0, 0, max(0, int(longer.max()) - features.shape[1])))
+    last = features[torch.arange(len(lengths), device=features.device), lengths - 1][:, None]
+    filled = torch.where(valid_mask(lengths, features.shape[1])[..., None], features, last)
+    return filled * valid_mask(longer, features.shape[1])[..., None], longer
+
+
+def statistics(frames: Tensor, lengths: Tensor) -> Tensor:
+    """Return mean and unbiased standard deviation over time, [batch, frames, width] -> [batch, 2 width]."""
+    mask = valid_mask(lengths, frames.shape[1])[..., None]
+    count = lengths[:, None]
+    mean = (frames * mask).sum(dim=1) / count
+    variance = ((frames - mean[:, None]) ** 2 * mask).sum(dim=1) / (count - 1)
+    return torch.cat([mean, _root(variance)], dim=1)
+
+
+def _root(variance: Tensor) -> Tensor:
+    """The square root with a gradient of 0 at 0, where a dead unit's would be infinite; torch.std does the same."""
+    dead = variance == 0
+    return torch.where(dead, 0.0, torch.where(dead, 1.0, variance).sqrt())
+
+
+def am_softmax(cosines: Tensor, speakers: Sequence[int], scale: float, margin: float) -> Tensor:
+    """Return the mean additive-margin softmax loss [] of cosines [batch, speakers] and the right speakers' indices."""
+    right = torch.as_tensor(speakers, device=cosines.device)
+    margins = margin * F.one_hot(right, cosines.shape[1])
+    return F.cross_entropy(scale * (cosines - margins), right)

@@ -1,0 +1,74 @@
+"""What KS, SID and ER have in common: one label of a closed set for a whole utterance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from downstreams.base import HeadSettings, Prediction, Task, accuracy, closed_set, majority
+from downstreams.metrics.scores import Metric, Score
+from superb_eval.data.manifest import Corpus, Utterance
+from superb_eval.runtime.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class ProjectorHead(HeadSettings):
+    """`projector_dim`: width of the projection before the mean over time."""
+
+    projector_dim: int = Field(256, ge=1)
+
+
+class Classification(Task):
+    """Projector, mean over time, linear; cross-entropy; accuracy.
+
+    Classes are those of the training rows: the `official` ones first and in their order, then others, sorted.
+    """
+
+    label_column: ClassVar[str]
+    official: ClassVar[tuple[str, ...]] = ()
+    metrics = (Metric("acc", "ACC", higher_is_better=True),)
+    pooled = True
+    Head = ProjectorHead
+
+    @classmethod
+    def learn(cls, corpus: Corpus, head: Any) -> list[str]:
+        """Return the classes; see `Task.learn`."""
+        del head
+        seen = closed_set(corpus, cls.label_column)
+        return [c for c in cls.official if c in seen] + [c for c in seen if c not in cls.official]
+
+    def head(self, dim: int) -> nn.Module:
+        """See `Task.head`."""
+        from downstreams.nets.heads import UtteranceLevel
+
+        return UtteranceLevel(dim, self.setup.head.projector_dim, len(self.labels))
+
+    def target(self, utterance: Utterance) -> int:
+        """Return the index of the utterance's class."""
+        return int(self.labels.index(self.truth(utterance)))
+
+    def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[int]) -> Tensor:
+        """Return the cross-entropy of logits [batch, classes]."""
+        del lengths
+        return torch.nn.functional.cross_entropy(output, torch.as_tensor(targets, device=output.device))
+
+    def decode(self, output: Tensor, lengths: Tensor | None) -> list[str]:
+        """Return the most probable class of each utterance."""
+        del lengths
+        return [self.labels[i] for i in output.argmax(dim=-1).tolist()]
+
+    def truth(self, utterance: Utterance) -> str:
+        """Return the class that the manifest gives."""
+        return utterance.labels[self.label_column]
+
+    def score(self, rows: Sequence[Prediction]) -> list[Score]:
+        """Return the accuracy."""
+        return [accuracy(self.metrics[0], rows)]
+
+    def chance(self, rows: Sequence[Prediction]) -> float:
+        """Return the accuracy of always answering with the most frequent class of the test set."""
+        return majority(rows)

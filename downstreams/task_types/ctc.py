@@ -1,0 +1,76 @@
+"""What PR, ASR and SF share: the CTC loss, greedy decoding, and the settings of the recurrent head of ASR and SF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from downstreams.base import HeadSettings
+from downstreams.text.vocabulary import VocabularySettings
+from superb_eval.runtime.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def loss(logits: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]], blank: int) -> Tensor:
+    """Return the CTC loss [] of logits [batch, frames, outputs].
+
+    That of each utterance is divided by the length of its target, then they are averaged (torch's `mean`). An utterance
+    that has fewer frames than its target needs counts zero (s3prl: `zero_infinity`).
+    """
+    labels = [torch.tensor(target, dtype=torch.long) for target in targets]
+    return torch.nn.functional.ctc_loss(
+        logits.float().log_softmax(dim=-1).transpose(0, 1),
+        torch.nn.utils.rnn.pad_sequence(labels, batch_first=True).to(logits.device),
+        lengths,
+        torch.tensor([len(label) for label in labels], device=lengths.device),
+        blank=blank,
+        zero_infinity=True,
+    )
+
+
+def greedy(logits: Tensor, lengths: Tensor, blank: int) -> list[list[int]]:
+    """Return the best output of each valid frame, repeats merged, then blanks left out, for each utterance.
+
+    `logits` is [batch, frames, outputs], `lengths` [batch] in frames.
+    """
+    best = logits.argmax(dim=-1).cpu()
+    paths = [torch.unique_consecutive(row[:n]).tolist() for row, n in zip(best, lengths.tolist(), strict=True)]
+    return [[output for output in path if output != blank] for path in paths]
+
+
+class SpecAugmentSettings(HeadSettings):
+    """The defaults are the protocol's (s3prl `asr/config.yaml`); a count of 0 leaves a part out."""
+
+    warp: int = Field(5, ge=0, description="frames that the warped point may move; 0: no warping")
+    dim_masks: int = Field(4, ge=0, description="stretches of feature dimensions set to zero")
+    dim_width: int = Field(50, ge=1, description="each is narrower than this")
+    time_masks: int = Field(2, ge=0, description="stretches of frames set to zero")
+    time_width: int = Field(40, ge=1, description="each is shorter than this")
+
+
+class RecogniserSettings(HeadSettings):
+    """The head of ASR and SF; the defaults are the protocol's."""
+
+    projector_dim: int = Field(1024, ge=1, description="width of the projection of each frame")
+    hidden_dim: int = Field(1024, ge=1, description="width of each direction of each recurrent layer")
+    layers: int = Field(2, ge=1, description="recurrent layers")
+    dropout: float = Field(0.2, ge=0, lt=1, description="after each recurrent layer, in training")
+    specaug: SpecAugmentSettings | None = Field(SpecAugmentSettings(), description="masks and warps in training")
+    frame_samples: int | None = Field(
+        None, ge=1, description="samples per frame of the head, at most: shorter ones are stacked; null: the upstream's"
+    )
+    vocabulary: VocabularySettings = Field("characters", description="or {sentencepiece: SIZE}")
+
+
+def stacking(settings: RecogniserSettings, stride: int) -> int:
+    """Return how many of the upstream's frames, of `stride` samples, make one of the head's."""
+    return max(1, (settings.frame_samples or stride) // stride)
+
+
+def shortened(lengths: Tensor, stack: int) -> Tensor:
+    """Return lengths [batch] in stacked frames."""
+    return (lengths + stack - 1) // stack

@@ -1,0 +1,1 @@
+"""Vocabularies, slots and beam search."""

@@ -1,0 +1,120 @@
+"""Beam search with a word language model and a lexicon, as SUPERB's column "ASR with LM" has it.
+
+torchaudio's CTC decoder, which is the flashlight decoder that s3prl's `asr/w2l_decoder.py` calls. The protocol takes
+the official `4-gram.arpa.gz` of LibriSpeech (openslr.org/11), unpacked, and fairseq's `librispeech_lexicon.lst`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from downstreams.base import HeadSettings
+from superb_eval.data.manifest import listing
+from superb_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLANK, WORD_END = "<s>", "|"
+
+
+class LanguageModelSettings(HeadSettings):
+    """Weights are the protocol's; they are not tuned."""
+
+    lm: str | None = Field(None, description="KenLM model, ARPA or binary; relative to the current folder")
+    lexicon: str | None = Field(
+        None, description="lines of a word, a tab and its letters with spaces between, | at last"
+    )
+    beam: int = Field(5, ge=1, description="hypotheses kept at each frame")
+    beam_threshold: float = Field(25.0, gt=0, description="how much worse than the best a kept one may be")
+    lm_weight: float = Field(2.0, description="weight of the language model")
+    word_score: float = Field(-1.0, description="added for each word")
+
+
+class BeamSearch:
+    """A decoder over letters; the language model is loaded when the first utterance comes."""
+
+    def __init__(self, settings: LanguageModelSettings, letters: Sequence[str]) -> None:
+        """Check what there is to check before hours of training.
+
+        Raises:
+            UserError: a file or a package is missing, or the lexicon has lines that can't be used.
+        """
+        self.settings, self.letters = settings, list(letters)
+        self.lm, self.lexicon = (_file(name, getattr(settings, name)) for name in ("lm", "lexicon"))
+        for module in ("flashlight.lib.text", "kenlm"):
+            if not _installed(module):
+                raise UserError(f"head.lm needs the package of {module}: pip install 'superb-eval[lm]'.")
+        bad = list(self._bad_lines())
+        if bad:
+            raise UserError(listing(self.lexicon, bad))
+
+    def words(self, log_probabilities: Tensor) -> str | None:
+        """Return the words of the best hypothesis for [frames, letters] on the CPU, or None where there is none."""
+        (found,) = self._decoder(log_probabilities[None].contiguous())
+        return " ".join(found[0].words) if found else None
+
+    @cached_property
+    def _decoder(self) -> Any:
+        try:
+            return self._opened()
+        except (RuntimeError, ValueError) as error:  # also where KenLM's message quotes what is no text
+            reason = "no text" if isinstance(error, UnicodeDecodeError) else str(error).strip().splitlines()[-1]
+            told = "".join(letter for letter in reason if letter.isprintable())[:200]
+            raise UserError(
+                f"head.lm: {self.lm} can't be opened with {self.lexicon} ({told}). Is it complete?"
+            ) from error
+
+    def _opened(self) -> Any:
+        from torchaudio.models.decoder import ctc_decoder
+
+        return ctc_decoder(
+            lexicon=str(self.lexicon),
+            tokens=self.letters,
+            lm=str(self.lm),
+            nbest=1,
+            beam_size=self.settings.beam,
+            beam_size_token=len(self.letters),
+            beam_threshold=self.settings.beam_threshold,
+            lm_weight=self.settings.lm_weight,
+            word_score=self.settings.word_score,
+            unk_score=float("-inf"),
+            sil_score=0.0,
+            log_add=False,
+            blank_token=BLANK,
+            sil_token=WORD_END,
+        )
+
+    def _bad_lines(self) -> Iterator[str]:
+        try:
+            text = self.lexicon.read_text(encoding="utf8")
+        except ValueError as error:
+            raise UserError(f"head.lexicon: {self.lexicon} isn't UTF-8 ({error}). Save it as UTF-8.") from error
+        for number, line in enumerate(text.splitlines(), start=1):
+            spelling = line.split()[1:]
+            strange = [letter for letter in spelling if letter not in self.letters]
+            if strange:
+                yield f"line {number}: '{' '.join(strange)}' is no output of the head ({' '.join(self.letters)})"
+            elif spelling[-1:] != [WORD_END]:
+                yield f"line {number}: '{line}' is not a word, its letters and {WORD_END}"
+
+
+def _file(name: str, path: str | None) -> Path:
+    if path is None:
+        raise UserError(f"head.{name} is missing: a beam search needs both head.lm and head.lexicon.")
+    if not Path(path).is_file():
+        raise UserError(f"head.{name}: there is no file {path}. Give its place with -o head.{name}=FILE.")
+    return Path(path)
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

@@ -1,0 +1,1 @@
+"""What an upstream costs, what its layers hold, how long the official protocol takes."""

@@ -1,0 +1,184 @@
+"""What an upstream costs: weights, multiply-accumulates, real-time factor, memory.
+
+Upstreams take turns on the same utterance, so that a busy machine slows them alike, and speeds are compared within a
+turn. Multiply-accumulates are those of convolutions and matrix products, attention's included (torch's counter);
+Fourier transforms and elementwise work aren't counted, and no figure is given where layers are recurrent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from superb_eval.errors import UserError
+from superb_eval.pretraining.devices import Device
+from upstreams import registry
+from upstreams.base import SAMPLE_RATE, Upstream
+from upstreams.contract.check import signal
+from upstreams.distilhubert import DistilHubert, Heads, WithHeads
+from upstreams.hubert import Hubert
+
+FAIRSEQ_HEAD = 768 * 256 + 256 + 504 * 256
+"""Weights of HuBERT Base's pre-training head: a projection, and 500 clusters + 4 specials as fairseq counts them."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one upstream. `times` are seconds per pass, in the order of the turns, the same for all that were compared."""
+
+    name: str
+    weights: int
+    """What a forward pass uses."""
+    with_heads: int | None
+    """With the heads of its training, as some publications count; None: not known."""
+    macs: float | None
+    """Multiply-accumulates per second of audio; None: can't be counted."""
+    seconds: float
+    """Length of the utterance."""
+    times: tuple[float, ...]
+    memory: int | None
+    """Bytes: weights and the peak of a pass; None: this system doesn't tell."""
+
+    @property
+    def real_time_factor(self) -> tuple[float, float, float]:
+        """Lower quartile, median and upper quartile of computing time over audio time."""
+        return _quartiles([t / self.seconds for t in self.times])
+
+    def figures(self) -> dict[str, float]:
+        """Return what a results folder keeps (`superb_eval.results.table.costs`)."""
+        found = {"real_time_factor": self.real_time_factor[1]}
+        return found if self.macs is None else {**found, "gmacs_per_second": self.macs / 1e9}
+
+    def speed_up(self, other: Cost) -> tuple[float, float, float]:
+        """How much faster this is than `other`: quartiles and median of the ratios within each turn."""
+        return _quartiles([theirs / mine for mine, theirs in zip(self.times, other.times, strict=True)])
+
+
+def measure(names: Sequence[str], device: Device = "cpu", seconds: float = 10.0, rounds: int = 15) -> list[Cost]:
+    """Measure upstreams by their addresses, on one utterance of noise at a time.
+
+    Raises:
+        UserError: an upstream can't be opened, or there is no such device.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("no GPU is found. Leave --device out.")
+    wav = signal(int(seconds * SAMPLE_RATE)).to(device)
+    upstreams = [registry.load(name).to(device) for name in names]
+    with torch.inference_mode():
+        memory = [_memory(upstream, wav) for upstream in upstreams]
+        macs = [_macs(upstream, wav, seconds) for upstream in upstreams]
+        times = _times(upstreams, wav, rounds)
+    return [
+        Cost(
+            name=name,
+            weights=upstream.count_parameters(),
+            with_heads=_with_heads(upstream),
+            macs=macs[k],
+            seconds=seconds,
+            times=tuple(times[k]),
+            memory=memory[k],
+        )
+        for k, (name, upstream) in enumerate(zip(names, upstreams, strict=True))
+    ]
+
+
+def render(costs: Sequence[Cost]) -> str:
+    """Return a table; ratios are to the first."""
+    first, width = costs[0], max(24, *(len(cost.name) + 2 for cost in costs))
+    headings = (
+        f"{'weights':>10}{'with heads':>12}{'GMAC/s':>9}{'real-time factor':>27}{'peak MB':>9}{'size':>7}{'speed':>22}"
+    )
+    lines = [f"{'upstream':<{width}}{headings}"]
+    for cost in costs:
+        factor = "{1:.4f} ({0:.4f} to {2:.4f})".format(*cost.real_time_factor)
+        speed = "{1:.2f} ({0:.2f} to {2:.2f})".format(*cost.speed_up(first))
+        lines.append(
+            f"{cost.name:<{width}}{cost.weights / 1e6:>8.2f} M{_shown(cost.with_heads, 1e6, ' M'):>12}"
+            f"{_shown(cost.macs, 1e9):>9}{factor:>27}{_shown(cost.memory, 1e6, digits=0):>9}"
+            f"{cost.weights / max(first.weights, 1):>7.3f}{speed:>22}"
+        )
+    where = f"{first.seconds:g} s of noise, batch of 1, {len(first.times)} turns, {torch.get_num_threads()} thread(s)"
+    return "\n".join([*lines, f"{where}; median (quartiles); size and speed: against {first.name}."])
+
+
+def _shown(value: float | None, unit: float, after: str = "", digits: int = 2) -> str:
+    return "-" if value is None else f"{value / unit:.{digits}f}{after}"
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+def _with_heads(upstream: Upstream) -> int | None:
+    """Weights with training heads: the paper's three for students, fairseq's for HuBERT Base."""
+    count, width = upstream.count_parameters(), upstream.card.width
+    if isinstance(upstream, WithHeads):
+        return count
+    if isinstance(upstream, DistilHubert):
+        return count + sum(p.numel() for p in Heads(width, 3, width).parameters())
+    base = isinstance(upstream, Hubert) and (width, upstream.card.layers) == (768, 13)
+    return count + FAIRSEQ_HEAD if base else None
+
+
+def _macs(upstream: Upstream, wav: Tensor, seconds: float) -> float | None:
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    if any(isinstance(module, nn.RNNBase) for module in upstream.modules()):
+        return None
+    # Fused attention escapes the counter on some devices, products that add in place do everywhere.
+    in_place = {torch.ops.aten.addmm_: lambda out, a, b, **_: 2 * a[0] * a[1] * b[1]}  # of shapes
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+        upstream([wav])
+    return float(counter.get_total_flops()) / 2 / seconds
+
+
+def _times(upstreams: Sequence[Upstream], wav: Tensor, rounds: int) -> list[list[float]]:
+    """Return the seconds of each pass, by upstream and turn; who begins a turn changes."""
+    times: list[list[float]] = [[] for _ in upstreams]
+    for turn in range(-1, rounds):  # the first only warms up
+        for place in range(len(upstreams)):
+            k = (place + turn) % len(upstreams)
+            _wait(wav)
+            begun = time.perf_counter()
+            upstreams[k]([wav])
+            _wait(wav)
+            if turn >= 0:
+                times[k].append(time.perf_counter() - begun)
+    return times
+
+
+def _wait(wav: Tensor) -> None:
+    if wav.is_cuda:
+        torch.cuda.synchronize()
+
+
+def _memory(upstream: Upstream, wav: Tensor) -> int | None:
+    """Return the bytes of weights and buffers, and of what a pass adds at its peak."""
+    own = sum(t.numel() * t.element_size() for t in (*upstream.parameters(), *upstream.buffers()))
+    if wav.is_cuda:
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        upstream([wav])
+        return own + torch.cuda.max_memory_allocated() - before
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # give back what earlier passes left, or this one would seem to need nothing
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
+    except (OSError, AttributeError, TypeError):  # another system, or a sandbox
+        return None
+    before = _resident("VmRSS")
+    upstream([wav])
+    return own + max(0, _resident("VmHWM") - before)
+
+
+def _resident(key: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024

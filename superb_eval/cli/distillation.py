@@ -1,0 +1,108 @@
+"""The commands of the distilled upstream: `distill`, `cost` and `upstream export`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from superb_eval.cli.pretraining import Device, Devices, Loggers, Named, Out, Overrides, listed
+
+
+def register(app: typer.Typer, upstream_app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("distill")(distill)
+    app.command("cost")(cost)
+    upstream_app.command("export")(export)
+
+
+def distill(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="a file, or a name in recipes/distill")],
+    out: Out,
+    teacher: Annotated[str | None, typer.Option(help="an upstream's address; default: the recipe's")] = None,
+    data: Named = None,
+    override: Overrides = None,
+    device: Device = "cpu",
+    devices: Devices = 1,
+    loggers: Loggers = None,
+) -> None:
+    """Distil a teacher, any upstream, into a small HuBERT: the student is then `distilhubert@OUT/model`.
+
+    Checkpoints, going on and OUT/log.csv are as in `pretrain`; the log has a loss for each predicted layer. Ablations
+    are one override each: -o loss.layers=[4,12], -o loss.cosine=0, -o student.initialise=[], -o student.layers=1,
+    -o data.share=0.1.
+
+    \b
+    superb-eval distill distilhubert --out distil --data librispeech=DIR --device cuda
+    superb-eval distill distilhubert_mini --teacher hubert_mini@mini/model --out distil --data real=DIR ...
+    superb-eval distill distilhubert --teacher s3prl:wavlm_local@FILE -o student.initialise=[convolution] ...
+    superb-eval run ks -u distilhubert@distil/model -o features.key=paper
+    """
+    from superb_eval.pretraining import distill as distill_module
+    from superb_eval.pretraining.distillation_recipe import DistillationRecipe
+    from superb_eval.pretraining.recipe import load
+    from superb_eval.runtime.progress import TerminalProgress
+
+    overrides = [*(override or ()), *([f"teacher.address={json.dumps(teacher)}"] if teacher else ())]
+    settings = load(recipe, "distill", DistillationRecipe, overrides)
+    folder = distill_module.distill(settings, data or (), out, device, devices, TerminalProgress(), listed(loggers))
+    print(f"student: distilhubert@{folder}")
+
+
+def cost(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="addresses; ratios are to the first")],
+    device: Device = "cpu",
+    seconds: Annotated[float, typer.Option(min=0.1, help="length of the utterance")] = 10.0,
+    rounds: Annotated[int, typer.Option(min=3, help="how often each is timed, in turns")] = 15,
+    out: Annotated[Path | None, typer.Option(help="results folder whose table and report shall show the costs")] = None,
+) -> None:
+    """Measure size and speed: weights, multiply-accumulates per second of audio, real-time factor, peak memory.
+
+    The upstreams take turns on the same utterance, and ratios are of neighbours in time: they hold on a busy machine.
+
+    \b
+    superb-eval cost hubert@random distilhubert@random
+    superb-eval cost hubert_mini distilhubert_mini --device cuda --seconds 30
+    superb-eval cost fbank hubert_mini distilhubert_mini --out results
+    """
+    from superb_eval.analysis import cost as costs
+    from superb_eval.results.table import costs as kept
+
+    measured = costs.measure(names, device, seconds, rounds)
+    if out is not None:
+        kept.keep(out, {cost.name: cost.figures() for cost in measured})
+    print(costs.render(measured))
+
+
+def export(
+    address: Annotated[str, typer.Argument(help="a HuBERT-like upstream's address")],
+    out: Annotated[Path, typer.Option(help="folder to write: config.json, model.safetensors, README.md")],
+    keep_layers: Annotated[
+        int | None, typer.Option(min=0, help="keep only the first transformer layers; 0: the front end alone")
+    ] = None,
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"], typer.Option(help="how weights are stored")
+    ] = "float16",
+    card: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="a text for its README.md; default: the one beside it"),
+    ] = None,
+) -> None:
+    """Write an upstream for release, or cut as a control; transformers.AutoModel and hubert@OUT open it.
+
+    \b
+    superb-eval upstream export hubert@out/teacher/model --out release/hubert_mini
+    superb-eval upstream export hubert@out/teacher/model --keep-layers 2 --out out/teacher-cut
+    superb-eval upstream export hubert@out/teacher/model --keep-layers 0 --out out/front-end
+    """
+    from superb_eval.pretraining import export as exports
+    from upstreams import registry
+    from upstreams.loading import load_weights
+
+    parsed = registry.parse(address)
+    released = load_weights.shipped(parsed.name) if parsed.seed is None else None
+    text = card.read_text(encoding="utf8") if card else exports.card_beside(parsed.checkpoint or released)
+    exports.export_upstream(registry.load(address), out, kind=dtype, layers=keep_layers, card=text)
+    print(f"exported: {out}")

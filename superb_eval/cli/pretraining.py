@@ -1,0 +1,63 @@
+"""The commands that train encoders, on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Named = Annotated[
+    list[str] | None, typer.Option("--data", metavar="NAME=PATH", help="where a source of the recipe lies; repeatable")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="change the recipe: -o optim.lr=1e-3")
+]
+Out = Annotated[Path, typer.Option(help="folder of this training; the same command goes on with what is there")]
+Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="where it runs")]
+Devices = Annotated[
+    int, typer.Option(min=1, help="processes that share each batch; torchrun and SLURM say it themselves")
+]
+
+Loggers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,...",
+        help="where OUT/log.csv is shown too: tensorboard, wandb, mlflow; none; default: tensorboard if installed",
+    ),
+]
+
+
+def pretrain(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="a file, or a name in recipes/pretrain")],
+    out: Out,
+    data: Named = None,
+    override: Overrides = None,
+    device: Device = "cpu",
+    devices: Devices = 1,
+    loggers: Loggers = None,
+) -> None:
+    """Pre-train a HuBERT on unlabelled audio; the encoder is then `hubert@OUT/model`.
+
+    Writes a checkpoint every few minutes, and when it is stopped (Ctrl-C, SIGTERM); the same command goes on from
+    there, to the bits of an unbroken run on one device. OUT/log.csv holds the curve, OUT/front/model the encoder
+    after the warm start, where the recipe has one. Audio that can't be used is counted and named.
+
+    \b
+    superb-eval pretrain hubert_mini --out mini --data realspeech=DIR
+    superb-eval pretrain hubert_base_ls960 --out base --data librispeech=DIR --device cuda --devices 8
+    torchrun --nproc-per-node 8 -m superb_eval pretrain hubert_base_ls960 --out base --data librispeech=DIR
+    superb-eval pretrain hubert_mini --out mini --data realspeech=DIR -o probe.every=500 -o optim.steps=20000
+    superb-eval run ks -u hubert@mini/model
+    """
+    from superb_eval.pretraining import pretrain as training
+    from superb_eval.pretraining.recipe import PretrainRecipe, load
+    from superb_eval.runtime.progress import TerminalProgress
+
+    settings = load(recipe, "pretrain", PretrainRecipe, override or ())
+    training.pretrain(settings, data or (), out, device, devices, TerminalProgress(), listed(loggers))
+
+
+def listed(loggers: str | None) -> list[str] | None:
+    """Return the names in a --loggers option; None where it isn't given."""
+    return None if loggers is None else [name for name in loggers.replace(",", " ").split() if name != "none"]

@@ -1,0 +1,142 @@
+"""The commands that look at results: `table`, `verify`, `export`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from superb_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from superb_eval.results.table.result_table import ResultTable
+
+Results = Annotated[Path, typer.Argument(help="results folder")]
+Historical = Annotated[bool, typer.Option("--historical/--strict", help="as published, or all chosen on dev")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (table, verify, export):
+        app.command()(command)
+
+
+def table(
+    results: Results = Path("results"),
+    against: Annotated[
+        str | None, typer.Option(metavar="NAME", help="reference row: differences, speed-up and what is kept of it")
+    ] = None,
+    published: Annotated[
+        str, typer.Option(metavar="NAME,...", help="published rows: all, or such as hubert_base,distilhubert")
+    ] = "",
+    historical: Historical = False,
+    format: Annotated[
+        Literal["rich", "markdown", "latex", "csv", "json"],
+        typer.Option(help="for the terminal, a document, a paper, a spreadsheet, a program"),
+    ] = "rich",
+) -> None:
+    """Print upstreams x tasks with intervals, differences from a reference, and the direction of each metric.
+
+    The reference comes first, the others follow from the largest to the smallest.
+
+    Strict figures have everything chosen on dev. The published procedures of ASV, SD and QbE look at the test set:
+    their historical figures are the ones to compare with the literature.
+
+    \b
+    superb-eval table results/
+    superb-eval table results/ --against hubert_mini --format markdown > table.md
+    superb-eval table results/ --historical --published hubert_base,distilhubert
+    superb-eval table --published all --against hubert_base
+    """
+    from superb_eval.results.formats import documents, escape, tabular
+    from superb_eval.results.table import build as tables
+    from superb_eval.runtime.progress import TerminalProgress
+
+    wanted = tables.Wanted(
+        "historical" if historical else "strict", against, tuple(published.replace(",", " ").split())
+    )
+    boards, left_out = tables.collect(results, wanted, TerminalProgress())
+    if format == "json":
+        print(tabular.as_json(boards, left_out))
+    elif format == "csv":
+        print(tabular.as_csv(boards), end="")
+    elif format == "rich":
+        _print_rich(boards)
+    else:
+        print("\n\n".join(map(documents.markdown if format == "markdown" else documents.latex, boards)))
+    for problem in left_out:
+        print(f"left out: {escape.visible(problem)}", file=sys.stderr)
+
+
+def _print_rich(boards: list[ResultTable]) -> None:
+    from rich.console import Console
+
+    from superb_eval.results.formats import documents
+
+    console = Console()
+    for board in boards:
+        console.print(documents.rich_title(board), highlight=False, soft_wrap=True)
+        for part in documents.rich_tables(board, console.width):
+            console.print(part)
+        console.print(documents.rich_notes(board), highlight=False)
+        console.print()
+
+
+def verify(
+    results: Results = Path("results"),
+    data: Annotated[
+        Path | None, typer.Option(help="where the corpora are now; default: where each run found them")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="leave out what reads weights and audio: upstreams and corpora")
+    ] = False,
+) -> None:
+    """Score all predictions again, and name the cells that no longer fit their recipe, code, weights or data.
+
+    \b
+    superb-eval verify results/
+    superb-eval verify results/ --data /path/to/corpora
+    """
+    from superb_eval.results import verify as verification
+    from superb_eval.results.formats import escape
+    from superb_eval.results.verify_checks import Scope
+    from superb_eval.runtime.progress import TerminalProgress
+
+    report = verification.verify(results, Scope(data, quick), TerminalProgress())
+    for finding in report.findings:
+        print(escape.visible(str(finding)))
+    print(report.summary())
+    if report.faulty():
+        raise UserError(f"{results}: {report.faulty()} of {report.checked} run(s) don't hold; see above.")
+
+
+def export(
+    results: Results = Path("results"),
+    model_card: Annotated[
+        str | None, typer.Option(metavar="NAME", help="print the model-index of an upstream for its model card (YAML)")
+    ] = None,
+    submission: Annotated[
+        str | None, typer.Option(metavar="NAME", help="write an upstream's predictions as the leaderboard takes them")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="folder of the submission")] = Path("submission"),
+    historical: Historical = False,
+) -> None:
+    """Hand results on: to a Hugging Face model card, or to the SUPERB leaderboard.
+
+    \b
+    superb-eval export results/ --model-card hubert_mini > index.yaml
+    superb-eval export results/ --submission hubert --historical --out submission
+    """
+    from superb_eval.export import model_card as model_card_module
+    from superb_eval.export import submission as submissions
+
+    protocol: Literal["strict", "historical"] = "historical" if historical else "strict"
+    if model_card is None and submission is None:
+        raise UserError("export: say what to make: --model-card NAME, or --submission NAME.")
+    if model_card is not None:
+        print(model_card_module.model_index(results, model_card, protocol), end="")
+    if submission is not None:
+        for path in submissions.write(results, submission, protocol, out):
+            print(path)

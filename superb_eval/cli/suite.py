@@ -1,0 +1,223 @@
+"""The commands that run many cells: `suite`, and `plan`, which only says what `suite` would do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from superb_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from superb_eval.suite.events import Scheduler, SuiteOutcome
+    from superb_eval.suite.plan import Plan
+
+Upstreams = Annotated[
+    str, typer.Option("-u", "--upstreams", "--upstream", metavar="A,B,...", help="addresses, as `run` takes them")
+]
+Tasks = Annotated[str, typer.Option("--tasks", metavar="TASK,...", help="such as ks,sid; or all")]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="official corpora or a folder of manifests; default: the embedded corpus")
+]
+Profile = Annotated[
+    Literal["superb", "mini", "nano"] | None,
+    typer.Option(help="which recipes; default: superb where DATA is official, else mini"),
+]
+Seeds = Annotated[int, typer.Option(min=1, help="seeds 0, 1, ... of each cell")]
+Out = Annotated[Path, typer.Option(help="results folder")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-o", "--override", metavar="KEY=VALUE", help="change every recipe, or with TASK:KEY=VALUE that of one task"
+    ),
+]
+Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="where upstreams and heads run")]
+Store = Annotated[Path | None, typer.Option(help="feature store; default: $SUPERB_EVAL_STORE or the user's cache")]
+StoreGb = Annotated[float | None, typer.Option(min=0, help="size budget of the store in GB; default 50")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(min=1, help="cells at a time, each on its share of the cores; default: one per core, 1 on cuda"),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS|local", help="run cells on a Ray cluster, or start one here (extra `ray`)"),
+]
+Slurm = Annotated[bool, typer.Option("--slurm", help="run cells as job arrays of SLURM")]
+SlurmOptions = Annotated[
+    str, typer.Option("--slurm-options", metavar='"--partition=gpu ..."', help="handed to sbatch as they are")
+]
+Demands = Annotated[
+    str, typer.Option("--demand", metavar="cpu=1,gpu=0,memory_gb=0", help="what a cell needs on Ray and SLURM")
+]
+Retries = Annotated[int, typer.Option(min=0, help="how often a cell whose process or machine died is run again")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (suite, plan, board):
+        app.command()(command)
+
+
+def suite(
+    upstreams: Upstreams,
+    tasks: Tasks = "all",
+    data: Data = None,
+    profile: Profile = None,
+    seeds: Seeds = 1,
+    out: Out = Path("results"),
+    override: Overrides = None,
+    device: Device = "cpu",
+    store: Store = None,
+    store_gb: StoreGb = None,
+    jobs: Jobs = None,
+    ray: Ray = None,
+    slurm: Slurm = False,
+    slurm_options: SlurmOptions = "",
+    demand: Demands = "",
+    retries: Retries = 2,
+) -> None:
+    """Run tasks x upstreams: a plan first, then every missing cell; finished ones are kept.
+
+    A cell that fails is reported at the end and stops no other. The same command takes up what was interrupted. Several
+    may use one results folder at once: each cell is run by one of them. `superb-eval board OUT` shows them all.
+
+    \b
+    superb-eval suite -u fbank,hubert_mini@random --tasks all --profile mini
+    superb-eval suite -u fbank_nonorm --data my-corpus -o "ic:head.slots=[size, roast]"
+    superb-eval suite -u hubert,s3prl:wav2vec2 --tasks ks,sid,asv --data /path/to/corpora --seeds 3
+    superb-eval suite -u hubert --device cuda --ray auto --demand cpu=4,gpu=0.5
+    superb-eval suite -u hubert --device cuda --slurm --slurm-options "--partition=gpu --time=12:00:00"
+    """
+    from superb_eval.runtime.progress import TerminalProgress
+    from superb_eval.suite import progress_view
+    from superb_eval.suite.run import run
+
+    workers = jobs or _default(device)
+    scheduler = _scheduler(workers, device, ray, slurm, slurm_options, demand, at_once=jobs or 0)
+    request = _planned(upstreams, tasks, data, profile, seeds, out, override, device, store, store_gb, workers)
+    if not request.missing:
+        print(f"nothing to run. superb-eval table {out}")
+        return
+    outcome = run(
+        request,
+        scheduler,
+        lambda so_far, total: progress_view.shown(
+            progress_view.ProgressView(total, min(workers, max(1, total)), so_far)
+        ),
+        TerminalProgress(),
+        retries,
+    )
+    _report(outcome, out)
+
+
+def plan(
+    upstreams: Upstreams,
+    tasks: Tasks = "all",
+    data: Data = None,
+    profile: Profile = None,
+    seeds: Seeds = 1,
+    out: Out = Path("results"),
+    override: Overrides = None,
+    device: Device = "cpu",
+    store: Store = None,
+    store_gb: StoreGb = None,
+    jobs: Jobs = None,
+) -> None:
+    """Say what `suite` would do: cells, audio hours, size of the feature store, time; run nothing.
+
+    \b
+    superb-eval plan -u fbank,hubert_mini@random --tasks all --profile mini
+    """
+    workers = jobs or _default(device)
+    _planned(upstreams, tasks, data, profile, seeds, out, override, device, store, store_gb, workers)
+
+
+def board(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="results folder of a suite")],
+    once: Annotated[bool, typer.Option("--once", help="print it once; so it is where there is no terminal")] = False,
+) -> None:
+    """Show what a suite plans, runs (and where), has done, and what failed: from any terminal, on any machine.
+
+    \b
+    superb-eval board results
+    """
+    from superb_eval.suite import status
+
+    status.show(out, follow=not once)
+
+
+def _scheduler(
+    workers: int, device: str, ray: str | None, slurm: bool, slurm_options: str, demand: str, at_once: int
+) -> Scheduler:
+    """Return what cells are to be run by; the cores of this machine where nothing else is asked for."""
+    import shlex
+
+    if ray and slurm:
+        raise UserError("--ray and --slurm: cells can run on one of them. Give one.")
+    if (demand or slurm_options) and not (ray or slurm):
+        raise UserError("--demand and --slurm-options are for --ray and --slurm; on one machine, --jobs.")
+    if ray:
+        from superb_eval.suite import resources as demands
+        from superb_eval.suite.executors.ray import Ray
+
+        return Ray(ray, demands.parse(demand, device), workers)
+    if slurm:
+        from superb_eval.suite import resources as demands
+        from superb_eval.suite.executors.slurm import Slurm
+
+        try:
+            options = tuple(shlex.split(slurm_options))
+        except ValueError as error:
+            raise UserError(f"--slurm-options {slurm_options}: {error}. Check the quotes.") from error
+        return Slurm(demands.parse(demand, device), options, at_once)
+    from superb_eval.suite.executors.local import Local
+
+    return Local(workers)
+
+
+def _planned(
+    upstreams: str,
+    tasks: str,
+    data: Path | None,
+    profile: str | None,
+    seeds: int,
+    out: Path,
+    override: list[str] | None,
+    device: str,
+    store: Path | None,
+    store_gb: float | None,
+    workers: int,
+) -> Plan:
+    from superb_eval.runtime.progress import TerminalProgress
+    from superb_eval.suite import plan as plans
+    from superb_eval.suite.jobs import Request
+
+    overrides, names = tuple(override or ()), tuple(part.strip() for part in upstreams.split(",") if part.strip())
+    wanted = tuple(tasks.replace(",", " ").split())
+    request = Request(names, wanted, data, profile, overrides, seeds, out, device, store, store_gb)
+    made = plans.sort(request)
+    if made.missing:
+        plans.examine(made, TerminalProgress())
+    print("\n".join(plans.describe(made, workers)), flush=True)
+    return made
+
+
+def _default(device: str) -> int:
+    from superb_eval.suite.executors import local
+
+    return 1 if device == "cuda" else local.cores()
+
+
+def _report(outcome: SuiteOutcome, out: Path) -> None:
+    """Say what failed, and end accordingly: 2 where users can mend all of it, 1 where something broke."""
+    done, kept = len(outcome.finished), len(outcome.kept)
+    print(f"{done} cell(s) run, {kept} kept, {len(outcome.failed)} failed. superb-eval table {out}")
+    for failed in outcome.failed:
+        where = f" (log: {failed.log})" if failed.log else ""
+        print(f"failed: {failed.job}: {failed.sentence}{where}", file=sys.stderr)
+    if any(not failed.mendable for failed in outcome.failed):
+        sys.exit(1)
+    if outcome.failed:
+        raise UserError(f"{len(outcome.failed)} cell(s) failed; see above. The same command runs them again.")

@@ -1,0 +1,85 @@
+"""Open the corpus of a task: its official layout where that is there, else a folder of manifests."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from superb_eval.data import manifest
+from superb_eval.data.manifest import SPLITS, Corpus, Manifest
+from superb_eval.errors import UserError
+from superb_eval.recipe import CorpusSettings
+
+OFFICIAL: dict[str, str] = {
+    "asr": "librispeech",
+    "asv": "voxceleb1_trials",
+    "er": "iemocap",
+    "ic": "fluent_speech_commands",
+    "ks": "speech_commands",
+    "pr": "librispeech_phones",
+    "qbe": "quesst14",
+    "sd": "librimix",
+    "sf": "snips",
+    "sid": "voxceleb1",
+}
+"""The module of `superb_eval.corpora` that reads a task's official layout: it has `LAYOUT` (in words), `present(root)`
+and `load(root, settings)`."""
+
+FOLDERS: dict[str, str] = {
+    "asv": "trials",
+    "qbe": "queries",
+    "sd": "rttm_manifest",
+}
+"""The module of `superb_eval.corpora` that reads a task's manifest folder, where that holds more than utterances
+(trials, speaker turns): it has `read(root, settings)`. The other tasks' folders need none."""
+
+
+def is_official(task: str, root: Path) -> bool:
+    """Say whether `root` holds the official corpus of a task, or part of it."""
+    return task in OFFICIAL and bool(_module(task).present(root))
+
+
+def open_corpus(task: str, root: Path, columns: Sequence[str], settings: CorpusSettings) -> Corpus:
+    """Return the corpus of a task under `root`; `columns` are the label columns that the task reads.
+
+    Raises:
+        UserError: there is no such folder, it holds neither layout, or what it holds is incomplete or wrong.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such corpus folder. Give its place with --data.")
+    if is_official(task, root):
+        return _as_heard(_module(task).load(root, settings), settings)
+    folder = settings.folder or task
+    if task in OFFICIAL and not (root / folder).is_dir():
+        raise UserError(_neither(task, root))
+    if task in FOLDERS:
+        return _as_heard(_import(FOLDERS[task]).read(root, settings), settings)
+    return _as_heard(manifest.read(root, folder, columns, allow_links=settings.allow_links), settings)
+
+
+def _neither(task: str, root: Path) -> str:
+    manifests = f"{task}/{{{','.join(SPLITS)}}}.csv"
+    found = f"{root}: holds neither manifests ({manifests}) nor the official layout ({_module(task).LAYOUT})."
+    parent = root.resolve().parent
+    return f"{found} Did you mean --data {parent}?" if is_official(task, parent) else found
+
+
+def _module(task: str) -> Any:
+    return _import(f"official.{OFFICIAL[task]}")
+
+
+def _import(name: str) -> Any:
+    return importlib.import_module(f"superb_eval.corpora.{name}")
+
+
+def _as_heard(corpus: Corpus, settings: CorpusSettings) -> Corpus:
+    """Apply to every clip what the recipe does to all audio."""
+    heard = {"gain_db": settings.gain_db, "trim_silence": settings.trim_silence}
+    return replace(corpus, splits={name: _change(split, heard) for name, split in corpus.splits.items()})
+
+
+def _change(split: Manifest, heard: dict[str, Any]) -> Manifest:
+    return replace(split, utterances=tuple(replace(u, clip=replace(u.clip, **heard)) for u in split))

@@ -1,0 +1,1 @@
+"""Official corpora in the layouts that their makers publish."""

@@ -1,0 +1,1 @@
+"""Audio and manifests: what an encoder reads."""

@@ -1,0 +1,1 @@
+"""Results and encoders in other programs' formats."""

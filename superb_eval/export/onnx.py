@@ -1,0 +1,241 @@
+"""An upstream, the learned weights of its layers and a trained head as one ONNX model: a waveform in, an output out.
+
+The input is `waveform` [1, samples] at 16 kHz, of any length that the upstream takes; the output is what the task's
+head gives before decoding: [1, classes], or [1, frames, symbols]. The file carries what the outputs mean as metadata.
+It is kept only where onnxruntime gives the same numbers as torch on lengths that it wasn't traced with.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from superb_eval.data import audio
+from superb_eval.errors import UserError
+from superb_eval.runs.predict import Trained, trained
+from superb_eval.runtime import atomic_files
+from upstreams.base import Upstream
+from upstreams.hubert import Hubert
+
+OPSET = 17
+TRACED, TRIED = 24_000, (8_000, 16_001, 48_000)
+"""Samples: what the model is traced with, and what it is tried with afterwards."""
+
+LIMIT = 1e-4
+"""Largest difference between torch and onnxruntime, relative to the largest value of an output."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A model that was written: its task, outputs' shape for 1 s, and the largest relative difference from torch's."""
+
+    task: str
+    shape: tuple[int, ...]
+    difference: float
+
+    def summary(self) -> str:
+        """Return it in words."""
+        shape = " x ".join(map(str, self.shape))
+        return f"{self.task}, waveform [1, samples] to [{shape}] for 1 s; within {self.difference:.0e} of torch"
+
+
+class Whole(nn.Module):
+    """Upstream, featurizer and head in a row, for one waveform [1, samples] at a time."""
+
+    def __init__(self, run: Trained) -> None:
+        super().__init__()
+        self.upstream, self.probe = run.upstream, run.probe
+        chosen = run.recipe.features
+        self.key, self.each_frame, self.pooled = chosen.key, chosen.normalize, chosen.pooled and run.task.pooled
+        self.gain: float = 10 ** (run.recipe.corpus.gain_db / 20)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return the head's output, by a path that can be traced."""
+        heard = waveform * self.gain
+        return self._answer(self._states(heard) if isinstance(self.upstream, Hubert) else self._heard(heard))
+
+    def reference(self, waveform: Tensor) -> Tensor:
+        """Return the head's output, by the path that runs take."""
+        return self._answer(self._heard(waveform * self.gain))
+
+    def _heard(self, waveform: Tensor) -> list[Tensor]:
+        return list(self.upstream([waveform[0]])[self.key])
+
+    def _states(self, waveform: Tensor) -> list[Tensor]:
+        """Return the hidden states without masks and lengths, which tracing would fix to those of its waveform."""
+        if self.upstream.normalise:
+            centred = waveform - waveform.mean()
+            waveform = centred / (centred.square().mean() + 1e-5).sqrt()
+        states: list[Tensor] = self.upstream.encode(waveform)  # type: ignore[operator]
+        return states[-1:] if self.key == "paper" else states
+
+    def _answer(self, states: list[Tensor]) -> Tensor:
+        hidden = torch.stack(states, dim=2).float()  # [1, frames, layers, dim]
+        if self.each_frame:
+            hidden = nn.functional.layer_norm(hidden, (int(hidden.shape[-1]),))
+        if self.pooled:  # the mean may as well come last: weighing layers is linear
+            return self.probe.head(self.probe.featurizer(hidden).mean(dim=1), None)  # type: ignore[no-any-return]
+        lengths = torch.full((1,), hidden.shape[1], dtype=torch.long)
+        return self.probe(hidden, lengths)  # type: ignore[no-any-return]
+
+
+def export(run: Path, out: Path) -> Exported:
+    """Write the model of a finished run, of its first fold.
+
+    Raises:
+        UserError: see `predicting.trained`; onnx isn't installed; or the upstream or head can't be written so that
+            other lengths give the same.
+    """
+    _check_installed()
+    found = trained(run)
+    if found.recipe.corpus.trim_silence:
+        raise UserError(
+            f"{run}: its recipe trims silence before the upstream hears a file, which ONNX can't. Train "
+            "one with -o corpus.trim_silence=false."
+        )
+    whole = Whole(found).eval().requires_grad_(False)
+    made: list[Exported] = []
+
+    def save(path: Path) -> None:
+        with _quiet():
+            _write(whole, path, run)
+        _describe(path, found)
+        made.append(_compared(whole, path, found.record.task, run))
+
+    atomic_files.write(out, save)
+    return made[0]
+
+
+def _check_installed() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"{error.name} is not installed. Run `pip install superb-eval[onnx]`.") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide the tracer's remarks on Python values: `_compared` finds out whether any of them matters."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _write(whole: Whole, path: Path, run: Path) -> None:
+    if isinstance(whole.upstream, Hubert):
+        _forget_lengths(whole.upstream)
+    try:
+        # The tracer: torch.export refuses heads that reverse frames, as both ASR's and SF's do.
+        with _one_sequence():
+            torch.onnx.export(
+                whole,
+                (_noise(TRACED),),
+                str(path),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["waveform"],
+                output_names=["output"],
+                dynamic_axes={"waveform": {1: "samples"}},
+            )
+    except Exception as error:  # torch raises errors of many kinds for what it can't write
+        first = str(error).strip().splitlines()[0][:200]
+        raise UserError(f"{run}: can't be written as ONNX: {type(error).__name__}: {first}") from error
+
+
+@contextmanager
+def _one_sequence() -> Iterator[None]:
+    """Let the exporter know `pad_sequence`, which puts one waveform's frames into a batch of one, and no more here."""
+
+    from torch.onnx import symbolic_helper, utils
+
+    def symbolic(graph: Any, sequences: Any, batch_first: bool, value: float, side: str = "right") -> Any:
+        del value, side  # nothing is padded
+        axis = graph.op("Constant", value_t=torch.tensor([0 if batch_first else 1]))
+        return graph.op("Unsqueeze", *sequences.node().inputs(), axis)
+
+    kinds = symbolic_helper.parse_args("v", "b", "f", "s")
+    utils.register_custom_op_symbolic("aten::pad_sequence", kinds(symbolic), OPSET)
+    try:
+        yield
+    finally:
+        utils.unregister_custom_op_symbolic("aten::pad_sequence", OPSET)
+
+
+def _forget_lengths(upstream: Upstream) -> None:
+    """Make masked normalisation plain again: nothing is padded here."""
+    for module in upstream.modules():
+        if hasattr(module, "valid"):
+            vars(module)["valid"] = None
+
+
+def _describe(path: Path, found: Trained) -> None:
+    import onnx
+
+    model: Any = onnx.load(str(path))
+    facts = {
+        "task": found.record.task,
+        "labels": json.dumps(found.task.labels, ensure_ascii=False),
+        "upstream": found.record.upstream.address,
+        "sample_rate": str(audio.SAMPLE_RATE),
+        "fingerprint": found.record.upstream.fingerprint,
+    }
+    onnx.helper.set_model_props(model, facts)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def _compared(whole: Whole, path: Path, task: str, run: Path) -> Exported:
+    """Run the file on other lengths than it was traced with.
+
+    Raises:
+        UserError: it fails there, or gives other numbers than torch.
+    """
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no common class but this
+        raise UserError(f"{run}: onnxruntime can't open its ONNX model: {str(error)[:200]}") from error
+    worst = 0.0
+    shape: tuple[int, ...] = ()
+    for samples in TRIED:
+        wav = _noise(samples)
+        with torch.inference_mode():
+            expected = whole.reference(wav)
+        try:
+            given = torch.from_numpy(session.run(None, {"waveform": wav.numpy()})[0])
+        except Exception as error:  # onnxruntime's errors have no common class but this
+            raise UserError(
+                f"{run}: its ONNX model takes no {samples} samples: the upstream's code fixes lengths when "
+                "it is traced. Keep Python's len() and int() out of its forward."
+            ) from error
+        if given.shape != expected.shape or not torch.isfinite(given).all():
+            raise UserError(
+                f"{run}: its ONNX model gives {list(given.shape)} for {samples} samples, torch "
+                f"{list(expected.shape)}: the upstream's code fixes lengths when it is traced."
+            )
+        worst = max(worst, float((given - expected).abs().max() / expected.abs().max().clamp_min(1e-12)))
+        shape = tuple(expected.shape) if samples == TRIED[1] else shape
+    if worst > LIMIT:
+        raise UserError(f"{run}: its ONNX model is {worst:.0e} off torch's output, at most {LIMIT:.0e} is allowed.")
+    return Exported(task, shape, worst)
+
+
+def _noise(samples: int) -> Tensor:
+    return 0.1 * torch.randn(1, samples, generator=torch.Generator().manual_seed(samples))

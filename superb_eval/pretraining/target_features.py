@@ -1,0 +1,86 @@
+"""Features of frames that are clustered into targets: MFCC, or a layer of an upstream."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from superb_eval.data.audio import SAMPLE_RATE, Waveform
+from superb_eval.errors import UserError
+from superb_eval.pretraining.recipe import TargetSettings
+from superb_eval.runtime.threads import at_most
+from upstreams.base import Upstream
+
+Frames = NDArray[np.float32]
+"""[frames, dim], at 50 frames per second: frame k covers samples 320 k to 320 k + 400, as HuBERT's."""
+
+Describe = Callable[[Sequence[Waveform]], list[Frames]]
+
+CEPSTRA = 13
+
+
+def by(settings: TargetSettings, device: str) -> Describe:
+    """Return what describes clips by the features that the settings name.
+
+    Raises:
+        UserError: the upstream has no such layer, or another stride than HuBERT's 320 samples.
+    """
+    if settings.features == "mfcc":
+        return lambda waves: _all_mfcc(waves, settings.centre)
+    return _layer(settings, device)
+
+
+def _all_mfcc(waves: Sequence[Waveform], centre: str) -> list[Frames]:
+    workers = min(8, os.cpu_count() or 1)
+    with at_most(1), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        return list(pool.map(lambda wave: mfcc(wave, centre), waves))
+
+
+def mfcc(wave: Waveform, centre: str = "none") -> Frames:
+    """Return 13 MFCC, their deltas and delta-deltas [frames, 39] of a waveform [samples], every second frame of 10 ms.
+
+    Kaldi's, without energy, as HuBERT's `dump_mfcc_feature.py` computes them; fairseq, too, takes every second label.
+    `centre` removes the mean over the clip of C0 (`c0`), or of all 13 (`all`): deltas have none to speak of.
+    """
+    from torchaudio.compliance import kaldi
+    from torchaudio.functional import compute_deltas
+
+    static = kaldi.mfcc(torch.from_numpy(wave)[None], sample_frequency=SAMPLE_RATE, use_energy=False, dither=0.0)
+    centred = {"none": 0, "c0": 1, "all": CEPSTRA}[centre]
+    static[:, :centred] -= static[:, :centred].mean(0)
+    deltas = compute_deltas(static.T)
+    found: Frames = torch.cat([static.T, deltas, compute_deltas(deltas)]).T[::2].numpy()
+    return found
+
+
+def mfcc_weights(weights: tuple[float, float, float, float]) -> Frames:
+    """Return the weights [39] of C0, the other cepstra, deltas and delta-deltas."""
+    return np.repeat(np.array(weights, np.float32), (1, CEPSTRA - 1, CEPSTRA, CEPSTRA))
+
+
+def _layer(settings: TargetSettings, device: str) -> Describe:
+    from upstreams import registry
+
+    upstream = registry.load(settings.features).to(device)
+    layer, layers = settings.layer, upstream.card.layers
+    if layer is None or layer >= layers:
+        raise UserError(
+            f"targets.layer is {layer}: {settings.features} has hidden states 0 to {layers - 1}. Choose one of them."
+        )
+    if upstream.card.stride != 320:
+        raise UserError(
+            f"{settings.features}: its stride is {upstream.card.stride} samples; targets need HuBERT's 320."
+        )
+    return lambda waves: [_state(upstream, wave, layer, device) for wave in waves]
+
+
+@torch.no_grad()
+def _state(upstream: Upstream, wave: Waveform, layer: int, device: str) -> Frames:
+    hidden = upstream([torch.from_numpy(wave).to(device)])["hidden_states"][layer][0]
+    found: Frames = hidden.float().cpu().numpy()
+    return found

@@ -1,0 +1,40 @@
+"""Draws who speaks when: a lane for each speaker, on the scale of the recording."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from downstreams.metrics import diarization
+from superb_eval.data.manifest import Turn
+from superb_eval.report.charts import svg
+
+WIDTH, LANE = 190.0, 9.0
+
+
+def draw(texts: Sequence[str]) -> list[Markup] | None:
+    """Return a drawing of each of some lists of turns, as predictions hold them; None where one can't be read."""
+    try:
+        found = [diarization.read(text) for text in texts]
+    except (ValueError, TypeError, KeyError):
+        return None
+    end = max((turn.end for turns in found for turn in turns), default=1.0)
+    across = svg.linear(0.0, end, 0.0, WIDTH)
+    return [_lanes(turns, across) for turns in found]
+
+
+def _lanes(turns: Sequence[Turn], across: svg.Scale) -> Markup:
+    speakers = sorted({str(turn.speaker) for turn in turns})
+    parts = []
+    for turn in turns:
+        place = speakers.index(str(turn.speaker))
+        told = svg.tag("title", f"{turn.start:.2f} to {turn.end:.2f} s")
+        size = {"width": max(1.0, across(turn.end) - across(turn.start)), "height": LANE - 2}
+        parts.append(
+            svg.tag("rect", told, x=across(turn.start), y=place * LANE, class_=f"turn {svg.series(place)}", **size)
+        )
+    height = max(1, len(speakers)) * LANE
+    kind = {"viewBox": f"0 0 {svg.number(WIDTH)} {svg.number(height)}", "width": WIDTH, "height": height}
+    label = f"{len(turns)} turns of {len(speakers)} speakers"
+    return svg.tag("svg", *parts, role="img", aria_label=label, **kind)

@@ -1,0 +1,1 @@
+"""The result table, before it takes any form."""

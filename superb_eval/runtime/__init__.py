@@ -1,0 +1,1 @@
+"""What every program needs: files written whole, processes, threads, memory, progress, the environment."""

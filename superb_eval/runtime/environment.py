@@ -1,0 +1,253 @@
+"""What this machine can do for a run, and what a record says of it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = (
+    "superb-eval",
+    "torch",
+    "torchaudio",
+    "numpy",
+    "numba",
+    "scipy",
+    "scikit-learn",
+    "lightning-fabric",
+    "transformers",
+    "s3prl",
+    "soundfile",
+    "soxr",
+    "safetensors",
+    "espeakng-loader",
+)
+"""Packages whose version can change a result."""
+
+EXTRAS = {
+    "synth": ("espeakng_loader", "the embedded synthetic corpus"),
+    "lm": ("kenlm", "beam search with a language model in ASR"),
+}
+"""Extras of this package: the module that shows one is installed, and what it is for."""
+
+MIN_FREE_GB = 5.0
+"""Below it the doctor warns: an hour of HuBERT Base frames at 16 bits takes 3.6 GB."""
+
+
+@dataclass(frozen=True)
+class EnvironmentFinding:
+    """One line of `superb-eval doctor`. `remedy` says what to do where it does not work."""
+
+    what: str
+    works: bool
+    detail: str
+    remedy: str = ""
+
+
+def examine(store: Path) -> list[EnvironmentFinding]:
+    """Try out what runs need; `store` is the folder of the feature store, which need not exist yet.
+
+    Imports torch and torchaudio, so it takes seconds. Nothing stays on disk.
+    """
+    checks: tuple[Callable[[], Iterator[EnvironmentFinding]], ...] = (
+        _python,
+        _torch,
+        _cpu,
+        _cuda,
+        _bfloat16,
+        _codecs,
+        _extras,
+        _s3prl,
+        _transformers,
+    )
+    return [finding for check in checks for finding in check()] + [_disk(store)]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the `PACKAGES` that are installed, for the run record."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        version = _version(name)
+        if version:
+            found[name] = version
+    return found
+
+
+def hardware() -> dict[str, str | int]:
+    """Return what the machine is, for the run record: `cores` that this process may use, `memory_gb` (10^9 bytes).
+
+    Asks the operating system's files alone, so that it starts neither another program nor CUDA.
+    """
+    return {"cpu": _cpu_model(), "cores": _cores(), "memory_gb": _memory_gb(), "gpu": _gpu()}
+
+
+def _version(package: str) -> str:
+    """The installed version, or an empty string."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _cpu_model() -> str:
+    for line in _lines(Path("/proc/cpuinfo")):
+        if line.lower().startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine() or "unknown"  # platform.processor() would start a program
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory_gb() -> int:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9)
+    except (AttributeError, OSError, ValueError):  # not POSIX
+        return 0
+
+
+def _gpu() -> str:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    else:
+        cards = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+        names = [line.partition(":")[2].strip() for card in cards for line in _lines(card) if line.startswith("Model")]
+    return ", ".join(names) or "none"
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _python() -> Iterator[EnvironmentFinding]:
+    fits = sys.version_info >= (3, 10)
+    yield EnvironmentFinding("Python", fits, platform.python_version(), "" if fits else "install Python 3.10 or newer")
+
+
+def _torch() -> Iterator[EnvironmentFinding]:
+    from torch import __version__ as torch
+
+    try:
+        from torchaudio import __version__ as torchaudio
+    except (ImportError, OSError) as error:  # OSError: its library does not load beside this build of torch
+        remedy = f"pip install torchaudio=={torch.partition('+')[0]}"
+        yield EnvironmentFinding("torch and torchaudio", False, f"torch {torch}; torchaudio: {error}", remedy)
+        return
+    fits = torch.split(".")[:2] == torchaudio.split(".")[:2]
+    remedy = "" if fits else f"pip install torchaudio=={torch.partition('+')[0]}"
+    yield EnvironmentFinding("torch and torchaudio", fits, f"{torch} and {torchaudio}", remedy)
+
+
+def _cpu() -> Iterator[EnvironmentFinding]:
+    from superb_eval.runtime import threads
+
+    settings = threads.describe()
+    detail = f"{_cpu_model()}, {_cores()} cores, {settings['torch_threads']} threads"
+    passive = str(settings["OMP_WAIT_POLICY"]).upper() == "PASSIVE"
+    remedy = "" if passive else "unset OMP_WAIT_POLICY: idle threads that spin made training 7 x slower on two cores"
+    yield EnvironmentFinding("CPU", passive, f"{detail}, OMP_WAIT_POLICY={settings['OMP_WAIT_POLICY']}", remedy)
+
+
+def _cuda() -> Iterator[EnvironmentFinding]:
+    import torch
+
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            gigabytes = torch.cuda.get_device_properties(i).total_memory / 1e9
+            yield EnvironmentFinding(f"CUDA device {i}", True, f"{torch.cuda.get_device_name(i)}, {gigabytes:.0f} GB")
+    else:
+        yield EnvironmentFinding("CUDA", True, "no device: runs use the CPU")
+
+
+def _bfloat16() -> Iterator[EnvironmentFinding]:
+    """Whether this CPU multiplies in bfloat16; without it, that precision works but is slower than float32."""
+    named = next((line for line in _lines(Path("/proc/cpuinfo")) if line.startswith(("flags", "Features"))), "")
+    native = sorted(set(named.split()) & {"amx_bf16", "avx512_bf16", "bf16"})
+    detail = f"in hardware ({', '.join(native)})" if native else "emulated on this CPU: use float32 there"
+    yield EnvironmentFinding("bfloat16", True, detail)
+
+
+def _codecs() -> Iterator[EnvironmentFinding]:
+    """Write a tone in each format and read it back."""
+    import numpy as np
+    import soundfile
+
+    tone = np.sin(np.arange(16_000) * 0.1, dtype=np.float32) / 2
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("wav", "flac", "ogg", "mp3"):
+            path = Path(folder, f"tone.{name}")
+            try:
+                soundfile.write(path, tone, 16_000)
+                samples, rate = soundfile.read(path)
+                works, detail = rate == 16_000 and bool(abs(len(samples) - len(tone)) < 4_000), "written and read"
+            except (soundfile.SoundFileError, ValueError) as error:
+                works, detail = False, str(error)
+            yield EnvironmentFinding(
+                f"audio: {name.upper()}", works, detail, "" if works else "pip install --upgrade soundfile"
+            )
+
+
+def _extras() -> Iterator[EnvironmentFinding]:
+    for extra, (module, purpose) in EXTRAS.items():
+        installed = importlib.util.find_spec(module) is not None
+        remedy = "" if installed else f"pip install 'superb-eval[{extra}]'"
+        yield EnvironmentFinding(
+            f"extra {extra}", installed, f"{purpose}: {'installed' if installed else 'not installed'}", remedy
+        )
+
+
+def _s3prl() -> Iterator[EnvironmentFinding]:
+    """s3prl's upstreams are reached one by one; its hub needs names that torchaudio 2.9 dropped (s3prl issue 575)."""
+    found = _package("s3prl")
+    if not found.works:
+        yield found
+        return
+    import torchaudio
+
+    missing = [] if hasattr(torchaudio, "set_audio_backend") else ["set_audio_backend"]
+    missing += [] if importlib.util.find_spec("torchaudio.sox_effects") else ["sox_effects"]
+    note = f"; torchaudio has no {' and no '.join(missing)}, so s3prl.hub needs stand-ins for them" if missing else ""
+    yield EnvironmentFinding("s3prl", True, found.detail + note)
+
+
+def _transformers() -> Iterator[EnvironmentFinding]:
+    yield _package("transformers")
+
+
+def _package(name: str) -> EnvironmentFinding:
+    """Whether a package of that name, and its module of the same name, can be imported."""
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # whatever a foreign package raises while it is imported
+        return EnvironmentFinding(name, False, f"{type(error).__name__}: {error}", f"pip install --upgrade {name}")
+    return EnvironmentFinding(name, True, _version(name))
+
+
+def _disk(store: Path) -> EnvironmentFinding:
+    """Whether features can be written, and how many."""
+    there = next(folder for folder in (store, *store.absolute().parents) if folder.exists())
+    what = "feature store"
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        detail = f"{store}: {there} can't be written ({error.strerror})"
+        return EnvironmentFinding(what, False, detail, "choose another folder with --store")
+    free = shutil.disk_usage(there).free / 1e9
+    remedy = "" if free >= MIN_FREE_GB else "free some space, or choose another folder with --store"
+    return EnvironmentFinding(what, free >= MIN_FREE_GB, f"{store}: {free:.1f} GB free", remedy)

@@ -1,0 +1,62 @@
+"""Named tensors in a safetensors file that knows its own checksum: features, and the weights of probes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from superb_eval.runtime import atomic_files
+
+SHA256 = "sha256"
+"""What a file's header calls the checksum of its tensors."""
+
+
+class DamagedError(Exception):
+    """A file whose tensors are not those that were written."""
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Write tensors atomically, with what is worth knowing of them in the header; return the header."""
+    from safetensors.torch import save_file
+
+    header = {**(about or {}), SHA256: _checksum(tensors)}
+    atomic_files.write(path, lambda temporary: save_file(dict(tensors), temporary, header))
+    return header
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return a file's tensors, memory-mapped, and its header.
+
+    Raises:
+        DamagedError: it can't be read, or what is in it is not what was written.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        tensors, header = mapped(path)
+    except (SafetensorError, OSError) as error:
+        raise DamagedError(str(error)) from error
+    if _checksum(tensors) != header.get(SHA256):
+        raise DamagedError("its checksum differs")
+    return tensors, header
+
+
+def mapped(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return what `read` does of a file that was just written, and needs no check."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+        return tensors, dict(file.metadata() or {})
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

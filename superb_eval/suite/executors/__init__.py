@@ -1,0 +1,1 @@
+"""Where a suite's runs are executed: this machine, Ray, SLURM."""

@@ -1,0 +1,207 @@
+"""The command line, as its users meet it: what it prints, what it exits with, and how it says what is wrong."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from superb_eval.cli import app
+from tests.results import runs
+
+SHORT = ["-o", "train.steps=40", "-o", "train.eval_every=20", "-o", "train.lr=1e-2"]
+
+
+class Called:
+    """What a call of the command line came to."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], *words: str | Path) -> None:
+        self.code = 0
+        arguments, sys.argv = sys.argv, ["superb-eval", *map(str, words)]
+        try:
+            app.main()
+        except SystemExit as exit_:
+            self.code = int(exit_.code or 0)
+        finally:
+            sys.argv = arguments
+        captured = capsys.readouterr()
+        self.out, self.err = captured.out, captured.err
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    return lambda *words: Called(capsys, *words)
+
+
+def test_run_then_table(call, tones: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    for upstream in ("fbank", "fbank_nonorm"):
+        called = call("run", "ks", "-u", upstream, "--data", tones, "--out", tmp_path / "r", *SHORT)
+        assert called.code == 0, called.err
+        assert "95 % interval" in called.out and "chance: 33.33" in called.out
+    again = call("run", "ks", "-u", "fbank", "--data", tones, "--out", tmp_path / "r", *SHORT)
+    assert "done before" in again.err
+    shown = call("table", tmp_path / "r", "--format", "markdown")
+    assert "| fbank_nonorm | 0.00 |" in shown.out and "not SUPERB" in shown.out
+    assert "ACC % ↑" in call("table", tmp_path / "r").out
+
+
+def test_a_trained_head_answers_for_files_and_folders(call, tones: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    call("run", "ks", "-u", "fbank_nonorm", "--data", tones, "--out", tmp_path / "r", *SHORT, "-o", "train.steps=200")
+    (folder,) = (tmp_path / "r" / "fbank_nonorm" / "ks").iterdir()
+    called = call("predict", folder, tones / "audio" / "test")
+    answers = dict(line.split("\t") for line in called.out.splitlines())
+    right = [Path(path).stem.rpartition("-")[0] == answer for path, answer in answers.items()]
+    assert len(right) == 18 and sum(right) > 12
+    refused(call("predict", tmp_path, tones), "result.json")
+    refused(call("predict", folder, tones / "ks"), "holds no audio file")
+
+
+def test_help_teaches_at_every_level(call) -> None:  # type: ignore[no-untyped-def]
+    for words in (
+        [],
+        ["run"],
+        ["table"],
+        ["upstream"],
+        ["upstream", "check"],
+        ["corpus", "synth"],
+        ["corpus", "check"],
+    ):
+        called = call(*words, "--help")
+        assert called.code == 0
+        assert "superb-eval" in called.out
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """0.3 s are promised; torch, pandas or transformers alone would take longer."""
+    program = (
+        "import sys; sys.argv = ['superb-eval', '--help']\n"
+        "from superb_eval.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit: print(sorted(sys.modules))"
+    )
+    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    for heavy in ("'torch'", "'pandas'", "'numpy'", "'transformers'", "'pydantic'", "'soundfile'"):
+        assert heavy not in modules
+
+
+def test_what_reads_results_loads_no_torch(tmp_path: Path) -> None:
+    """All ten tasks, whose predictions are scored again to compare upstreams."""
+    for upstream, errs in (("a", 0.1), ("b", 0.3)):
+        runs.ten_tasks(tmp_path / "out", upstream, errs, seed=0)
+    for words in (["table", str(tmp_path / "out")], ["report", str(tmp_path / "out"), "-o", str(tmp_path / "r.html")]):
+        program = (
+            f"import sys; sys.argv = {['superb-eval', *words]}\n"
+            "from superb_eval.cli.app import main\n"
+            "try: main()\n"
+            "except SystemExit as end: assert not end.code\n"
+            "print('torch' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout.split()[-1] == "False", words
+
+
+def test_recipe_show_is_a_recipe(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    shown = call("recipe", "show", "ks", "-o", "train.steps=123")
+    assert yaml.safe_load(shown.out)["train"]["steps"] == 123
+    (tmp_path / "again.yaml").write_text(shown.out)
+    assert call("recipe", "show", tmp_path / "again.yaml").out == shown.out
+    assert "recipes/superb/ks.yaml" in call("recipe", "list").out
+
+
+def test_upstreams_and_tasks_are_listed_and_shown(call) -> None:  # type: ignore[no-untyped-def]
+    assert "fbank_nonorm" in call("upstream", "list").out
+    assert "94371712" in call("upstream", "show", "hubert").out
+    assert "keyword spotting" in call("task", "list").out
+
+
+def test_check_prints_a_line_a_rule_and_both_figures_of_batch_invariance(call) -> None:  # type: ignore[no-untyped-def]
+    called = call("upstream", "check", "hubert_nano@random")
+    assert called.code == 0, called.out
+    assert "batch invariance" in called.out and "1e-04" in called.out
+
+
+def test_doctor_says_what_works(call) -> None:  # type: ignore[no-untyped-def]
+    called = call("doctor")
+    assert called.code == 0
+    assert all(word in called.out for word in ("torch", "FLAC", "s3prl", "synth"))
+
+
+def test_corpus_synth_and_check(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    assert call("corpus", "synth", "--size", "nano", "--tasks", "ks", "--out", tmp_path / "c").code == 0
+    checked = call("corpus", "check", "ks", "--data", tmp_path / "c", "--full")
+    assert checked.code == 0 and "utterances" in checked.out and "_silence_" in checked.out
+    ran = call("run", "recipes/nano/ks.yaml", "-u", "fbank_nonorm", "--data", tmp_path / "c", "--out", tmp_path / "r")
+    assert ran.code == 0, ran.err
+    assert "synthetic speech" in call("table", tmp_path / "r").out
+
+
+@pytest.fixture
+def broken(tones: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tones, tmp_path / "broken")
+
+
+def refused(called: Called, *words: str) -> None:
+    """Exit code 2, one message, no traceback."""
+    assert called.code == 2, called.out + called.err
+    assert "Traceback" not in called.err
+    for word in words:
+        assert word in called.err
+
+
+def test_an_unknown_key_is_refused_with_a_near_miss(call, tones: Path) -> None:  # type: ignore[no-untyped-def]
+    refused(
+        call("run", "ks", "-u", "fbank", "--data", tones, "-o", "train.stesp=1"), "train.stesp", "Did you mean 'steps'"
+    )
+
+
+def test_a_missing_corpus_folder_is_refused(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    refused(call("run", "ks", "-u", "fbank", "--data", tmp_path / "none"), "no such corpus folder", "--data")
+
+
+def test_a_wrong_label_is_refused_with_its_line(call, broken: Path) -> None:  # type: ignore[no-untyped-def]
+    path = broken / "ks" / "test.csv"
+    path.write_text(path.read_text().replace(",yes\n", ",maybe\n", 1))
+    refused(call("run", "ks", "-u", "fbank", "--data", broken), "test.csv", "line 2", "'maybe'", "never seen in train")
+
+
+def test_a_truncated_flac_is_refused_by_name(call, broken: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = next((broken / "audio" / "dev").glob("*.flac"))
+    path.write_bytes(path.read_bytes()[:2000])
+    refused(call("run", "ks", "-u", "fbank", "--data", broken, "--out", tmp_path / "r", *SHORT), path.name)
+
+
+def test_a_stereo_file_at_44100_hz_is_accepted(call, broken: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = next((broken / "audio" / "test").glob("*.flac"))
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal((44_100, 2)), 44_100)
+    called = call("run", "ks", "-u", "fbank", "--data", broken, "--out", tmp_path / "r", *SHORT)
+    assert called.code == 0, called.err
+
+
+def test_a_misspelt_upstream_is_refused_with_a_near_miss(call, tones: Path) -> None:  # type: ignore[no-untyped-def]
+    refused(call("run", "ks", "-u", "fbank_nonrom", "--data", tones), "Did you mean 'fbank_nonorm'")
+
+
+def test_a_pickle_that_wants_to_run_code_is_refused(call, tones: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    class Hostile:
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return Path.touch, (tmp_path / "proof",)
+
+    (tmp_path / "weights.pt").write_bytes(pickle.dumps(Hostile()))
+    refused(call("run", "ks", "-u", f"hubert_nano@{tmp_path / 'weights.pt'}", "--data", tones), "weights.pt", "refused")
+    assert not (tmp_path / "proof").exists()
+
+
+def test_words_the_command_line_does_not_know(call) -> None:  # type: ignore[no-untyped-def]
+    for words in (["runn"], ["run", "ks"], ["run", "ks", "-u", "fbank", "--sede", "1"], ["table", "/no/such"]):
+        assert call(*words).code == 2
+
+
+def test_the_official_protocol_needs_its_corpus(call) -> None:  # type: ignore[no-untyped-def]
+    refused(call("run", "ks", "-u", "fbank", "--profile", "superb"), "needs its corpus", "--data")

@@ -1,0 +1,70 @@
+"""The files that rows name: they lie in the corpus folder, or the row is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from superb_eval.data import table_io
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "corpus"
+    (root / "audio").mkdir(parents=True)
+    (root / "audio" / "a.wav").touch()
+    return root
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder beside the corpus, whose name begins with the corpus' own."""
+    outside = tmp_path / "corpus-secret"
+    outside.mkdir()
+    (outside / "s.wav").touch()
+    return outside
+
+
+@pytest.mark.parametrize("path", ["audio/a.wav", "./audio/a.wav", "audio//a.wav"])
+def test_files_in_the_folder_are_welcome(root: Path, path: str) -> None:
+    assert table_io.Files(root).problems(path) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/hostname", "../corpus-secret/s.wav", "audio/../../corpus-secret/s.wav", "audio/..", "..\\s.wav"]
+)
+@pytest.mark.parametrize("allow_links", [False, True])
+def test_paths_that_lead_out_are_refused(root: Path, outside: Path, path: str, allow_links: bool) -> None:
+    (problem,) = table_io.Files(root, allow_links).problems(path)
+    assert problem.startswith(f"path '{path}' leads out of the corpus folder; it must be relative to {root}")
+
+
+def test_links_that_lead_out_are_refused_unless_allowed(root: Path, outside: Path) -> None:
+    (root / "link.wav").symlink_to(outside / "s.wav")
+    (root / "folder").symlink_to(outside)
+    for path in ("link.wav", "folder/s.wav"):
+        (problem,) = table_io.Files(root).problems(path)
+        assert problem.startswith(f"path '{path}' leads out of the corpus folder, by a link to {outside}")
+        assert table_io.Files(root, allow_links=True).problems(path) == []
+
+
+def test_links_that_stay_in_the_folder_are_followed(root: Path) -> None:
+    (root / "link.wav").symlink_to("audio/a.wav")
+    (root / "folder").symlink_to("audio")
+    other_name = root.parent / "other"
+    other_name.symlink_to(root)
+    for name in (root, other_name):
+        assert table_io.Files(name).problems("link.wav") == table_io.Files(name).problems("folder/a.wav") == []
+
+
+def test_what_is_no_file_is_refused(root: Path) -> None:
+    (root / "broken.wav").symlink_to("audio/none.wav")
+    for path in ("none.wav", "none/a.wav", "audio", "broken.wav"):
+        assert table_io.Files(root).problems(path) == [f"no such file: {root}/{path}"]
+
+
+def test_a_name_that_no_file_can_have_is_refused(root: Path) -> None:
+    for path in ("audio/\0.wav", "\0/a.wav", "a" * 5000):
+        (problem,) = table_io.Files(root).problems(path)
+        assert "no name that a file can have" in problem or "no such file" in problem

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from downstreams.batching.sampling import Sampler, class_weights
+
+
+@given(size=st.integers(1, 50), batch=st.integers(1, 60), seed=st.integers(0, 5))
+def test_an_epoch_shows_each_utterance_at_most_once(size: int, batch: int, seed: int) -> None:
+    sampler = Sampler(size, batch, seed)
+    for epoch in range(2):
+        seen = [i for k in range(sampler.per_epoch) for i in sampler.batch(epoch * sampler.per_epoch + k)]
+        assert len(seen) == len(set(seen)) == size // min(batch, size) * min(batch, size)
+
+
+def test_any_batch_can_be_asked_for_first() -> None:
+    in_order = Sampler(100, 8, seed=3)
+    expected = [in_order.batch(k) for k in range(40)]
+    for k in (39, 0, 17):
+        assert Sampler(100, 8, seed=3).batch(k) == expected[k]
+    assert Sampler(100, 8, seed=4).batch(0) != expected[0]
+    assert expected[0] != expected[in_order.per_epoch], "epochs differ"
+
+
+def test_balanced_draws_show_classes_equally_often() -> None:
+    classes = ["a"] * 900 + ["b"] * 90 + ["c"] * 10
+    sampler = Sampler(1000, 100, seed=0, weights=class_weights(classes))
+    drawn = Counter(classes[i] for k in range(100) for i in sampler.batch(k))
+    assert all(abs(count / 10_000 - 1 / 3) < 0.02 for count in drawn.values())
+
+
+def test_weights_are_s3prls() -> None:
+    assert class_weights(["a", "a", "b"]).tolist() == pytest.approx([1.5, 1.5, 3.0])
+    assert class_weights(["a"]).dtype == torch.float64

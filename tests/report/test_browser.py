@@ -1,0 +1,181 @@
+"""The report in headless Chromium, where there is one: silent, off the network, sortable, drawn, and accessible.
+
+Needs the Python package `playwright`, a Chromium on the path (or in `$SUPERB_EVAL_CHROMIUM`), and for the audit the
+file `axe.min.js` of axe-core in `$AXE_CORE`. They are no part of the setup; where they are missing, this is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from superb_eval.report import page
+from superb_eval.report.page import Asked
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+CHROMIUM = os.environ.get("SUPERB_EVAL_CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "google-chrome"))), ""
+)
+AXE = os.environ.get("AXE_CORE", "")
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync", "--disable-quic"]
+
+SCREENS: dict[str, dict[str, Any]] = {
+    "light": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
+    "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
+    "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
+}
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the path")]
+
+
+@pytest.fixture(scope="module")
+def report(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return page.write(results, tmp_path_factory.mktemp("report") / "report.html", Asked())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield started
+        started.close()
+
+
+class Opened:
+    """A page with all that it said and asked for."""
+
+    def __init__(self, browser: Any, report: Path, screen: str) -> None:
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.context = browser.new_context(**SCREENS[screen])
+        self.page = self.context.new_page()
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.said.append(dialog.message))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(report.as_uri())
+        self.page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+
+
+@pytest.fixture(params=SCREENS)
+def opened(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterator[Opened]:
+    found = Opened(browser, report, request.param)
+    yield found
+    found.context.close()
+
+
+def test_it_says_nothing_and_asks_for_nothing(opened: Opened, report: Path) -> None:
+    assert opened.said == []
+    assert {url.partition(":")[0] for url in opened.asked} <= {"file", "data", "blob"}
+    assert [url for url in opened.asked if url.startswith("file")] == [report.as_uri()]
+
+
+def test_nothing_is_wider_than_the_screen(opened: Opened) -> None:
+    assert opened.page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def test_every_chart_is_drawn(opened: Opened) -> None:
+    sizes = opened.page.evaluate(
+        """Array.from(document.querySelectorAll("figure .drawing > svg"), (svg) => {
+          const marks = Array.from(svg.querySelectorAll("path, circle, rect, line"));
+          const look = (mark) => getComputedStyle(mark);
+          const seen = marks.filter((mark) => look(mark).fill !== "none" || look(mark).stroke !== "none");
+          const box = svg.getBBox();
+          const outside = box.x < -2 || box.y < -2 || box.x + box.width > svg.viewBox.baseVal.width + 40;
+          return [svg.querySelector("title").textContent, box.width, box.height, seen.length, outside];
+        })"""
+    )
+    assert len(sizes) > 30
+    for title, width, height, marks, outside in sizes:
+        assert width > 60 and height > 30 and marks > 3 and not outside, title
+
+
+def test_axe_finds_no_serious_fault(opened: Opened) -> None:
+    if not AXE:
+        pytest.skip("no axe-core: give the place of axe.min.js in $AXE_CORE")
+    opened.page.evaluate(Path(AXE).read_text(encoding="utf8"))
+    found = opened.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    grave = [
+        f"{fault['id']} ({fault['impact']}): {node['html'][:160]}"
+        for fault in found["violations"]
+        for node in fault["nodes"]
+        if fault["impact"] in {"serious", "critical"}
+    ]
+    assert grave == []
+    assert opened.said == []
+
+
+def names(opened: Opened) -> list[str]:
+    found = opened.page.locator("table.results tbody th bdi").all_inner_texts()
+    return [str(name) for name in found]
+
+
+@pytest.mark.parametrize("opened", ["light"], indirect=True)
+def test_columns_sort_by_mouse_and_by_keyboard(opened: Opened) -> None:
+    first = names(opened)
+    button = opened.page.locator("button.sort", has_text="ACC").first
+    button.click()
+    figures = [float(cell.rstrip("=*")) for cell in column(opened, "KS")]
+    assert figures == sorted(figures, reverse=True), "the best come first"
+    assert button.locator("xpath=..").get_attribute("aria-sort") == "descending"
+    button.press("Enter")
+    assert [float(cell.rstrip("=*")) for cell in column(opened, "KS")] == sorted(figures)
+    opened.page.locator("button.sort", has_text="upstream").click()
+    assert names(opened) == sorted(first)
+    opened.page.locator("button.sort", has_text="DER").click()
+    assert column(opened, "SD")[-1] == "·", "gaps come last"
+
+
+def column(opened: Opened, heading: str) -> list[str]:
+    place = opened.page.evaluate(
+        """(heading) => Array.from(document.querySelectorAll("table.results thead th"))
+          .findIndex((cell) => cell.innerText.startsWith(heading))""",
+        heading,
+    )
+    cells = opened.page.locator(f"table.results tbody tr > *:nth-child({place + 1})").all_inner_texts()
+    return [str(cell).split("\n")[0] for cell in cells]
+
+
+@pytest.mark.parametrize("opened", ["light"], indirect=True)
+def test_a_figure_tells_where_it_comes_from(opened: Opened) -> None:
+    figure = opened.page.locator("button.value").first
+    card = opened.page.locator(f"#{figure.get_attribute('popovertarget')}")
+    assert not card.is_visible()
+    figure.press("Enter")
+    assert card.is_visible() and "superb-eval run" in card.inner_text()
+    opened.page.keyboard.press("Escape")
+    assert not card.is_visible()
+    figure.hover()
+    card.wait_for(state="visible", timeout=3000)
+
+
+@pytest.mark.parametrize("opened", ["light"], indirect=True)
+def test_clips_play(opened: Opened) -> None:
+    seconds = opened.page.evaluate(
+        """async () => {
+          const clip = document.querySelector("audio");
+          const known = (done) => clip.addEventListener("loadedmetadata", done, {once: true});
+          if (clip.readyState < 1) await new Promise(known);
+          return clip.duration;
+        }"""
+    )
+    assert 0.3 < seconds < 1.2
+
+
+@pytest.mark.parametrize("opened", ["light"], indirect=True)
+def test_print_unfolds_what_is_folded(opened: Opened) -> None:
+    opened.page.reload()
+    closed = "document.querySelectorAll('details.task:not([open])').length"
+    assert opened.page.evaluate(closed) > 0
+    opened.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert opened.page.evaluate(closed) == 0
+    opened.page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert opened.page.evaluate(closed) > 0

@@ -1,0 +1,155 @@
+"""An encoder whose helper, configuration or weights change is computed anew; what was stored before is read still."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import superb_eval.runs.evaluate
+from superb_eval.errors import UserError
+from superb_eval.results import record as records
+from superb_eval.results.folder import open_results
+from superb_eval.results.verify import verify
+from superb_eval.results.verify_checks import Scope
+from superb_eval.runs import config as orders
+from superb_eval.runs.config import RunConfig
+from superb_eval.runs.evaluate import evaluate, evaluate_seeds
+from superb_eval.runs.predict import trained
+from upstreams import registry
+from upstreams.loading import earlier_fingerprints
+
+SHORT = ("train.steps=20", "train.eval_every=20", "train.batch_size=8", "train.lr=1e-2")
+
+ENCODER = """
+import json
+from pathlib import Path
+import torch
+import helper
+
+class Enc(torch.nn.Module):
+    def __init__(self, ckpt):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.load(ckpt, weights_only=True))
+        self.shift = json.loads((Path(__file__).parent / "cfg.json").read_text())["shift"]
+    def forward(self, wavs):
+        frames = torch.stack([helper.frames(wav) for wav in wavs])
+        return {"hidden_states": [frames * self.scale + self.shift]}
+"""
+HELPER = "def frames(wav):\n    return wav.unfold(0, 320, 320).abs()\n"
+
+EARLIER = Path(__file__).parent / "earlier_results"
+"""A run of `fbank_nonorm` as it was recorded before an upstream's identity was kept; without its head, for its size."""
+
+
+@pytest.fixture
+def order(tones: Path, tmp_path: Path) -> RunConfig:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "enc.py").write_text(ENCODER)
+    (folder / "helper.py").write_text(HELPER)
+    (folder / "cfg.json").write_text('{"shift": 0.0}')
+    torch.save(torch.ones(1), tmp_path / "weights.pt")
+    address = f"{folder}/enc.py:Enc@{tmp_path}/weights.pt"
+    return RunConfig(address, "ks", tones, overrides=SHORT, out=tmp_path / "results")
+
+
+def change_helper(root: Path) -> str:
+    (root / "mine" / "helper.py").write_text(HELPER.replace("abs()", "exp()"))
+    return "helper.py"
+
+
+def change_configuration(root: Path) -> str:
+    (root / "mine" / "cfg.json").write_text('{"shift": 0.5}')
+    return "cfg.json"
+
+
+def change_weights(root: Path) -> str:
+    torch.save(torch.full((1,), 3.0), root / "weights.pt")
+    return "its weights"
+
+
+@pytest.mark.parametrize("change", [change_helper, change_configuration, change_weights])
+@pytest.mark.parametrize("fresh", [False, True])
+def test_what_changed_is_computed_anew_and_named(order: RunConfig, tmp_path: Path, change, fresh: bool) -> None:  # type: ignore[no-untyped-def]
+    first, folder = evaluate(order)
+    assert verify(order.out).findings == ()
+    name = change(tmp_path)
+    (finding,) = verify(order.out).findings
+    assert finding.what == "weights" and name in finding.says and not finding.remark
+    with pytest.raises(UserError, match=rf"{name}.*changed\)\. Run it again with --fresh"):
+        trained(folder)
+    second, other = evaluate(replace(order, fresh=fresh))
+    assert (second.features.extracted, second.features.stored) == (72, 0)
+    assert folder != other
+    assert first.upstream.fingerprint != second.upstream.fingerprint
+
+
+def test_a_head_that_was_trained_on_another_processor_serves(order: RunConfig) -> None:
+    _, folder = evaluate(order)
+    path = folder / records.NAME
+    content = json.loads(path.read_text())
+    content["upstream"]["identity"]["outputs"] = "0" * 64
+    content["upstream"]["fingerprint"] = "1" * 64
+    path.write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match="another processor or library version may be why"):
+        trained(folder)
+
+
+OLD, NEW = "hubert_nano@random", registry.load("hubert_nano@random").fingerprint()
+
+
+@pytest.fixture
+def before(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+    """A run, a head and a store as they were left under the fingerprint of before."""
+    asked = RunConfig(OLD, "ks", tones, overrides=SHORT, out=tmp_path / "results", store=tmp_path / "store")
+    (earlier,) = earlier_fingerprints.earlier(NEW)
+    with monkeypatch.context() as then:
+        then.setattr(orders.PreparedRun, "fingerprint", earlier)
+        _, folder = evaluate(asked)
+    path = folder / records.NAME
+    content = json.loads(path.read_text())
+    assert content["upstream"]["fingerprint"] == earlier
+    del content["upstream"]["identity"]
+    path.write_text(json.dumps({**content, "schema_version": 2, "code": "0" * 64}))
+    return asked
+
+
+def test_a_run_and_a_head_of_before_are_done_and_verified(before: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {path: path.read_bytes() for path in before.out.rglob("*.*") if path.is_file()}
+    with monkeypatch.context() as now:
+        now.setattr(superb_eval.runs.evaluate, "_run", lambda *_: pytest.fail("it was run again"))
+        ((record, folder),) = evaluate_seeds(before, [0])
+    assert record.upstream.fingerprint != NEW
+    assert {path: path.read_bytes() for path in before.out.rglob("*.*") if path.is_file()} == content
+    report = verify(before.out)
+    assert {(finding.what, finding.remark) for finding in report.findings} == {("schema", True), ("code", True)}
+    assert trained(folder).record == record
+
+
+def test_a_store_of_before_is_read_and_fresh_runs_anew(before: RunConfig) -> None:
+    record, folder = evaluate(replace(before, fresh=True))
+    assert (record.features.extracted, record.features.stored) == (0, 72)
+    assert record.upstream.fingerprint == NEW
+    runs = open_results(before.out).runs
+    assert [len({run.question for run in runs}), len(runs)] == [1, 2], "they are repetitions of one another"
+    assert evaluate(before)[1] == folder
+
+
+def test_further_seeds_join_a_run_of_before(before: RunConfig) -> None:
+    found = evaluate_seeds(replace(before, overrides=(*SHORT,)), [0, 1])
+    assert [record.seed for record, _ in found] == [0, 1]
+    assert [record.upstream.fingerprint == NEW for record, _ in found] == [False, True]
+    assert found[1][0].features.extracted == 0
+
+
+def test_a_recorded_run_of_before_is_read(tmp_path: Path) -> None:
+    shutil.copytree(EARLIER, tmp_path / "results")
+    (run,) = open_results(tmp_path / "results").runs
+    assert earlier_fingerprints.current(run.record.upstream.fingerprint) == registry.load("fbank_nonorm").fingerprint()
+    wrong = [finding for finding in verify(tmp_path / "results", Scope(quick=True)).findings if not finding.remark]
+    assert [finding.says for finding in wrong] == ["probe-1.safetensors is missing"]

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from upstreams.loading.conv_frontend import Convolutions
+
+
+def library(norm: str, bias: bool = False):  # type: ignore[no-untyped-def]
+    from transformers import HubertConfig
+    from transformers.models.hubert.modeling_hubert import HubertFeatureEncoder
+
+    torch.manual_seed(0)
+    config = HubertConfig(feat_extract_norm=norm, conv_bias=bias, conv_dim=(16, 24, 24, 24, 24, 24, 24))
+    extractor = HubertFeatureEncoder(config).eval()
+    for parameter in extractor.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return extractor
+
+
+def waveforms(*lengths: int, offset: float = 0.0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [offset + 0.1 * torch.randn(n, generator=generator) for n in lengths]
+
+
+@pytest.mark.parametrize(("norm", "bias"), [("group", False), ("group", True), ("layer", False), ("layer", True)])
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_each_waveform_comes_to_what_the_library_gives_it_alone(norm: str, bias: bool, offset: float) -> None:
+    extractor = library(norm, bias)
+    assert Convolutions.fit(extractor)
+    ours = Convolutions(extractor.conv_layers)
+    wavs = waveforms(400, 401, 719, 720, 5_000, 16_160, offset=offset)
+    with torch.no_grad():
+        found = ours(wavs)
+        for row, wav in zip(found, wavs, strict=True):
+            expected = extractor(wav[None])[0]
+            torch.testing.assert_close(row[:, : expected.shape[1]], expected, rtol=1e-4, atol=1e-4)
+            assert bool((row[:, expected.shape[1] :] == 0).all()), "what is no frame is zero"
+        torch.testing.assert_close(ours(wavs[5][None]), extractor(wavs[5][None]))
+
+
+def test_end_to_end_equals_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of a GPU, which takes all waveforms in one signal."""
+    from upstreams.loading import conv_frontend
+
+    extractor, wavs = library("group"), waveforms(400, 16_161, 720, 3_999)
+    ours = Convolutions(extractor.conv_layers)
+    with torch.no_grad():
+        together = conv_frontend._end_to_end(list(ours.conv_layers), ours._matrices(), wavs)
+        for row, wav in zip(together, wavs, strict=True):
+            expected = extractor(wav[None])[0].T
+            torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_are_the_librarys() -> None:
+    extractor, wav = library("group"), waveforms(2_000)[0]
+    ours = Convolutions(extractor.conv_layers)
+    gradients = []
+    for output in (ours([wav]), extractor(wav[None])):
+        extractor.zero_grad()
+        output.square().sum().backward()
+        gradients.append([p.grad.clone() for p in extractor.parameters()])
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
+
+
+def test_frozen_kernels_are_kept_until_they_change() -> None:
+    extractor, wavs = library("group").requires_grad_(False), waveforms(2_000)
+    ours = Convolutions(extractor.conv_layers)
+    with torch.inference_mode():
+        before = ours(wavs)
+        assert ours._matrices()[0][0] is ours._matrices()[0][0]
+    with torch.no_grad():
+        extractor.conv_layers[3].conv.weight.mul_(2)
+        assert not torch.allclose(ours(wavs), before)
+        torch.testing.assert_close(ours(wavs), extractor(wavs[0][None]), rtol=1e-4, atol=1e-4)
+
+
+def test_16_bits_are_near_and_the_waveform_is_not_rounded() -> None:
+    extractor, wavs = library("group").requires_grad_(False), waveforms(16_000, offset=100.0)
+    ours = Convolutions(extractor.conv_layers)
+    with torch.inference_mode():
+        exact = ours(wavs)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = ours(wavs)
+    assert rough.dtype == torch.bfloat16
+    assert 0 < float((rough.float() - exact).norm() / exact.norm()) < 0.02
+
+
+def test_other_layers_are_left_to_the_library() -> None:
+    assert not Convolutions.fit(nn.Linear(2, 2))
+    extractor = library("group")
+    extractor.conv_layers[2].conv.padding = (1,)
+    assert not Convolutions.fit(extractor)
+    mixed = library("group")
+    mixed.conv_layers[0].layer_norm = nn.GroupNorm(4, 16)
+    assert not Convolutions.fit(mixed), "a norm over groups of channels"

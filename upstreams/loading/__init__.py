@@ -1,0 +1,1 @@
+"""Weights and modules from files, folders and other packages."""

@@ -1,0 +1,118 @@
+"""Opens upstreams that live elsewhere: in a Python file of the user's own, or in another installed package."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from superb_eval.errors import UserError, near_miss
+from upstreams.base import Upstream, freeze
+from upstreams.loading import own_files
+from upstreams.loading.probe_module import format_error, wrap
+
+
+def from_file(path: Path, class_name: str, checkpoint: str | None = None, seed: int | None = None) -> Upstream:
+    """Open a class of a Python file of the user's own; the file is run, since the user asked for it.
+
+    Args:
+        path: the file.
+        class_name: a module class in it, or a function that builds one.
+        checkpoint: handed to the constructor as `ckpt=`, s3prl's convention.
+        seed: of weights that the constructor draws; 0 if not given.
+
+    Raises:
+        UserError: there is no such file or class, it fails, or it gives no hidden states.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Expected FILE.py:Class.")
+    with own_files.reading(path.resolve().parent) as own:
+        module = _import_file(path)
+        known = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        if not hasattr(module, class_name):
+            names = ", ".join(known) or "none"
+            raise UserError(f"{path}: defines no '{class_name}'.{near_miss(class_name, known)} Classes there: {names}.")
+        upstream = freeze(from_object(getattr(module, class_name), f"{path}:{class_name}", checkpoint, seed))
+        upstream.own_files = {}
+        upstream.identity()  # runs it, so that files count that it reads only then
+    upstream.own_files = own.digests()
+    own_files.Modules(own.modules).serve(upstream)
+    return upstream
+
+
+def from_entry_point(point: EntryPoint, checkpoint: str | None = None, seed: int | None = None) -> Upstream:
+    """Open what another installed package offers under the group `superb_eval.upstreams`; see `from_object`.
+
+    Raises:
+        UserError: the package can't be imported, or `from_object` refuses what it offers.
+    """
+    try:
+        found = point.load()
+    except Exception as error:  # other people's packages may raise anything
+        raise UserError(
+            f"{point.name}: {point.value} can't be imported: {format_error(error)}. Mend that package."
+        ) from error
+    return from_object(found, point.name, checkpoint, seed)
+
+
+def from_object(obj: object, name: str, checkpoint: str | None = None, seed: int | None = None) -> Upstream:
+    """Open an `Upstream`, a module, a class of either, or a function that builds one; see `from_file`.
+
+    Raises:
+        UserError: it is none of these, it can't be built, or it gives no hidden states.
+    """
+    if isinstance(obj, nn.Module):
+        if checkpoint is not None:
+            raise UserError(
+                f"{name}: is built already, so '@{checkpoint}' can't be handed to it. Name its class instead."
+            )
+        model = obj
+    elif isinstance(obj, type) and not issubclass(obj, nn.Module):
+        raise UserError(
+            f"{name}: the class is no torch.nn.Module. Expected one whose forward takes a list of waveforms."
+        )
+    elif callable(obj):
+        model = _construct(obj, name, checkpoint, seed or 0)
+    else:
+        raise UserError(
+            f"{name}: is a {type(obj).__name__}. Expected a torch.nn.Module class, or a function building one."
+        )
+    return model if isinstance(model, Upstream) else wrap(model, name, summary="a module adapted to the contract")
+
+
+def _construct(build: Callable[..., Any], name: str, checkpoint: str | None, seed: int) -> nn.Module:
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = build() if checkpoint is None else build(ckpt=checkpoint)
+    except UserError:
+        raise
+    except Exception as error:  # user code may raise anything
+        how = "without arguments" if checkpoint is None else f"with ckpt='{checkpoint}'"
+        raise UserError(f"{name}: building it {how} failed: {format_error(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise UserError(f"{name}: built a {type(model).__name__}. Expected a torch.nn.Module.")
+    return model
+
+
+def _import_file(path: Path) -> ModuleType:
+    # Registered, so that dataclasses, pickle and `inspect.getsourcefile` find the module of its classes.
+    name = f"_user_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path, loader=own_files.SourceLoader(name, str(path)))
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path}: is no Python file. Expected FILE.py:Class.")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise UserError(f"{path}: can't be imported: {format_error(error)}") from error
+    return module
