@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from superb_eval.runtime import threads
+
 PACKAGES = (
     "superb-eval",
     "torch",
@@ -86,7 +88,7 @@ def hardware() -> dict[str, str | int]:
 
     Asks the operating system's files alone, so that it starts neither another program nor CUDA.
     """
-    return {"cpu": _cpu_model(), "cores": _cores(), "memory_gb": _memory_gb(), "gpu": _gpu()}
+    return {"cpu": _cpu_model(), "cores": threads.available_cores(), "memory_gb": _memory_gb(), "gpu": _gpu()}
 
 
 def _version(package: str) -> str:
@@ -102,12 +104,6 @@ def _cpu_model() -> str:
         if line.lower().startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine() or "unknown"  # platform.processor() would start a program
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_gb() -> int:
@@ -154,10 +150,8 @@ def _torch() -> Iterator[EnvironmentFinding]:
 
 
 def _cpu() -> Iterator[EnvironmentFinding]:
-    from superb_eval.runtime import threads
-
     settings = threads.describe()
-    detail = f"{_cpu_model()}, {_cores()} cores, {settings['torch_threads']} threads"
+    detail = f"{_cpu_model()}, {threads.available_cores()} cores, {settings['torch_threads']} threads"
     passive = str(settings["OMP_WAIT_POLICY"]).upper() == "PASSIVE"
     remedy = "" if passive else "unset OMP_WAIT_POLICY: idle threads that spin made training 7 x slower on two cores"
     yield EnvironmentFinding("CPU", passive, f"{detail}, OMP_WAIT_POLICY={settings['OMP_WAIT_POLICY']}", remedy)

@@ -1,10 +1,15 @@
-"""Thread settings for small machines, made before torch starts its thread pool."""
+"""Cores and threads: how many this process may use, and settings for small machines made before torch starts."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use: those that the scheduler allows it, at least 1."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose() -> None:

@@ -13,13 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from superb_eval.runtime import atomic_files, processes
+from superb_eval.runtime.threads import available_cores
 from superb_eval.suite.events import Busy, Event, Failed, Finished, JobProgress, Started, Tell
 from superb_eval.suite.jobs import PLACE, Job
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Local:
@@ -72,7 +68,7 @@ class Local:
             except queue.Empty:
                 break
             if worker is None:
-                worker = _Worker(_log(job.out / PLACE, number), max(1, cores() // self.workers))
+                worker = _Worker(_log(job.out / PLACE, number), max(1, available_cores() // self.workers))
                 self._alive.add(worker)
             if not worker.do(job, tell):
                 self._alive.discard(worker)
@@ -140,7 +136,7 @@ class _Worker:
                 str(message["stage"]),
                 int(str(message["done"])),
                 int(str(message["total"])),
-                str(message["beside"]),
+                str(message["postfix"]),
             )
         if "busy" in message:
             return Busy(job, str(message["busy"]))
