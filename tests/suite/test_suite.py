@@ -18,6 +18,7 @@ import pytest
 
 from superb_eval.errors import UserError
 from superb_eval.runtime.progress import NoProgress
+from superb_eval.runtime.threads import available_cores
 from superb_eval.suite import jobs, progress_view
 from superb_eval.suite import plan as plans
 from superb_eval.suite.events import Failed, Finished, JobProgress, Started, SuiteOutcome, Tell
@@ -204,7 +205,7 @@ def test_real_workers_run_cells_and_survive_a_bad_one(request_: Request, tones: 
     jobs.forget()
     assert len(plans.sort(wanted).kept) == 4
     record = json.loads(next(request_.out.rglob("result.json")).read_text())
-    assert record["hardware"]["torch_threads"] == max(1, local.cores() // 2)
+    assert record["hardware"]["torch_threads"] == max(1, available_cores() // 2)
 
 
 @pytest.mark.slow
