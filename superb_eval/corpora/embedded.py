@@ -21,7 +21,7 @@ def place(profile: str) -> Path:
     return root / f"synthetic-{profile}-v{GENERATOR_VERSION}"
 
 
-def folder(profile: str, task: str, reporter: Progress) -> Path:
+def folder(profile: str, task: str, progress: Progress) -> Path:
     """Return the folder of the embedded corpus, synthesising first what the task needs of it and it lacks.
 
     Raises:
@@ -37,11 +37,11 @@ def folder(profile: str, task: str, reporter: Progress) -> Path:
     out = place(profile)
     made = manifest.about(out).get("tasks")
     if not isinstance(made, list) or task not in made:
-        synthesise(profile, out, 0, reporter, (task,))
+        synthesise(profile, out, 0, progress, (task,))
     return out
 
 
-def synthesise(size: str, out: Path, seed: int, reporter: Progress, tasks: Sequence[str] = ()) -> None:
+def synthesise(size: str, out: Path, seed: int, progress: Progress, tasks: Sequence[str] = ()) -> None:
     """Generate the given tasks of an embedded corpus, by default all ten, with a progress bar.
 
     See `superb_eval.corpora.synthetic.generate`.
@@ -52,7 +52,7 @@ def synthesise(size: str, out: Path, seed: int, reporter: Progress, tasks: Seque
     from superb_eval.corpora.synthetic import generate
     from superb_eval.corpora.synthetic.tasks import TASKS
 
-    with reporter.stage("synthesising", 0) as update:
+    with progress.step("synthesising", 0) as update:
         generate.synthesise(
             size, out, seed, tasks=tasks or tuple(TASKS), progress=lambda done, total: update(done, total=total)
         )

@@ -27,7 +27,7 @@ FOLDERS = {"train": "train", "dev": "validation", "test": "test"}
 METADATA, TRIALS, CARD = "metadata.parquet", "trials.csv", "README.md"
 
 
-def export(corpus: Corpus, task: str, out: Path, reporter: Progress) -> Path:
+def export(corpus: Corpus, task: str, out: Path, progress: Progress) -> Path:
     """Write every row of a corpus with its audio, as cut: mono FLAC of 16 bit at 16 kHz, as loud as it was recorded.
 
     Columns are `file_name`, `id`, `speaker` and the task's labels, all text, the same in every split. What the recipe
@@ -39,7 +39,7 @@ def export(corpus: Corpus, task: str, out: Path, reporter: Progress) -> Path:
     """
     labels = dict.fromkeys(label for split in corpus.splits.values() for u in split for label in u.labels)
     columns = list(dict.fromkeys(["file_name", "id", "speaker", *labels]))
-    with reporter.stage("exporting", sum(map(len, corpus.splits.values()))) as update:
+    with progress.step("exporting", sum(map(len, corpus.splits.values()))) as update:
         done = 0
         for name, split in corpus.splits.items():
             rows = []

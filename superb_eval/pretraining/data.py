@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from superb_eval.pretraining import sources
 from superb_eval.pretraining.recipe import DataSettings
 from superb_eval.pretraining.sources import Named
 from superb_eval.runtime.progress import Progress
+from superb_eval.runtime.threads import available_cores
 
 ALIGN = 320
 """Samples. Crops begin at multiples of it, so that frames of a crop are frames of the clip."""
@@ -99,27 +99,27 @@ class Audio:
         return found[: crop.samples]
 
 
-def gather(settings: DataSettings, named: Named, seed: int, reporter: Progress) -> Audio:
+def gather(settings: DataSettings, named: Named, seed: int, progress: Progress) -> Audio:
     """Find the audio of a recipe; keep it in memory where it fits. Files that can't be used are counted and named.
 
     Raises:
         UserError: a source is missing, or nothing usable is there.
     """
-    found = sources.clips(settings, named, seed, reporter)
+    found = sources.clips(settings, named, seed, progress)
     problems: list[str] = []
-    headers = _each(audio.seconds, found, "looking at audio", reporter, problems)
+    headers = _each(audio.seconds, found, "looking at audio", progress, problems)
     bounds = settings.min_seconds, settings.max_seconds or np.inf
     fits = [(clip, seconds) for clip, seconds in headers if bounds[0] <= seconds <= bounds[1]]
     if len(fits) < len(headers):
-        reporter.say(f"{len(headers) - len(fits)} clips are left out: not within {bounds[0]} to {bounds[1]} s")
+        progress.log(f"{len(headers) - len(fits)} clips are left out: not within {bounds[0]} to {bounds[1]} s")
     if sum(seconds for _, seconds in fits) * SAMPLE_RATE * 2 <= settings.memory_gb * 1e9:
-        kept = _each(_decoded, [clip for clip, _ in fits], "reading audio", reporter, problems)
+        kept = _each(_decoded, [clip for clip, _ in fits], "reading audio", progress, problems)
         clips, waves = tuple(clip for clip, _ in kept), tuple(wave for _, wave in kept)
         gathered = Audio(clips, np.array([len(wave) for wave in waves], dtype=np.int64), waves, problems)
     else:
         lengths = np.array([int(seconds * SAMPLE_RATE) for _, seconds in fits], dtype=np.int64)
         gathered = Audio(tuple(clip for clip, _ in fits), lengths, None, problems)
-    _report(gathered, reporter)
+    _report(gathered, progress)
     return gathered
 
 
@@ -138,7 +138,7 @@ Found = TypeVar("Found")
 
 
 def _each(
-    work: Callable[[Clip], Found], clips: Sequence[Clip], name: str, reporter: Progress, problems: list[str]
+    work: Callable[[Clip], Found], clips: Sequence[Clip], name: str, progress: Progress, problems: list[str]
 ) -> list[tuple[Clip, Found]]:
     """Apply `work` to all clips with some threads; return (clip, result) of those it didn't refuse."""
     done = []
@@ -149,7 +149,7 @@ def _each(
         except UserError as error:
             return error
 
-    with reporter.stage(name, len(clips)) as update, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with progress.step(name, len(clips)) as update, ThreadPoolExecutor(min(8, available_cores())) as pool:
         for number, (clip, result) in enumerate(zip(clips, pool.map(attempt, clips), strict=True), start=1):
             if isinstance(result, UserError):
                 problems.append(str(result))
@@ -159,14 +159,14 @@ def _each(
     return done
 
 
-def _report(gathered: Audio, reporter: Progress) -> None:
+def _report(gathered: Audio, progress: Progress) -> None:
     problems = gathered.problems
     if problems:
         listed = "\n  ".join(problems[:5]) + (f"\n  (+{len(problems) - 5} more)" if len(problems) > 5 else "")
-        reporter.say(f"{len(problems)} files are left out:\n  {listed}")
+        progress.log(f"{len(problems)} files are left out:\n  {listed}")
     if not gathered.clips:
         raise UserError("no audio is left to train on. Check the sources, data.min_seconds and data.max_seconds.")
-    reporter.say(f"{len(gathered.clips)} clips, {gathered.hours:.2f} h of audio")
+    progress.log(f"{len(gathered.clips)} clips, {gathered.hours:.2f} h of audio")
 
 
 class Batches:

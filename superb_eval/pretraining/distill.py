@@ -26,7 +26,7 @@ def distill(
     out: Path,
     device: devices.Device,
     count: int,
-    reporter: Progress,
+    progress: Progress,
     loggers: Sequence[str] | None = None,
 ) -> Path:
     """Train a student by a recipe, going on with what is in `out`; return the folder to open it from.
@@ -37,7 +37,7 @@ def distill(
         out: gets checkpoints, logs and the student; one training's own.
         device: cpu or cuda.
         count: how many processes share each batch.
-        reporter: shows progress, of the first process.
+        progress: shows progress, of the first process.
         loggers: boards that show the log beside `log.csv`; None: TensorBoard where it is installed.
 
     Raises:
@@ -51,7 +51,7 @@ def distill(
     teacher = registry.load(settings.teacher.address)
     objective = _objective(settings, teacher)
     fabric = devices.fabric(device, count, settings.optim.precision)
-    shown = reporter if fabric.is_global_zero else NoProgress()
+    shown = progress if fabric.is_global_zero else NoProgress()
     if fabric.is_global_zero:
         claim(settings, out)
     heard = data.gather(settings.data, places, settings.seed, shown)
@@ -74,7 +74,7 @@ def distill(
         out,
         fabric=fabric,
         seed=settings.seed,
-        reporter=shown,
+        progress=shown,
         name="distillation",
         hooks=hooks(settings.probe, probed, save, out, device, family="distilhubert"),
         loggers=shown_on,

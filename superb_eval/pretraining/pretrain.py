@@ -33,7 +33,7 @@ def pretrain(
     out: Path,
     device: devices.Device,
     count: int,
-    reporter: Progress,
+    progress: Progress,
     loggers: Sequence[str] | None = None,
 ) -> Path:
     """Train by a recipe, going on with what is in `out`; return the folder of the encoder.
@@ -44,7 +44,7 @@ def pretrain(
         out: gets targets, checkpoints, logs and the encoder; one training's own.
         device: cpu or cuda.
         count: how many processes share each batch.
-        reporter: shows progress, of the first process.
+        progress: shows progress, of the first process.
         loggers: boards that show the log beside `log.csv`; None: TensorBoard where it is installed.
 
     Raises:
@@ -54,7 +54,7 @@ def pretrain(
     places = recipe.places(named, settings.data, settings.probe)
     probed = probe_tasks.check(settings.probe, places) if settings.probe else None
     fabric = devices.fabric(device, count, settings.optim.precision, skips_layers=settings.network.layerdrop > 0)
-    shown = reporter if fabric.is_global_zero else NoProgress()
+    shown = progress if fabric.is_global_zero else NoProgress()
     if fabric.is_global_zero:
         claim(settings, out)
     heard = data.gather(settings.data, places, settings.seed, shown)
@@ -73,7 +73,7 @@ def pretrain(
         out,
         fabric=fabric,
         seed=settings.seed,
-        reporter=shown,
+        progress=shown,
         name="masked prediction",
         hooks=hooks(settings.probe, probed, lambda folder: export(model, folder), out, device),
         loggers=shown_on,
@@ -112,7 +112,7 @@ def _warm_up(
     batches: Batches,
     folder: Path,
     fabric: Any,
-    reporter: Progress,
+    progress: Progress,
     loggers: Sequence[str],
 ) -> None:
     """Let the convolutions learn the log-mel spectrogram first; keep that encoder too, for comparison."""
@@ -125,7 +125,7 @@ def _warm_up(
         folder,
         fabric=fabric,
         seed=batches.seed,
-        reporter=reporter,
+        progress=progress,
         name="front end",
         loggers=loggers,
     )

@@ -22,7 +22,7 @@ Named = Mapping[str, Path]
 """Where sources of a name lie."""
 
 
-def clips(settings: DataSettings, named: Named, seed: int, reporter: Progress) -> list[Clip]:
+def clips(settings: DataSettings, named: Named, seed: int, progress: Progress) -> list[Clip]:
     """Return the clips of all sources, each stretch of a file once, in a fixed order.
 
     Raises:
@@ -31,7 +31,7 @@ def clips(settings: DataSettings, named: Named, seed: int, reporter: Progress) -
     found: list[Clip] = []
     held: set[Path] = set()
     for source in settings.sources:
-        folder = _place(source, named, reporter)
+        folder = _place(source, named, progress)
         own = _KINDS[source.kind](folder, source)
         if not own:
             raise UserError(f"{folder}: holds no audio for pre-training ({source.kind}). Check the recipe's sources.")
@@ -42,11 +42,11 @@ def clips(settings: DataSettings, named: Named, seed: int, reporter: Progress) -
         held |= _listed(place(name, named))
     kept, dropped = _without(list(dict.fromkeys(found)), held)
     if dropped:
-        reporter.say(f"{dropped} clips are left out: dev, test or an excluded manifest holds the same file")
+        progress.log(f"{dropped} clips are left out: dev, test or an excluded manifest holds the same file")
     return _share(kept, settings.share, seed)
 
 
-def _place(source: Source, named: Named, reporter: Progress) -> Path:
+def _place(source: Source, named: Named, progress: Progress) -> Path:
     if source.kind != "synthetic" or source.name in named:
         return place(source.name, named)
     from superb_eval.corpora import embedded
@@ -56,7 +56,7 @@ def _place(source: Source, named: Named, reporter: Progress) -> Path:
         raise UserError(f"synthetic: {source.place}: expected nano or mini, or a seed with it such as mini/1.")
     out = embedded.place(f"unlabelled-{size}-{seed or 0}")
     if not (out / "corpus.json").is_file():
-        embedded.synthesise(size, out, int(seed or 0), reporter, ["unlabelled"])
+        embedded.synthesise(size, out, int(seed or 0), progress, ["unlabelled"])
     return out
 
 

@@ -62,7 +62,7 @@ class Labels:
         return found
 
 
-def make(settings: TargetSettings, heard: Audio, folder: Path, seed: int, device: str, reporter: Progress) -> Labels:
+def make(settings: TargetSettings, heard: Audio, folder: Path, seed: int, device: str, progress: Progress) -> Labels:
     """Return the labels of all clips, from `folder` as far as they are there.
 
     Raises:
@@ -71,10 +71,10 @@ def make(settings: TargetSettings, heard: Audio, folder: Path, seed: int, device
     """
     _claim(settings, heard, folder, seed)
     describe = target_features.by(settings, device)
-    codebook = _codebook(settings, heard, folder, seed, describe, reporter)
+    codebook = _codebook(settings, heard, folder, seed, describe, progress)
     starts = np.concatenate([[0], np.cumsum([frames(int(n)) for n in heard.samples])])
     shards = range(0, len(heard.clips), SHARD)
-    with reporter.stage("labelling", len(heard.clips)) as update:
+    with progress.step("labelling", len(heard.clips)) as update:
         found = []
         for first in shards:
             clips = range(first, min(first + SHARD, len(heard.clips)))
@@ -125,17 +125,17 @@ def _aligned(described: Frames, count: int) -> Frames:
 
 
 def _codebook(
-    settings: TargetSettings, heard: Audio, folder: Path, seed: int, describe: Describe, reporter: Progress
+    settings: TargetSettings, heard: Audio, folder: Path, seed: int, describe: Describe, progress: Progress
 ) -> Codebook:
     path = folder / "codebook.npz"
     if not path.is_file():
-        sample = _sample(settings, heard, seed, describe, reporter)
+        sample = _sample(settings, heard, seed, describe, progress)
         if len(sample) < settings.clusters:
             raise UserError(
                 f"{len(sample)} frames are too few for {settings.clusters} clusters. "
                 "Lower targets.clusters, or raise targets.fit_hours or the data."
             )
-        reporter.say(f"k-means: {settings.clusters} clusters of {len(sample)} frames")
+        progress.log(f"k-means: {settings.clusters} clusters of {len(sample)} frames")
         scale = _scale(sample, settings)
         centres = _clustered(sample * scale, settings, seed)
         atomic_files.write(path, lambda temporary: _dump(temporary, np.savez, centres=centres, scale=scale))
@@ -151,12 +151,12 @@ def _scale(sample: Frames, settings: TargetSettings) -> Frames:
     return scale
 
 
-def _sample(settings: TargetSettings, heard: Audio, seed: int, describe: Describe, reporter: Progress) -> Frames:
+def _sample(settings: TargetSettings, heard: Audio, seed: int, describe: Describe, progress: Progress) -> Frames:
     """Return the frames of clips drawn by the seed, as many hours as `fit_hours` says."""
     order = np.random.default_rng([seed, 2]).permutation(len(heard.clips))
     until = np.searchsorted(np.cumsum(heard.samples[order]), settings.fit_hours * 3600 * SAMPLE_RATE) + 1
     chosen, found = order[:until].tolist(), []
-    with reporter.stage("features to cluster", len(chosen)) as update:
+    with progress.step("features to cluster", len(chosen)) as update:
         for first in range(0, len(chosen), SHARD):
             crops = [Crop(i, 0, int(heard.samples[i])) for i in chosen[first : first + SHARD]]
             found += describe([wave for crop in crops if (wave := heard.read(crop)) is not None])

@@ -65,7 +65,7 @@ def fit(
     *,
     fabric: Any,
     seed: int,
-    reporter: Progress,
+    progress: Progress,
     name: str = "training",
     hooks: Hooks | None = None,
     loggers: Sequence[str] = (),
@@ -79,7 +79,7 @@ def fit(
         folder: gets `last.pt` and `log.csv`.
         fabric: from `superb_eval.pretraining.devices.fabric`.
         seed: of dropout and the like.
-        reporter: shows the bar; only the first process' is used.
+        progress: shows the bar; only the first process' is used.
         name: stands before the bar.
         hooks: what happens beside the updates.
         loggers: boards that show the log too (`superb_eval.pretraining.loggers`).
@@ -89,7 +89,7 @@ def fit(
             case what was saved last is kept.
         KeyboardInterrupt: somebody asked to stop; the state was saved first.
     """
-    return _Fit(objective, batches, settings, folder, fabric, seed, hooks or Hooks(), loggers).run(reporter, name)
+    return _Fit(objective, batches, settings, folder, fabric, seed, hooks or Hooks(), loggers).run(progress, name)
 
 
 class _Fit:
@@ -108,7 +108,7 @@ class _Fit:
         self.fabric, self.seed, self.hooks, self.path = fabric, seed, hooks, folder / LAST
         self.state, self.loggers = State(), loggers
 
-    def run(self, reporter: Progress, name: str) -> State:
+    def run(self, progress: Progress, name: str) -> State:
         """See `fit`."""
         self.objective.train()
         optimizer = schedule.optimizer(self.objective, self.settings)
@@ -118,7 +118,7 @@ class _Fit:
             self._hand_on()  # a killed run may have saved its last state and no more
             return self.state
         log = TrainingLog(self.folder, self.state.curve, self.fabric.is_global_zero, self.loggers)
-        with reporter.stage(name, self.settings.steps) as update, Stop() as stop, log:
+        with progress.step(name, self.settings.steps) as update, Stop() as stop, log:
             self._train(module, optimizer, log, stop, update)
         return self.state
 
@@ -138,7 +138,7 @@ class _Fit:
                 self._read(under_way, 0, log)
             if self._watches(step, last):
                 log.note(step, self._watched(step))
-            update(step, log.beside())
+            update(step, log.postfix())
             if last or stopped or due:
                 self._save(optimizer)
                 saved = time.monotonic()

@@ -57,7 +57,7 @@ class TrainingLog:
             self._append({"step": step, **figures})
             self._since = time.monotonic()  # no audio is heard while something is measured
 
-    def beside(self) -> str:
+    def postfix(self) -> str:
         """Return what stands beside the bar."""
         lines = [line for line in self.curve if "loss" in line]
         if not lines:

@@ -64,7 +64,7 @@ class Outcome:
 
 
 def train_and_test(
-    settings: Sequence[PreparedRun], fold: Fold[Task], bank: FeatureDataset, reporter: Progress
+    settings: Sequence[PreparedRun], fold: Fold[Task], bank: FeatureDataset, progress: Progress
 ) -> list[Outcome]:
     """Train a head for each learning rate, choose one on dev, and test it; so for each setting.
 
@@ -81,7 +81,7 @@ def train_and_test(
     readers = min(READERS, torch.get_num_threads()) if setting.upstream.reentrant else 1
     trainings = [_training(setting, fold, splits) for setting in settings]
     with threads.at_most(_threads(trainings[0].members[0].probe)), threads.without_denormals():
-        with reporter.stage(_stage(settings, fold), setting.train.steps) as update:
+        with progress.step(_stage(settings, fold), setting.train.steps) as update:
             lockstep.run(trainings, readers, update)
         return _test(settings, fold, splits, [training.members for training in trainings])
 

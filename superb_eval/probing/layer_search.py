@@ -44,7 +44,7 @@ class _Searched:
     rows: list[Prediction]
 
 
-def search_and_test(setting: PreparedRun, fold: Fold[Search], bank: FeatureDataset, reporter: Progress) -> Outcome:
+def search_and_test(setting: PreparedRun, fold: Fold[Search], bank: FeatureDataset, progress: Progress) -> Outcome:
     """Search dev on each hidden layer, and test on the one that did best; so for each of the task's ways to search.
 
     The first way is the strict one. The historical figure is that of the way that does best on test.
@@ -58,10 +58,10 @@ def search_and_test(setting: PreparedRun, fold: Fold[Search], bank: FeatureDatas
         for name, manifest in fold.corpus.splits.items()
     }
     layers, ways = _layers(setting, count), task.ways()
-    progress = _Progress.taken_up(setting.folder() / WORK / f"fold{fold.number}-layers.json")
-    with reporter.stage("searching layers", len(ways) * len(layers)) as update:
-        _search_dev(setting, fold, splits["dev"], layers, progress, update)
-    searched = [_test(setting, fold, splits["test"], way, _best(task, progress.dev[way])) for way in ways]
+    searched_dev = _Progress.taken_up(setting.folder() / WORK / f"fold{fold.number}-layers.json")
+    with progress.step("searching layers", len(ways) * len(layers)) as update:
+        _search_dev(setting, fold, splits["dev"], layers, searched_dev, update)
+    searched = [_test(setting, fold, splits["test"], way, _best(task, searched_dev.dev[way])) for way in ways]
     strict = searched[0]
     return Outcome(
         fold=fold.number,
@@ -71,7 +71,7 @@ def search_and_test(setting: PreparedRun, fold: Fold[Search], bank: FeatureDatas
         historical=_best_on_test(task, searched).rows if len(searched) > 1 else [],
         layer_weights=[float(layer == strict.layer) for layer in range(count)],
         parameters=0,
-        tuned=_tuned(task, progress, searched),
+        tuned=_tuned(task, searched_dev, searched),
         skipped=tuple(text for split in splits.values() for text in _remarks(task, split)),
     )
 
@@ -88,15 +88,15 @@ def _layers(setting: PreparedRun, count: int) -> list[int]:
 
 
 def _search_dev(
-    setting: PreparedRun, fold: Fold[Search], dev: Split, layers: list[int], progress: _Progress, update: Update
+    setting: PreparedRun, fold: Fold[Search], dev: Split, layers: list[int], searched_dev: _Progress, update: Update
 ) -> None:
     task, ways = fold.task, fold.task.ways()
     for done, (layer, way) in enumerate(((layer, way) for layer in layers for way in ways), start=1):
-        if str(layer) not in progress.dev.get(way, {}):
+        if str(layer) not in searched_dev.dev.get(way, {}):
             rows = task.search(dev.manifest, _of_layer(dev.features, layer), way, setting.order.device)
-            progress.keep(way, layer, task.score(rows)[0].value)
+            searched_dev.keep(way, layer, task.score(rows)[0].value)
         metric = task.metrics[0].heading
-        update(done, f"layer {layer}, {way}: dev {metric} {progress.dev[way][str(layer)]:.2f}")
+        update(done, f"layer {layer}, {way}: dev {metric} {searched_dev.dev[way][str(layer)]:.2f}")
 
 
 def _of_layer(features: Features, layer: int) -> list[Tensor]:
@@ -123,10 +123,10 @@ def _best_on_test(task: Search, searched: list[_Searched]) -> _Searched:
     return max(searched, key=lambda s: sign * task.score(s.rows)[0].value)
 
 
-def _tuned(task: Search, progress: _Progress, searched: list[_Searched]) -> dict[str, object]:
+def _tuned(task: Search, searched_dev: _Progress, searched: list[_Searched]) -> dict[str, object]:
     """For the record: the layer, and how every layer did on dev, by way to search."""
     strict = searched[0]
-    found: dict[str, object] = {"layer": strict.layer, "way": strict.way, "dev_by_layer": progress.dev}
+    found: dict[str, object] = {"layer": strict.layer, "way": strict.way, "dev_by_layer": searched_dev.dev}
     if len(searched) > 1:
         best = _best_on_test(task, searched)
         found["historical"] = {"layer": best.layer, "way": best.way, "ways": list(task.ways())}

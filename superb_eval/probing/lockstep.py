@@ -46,7 +46,7 @@ def _advance(trainings: Sequence[Training], until: int, readers: int, progress: 
                 training.take(drawn)
             if first.due:
                 _evaluate(trainings)
-            progress(first.step, first.beside())
+            progress(first.step, first.postfix())
 
 
 def _evaluate(trainings: Sequence[Training]) -> None:

@@ -82,26 +82,26 @@ class TableView:
     commands: tuple[Command, ...]
 
 
-def write(folder: Path, out: Path, asked: Asked | None = None, reporter: Progress | None = None) -> Path:
+def write(folder: Path, out: Path, asked: Asked | None = None, progress: Progress | None = None) -> Path:
     """Write the report of a results folder into one HTML file that needs nothing else; return its path.
 
     Raises:
         UserError: see `table.collect`; or the file can't be written.
     """
     asked = asked or Asked()
-    atomic_files.write_text(out, html(folder, asked, reporter or NoProgress()))
+    atomic_files.write_text(out, html(folder, asked, progress or NoProgress()))
     return out
 
 
-def html(folder: Path, asked: Asked, reporter: Progress) -> str:
+def html(folder: Path, asked: Asked, progress: Progress) -> str:
     """Return the report of a results folder as HTML; see `write`."""
     results = open_results(folder)
     wanted = _with_reference(asked.wanted, results)
-    boards, left_out = build.collect(folder, wanted, reporter)
+    boards, left_out = build.collect(folder, wanted, progress)
     sounds = Sounds(asked.audio_mb * 1e6, asked.data)
     layers, problems = _layers(folder)
     views = []
-    with reporter.stage("drawing", len(boards)) as update:
+    with progress.step("drawing", len(boards)) as update:
         # Published rows may have a board of their own, behind those of runs.
         for k, (board, cells) in enumerate(zip(boards, [*results.boards.values(), {}], strict=False)):
             views.append(_view(f"b{k}", board, cells, wanted, layers if k == 0 else [], sounds, folder))

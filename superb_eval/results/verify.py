@@ -51,19 +51,19 @@ class VerifyReport:
         return f"{self.checked} run(s) checked, {self.faulty()} with findings{f' ({kinds})' if kinds else ''}."
 
 
-def verify(results: Path, scope: Scope | None = None, reporter: Progress | None = None) -> VerifyReport:
+def verify(results: Path, scope: Scope | None = None, progress: Progress | None = None) -> VerifyReport:
     """Check every run of a results folder.
 
     Raises:
         UserError: there is no such folder.
     """
-    scope, reporter = scope or Scope(), reporter or NoProgress()
+    scope, progress = scope or Scope(), progress or NoProgress()
     audio.read_again()
     opened = open_results(results)
     world = VerifyContext(scope)
     findings = [VerifyFinding(results, "folder", sentence, remark=True) for sentence in opened.strangers]
     findings += [VerifyFinding(folder, "record", sentence) for folder, sentence in opened.broken.items()]
-    with reporter.stage("verifying", len(opened.runs)) as update:
+    with progress.step("verifying", len(opened.runs)) as update:
         for done, run in enumerate(opened.runs, start=1):
             for what, check in CHECKS.items():
                 findings += [VerifyFinding(run.folder, what, *said) for said in _said(check, run, world)]

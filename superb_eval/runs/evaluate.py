@@ -31,18 +31,18 @@ from superb_eval.runtime import atomic_files
 from superb_eval.runtime.progress import NoProgress, Progress
 
 
-def evaluate(order: RunConfig, reporter: Progress | None = None) -> tuple[RunRecord, Path]:
+def evaluate(order: RunConfig, progress: Progress | None = None) -> tuple[RunRecord, Path]:
     """Run one cell, or take up the run that was interrupted, or return the one that is done; and its folder.
 
     Raises:
         UserError: something that the user can mend; what was finished is kept.
     """
-    (found,) = evaluate_seeds(order, [order.seed], reporter)
+    (found,) = evaluate_seeds(order, [order.seed], progress)
     return found
 
 
 def evaluate_seeds(
-    order: RunConfig, seeds: Sequence[int], reporter: Progress | None = None
+    order: RunConfig, seeds: Sequence[int], progress: Progress | None = None
 ) -> list[tuple[RunRecord, Path]]:
     """Do what `evaluate` does for each seed. Where the recipe gives all of them one `train.order_seed`, they train side
     by side and share each pass of the upstream, and each comes to what it comes to alone.
@@ -50,15 +50,15 @@ def evaluate_seeds(
     Raises:
         UserError: something that the user can mend; what was finished is kept.
     """
-    reporter = reporter or NoProgress()
+    progress = progress or NoProgress()
     if order.fresh:
         audio.read_again()
     seeds = list(dict.fromkeys(seeds))
     clock = StageTimer(len(seeds))
     with clock.stage("preparation"):
-        first = prepare(order, reporter)
+        first = prepare(order, progress)
         settings = [first.with_seed(seed) for seed in seeds]
-    earlier = {} if order.fresh else _done_earlier(settings, reporter)
+    earlier = {} if order.fresh else _done_earlier(settings, progress)
     with ExitStack() as held:
         for setting in settings:
             if setting.order.seed in earlier:
@@ -69,23 +69,23 @@ def evaluate_seeds(
         missing = [
             setting
             for setting in settings
-            if setting.order.seed not in earlier and not _whole(setting.folder() / records.NAME, reporter)
+            if setting.order.seed not in earlier and not _whole(setting.folder() / records.NAME, progress)
         ]
         for group in _groups(missing):
-            _run(group, clock.among(len(group)), reporter)
+            _run(group, clock.among(len(group)), progress)
         return [
-            _finished(earlier.get(setting.order.seed, setting.folder()), setting not in missing, reporter)
+            _finished(earlier.get(setting.order.seed, setting.folder()), setting not in missing, progress)
             for setting in settings
         ]
 
 
-def _done_earlier(settings: Sequence[PreparedRun], reporter: Progress) -> dict[int, Path]:
+def _done_earlier(settings: Sequence[PreparedRun], progress: Progress) -> dict[int, Path]:
     """Return the folders of runs that were finished when the upstream had another fingerprint, by seed."""
     found: dict[int, Path] = {}
     for setting in settings:
         if (setting.folder() / records.NAME).is_file():
             continue
-        folder = next((f for f in setting.earlier_folders() if _whole(f / records.NAME, reporter)), None)
+        folder = next((f for f in setting.earlier_folders() if _whole(f / records.NAME, progress)), None)
         if folder is not None:
             found[setting.order.seed] = folder
     return found
@@ -99,22 +99,22 @@ def _groups(settings: Sequence[PreparedRun]) -> list[list[PreparedRun]]:
     return [[setting] for setting in settings]
 
 
-def _finished(folder: Path, before: bool, reporter: Progress) -> tuple[RunRecord, Path]:
+def _finished(folder: Path, before: bool, progress: Progress) -> tuple[RunRecord, Path]:
     if before:
-        reporter.say(f"done before: {folder / records.NAME} (--fresh runs it again)")
+        progress.log(f"done before: {folder / records.NAME} (--fresh runs it again)")
     # The state of training is of no use any more, and as large as three copies of the head.
     shutil.rmtree(folder / WORK, ignore_errors=True)
     return records.read(folder / records.NAME), folder
 
 
-def _whole(path: Path, reporter: Progress) -> bool:
+def _whole(path: Path, progress: Progress) -> bool:
     """Say whether there is a record; one that is torn is named, and made anew."""
     if not path.is_file():
         return False
     try:
         json.loads(path.read_bytes())
     except ValueError:
-        reporter.say(f"{path}: damaged; the cell is run again")
+        progress.log(f"{path}: damaged; the cell is run again")
         return False
     return True
 
@@ -144,16 +144,16 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _run(settings: Sequence[PreparedRun], clock: StageTimer, reporter: Progress) -> None:
+def _run(settings: Sequence[PreparedRun], clock: StageTimer, progress: Progress) -> None:
     """Run cells that differ in their seeds side by side; each writes its record in the end."""
     first = settings[0]
     with clock.stage("features"):
-        bank = features(first, reporter)
+        bank = features(first, progress)
     with clock.stage("training and test"):
         if issubclass(first.kind, Search):
-            by_fold = [[search_and_test(first, fold, bank, reporter)] for fold in first.folds]
+            by_fold = [[search_and_test(first, fold, bank, progress)] for fold in first.folds]
         else:
-            by_fold = [train_and_test(settings, fold, bank, reporter) for fold in first.folds]
+            by_fold = [train_and_test(settings, fold, bank, progress) for fold in first.folds]
     for setting, outcomes in zip(settings, zip(*by_fold, strict=True), strict=True):
         records.write(_record(setting, bank, outcomes, clock.among(1)), setting.folder())
 
@@ -172,7 +172,7 @@ def _record(setting: PreparedRun, bank: FeatureDataset, outcomes: Sequence[Outco
     return build_record.build_record(setting, bank, outcomes, metrics, clock)
 
 
-def features(setting: PreparedRun, reporter: Progress) -> FeatureDataset:
+def features(setting: PreparedRun, progress: Progress) -> FeatureDataset:
     """Return the features that a cell's head sees, from the store or by one pass of the upstream.
 
     Raises:
@@ -190,11 +190,11 @@ def features(setting: PreparedRun, reporter: Progress) -> FeatureDataset:
     source = FeatureSource(setting.upstream, setting.fingerprint, how, setting.order.device)
     store = Store(setting.order.store, setting.order.store_gb)
     clip_of = {digest: clip for clip, digest in setting.digests.items()}
-    with reporter.stage("features", len(clip_of)) as update:
+    with progress.step("features", len(clip_of)) as update:
         bank = load_or_extract(source, clip_of, store, update, _passes(setting))
     stored = len(bank.places) - bank.extracted
     live = f", {len(bank.unstored)} computed whenever a batch asks: there is no room" if bank.unstored else ""
-    reporter.say(f"features: {bank.extracted} utterances extracted, {stored} from the store {store.folder}{live}")
+    progress.log(f"features: {bank.extracted} utterances extracted, {stored} from the store {store.folder}{live}")
     return bank
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while something runs: bars in a terminal, lines in a log file."""
+"""Progress of a run: bars in a terminal, lines in a log file."""
 
 from __future__ import annotations
 
@@ -8,55 +8,54 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-
-class Update(Protocol):
-    """Shows how far a stage has come."""
-
-    def __call__(self, done: int, beside: str = "", total: int | None = None) -> None:
-        """Show units done, a text beside the bar, and the number of units in all where it was not known before."""
-
-
 LOG_EVERY = 10.0
 """Seconds between lines where there is no terminal to draw a bar in."""
 
 
-class Progress(Protocol):
-    """Shows how a run goes."""
+class Update(Protocol):
+    """Shows how many units of a step are done."""
 
-    def say(self, text: str) -> None:
+    def __call__(self, done: int, postfix: str = "", total: int | None = None) -> None:
+        """Show the units done, a text behind the bar, and the total number of units where it was not known before."""
+
+
+class Progress(Protocol):
+    """Shows the progress of a run."""
+
+    def log(self, text: str) -> None:
         """Show one line."""
 
-    def stage(self, name: str, total: int) -> AbstractContextManager[Update]:
-        """Show the progress of a stage of `total` units while its context lasts."""
+    def step(self, name: str, total: int) -> AbstractContextManager[Update]:
+        """Show the progress of a step of `total` units while its context lasts."""
 
 
 class NoProgress:
     """Shows nothing: the default from Python."""
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Show nothing."""
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Update]:
+    def step(self, name: str, total: int) -> Iterator[Update]:
         """Show nothing."""
         del name, total
-        yield lambda done, beside="", total=None: None
+        yield lambda done, postfix="", total=None: None
 
 
 class TerminalProgress:
-    """Bars with rich where standard error is a terminal; a line now and then where it is not."""
+    """Bars with rich where standard error is a terminal; a line every ten seconds where it is not."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
         self.console = Console(stderr=True, highlight=False)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Print one line; what looks like markup in it is printed as it stands."""
         self.console.print(text, markup=False)
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Update]:
+    def step(self, name: str, total: int) -> Iterator[Update]:
         """Draw a bar with the time left, or print a line every ten seconds."""
         if self.console.is_terminal:
             with self._bar(name, total) as update:
@@ -74,26 +73,27 @@ class TerminalProgress:
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[beside]}", markup=False),
+            TextColumn("{task.fields[postfix]}", markup=False),
         )
-        with Bar(*columns, console=self.console) as progress:
-            task = progress.add_task(name, total=total, beside="")
-            yield lambda done, beside="", total=None: progress.update(task, completed=done, beside=beside, total=total)
+        with Bar(*columns, console=self.console) as bar:
+            task = bar.add_task(name, total=total, postfix="")
+            yield lambda done, postfix="", total=None: bar.update(task, completed=done, postfix=postfix, total=total)
 
 
 def _lines(name: str, total: int) -> Update:
+    """Return an update that prints a line every `LOG_EVERY` seconds."""
     started = last = time.monotonic()
-    begun: int | None = None
+    first: int | None = None
 
-    def update(done: int, beside: str = "", total: int | None = total) -> None:
-        nonlocal last, begun
+    def update(done: int, postfix: str = "", total: int | None = total) -> None:
+        nonlocal last, first
         total = total or 0
         now = time.monotonic()
-        begun = done - 1 if begun is None else begun  # not 0 where a killed run is taken up
+        first = done - 1 if first is None else first  # not 0 where a killed run is resumed
         if done < total and now - last < LOG_EVERY:
             return
         last = now
-        left = (now - started) / max(done - begun, 1) * (total - done)
-        print(f"{name}: {done}/{total}, {left:.0f} s left  {beside}".rstrip(), file=sys.stderr, flush=True)
+        left = (now - started) / max(done - first, 1) * (total - done)
+        print(f"{name}: {done}/{total}, {left:.0f} s left  {postfix}".rstrip(), file=sys.stderr, flush=True)
 
     return update

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from superb_eval.results.record import RunRecord
 
 
-def execute(job: Job, reporter: Progress) -> Receipt:
+def execute(job: Job, progress: Progress) -> Receipt:
     """Run a cell, take up an interrupted one, or return the receipt of one that is finished.
 
     Planned cells that differ in their seed alone are run along with it where the recipe lets them share a pass.
@@ -47,7 +47,7 @@ def execute(job: Job, reporter: Progress) -> Receipt:
                     holds[other] = held.enter_context(ledger.claim(other))
             # Taken before cells run: what changes meanwhile must not pass for what they were made with.
             signatures = {each: jobs.signature(each) for each in holds}
-            receipts = _evaluate(signatures, _Noting(reporter, list(holds.values())))
+            receipts = _evaluate(signatures, _Noting(progress, list(holds.values())))
             for each, receipt in receipts.items():
                 ledger.finish(each, receipt)
     return receipts[job]
@@ -62,20 +62,21 @@ def _companions(ledger: JobStates, job: Job) -> list[Job]:
     return [other for other in others if not (ledger.claimed(other) or ledger.failure(other) or jobs.finished(other))]
 
 
-def extract(job: Job, reporter: Progress) -> None:
+def extract(job: Job, progress: Progress) -> None:
     """Fill the store with the features of a cell, and claim it meanwhile. What is wrong, the cell itself will tell.
 
     Raises:
         BusyError: another process runs it.
     """
-    from superb_eval.runs import config, evaluate
+    from superb_eval.runs.config import prepare
+    from superb_eval.runs.evaluate import load_features
 
     with JobStates(job.out).claim(job) as hold:
-        noting = _Noting(reporter, [hold])
+        noting = _Noting(progress, [hold])
         try:
-            evaluate.features(config.prepare(_order(job), noting), noting)
+            load_features(prepare(_order(job), noting), noting)
         except UserError as error:
-            noting.say(str(error))
+            noting.log(str(error))
 
 
 @contextmanager
@@ -90,12 +91,12 @@ def _failures_kept(ledger: JobStates, job: Job) -> Iterator[None]:
         raise
 
 
-def _evaluate(signatures: Mapping[Job, str], reporter: Progress) -> dict[Job, Receipt]:
+def _evaluate(signatures: Mapping[Job, str], progress: Progress) -> dict[Job, Receipt]:
     """Run cells that differ in their seeds; return what became of each, with its part of the seconds."""
     from superb_eval.runs.evaluate import evaluate_seeds
 
     before = time.perf_counter()
-    found = evaluate_seeds(_order(next(iter(signatures))), [job.seed for job in signatures], reporter)
+    found = evaluate_seeds(_order(next(iter(signatures))), [job.seed for job in signatures], progress)
     seconds = round((time.perf_counter() - before) / len(found), 3)
     return {
         job: Receipt(str(job), signature, str(folder.relative_to(job.out)), _figures(record), seconds)
@@ -124,21 +125,21 @@ def _order(job: Job) -> RunConfig:
 
 
 class _Noting:
-    """A reporter that hands on, and notes in the claims how far the cells are."""
+    """A progress that hands on, and notes in the claims how far the cells are."""
 
-    def __init__(self, reporter: Progress, holds: Sequence[HeldLease]) -> None:
-        self.reporter, self.holds = reporter, holds
+    def __init__(self, progress: Progress, holds: Sequence[HeldLease]) -> None:
+        self.progress, self.holds = progress, holds
 
-    def say(self, text: str) -> None:
-        self.reporter.say(text)
+    def log(self, text: str) -> None:
+        self.progress.log(text)
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Update]:
-        with self.reporter.stage(name, total) as hand_on:
+    def step(self, name: str, total: int) -> Iterator[Update]:
+        with self.progress.step(name, total) as hand_on:
 
-            def update(done: int, beside: str = "", total: int | None = total) -> None:
+            def update(done: int, postfix: str = "", total: int | None = total) -> None:
                 for hold in self.holds:
-                    hold.note(name, done, total or 0, beside)
-                hand_on(done, beside, total)
+                    hold.note(name, done, total or 0, postfix)
+                hand_on(done, postfix, total)
 
             yield update

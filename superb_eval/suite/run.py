@@ -27,14 +27,14 @@ LOOK_EVERY = 1.0
 """Seconds between two looks at cells that somebody else runs."""
 
 
-def run(plan: Plan, scheduler: Scheduler, shown: Shown, reporter: Progress, retries: int = 2) -> SuiteOutcome:
+def run(plan: Plan, scheduler: Scheduler, shown: Shown, progress: Progress, retries: int = 2) -> SuiteOutcome:
     """Run a plan's missing cells; one that fails stands in the outcome and stops no other.
 
     Cells whose process or machine died are run again, at most `retries` times. Cells that another suite runs are waited
     for, and taken over where it dies.
     """
     outcome = SuiteOutcome(kept=list(plan.kept))
-    ready = [job for job in plan.missing if _ready(job, outcome, reporter)]
+    ready = [job for job in plan.missing if _ready(job, outcome, progress)]
     jobs.forget()
     ledger = JobStates(plan.request.out)
     with shown(outcome, len(ready)) as tell:
@@ -99,12 +99,12 @@ def _free(busy: list[Job], ledger: JobStates, tell: Tell) -> list[Job]:
     return free + busy
 
 
-def _ready(job: Job, outcome: SuiteOutcome, reporter: Progress) -> bool:
+def _ready(job: Job, outcome: SuiteOutcome, progress: Progress) -> bool:
     """Make the embedded corpus of a job, if it needs it: here, before workers would make it at once."""
     if job.data is not None:
         return True
     try:
-        embedded.folder(job.profile, job.part(), reporter)
+        embedded.folder(job.profile, job.part(), progress)
     except UserError as error:
         outcome.failed.append(Failed(job, str(error), mendable=True))
         return False

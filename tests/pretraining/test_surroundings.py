@@ -68,7 +68,7 @@ def test_a_line_of_the_log_is_the_mean_since_the_last_and_a_resumed_log_begins_w
 
     curve: list[dict[str, float]] = []
     with TrainingLog(tmp_path, curve, writes=True) as log:
-        assert log.beside() == ""
+        assert log.postfix() == ""
         for step, loss in enumerate((1.0, 2.0, 6.0), start=1):
             log.add(step, {"loss": loss}, heard=2.0)
         log.line(6.0)
@@ -76,7 +76,7 @@ def test_a_line_of_the_log_is_the_mean_since_the_last_and_a_resumed_log_begins_w
         log.note(3, {"probe": 50.0})
         log.add(4, {"loss": 8.0}, heard=2.0)
         log.line(8.0)
-        assert log.beside().startswith("loss 8.000")
+        assert log.postfix().startswith("loss 8.000")
     assert [(row["step"], row["loss"], row["probe"]) for row in lines()] == [
         ("3", "3", ""),
         ("3", "", "50"),

@@ -34,7 +34,7 @@ class Wanted:
 
 
 def collect(
-    folder: Path, wanted: Wanted | None = None, reporter: Progress | None = None
+    folder: Path, wanted: Wanted | None = None, progress: Progress | None = None
 ) -> tuple[list[ResultTable], list[str]]:
     """Return a results folder's boards, and a sentence for each thing in it that is left out.
 
@@ -50,7 +50,7 @@ def collect(
     rows = published.choose(wanted.published)
     results = _opened(folder, bool(rows))
     _check_reference(results, wanted, rows)
-    with (reporter or NoProgress()).stage("comparing", len(results.shown)) as update:
+    with (progress or NoProgress()).step("comparing", len(results.shown)) as update:
         evidence = Evidence(wanted.protocol, update)
         boards = [_board(key, cells, results, wanted, rows, evidence) for key, cells in results.boards.items()]
     if rows and not any(_comparable(key, wanted.protocol) for key in results.boards):

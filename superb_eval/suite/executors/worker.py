@@ -36,21 +36,21 @@ class Wire:
         self.out.write(json.dumps(content) + "\n")
         self.out.flush()
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Log one line; the suite's board has no room for it."""
         print(text, file=sys.stderr, flush=True)
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Update]:
+    def step(self, name: str, total: int) -> Iterator[Update]:
         """Report a stage every so often, and its end."""
         last = 0.0
 
-        def update(done: int, beside: str = "", total: int | None = total) -> None:
+        def update(done: int, postfix: str = "", total: int | None = total) -> None:
             nonlocal last
             now = time.monotonic()
             if now - last >= EVERY or done == total:
                 last = now
-                self.send(stage=name, done=done, total=total or 0, beside=beside)
+                self.send(stage=name, done=done, total=total or 0, postfix=postfix)
 
         update(0)
         yield update
