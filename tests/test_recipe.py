@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from superb_eval import rates, recipe
+from superb_eval import recipe
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
 
@@ -119,10 +119,3 @@ def test_every_setting_is_described() -> None:
         inner = getattr(section.annotation, "model_fields", None)
         for key, field in (inner or {name: section}).items():
             assert field.description, f"{name}.{key}"
-
-
-def test_known_rates_name_their_source() -> None:
-    found = [rate for task in ("sid", "asv", "ks") for rate in rates.known(task)]
-    assert all(rate.source and 1e-7 <= rate.lr <= 1 for rate in found)
-    assert any((rate.upstream, rate.lr) == ("hubert_base", 0.1) for rate in rates.known("sid"))
-    assert rates.known("none") == []

@@ -1,4 +1,4 @@
-"""The report on an upstream: what its card says, every rule of the contract, and what it costs beside HuBERT Base."""
+"""The report on an upstream: its card, every rule of the contract, and what it costs beside HuBERT Base."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from superb_eval.analysis.cost import Cost
 from upstreams.base import Card
 from upstreams.contract.check import Finding, check, opened, render
 
-BESIDE = "hubert@random"
+BASELINE = "hubert@random"
 SECONDS, ROUNDS = 5.0, 5
 """Length of the utterance, and how often each is timed."""
 
 
 @dataclass(frozen=True)
 class ContractReport:
-    """What was found of one upstream. As text it is what `superb-eval upstream check` prints."""
+    """What the rules found of one upstream. As text it is what `superb-eval upstream check` prints."""
 
     card: Card
     findings: tuple[Finding, ...]
@@ -32,12 +32,12 @@ class ContractReport:
     def __str__(self) -> str:
         about = f"{self.card.name}: {self.card.summary}"
         notes = [f"  note: {note}" for note in self.card.notes]
-        beside = ["", costs.render(self.costs)] if self.costs else []
-        return "\n".join([about, *notes, render(self.findings), *beside])
+        cost = ["", costs.render(self.costs)] if self.costs else []
+        return "\n".join([about, *notes, render(self.findings), *cost])
 
 
 def check_upstream(upstream: str | nn.Module, cost: bool = False) -> ContractReport:
-    """Try an upstream against every rule of the contract.
+    """Check an upstream against every rule of the contract.
 
     Args:
         upstream: its address, or the object itself: an `Upstream` as it stands, or a module to adapt and freeze.
@@ -52,5 +52,5 @@ def check_upstream(upstream: str | nn.Module, cost: bool = False) -> ContractRep
     if not (cost and runs and isinstance(upstream, str)):
         return ContractReport(examined.card, findings)
     return ContractReport(
-        examined.card, findings, tuple(costs.measure([BESIDE, upstream], seconds=SECONDS, rounds=ROUNDS))
+        examined.card, findings, tuple(costs.measure([BASELINE, upstream], seconds=SECONDS, rounds=ROUNDS))
     )

@@ -23,7 +23,7 @@ def register(corpus_app: typer.Typer) -> None:
 
 
 def synth(
-    out: Annotated[Path, typer.Option(help="folder to write; an unfinished one is taken up again")],
+    out: Annotated[Path, typer.Option(help="folder to write; an unfinished one is resumed")],
     size: Annotated[Literal["nano", "mini"], typer.Option(help="nano: for tests; mini: for the quickstart")] = "mini",
     seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same bytes on one platform")] = 0,
     tasks: Annotated[
@@ -57,13 +57,14 @@ def check(
     """
     from downstreams import registry
     from superb_eval.corpora import checks
-    from superb_eval.runs import config
+    from superb_eval.corpora.load_corpus import read_corpus
+    from superb_eval.runs.config import choose_recipe
     from superb_eval.runtime.progress import TerminalProgress
 
     kind = registry.get(task)
-    chosen = config.choose(task, data, overrides=override or ())
-    corpus = config.read_corpus(chosen, data)
-    with TerminalProgress().stage("examining", sum(map(len, corpus.splits.values()))) as update:
+    chosen = choose_recipe(task, data, overrides=override or ())
+    corpus = read_corpus(chosen, data)
+    with TerminalProgress().step("examining", sum(map(len, corpus.splits.values()))) as update:
         report = checks.examine(corpus, kind.label_column, full, lambda done, total: update(done, total=total))
     print("\n".join(checks.describe(report)))
     if report.problems:
@@ -75,20 +76,21 @@ def check(
 def export(
     data: Annotated[Path, typer.Argument(metavar="ROOT", help="official corpora or a folder of manifests")],
     task: Task,
-    out: Annotated[Path, typer.Option(help="folder to write; an unfinished export is taken up again")],
+    out: Annotated[Path, typer.Option(help="folder to write; an unfinished export is resumed")],
     override: Overrides = None,
 ) -> None:
     """Write a task's rows and audio as a data set of Hugging Face, for load_dataset("audiofolder", data_dir=OUT).
 
-    Clips are cut as the rows say, and written as FLAC of 16 bit at 16 kHz. Whether they may be handed on is a matter
+    Clips are cut as the rows say, and written as FLAC of 16 bit at 16 kHz. Whether they may be shared is a matter
     of the corpus' licence.
 
     \b
     superb-eval corpus export my-corpus ks --out ks-dataset
     """
+    from superb_eval.corpora.load_corpus import read_corpus
     from superb_eval.export import hf_dataset
-    from superb_eval.runs import config
+    from superb_eval.runs.config import choose_recipe
     from superb_eval.runtime.progress import TerminalProgress
 
-    corpus = config.read_corpus(config.choose(task, data, overrides=override or ()), data)
+    corpus = read_corpus(choose_recipe(task, data, overrides=override or ()), data)
     print(f"data set: {hf_dataset.export(corpus, task, out, TerminalProgress())}")

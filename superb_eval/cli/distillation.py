@@ -30,7 +30,7 @@ def distill(
 ) -> None:
     """Distil a teacher, any upstream, into a small HuBERT: the student is then `distilhubert@OUT/model`.
 
-    Checkpoints, going on and OUT/log.csv are as in `pretrain`; the log has a loss for each predicted layer. Ablations
+    Checkpoints, resuming and OUT/log.csv are as in `pretrain`; the log has a loss for each predicted layer. Ablations
     are one override each: -o loss.layers=[4,12], -o loss.cosine=0, -o student.initialise=[], -o student.layers=1,
     -o data.share=0.1.
 
@@ -40,14 +40,14 @@ def distill(
     superb-eval distill distilhubert --teacher s3prl:wavlm_local@FILE -o student.initialise=[convolution] ...
     superb-eval run ks -u distilhubert@distil/model -o features.key=paper
     """
-    from superb_eval.pretraining import distill as distill_module
+    from superb_eval.pretraining.distill import distill as train
     from superb_eval.pretraining.distillation_recipe import DistillationRecipe
     from superb_eval.pretraining.recipe import load
     from superb_eval.runtime.progress import TerminalProgress
 
     overrides = [*(override or ()), *([f"teacher.address={json.dumps(teacher)}"] if teacher else ())]
     settings = load(recipe, "distill", DistillationRecipe, overrides)
-    folder = distill_module.distill(settings, data or (), out, device, devices, TerminalProgress(), listed(loggers))
+    folder = train(settings, data or (), out, device, devices, TerminalProgress(), listed(loggers))
     print(f"student: distilhubert@{folder}")
 
 
@@ -55,12 +55,12 @@ def cost(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="addresses; ratios are to the first")],
     device: Device = "cpu",
     seconds: Annotated[float, typer.Option(min=0.1, help="length of the utterance")] = 10.0,
-    rounds: Annotated[int, typer.Option(min=3, help="how often each is timed, in turns")] = 15,
-    out: Annotated[Path | None, typer.Option(help="results folder whose table and report shall show the costs")] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="how often each is timed, alternating")] = 15,
+    out: Annotated[Path | None, typer.Option(help="results folder whose table and report will show the costs")] = None,
 ) -> None:
     """Measure size and speed: weights, multiply-accumulates per second of audio, real-time factor, peak memory.
 
-    The upstreams take turns on the same utterance, and ratios are of neighbours in time: they hold on a busy machine.
+    The upstreams alternate on the same utterance, and ratios are of adjacent timings: they hold on a busy machine.
 
     \b
     superb-eval cost hubert@random distilhubert@random
@@ -68,11 +68,11 @@ def cost(
     superb-eval cost fbank hubert_mini distilhubert_mini --out results
     """
     from superb_eval.analysis import cost as costs
-    from superb_eval.results.table import costs as kept
+    from superb_eval.results.table import costs as cost_file
 
     measured = costs.measure(names, device, seconds, rounds)
     if out is not None:
-        kept.keep(out, {cost.name: cost.figures() for cost in measured})
+        cost_file.keep(out, {cost.name: cost.figures() for cost in measured})
     print(costs.render(measured))
 
 

@@ -1,4 +1,4 @@
-"""The commands that train encoders, on the command line."""
+"""The command that pre-trains encoders, `pretrain`, and the options that it shares with `distill`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,24 @@ Named = Annotated[
 Overrides = Annotated[
     list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="change the recipe: -o optim.lr=1e-3")
 ]
-Out = Annotated[Path, typer.Option(help="folder of this training; the same command goes on with what is there")]
+Out = Annotated[Path, typer.Option(help="folder of this training; the same command resumes what is there")]
 Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="where it runs")]
 Devices = Annotated[
-    int, typer.Option(min=1, help="processes that share each batch; torchrun and SLURM say it themselves")
+    int, typer.Option(min=1, help="processes that share each batch; torchrun and SLURM set it themselves")
 ]
 
 Loggers = Annotated[
     str | None,
     typer.Option(
         metavar="NAME,...",
-        help="where OUT/log.csv is shown too: tensorboard, wandb, mlflow; none; default: tensorboard if installed",
+        help="where OUT/log.csv is logged too: tensorboard, wandb, mlflow; none; default: tensorboard if installed",
     ),
 ]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command()(pretrain)
 
 
 def pretrain(
@@ -39,9 +44,9 @@ def pretrain(
 ) -> None:
     """Pre-train a HuBERT on unlabelled audio; the encoder is then `hubert@OUT/model`.
 
-    Writes a checkpoint every few minutes, and when it is stopped (Ctrl-C, SIGTERM); the same command goes on from
-    there, to the bits of an unbroken run on one device. OUT/log.csv holds the curve, OUT/front/model the encoder
-    after the warm start, where the recipe has one. Audio that can't be used is counted and named.
+    Writes a checkpoint every few minutes, and when it is stopped (Ctrl-C, SIGTERM); the same command resumes
+    from there, bit for bit as an uninterrupted run on one device. OUT/log.csv holds the curve, OUT/front/model the
+    encoder after the warm start, where the recipe has one. Audio that can't be used is counted and named.
 
     \b
     superb-eval pretrain hubert_mini --out mini --data realspeech=DIR
@@ -50,12 +55,12 @@ def pretrain(
     superb-eval pretrain hubert_mini --out mini --data realspeech=DIR -o probe.every=500 -o optim.steps=20000
     superb-eval run ks -u hubert@mini/model
     """
-    from superb_eval.pretraining import pretrain as training
+    from superb_eval.pretraining.pretrain import pretrain as train
     from superb_eval.pretraining.recipe import PretrainRecipe, load
     from superb_eval.runtime.progress import TerminalProgress
 
     settings = load(recipe, "pretrain", PretrainRecipe, override or ())
-    training.pretrain(settings, data or (), out, device, devices, TerminalProgress(), listed(loggers))
+    train(settings, data or (), out, device, devices, TerminalProgress(), listed(loggers))
 
 
 def listed(loggers: str | None) -> list[str] | None:

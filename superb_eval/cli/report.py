@@ -34,9 +34,9 @@ def report(
     data: Annotated[
         Path | None, typer.Option(help="where the corpora are now; default: where each run found them")
     ] = None,
-    audio_mb: Annotated[float, typer.Option(min=0, help="of clips to embed, in MB; 0: none")] = 4.0,
+    audio_mb: Annotated[float, typer.Option(min=0, help="audio to embed, in MB; 0: none")] = 4.0,
 ) -> None:
-    """Draw a results folder as one HTML file that needs nothing else and asks no network for anything.
+    """Write a results folder as one self-contained HTML file; it needs no network.
 
     It shows the table, differences from the reference, quality against cost, layers, training curves, errors, and the
     worst utterances, with players where the audio is at hand: those clips become part of the file.
@@ -78,9 +78,9 @@ def layers(
     ] = None,
     store_gb: Annotated[float | None, typer.Option(min=0, help="size budget of the store in GB; default 50")] = None,
 ) -> None:
-    """Look at an upstream layer by layer: one head for each layer alone, and which layers are alike another upstream's.
+    """Analyse an upstream layer by layer: one head on each layer alone, and which layers resemble another upstream's.
 
-    All heads of a task share one pass of the upstream. What is finished is kept; `report` draws it.
+    All heads of a task share one pass of the upstream. Finished heads are kept; `report` draws them.
 
     \b
     superb-eval layers distilhubert_mini --against hubert_mini --tasks ks,pr
@@ -90,8 +90,8 @@ def layers(
     from superb_eval.runs.config import RunConfig
     from superb_eval.runtime.progress import TerminalProgress
 
-    order = RunConfig(name, "", data, profile, tuple(override or ()), seed, out, device, False, store, store_gb)
-    record, path = analyse(LayerQuestion(order, tuple(tasks.replace(",", " ").split()), against), TerminalProgress())
+    config = RunConfig(name, "", data, profile, tuple(override or ()), seed, out, device, False, store, store_gb)
+    record, path = analyse(LayerQuestion(config, tuple(tasks.replace(",", " ").split()), against), TerminalProgress())
     _show(record)
     print(f"layers: {path}", file=sys.stderr)
 
@@ -111,8 +111,8 @@ def _show(record: LayersRecord) -> None:
         table.add_column(
             escape(f"{task.task.upper()} {task.heading} {task.unit} {arrow}\n{task.corpus}"), justify="right"
         )
-        told = [(f"{p.value:.2f} [{p.low:.2f}, {p.high:.2f}]", p == task.best()) for p in task.probes]
-        columns.append([f"[bold]{escape(text)}[/bold]" if best else escape(text) for text, best in told])
+        cells = [(f"{p.value:.2f} [{p.low:.2f}, {p.high:.2f}]", p == task.best()) for p in task.probes]
+        columns.append([f"[bold]{escape(text)}[/bold]" if best else escape(text) for text, best in cells])
     for alike in record.alike:
         table.add_column(escape(f"most alike layer of\n{alike.against} (CKA; by chance)"), justify="right")
         columns.append([_most_alike(row, chance) for row, chance in zip(alike.cka, alike.by_chance, strict=True)])
@@ -124,6 +124,6 @@ def _show(record: LayersRecord) -> None:
 def _most_alike(row: list[float | None], chance: list[float | None]) -> str:
     known = [(value, place) for place, value in enumerate(row) if value is not None]
     if not known:
-        return "says nothing"
+        return "undefined"
     value, place = max(known, key=lambda found: (found[0], -found[1]))
     return f"{place} ({value:.2f}; {chance[place] or 0.0:.2f})"

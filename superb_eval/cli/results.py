@@ -1,4 +1,4 @@
-"""The commands that look at results: `table`, `verify`, `export`."""
+"""The commands that read results: `table`, `verify`, `export`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 def table(
     results: Results = Path("results"),
     against: Annotated[
-        str | None, typer.Option(metavar="NAME", help="reference row: differences, speed-up and what is kept of it")
+        str | None, typer.Option(metavar="NAME", help="reference row: differences, speed-up and % retained")
     ] = None,
     published: Annotated[
         str, typer.Option(metavar="NAME,...", help="published rows: all, or such as hubert_base,distilhubert")
@@ -57,30 +57,30 @@ def table(
     wanted = tables.Wanted(
         "historical" if historical else "strict", against, tuple(published.replace(",", " ").split())
     )
-    boards, left_out = tables.collect(results, wanted, TerminalProgress())
+    found, left_out = tables.collect(results, wanted, TerminalProgress())
     if format == "json":
-        print(tabular.as_json(boards, left_out))
+        print(tabular.as_json(found, left_out))
     elif format == "csv":
-        print(tabular.as_csv(boards), end="")
+        print(tabular.as_csv(found), end="")
     elif format == "rich":
-        _print_rich(boards)
+        _print_rich(found)
     else:
-        print("\n\n".join(map(documents.markdown if format == "markdown" else documents.latex, boards)))
+        print("\n\n".join(map(documents.markdown if format == "markdown" else documents.latex, found)))
     for problem in left_out:
         print(f"left out: {escape.visible(problem)}", file=sys.stderr)
 
 
-def _print_rich(boards: list[ResultTable]) -> None:
+def _print_rich(tables: list[ResultTable]) -> None:
     from rich.console import Console
 
     from superb_eval.results.formats import documents
 
     console = Console()
-    for board in boards:
-        console.print(documents.rich_title(board), highlight=False, soft_wrap=True)
-        for part in documents.rich_tables(board, console.width):
+    for table in tables:
+        console.print(documents.rich_title(table), highlight=False, soft_wrap=True)
+        for part in documents.rich_tables(table, console.width):
             console.print(part)
-        console.print(documents.rich_notes(board), highlight=False)
+        console.print(documents.rich_notes(table), highlight=False)
         console.print()
 
 
@@ -93,7 +93,7 @@ def verify(
         bool, typer.Option("--quick", help="leave out what reads weights and audio: upstreams and corpora")
     ] = False,
 ) -> None:
-    """Score all predictions again, and name the cells that no longer fit their recipe, code, weights or data.
+    """Score all predictions again, and name the runs that no longer match their recipe, code, weights or data.
 
     \b
     superb-eval verify results/
@@ -123,20 +123,20 @@ def export(
     out: Annotated[Path, typer.Option(help="folder of the submission")] = Path("submission"),
     historical: Historical = False,
 ) -> None:
-    """Hand results on: to a Hugging Face model card, or to the SUPERB leaderboard.
+    """Export results: to a Hugging Face model card, or to the SUPERB leaderboard.
 
     \b
     superb-eval export results/ --model-card hubert_mini > index.yaml
     superb-eval export results/ --submission hubert --historical --out submission
     """
-    from superb_eval.export import model_card as model_card_module
     from superb_eval.export import submission as submissions
+    from superb_eval.export.model_card import model_index
 
     protocol: Literal["strict", "historical"] = "historical" if historical else "strict"
     if model_card is None and submission is None:
-        raise UserError("export: say what to make: --model-card NAME, or --submission NAME.")
+        raise UserError("export: nothing to write: give --model-card NAME, or --submission NAME.")
     if model_card is not None:
-        print(model_card_module.model_index(results, model_card, protocol), end="")
+        print(model_index(results, model_card, protocol), end="")
     if submission is not None:
         for path in submissions.write(results, submission, protocol, out):
             print(path)

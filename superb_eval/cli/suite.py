@@ -1,4 +1,4 @@
-"""The commands that run many cells: `suite`, and `plan`, which only says what `suite` would do."""
+"""The commands of many runs: `suite`, `plan`, which only prints what `suite` would do, and `board`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Profile = Annotated[
     Literal["superb", "mini", "nano"] | None,
     typer.Option(help="which recipes; default: superb where DATA is official, else mini"),
 ]
-Seeds = Annotated[int, typer.Option(min=1, help="seeds 0, 1, ... of each cell")]
+Seeds = Annotated[int, typer.Option(min=1, help="seeds 0, 1, ... of each run")]
 Out = Annotated[Path, typer.Option(help="results folder")]
 Overrides = Annotated[
     list[str] | None,
@@ -38,20 +38,22 @@ Store = Annotated[Path | None, typer.Option(help="feature store; default: $SUPER
 StoreGb = Annotated[float | None, typer.Option(min=0, help="size budget of the store in GB; default 50")]
 Jobs = Annotated[
     int | None,
-    typer.Option(min=1, help="cells at a time, each on its share of the cores; default: one per core, 1 on cuda"),
+    typer.Option(min=1, help="runs at a time, each on its share of the cores; default: one per core, 1 on cuda"),
 ]
 Ray = Annotated[
     str | None,
-    typer.Option("--ray", metavar="ADDRESS|local", help="run cells on a Ray cluster, or start one here (extra `ray`)"),
+    typer.Option(
+        "--ray", metavar="ADDRESS|local", help="execute runs on a Ray cluster, or start one here (extra `ray`)"
+    ),
 ]
-Slurm = Annotated[bool, typer.Option("--slurm", help="run cells as job arrays of SLURM")]
+Slurm = Annotated[bool, typer.Option("--slurm", help="execute runs as job arrays of SLURM")]
 SlurmOptions = Annotated[
-    str, typer.Option("--slurm-options", metavar='"--partition=gpu ..."', help="handed to sbatch as they are")
+    str, typer.Option("--slurm-options", metavar='"--partition=gpu ..."', help="passed to sbatch unchanged")
 ]
 Demands = Annotated[
-    str, typer.Option("--demand", metavar="cpu=1,gpu=0,memory_gb=0", help="what a cell needs on Ray and SLURM")
+    str, typer.Option("--demand", metavar="cpu=1,gpu=0,memory_gb=0", help="what a run needs on Ray and SLURM")
 ]
-Retries = Annotated[int, typer.Option(min=0, help="how often a cell whose process or machine died is run again")]
+Retries = Annotated[int, typer.Option(min=0, help="how often a run whose process or machine died is tried again")]
 
 
 def register(app: typer.Typer) -> None:
@@ -78,10 +80,10 @@ def suite(
     demand: Demands = "",
     retries: Retries = 2,
 ) -> None:
-    """Run tasks x upstreams: a plan first, then every missing cell; finished ones are kept.
+    """Run tasks x upstreams: a plan first, then every missing run; finished ones are kept.
 
-    A cell that fails is reported at the end and stops no other. The same command takes up what was interrupted. Several
-    may use one results folder at once: each cell is run by one of them. `superb-eval board OUT` shows them all.
+    A run that fails is reported at the end and stops no other. The same command resumes what was interrupted. Several
+    suites may share one results folder: each run is executed by one of them. `superb-eval board OUT` shows them all.
 
     \b
     superb-eval suite -u fbank,hubert_mini@random --tasks all --profile mini
@@ -125,7 +127,7 @@ def plan(
     store_gb: StoreGb = None,
     jobs: Jobs = None,
 ) -> None:
-    """Say what `suite` would do: cells, audio hours, size of the feature store, time; run nothing.
+    """Print what `suite` would do: runs, audio hours, size of the feature store, time; run nothing.
 
     \b
     superb-eval plan -u fbank,hubert_mini@random --tasks all --profile mini
@@ -136,9 +138,9 @@ def plan(
 
 def board(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="results folder of a suite")],
-    once: Annotated[bool, typer.Option("--once", help="print it once; so it is where there is no terminal")] = False,
+    once: Annotated[bool, typer.Option("--once", help="print it once, as where there is no terminal")] = False,
 ) -> None:
-    """Show what a suite plans, runs (and where), has done, and what failed: from any terminal, on any machine.
+    """Show what a suite has planned, is running (and where), has finished, and what failed: from any terminal.
 
     \b
     superb-eval board results
@@ -151,11 +153,11 @@ def board(
 def _scheduler(
     workers: int, device: str, ray: str | None, slurm: bool, slurm_options: str, demand: str, at_once: int
 ) -> Scheduler:
-    """Return what cells are to be run by; the cores of this machine where nothing else is asked for."""
+    """Return the executor: the cores of this machine unless Ray or SLURM is given."""
     import shlex
 
     if ray and slurm:
-        raise UserError("--ray and --slurm: cells can run on one of them. Give one.")
+        raise UserError("--ray and --slurm: runs go to one of them. Give one.")
     if (demand or slurm_options) and not (ray or slurm):
         raise UserError("--demand and --slurm-options are for --ray and --slurm; on one machine, --jobs.")
     if ray:
@@ -205,19 +207,19 @@ def _planned(
 
 
 def _default(device: str) -> int:
-    from superb_eval.suite.executors import local
+    from superb_eval.runtime.threads import available_cores
 
-    return 1 if device == "cuda" else local.cores()
+    return 1 if device == "cuda" else available_cores()
 
 
 def _report(outcome: SuiteOutcome, out: Path) -> None:
-    """Say what failed, and end accordingly: 2 where users can mend all of it, 1 where something broke."""
+    """Print what failed, and exit with 2 where users can fix all of it, with 1 where something broke."""
     done, kept = len(outcome.finished), len(outcome.kept)
-    print(f"{done} cell(s) run, {kept} kept, {len(outcome.failed)} failed. superb-eval table {out}")
+    print(f"{done} run(s) finished, {kept} kept, {len(outcome.failed)} failed. superb-eval table {out}")
     for failed in outcome.failed:
         where = f" (log: {failed.log})" if failed.log else ""
         print(f"failed: {failed.job}: {failed.sentence}{where}", file=sys.stderr)
     if any(not failed.mendable for failed in outcome.failed):
         sys.exit(1)
     if outcome.failed:
-        raise UserError(f"{len(outcome.failed)} cell(s) failed; see above. The same command runs them again.")
+        raise UserError(f"{len(outcome.failed)} run(s) failed; see above. The same command runs them again.")

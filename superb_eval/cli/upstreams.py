@@ -1,4 +1,4 @@
-"""The commands about upstreams: `upstream list`, `show`, `check`, `new`, and `quick`, `onnx`."""
+"""The commands about upstreams: `upstream list`, `show`, `check`, `new`, and `quick`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
+from superb_eval.cli.new_upstream import new
 from superb_eval.errors import UserError
+
+QUICK_BASELINES = ("fbank_nonorm", "distilhubert_mini")
+"""What `quick` runs beside the upstream; differences are from the first."""
+
+QUICK_NOTE = (
+    "A first picture: the smallest synthetic corpus, heads trained for seconds, few test units.\n"
+    "ASR and SF show that they run, no more: no head learns to write from two dozen sentences.\n"
+    "Differences marked ≠ are distinguishable; the others are inconclusive at this size. "
+    "Next: superb-eval suite -u NAME --tasks all"
+)
 
 ADDRESSES = "NAME@CHECKPOINT, NAME@random, hf:FOLDER, torchaudio:BUNDLE, s3prl:NAME[@CHECKPOINT], FILE.py:Class"
 
@@ -19,7 +30,6 @@ def register(app: typer.Typer, upstream_app: typer.Typer) -> None:
     upstream_app.command("check")(check)
     upstream_app.command("new")(new)
     app.command()(quick)
-    app.command()(onnx)
 
 
 def names() -> None:
@@ -50,7 +60,7 @@ def check(
         bool, typer.Option("--cost/--no-cost", help="measure speed and memory beside HuBERT Base with random weights")
     ] = True,
 ) -> None:
-    """Check that an upstream keeps the contract: a line for each rule, and what a broken one does to which tasks.
+    """Check that an upstream keeps the contract: a line for each rule, and which tasks a broken one affects, and how.
 
     From Python: superb_eval.check_upstream. In a package's own tests: the pytest fixture keeps_contract.
 
@@ -58,76 +68,43 @@ def check(
     superb-eval upstream check hubert@random
     superb-eval upstream check path/to/file.py:MyEncoder --no-cost
     """
-    from superb_eval.analysis import upstream_check
+    from superb_eval.analysis.upstream_check import check_upstream
 
-    report = upstream_check.check_upstream(address, cost)
+    report = check_upstream(address, cost)
     print(report)
     if report.broken:
         raise UserError(f"{address} breaks {len(report.broken)} of {len(report.findings)} rules; see above.")
 
 
-def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="such as my_encoder")],
-    out: Annotated[
-        Path | None, typer.Option(help="folder to write; default: upstreams/ in a checkout, else the current one")
-    ] = None,
-) -> None:
-    """Write a new upstream, ready to be filled in: its file, its card and a test, all of which work as they are.
-
-    \b
-    superb-eval upstream new my_encoder
-    superb-eval upstream check my_encoder        # in a checkout; elsewhere my_encoder.py:MyEncoder
-    """
-    from superb_eval.cli import scaffold
-
-    made = scaffold.write(name, out)
-    print("\n".join(f"wrote {path}" for path in made.files))
-    print(f"next: superb-eval upstream check {made.address}\n      superb-eval quick {made.address}")
-
-
 def quick(
     name: Annotated[str, typer.Argument(metavar="NAME", help="an upstream's address")],
     tasks: Annotated[str, typer.Option("--tasks", metavar="TASK,...", help="such as ks,sid; or all")] = "all",
-    out: Annotated[Path, typer.Option(help="results folder; what is finished there is kept")] = Path("quick"),
-    jobs: Annotated[int | None, typer.Option(min=1, help="cells at a time; default: one per core")] = None,
+    out: Annotated[Path, typer.Option(help="results folder; finished runs are kept")] = Path("quick"),
+    jobs: Annotated[int | None, typer.Option(min=1, help="runs at a time; default: one per core")] = None,
 ) -> None:
     """Get a first picture of an upstream in minutes: ten tiny tasks, FBANK and distilhubert_mini beside it.
 
     It ends in the table with intervals, and OUT/report.html. The corpus is the smallest embedded one and training is
-    cut short, so the intervals are wide: it shows what works and what is far off, and decides nothing finer.
+    cut short, so the intervals are wide: it shows what works and what is far off; small differences stay inconclusive.
 
     \b
     superb-eval quick path/to/file.py:MyEncoder
     superb-eval quick hubert_mini --tasks ks,pr,sid
     """
     from superb_eval.cli import results, suite
-    from superb_eval.cli.quick import BESIDE, NOTE, draw
+    from superb_eval.report import page
+    from superb_eval.results.table.build import Wanted
     from superb_eval.runtime.progress import TerminalProgress
 
-    upstreams, failure = ",".join(dict.fromkeys([*BESIDE, name])), None
+    upstreams, failure = ",".join(dict.fromkeys([*QUICK_BASELINES, name])), None
     try:
         suite.suite(upstreams, tasks, profile="nano", out=out, jobs=jobs)
-    except (UserError, SystemExit) as error:  # what else ran is worth a look
+    except (UserError, SystemExit) as error:  # the runs that finished are worth a look
         failure = error
     if any(out.glob("*/*/*/result.json")):
-        results.table(out, against=BESIDE[0])
-        print(f"report: {draw(out, BESIDE[0], TerminalProgress())}\n{NOTE}")
+        reference = QUICK_BASELINES[0]
+        results.table(out, against=reference)
+        options = page.Asked(Wanted("strict", reference, ()), None, 0.0)  # no audio in it
+        print(f"report: {page.write(out, out / 'report.html', options, TerminalProgress())}\n{QUICK_NOTE}")
     if failure is not None:
         raise failure
-
-
-def onnx(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="a finished run's folder, the one with result.json")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="file to write")] = Path("model.onnx"),
-) -> None:
-    """Write the upstream and head of a finished run as one ONNX model: a waveform in, the head's output out.
-
-    What it gives is compared with this program's own output on several lengths before the file is kept. Extra: onnx.
-
-    \b
-    superb-eval onnx results/hubert_mini/ks/mini-seed0-1a2b3c4d5e -o ks.onnx
-    """
-    from superb_eval.export.onnx import export
-
-    made = export(run, out)
-    print(f"{out}: {made.summary()}")

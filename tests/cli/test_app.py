@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ SHORT = ["-o", "train.steps=40", "-o", "train.eval_every=20", "-o", "train.lr=1e
 
 
 class Called:
-    """What a call of the command line came to."""
+    """The outcome of a call of the command line."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], *words: str | Path) -> None:
         self.code = 0
@@ -105,6 +106,15 @@ def test_what_reads_results_loads_no_torch(tmp_path: Path) -> None:
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert done.stdout.split()[-1] == "False", words
+
+
+def test_known_rates_are_listed_with_their_source(call) -> None:  # type: ignore[no-untyped-def]
+    for task in ("sid", "asv", "ks"):
+        for line in call("recipe", "rates", task).out.splitlines():
+            found = re.fullmatch(rf"\w+ on {task}: lr ([\d.e-]+)( gave .+?)? \((.+)\)", line)
+            assert found and 1e-7 <= float(found[1]) <= 1 and found[3], line
+    assert "hubert_base on sid: lr 0.1 gave" in call("recipe", "rates", "sid").out
+    assert call("recipe", "rates", "none").out == "no rate is known for none\n"
 
 
 def test_recipe_show_is_a_recipe(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from superb_eval.cli import scaffold
+from superb_eval.cli import new_upstream
 from superb_eval.cli.app import app
 from superb_eval.errors import UserError
 from superb_eval.export import onnx as onnx_module
@@ -64,7 +64,7 @@ def test_layers_and_norms_of_the_recipe_are_part_of_it(tones: Path, tmp_path: Pa
 
 
 def test_an_encoder_of_ones_own(tones: Path, tmp_path: Path) -> None:
-    address = scaffold.write("my_encoder", tmp_path).address
+    address = new_upstream.write("my_encoder", tmp_path)[1]
     made = onnx_module.export(_run(tones, tmp_path, address), tmp_path / "mine.onnx")
     assert (made.task, made.shape) == ("ks", (1, 3)) and made.difference < 1e-5
 

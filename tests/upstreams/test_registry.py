@@ -112,10 +112,10 @@ def test_other_packages_add_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_installed_package_adds_its_name(tmp_path: Path) -> None:
     """A wheel's own files on the path, as an installer leaves them; the command line of a new process finds it."""
-    from superb_eval.cli import scaffold
+    from superb_eval.cli import new_upstream
 
     (tmp_path / "their_package").mkdir()
-    encoder = scaffold.write("encoder", tmp_path).files[0]
+    (encoder, _), _ = new_upstream.write("encoder", tmp_path)
     encoder.rename(tmp_path / "their_package/encoder.py")
     info = tmp_path / "their_package-1.0.dist-info"
     info.mkdir()
@@ -133,9 +133,9 @@ def test_an_installed_package_adds_its_name(tmp_path: Path) -> None:
 
 
 def test_the_card_of_an_address_is_shown(tmp_path: Path) -> None:
-    from superb_eval.cli import scaffold
+    from superb_eval.cli import new_upstream
 
-    assert registry.card(scaffold.write("my_encoder", tmp_path).address).layers == 3
+    assert registry.card(new_upstream.write("my_encoder", tmp_path)[1]).layers == 3
 
 
 def test_a_broken_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

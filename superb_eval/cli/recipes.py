@@ -1,0 +1,79 @@
+"""The commands about tasks and recipes: `task list`, `recipe list`, `recipe rates` and `recipe show`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+Profile = Annotated[
+    Literal["superb", "mini", "nano"] | None,
+    typer.Option(help="which recipe of the task; default: superb where DATA is official, else mini"),
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="change the recipe: -o train.lr=1e-3")
+]
+
+
+def register(task_app: typer.Typer, recipe_app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    task_app.command("list")(task_list)
+    recipe_app.command("list")(recipe_list)
+    recipe_app.command("rates")(recipe_rates)
+    recipe_app.command("show")(recipe_show)
+
+
+def task_list() -> None:
+    """List the tasks: what each is, its metric and the label columns that it reads."""
+    from downstreams import registry
+
+    for name in registry.names():
+        task = registry.get(name)
+        metrics = ", ".join(f"{m.heading} {'↑' if m.higher_is_better else '↓'}" for m in task.metrics)
+        print(f"{name:<8}{task.title:<24}{metrics:<12}columns: {', '.join(task.columns)}")
+
+
+def recipe_list() -> None:
+    """List the shipped recipes."""
+    from superb_eval import recipe
+
+    print("\n".join(recipe.shipped((*recipe.PROFILES, "pretrain", "distill"))))
+
+
+def recipe_rates(task: Annotated[str, typer.Argument(help="a task such as sid")]) -> None:
+    """List learning rates reported to have worked for a task, with their sources: a first guess for -o train.lr=...
+
+    \b
+    superb-eval recipe rates sid
+    superb-eval run sid -u hubert --data DIR -o 'train.lr={sweep: [1e-1, 1e-2, 1e-3]}'
+    """
+    import csv
+
+    from superb_eval import recipe
+
+    with (recipe.folder() / recipe.RATES).open(encoding="utf8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["task"] == task]
+    for row in rows:
+        figure = f" gave {row['figure']}" if row["figure"] else ""
+        print(f"{row['upstream']} on {task}: lr {float(row['lr']):g}{figure} ({row['source']})")
+    if not rows:
+        print(f"no rate is known for {task}")
+
+
+def recipe_show(
+    task: Annotated[str, typer.Argument(metavar="TASK|RECIPE", help="a task such as ks, or a recipe file")],
+    profile: Profile = None,
+    override: Overrides = None,
+) -> None:
+    """Show a recipe as resolved: with overrides applied and defaults filled in.
+
+    \b
+    superb-eval recipe show ks --profile superb
+    superb-eval recipe show recipes/mini/ks.yaml -o train.steps=100
+    """
+    import yaml
+
+    from superb_eval import recipe
+
+    resolved = recipe.load(recipe.find(task, profile or "superb"), override or ())
+    print(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")

@@ -1,0 +1,108 @@
+"""The commands of one run: `run`, and what its trained head is good for, `predict` and `onnx`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from superb_eval.cli.recipes import Overrides, Profile
+
+if TYPE_CHECKING:
+    from superb_eval.results.record import RunRecord
+
+Upstream = Annotated[
+    str, typer.Option("-u", "--upstream", help="NAME, NAME@FILE, NAME@random, hf:FOLDER, s3prl:NAME, FILE.py:Class")
+]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="official corpora or a folder of manifests; default: the embedded corpus")
+]
+Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="where the upstream and the head run")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (run, predict, onnx):
+        app.command()(command)
+
+
+def run(
+    task: Annotated[str, typer.Argument(metavar="TASK|RECIPE", help="a task such as ks, or a recipe file")],
+    upstream: Upstream,
+    data: Data = None,
+    profile: Profile = None,
+    out: Annotated[Path, typer.Option(help="results folder")] = Path("results"),
+    override: Overrides = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, help="of initialisation and sampling, default 0; several: each in turn")
+    ] = None,
+    device: Device = "cpu",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="run again instead of resuming (stored features are kept)")
+    ] = False,
+    store: Annotated[
+        Path | None, typer.Option(help="feature store; default: $SUPERB_EVAL_STORE or the user's cache")
+    ] = None,
+    store_gb: Annotated[float | None, typer.Option(min=0, help="size budget of the store in GB; default 50")] = None,
+) -> None:
+    """Run a task on an upstream: features, training, test. Resumes what was interrupted; a finished run is kept.
+
+    \b
+    superb-eval run ks -u fbank_nonorm
+    superb-eval run recipes/mini/ks.yaml -u hubert_mini@random -o train.lr=1e-2 --seed 1
+    superb-eval run asr -u fbank_nonorm --seed 0 --seed 1 --seed 2 -o train.order_seed=0   # one pass for all
+    superb-eval run ks -u my_encoder.py:MyEncoder --data my-corpus --out results
+    """
+    from superb_eval.runs.config import RunConfig
+    from superb_eval.runs.evaluate import evaluate_seeds
+    from superb_eval.runtime.progress import TerminalProgress
+
+    seeds = seed or [0]
+    overrides = tuple(override or ())
+    config = RunConfig(upstream, task, data, profile, overrides, seeds[0], out, device, fresh, store, store_gb)
+    for record, folder in evaluate_seeds(config, seeds, TerminalProgress()):
+        _print_result(record, folder, f" seed {record.seed}" if len(seeds) > 1 else "")
+
+
+def _print_result(record: RunRecord, folder: Path, seed: str) -> None:
+    """Print the figures of a run, with intervals."""
+    for metric in record.metrics:
+        interval = f"95 % interval {metric.low:.2f} to {metric.high:.2f}"
+        figure = f"{metric.heading} {metric.value:.2f} {metric.unit}"
+        print(f"{record.task}{seed} {figure} ({interval}, {metric.protocol}, {metric.units} test units)")
+    if record.chance is not None:
+        print(f"chance: {record.chance:.2f}")
+    print(f"record: {folder / 'result.json'}")
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a finished run's folder, the one with result.json")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="audio files, or folders of them")],
+    device: Device = "cpu",
+) -> None:
+    """Apply the head of a finished run to audio files: one line each.
+
+    \b
+    superb-eval predict results/fbank_nonorm/ks/mini-seed0-1a2b3c4d5e one.wav two.flac
+    """
+    from superb_eval.runs.predict import predict as answers
+
+    for path, answer in answers(run, files, device).items():
+        print(f"{path}\t{answer}")
+
+
+def onnx(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a finished run's folder, the one with result.json")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="file to write")] = Path("model.onnx"),
+) -> None:
+    """Write the upstream and head of a finished run as one ONNX model: a waveform in, the head's output out.
+
+    Its outputs are compared with the run's own on several lengths before the file is written. Extra: onnx.
+
+    \b
+    superb-eval onnx results/hubert_mini/ks/mini-seed0-1a2b3c4d5e -o ks.onnx
+    """
+    from superb_eval.export.onnx import export
+
+    print(f"{out}: {export(run, out).summary()}")
