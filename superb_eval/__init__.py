@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from superb_eval.analysis.upstream_check import ContractReport
     from superb_eval.results.record import RunRecord
 
-_threads.choose()
+_threads.set_defaults()
 
 
 def evaluate(upstream: str, task: str, data: str | Path | None = None, **options: Any) -> RunRecord:

@@ -52,8 +52,8 @@ def doctor() -> None:
     from superb_eval.features.store import default_folder
     from superb_eval.runtime import environment
 
-    for finding in environment.examine(default_folder()):
-        print(f"{'ok  ' if finding.works else 'no  '}{finding.what:<24}{finding.detail}")
+    for finding in environment.check(default_folder()):
+        print(f"{'ok  ' if finding.works else 'no  '}{finding.name:<24}{finding.detail}")
         if finding.remedy and not finding.works:
             print(f"{'':<28}{finding.remedy}")
 

@@ -56,7 +56,7 @@ class Store:
 
     def lock(self, path: Path) -> FileLock:
         """Return the lock under which one process makes a shard while the others wait for it."""
-        with atomic_files.explained(path):
+        with atomic_files.explain_disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(path.with_suffix(".lock"))
 
@@ -85,7 +85,7 @@ class Store:
         safetensors_io.write(path, content, about)
         # From the file, so that a long extraction doesn't pile up in memory; what was written needs no check.
         out_of_memory.trim_memory()
-        return Shard(*safetensors_io.mapped(path))
+        return Shard(*safetensors_io.read_unchecked(path))
 
     def has_room(self, needed: float) -> bool:
         """Return whether so many bytes more would fit beside what this run uses: the budget, and the disk."""

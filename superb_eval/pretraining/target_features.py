@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from superb_eval.data.audio import SAMPLE_RATE, Waveform
 from superb_eval.errors import UserError
 from superb_eval.pretraining.recipe import TargetSettings
-from superb_eval.runtime.threads import at_most, available_cores
+from superb_eval.runtime.threads import available_cores, limit_threads
 from upstreams.base import Upstream
 
 Frames = NDArray[np.float32]
@@ -36,7 +36,7 @@ def by(settings: TargetSettings, device: str) -> Describe:
 
 def _all_mfcc(waves: Sequence[Waveform], centre: str) -> list[Frames]:
     workers = min(8, available_cores())
-    with at_most(1), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with limit_threads(1), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return list(pool.map(lambda wave: mfcc(wave, centre), waves))
 
 

@@ -77,7 +77,7 @@ def build_record(
         code=code_versions.versions(chosen.task),
         command=setting.order.command(),
         versions=environment.versions(),
-        hardware={**environment.hardware(), **threads.describe(), "device": setting.order.device},
+        hardware={**environment.hardware(), **threads.thread_settings(), "device": setting.order.device},
         started=clock.started,
         seconds=clock.seconds,
         skipped=[text for outcome in outcomes for text in outcome.skipped],

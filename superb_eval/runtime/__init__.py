@@ -1,1 +1,1 @@
-"""What every program needs: files written whole, processes, threads, memory, progress, the environment."""
+"""What every package needs: atomic files, processes, threads, memory, progress, prefetch, the environment."""

@@ -1,7 +1,7 @@
-"""Writing that is whole or not there: temporary name, sync, rename.
+"""Atomic writes: temporary name, sync, rename.
 
-What a killed process was writing stays behind under its temporary name, which tells the machine and the process. The
-next one that writes the same file clears it away.
+A killed process leaves its temporary file, whose name holds the machine and the process id. The next process that
+writes the same file removes it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 from superb_eval.errors import UserError
 from superb_eval.runtime import processes
 
-_REASONS = {
-    errno.ENOSPC: "the disk is full. Free some space and run the same command again: what was finished is kept.",
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full. Free some space and run the same command again: finished runs are not repeated.",
     errno.EDQUOT: "the disk quota is used up. Free some space and run the same command again.",
     errno.EFBIG: "files may not grow that large here (`ulimit -f`). Raise the limit and run the same command again.",
     errno.EACCES: "writing there is not permitted. Choose another folder.",
@@ -32,8 +32,8 @@ _REASONS = {
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn the failures of a disk that a person can mend into one sentence naming the file.
+def explain_disk_errors(path: Path) -> Iterator[None]:
+    """Turn disk errors that a user can fix into one sentence that names the file.
 
     Raises:
         UserError: the disk is full or may not be written.
@@ -41,21 +41,21 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _REASONS.get(error.errno or 0)
-        if reason is None:
+        remedy = _REMEDIES.get(error.errno or 0)
+        if remedy is None:
             raise
-        raise UserError(f"{path}: {reason}") from error
+        raise UserError(f"{path}: {remedy}") from error
 
 
 def write(path: Path, save: Callable[[Path], object]) -> None:
-    """Let `save` write a temporary file beside `path`, sync it and rename it into place.
+    """Let `save` write a temporary file next to `path`, sync it and rename it into place.
 
-    A killed process leaves the old file or the new one, never half of one; so does a power loss.
+    After a kill or a power loss the file is the old one or the new one, never half of one.
 
     Raises:
         UserError: the disk is full or may not be written.
     """
-    with _written(path, save) as temporary:
+    with _temporary_file(path, save) as temporary:
         temporary.replace(path)
 
 
@@ -74,15 +74,15 @@ def sha256(path: Path) -> str:
 
 
 def create_text(path: Path, text: str) -> bool:
-    """Write UTF-8 text atomically where nothing is yet; return False, and write nothing, where something is.
+    """Write UTF-8 text atomically unless the file exists; return whether it was written.
 
-    Of several processes, on however many machines, one is told True: a hard link is made or is not, on network file
-    systems too.
+    Of several processes, on any number of machines, exactly one gets True: making a hard link is atomic, on network
+    file systems too.
 
     Raises:
         UserError: the disk is full or may not be written.
     """
-    with _written(path, lambda temporary: temporary.write_text(text, encoding="utf8")) as temporary:
+    with _temporary_file(path, lambda temporary: temporary.write_text(text, encoding="utf8")) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -91,10 +91,10 @@ def create_text(path: Path, text: str) -> bool:
 
 
 def check_archive(path: Path) -> None:
-    """Compare a file of `torch.save` with the checksums in it, at which `torch.load` doesn't look.
+    """Verify the checksums in a file of `torch.save`, which `torch.load` ignores.
 
     Raises:
-        ValueError, OSError, zipfile.BadZipFile: it isn't what was written.
+        ValueError, OSError, zipfile.BadZipFile: the file is damaged.
     """
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
@@ -103,12 +103,12 @@ def check_archive(path: Path) -> None:
 
 
 @contextmanager
-def _written(path: Path, save: Callable[[Path], object]) -> Iterator[Path]:
-    """Yield a synced temporary file that `save` wrote; remove it in the end, and sync the folder."""
-    temporary = path.with_name(f".{path.name}.{processes.here()}-{os.getpid()}-{secrets.token_hex(3)}.tmp")
-    with explained(path):
+def _temporary_file(path: Path, save: Callable[[Path], object]) -> Iterator[Path]:
+    """Yield a synced temporary file that `save` wrote; remove it afterwards, and sync the folder."""
+    temporary = path.with_name(f".{path.name}.{processes.machine_id()}-{os.getpid()}-{secrets.token_hex(3)}.tmp")
+    with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
+        _remove_stale(path)
         try:
             _save(save, temporary)
             with temporary.open("rb") as file:
@@ -116,20 +116,20 @@ def _written(path: Path, save: Callable[[Path], object]) -> Iterator[Path]:
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)
-        _sync(path.parent)
+        _sync_folder(path.parent)
 
 
 def _save(save: Callable[[Path], object], temporary: Path) -> None:
-    """Let `save` write; a full disk that a library tells of in its own words becomes the `OSError` that it was."""
+    """Let `save` write; a disk error that a library wraps in its own exception is raised as an `OSError` again."""
     try:
         save(temporary)
     except OSError:
         raise
     except Exception as error:
-        # safetensors names the system's error, and removes the file; torch does neither, and the disk is still full.
-        named = re.search(r"\(os error (\d+)\)", str(error))
-        if named:
-            raise OSError(int(named[1]), os.strerror(int(named[1]))) from error
+        # safetensors reports the errno and removes the file; torch does neither, so writing again raises it.
+        errno_text = re.search(r"\(os error (\d+)\)", str(error))
+        if errno_text:
+            raise OSError(int(errno_text[1]), os.strerror(int(errno_text[1]))) from error
         if temporary.is_file():
             with temporary.open("ab") as file:
                 file.write(bytes(2**16))
@@ -138,18 +138,18 @@ def _save(save: Callable[[Path], object], temporary: Path) -> None:
         raise
 
 
-def _sweep(path: Path) -> None:
-    """Remove what processes of this machine that are dead were writing in place of `path`."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.{processes.here()}-(\d+)-[0-9a-f]+\.tmp")
+def _remove_stale(path: Path) -> None:
+    """Remove the temporary files of `path` that dead processes of this machine left."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.{processes.machine_id()}-(\d+)-[0-9a-f]+\.tmp")
     with os.scandir(path.parent) as entries:
-        left = [(entry.path, found) for entry in entries if (found := pattern.fullmatch(entry.name))]
-    for name, found in left:
-        if not processes.lives(int(found[1])):
+        leftovers = [(entry.path, match) for entry in entries if (match := pattern.fullmatch(entry.name))]
+    for name, match in leftovers:
+        if not processes.is_alive(int(match[1])):
             Path(name).unlink(missing_ok=True)
 
 
-def _sync(folder: Path) -> None:
-    """Let a rename outlast a power loss; where folders can't be synced (Windows), nothing."""
+def _sync_folder(folder: Path) -> None:
+    """Sync a folder so that a rename survives a power loss; nothing where folders can't be opened (Windows)."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -157,7 +157,7 @@ def _sync(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems sync no folders
+        if error.errno != errno.EINVAL:  # some network file systems can't sync folders
             raise
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What this machine can do for a run, and what a record says of it."""
+"""The environment: what works on this machine (`doctor`), and the versions and hardware for run records."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ EXTRAS = {
 """Extras of this package: the module that shows one is installed, and what it is for."""
 
 MIN_FREE_GB = 5.0
-"""Below it the doctor warns: an hour of HuBERT Base frames at 16 bits takes 3.6 GB."""
+"""Free disk space below which `doctor` warns: an hour of HuBERT Base frames at 16 bits takes 3.6 GB."""
 
 
 @dataclass(frozen=True)
 class EnvironmentFinding:
-    """One line of `superb-eval doctor`. `remedy` says what to do where it does not work."""
+    """One line of `superb-eval doctor`; `remedy` is what to do where it does not work."""
 
-    what: str
+    name: str
     works: bool
     detail: str
     remedy: str = ""
 
 
-def examine(store: Path) -> list[EnvironmentFinding]:
-    """Try out what runs need; `store` is the folder of the feature store, which need not exist yet.
+def check(store: Path) -> list[EnvironmentFinding]:
+    """Check what runs need; `store` is the folder of the feature store, which need not exist yet.
 
-    Imports torch and torchaudio, so it takes seconds. Nothing stays on disk.
+    Imports torch and torchaudio, so it takes seconds. Leaves nothing on disk.
     """
     checks: tuple[Callable[[], Iterator[EnvironmentFinding]], ...] = (
         _python,
@@ -70,29 +70,25 @@ def examine(store: Path) -> list[EnvironmentFinding]:
         _s3prl,
         _transformers,
     )
-    return [finding for check in checks for finding in check()] + [_disk(store)]
+    return [finding for findings in checks for finding in findings()] + [_disk(store)]
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the `PACKAGES` that are installed, for the run record."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        version = _version(name)
-        if version:
-            found[name] = version
-    return found
+    installed = {name: version for name in PACKAGES if (version := _version(name))}
+    return {"python": platform.python_version(), **installed}
 
 
 def hardware() -> dict[str, str | int]:
-    """Return what the machine is, for the run record: `cores` that this process may use, `memory_gb` (10^9 bytes).
+    """Return the hardware for the run record: `cores` that this process may use, `memory_gb` (10^9 bytes).
 
-    Asks the operating system's files alone, so that it starts neither another program nor CUDA.
+    Reads the operating system's files only: it starts no program and no CUDA context.
     """
     return {"cpu": _cpu_model(), "cores": threads.available_cores(), "memory_gb": _memory_gb(), "gpu": _gpu()}
 
 
 def _version(package: str) -> str:
-    """The installed version, or an empty string."""
+    """Return the installed version, or an empty string."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -150,10 +146,10 @@ def _torch() -> Iterator[EnvironmentFinding]:
 
 
 def _cpu() -> Iterator[EnvironmentFinding]:
-    settings = threads.describe()
+    settings = threads.thread_settings()
     detail = f"{_cpu_model()}, {threads.available_cores()} cores, {settings['torch_threads']} threads"
     passive = str(settings["OMP_WAIT_POLICY"]).upper() == "PASSIVE"
-    remedy = "" if passive else "unset OMP_WAIT_POLICY: idle threads that spin made training 7 x slower on two cores"
+    remedy = "" if passive else "unset OMP_WAIT_POLICY: spinning idle threads made training 7 x slower on two cores"
     yield EnvironmentFinding("CPU", passive, f"{detail}, OMP_WAIT_POLICY={settings['OMP_WAIT_POLICY']}", remedy)
 
 
@@ -169,9 +165,9 @@ def _cuda() -> Iterator[EnvironmentFinding]:
 
 
 def _bfloat16() -> Iterator[EnvironmentFinding]:
-    """Whether this CPU multiplies in bfloat16; without it, that precision works but is slower than float32."""
-    named = next((line for line in _lines(Path("/proc/cpuinfo")) if line.startswith(("flags", "Features"))), "")
-    native = sorted(set(named.split()) & {"amx_bf16", "avx512_bf16", "bf16"})
+    """Check whether this CPU multiplies in bfloat16; elsewhere bfloat16 works but is slower than float32."""
+    flags = next((line for line in _lines(Path("/proc/cpuinfo")) if line.startswith(("flags", "Features"))), "")
+    native = sorted(set(flags.split()) & {"amx_bf16", "avx512_bf16", "bf16"})
     detail = f"in hardware ({', '.join(native)})" if native else "emulated on this CPU: use float32 there"
     yield EnvironmentFinding("bfloat16", True, detail)
 
@@ -206,17 +202,17 @@ def _extras() -> Iterator[EnvironmentFinding]:
 
 
 def _s3prl() -> Iterator[EnvironmentFinding]:
-    """s3prl's upstreams are reached one by one; its hub needs names that torchaudio 2.9 dropped (s3prl issue 575)."""
-    found = _package("s3prl")
-    if not found.works:
-        yield found
+    """Check s3prl: single upstreams load; its hub needs names that torchaudio 2.9 removed (s3prl issue 575)."""
+    finding = _package("s3prl")
+    if not finding.works:
+        yield finding
         return
     import torchaudio
 
     missing = [] if hasattr(torchaudio, "set_audio_backend") else ["set_audio_backend"]
     missing += [] if importlib.util.find_spec("torchaudio.sox_effects") else ["sox_effects"]
     note = f"; torchaudio has no {' and no '.join(missing)}, so s3prl.hub needs stand-ins for them" if missing else ""
-    yield EnvironmentFinding("s3prl", True, found.detail + note)
+    yield EnvironmentFinding("s3prl", True, finding.detail + note)
 
 
 def _transformers() -> Iterator[EnvironmentFinding]:
@@ -224,24 +220,24 @@ def _transformers() -> Iterator[EnvironmentFinding]:
 
 
 def _package(name: str) -> EnvironmentFinding:
-    """Whether a package of that name, and its module of the same name, can be imported."""
+    """Check whether a package's module of the same name can be imported."""
     try:
         importlib.import_module(name)
-    except Exception as error:  # whatever a foreign package raises while it is imported
+    except Exception as error:  # whatever a third-party package raises at import
         return EnvironmentFinding(name, False, f"{type(error).__name__}: {error}", f"pip install --upgrade {name}")
     return EnvironmentFinding(name, True, _version(name))
 
 
 def _disk(store: Path) -> EnvironmentFinding:
-    """Whether features can be written, and how many."""
-    there = next(folder for folder in (store, *store.absolute().parents) if folder.exists())
-    what = "feature store"
+    """Check whether the feature store can be written, and its free space."""
+    existing = next(folder for folder in (store, *store.absolute().parents) if folder.exists())
+    name = "feature store"
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        detail = f"{store}: {there} can't be written ({error.strerror})"
-        return EnvironmentFinding(what, False, detail, "choose another folder with --store")
-    free = shutil.disk_usage(there).free / 1e9
+        detail = f"{store}: {existing} can't be written ({error.strerror})"
+        return EnvironmentFinding(name, False, detail, "choose another folder with --store")
+    free = shutil.disk_usage(existing).free / 1e9
     remedy = "" if free >= MIN_FREE_GB else "free some space, or choose another folder with --store"
-    return EnvironmentFinding(what, free >= MIN_FREE_GB, f"{store}: {free:.1f} GB free", remedy)
+    return EnvironmentFinding(name, free >= MIN_FREE_GB, f"{store}: {free:.1f} GB free", remedy)

@@ -1,8 +1,8 @@
-"""torch, imported where it is first used: whoever reads results, recipes or manifests shouldn't wait seconds for it.
+"""torch, imported at its first use: reading results, recipes or manifests shouldn't wait seconds for it.
 
     from superb_eval.runtime.lazy_torch import torch
 
-What subclasses `torch.nn.Module` imports torch itself, and is imported where a head is made.
+A module that subclasses `torch.nn.Module` imports torch itself, and is imported only where a model is built.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 
-class _Later(ModuleType):
+class _LazyModule(ModuleType):
     def __getattr__(self, name: str) -> Any:
         return getattr(import_module(self.__name__), name)
 
 
 if TYPE_CHECKING:
-    import torch as torch  # noqa: PLC0414 - handed on
+    import torch as torch  # noqa: PLC0414 - re-exported
 else:
-    torch = _Later("torch")
+    torch = _LazyModule("torch")

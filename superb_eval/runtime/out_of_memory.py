@@ -1,4 +1,4 @@
-"""Memory that runs out: how it is recognised, and what is done so that less of it is needed."""
+"""Out of memory: recognising the errors, and returning memory so that a smaller batch can be tried."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import traceback
 from collections.abc import Callable
 from functools import cache
 
-_WORDS = ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
-"""What torch says of it in errors that have no class of their own."""
+_MESSAGES = ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+"""Texts of torch's out-of-memory errors that have no class of their own."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory ran out: the machine's or the GPU's."""
+    """Return whether an error means that the machine's or the GPU's memory ran out."""
     import torch
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
 
 
 def release(error: BaseException) -> None:
-    """Give back what the frames that an error came through hold, and what is kept in case it is wanted again."""
+    """Free what the frames of an error's traceback hold, and torch's cache of GPU memory."""
     import torch
 
     traceback.clear_frames(error.__traceback__)
@@ -32,7 +32,7 @@ def release(error: BaseException) -> None:
 
 
 def trim_memory() -> None:
-    """Give the system what is free: glibc keeps it between blocks in use, and a long extraction would seem to grow."""
+    """Return free memory to the system: glibc retains it between blocks in use, and a long extraction would grow."""
     trim = _trim()
     if trim is not None:
         trim(0)
@@ -42,7 +42,7 @@ def trim_memory() -> None:
 def _trim() -> Callable[[int], object] | None:
     """Return malloc_trim(3), where the C library has it."""
     try:
-        found: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
-        return found
+        function: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
+        return function
     except (AttributeError, OSError, TypeError):
         return None

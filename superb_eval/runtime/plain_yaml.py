@@ -1,4 +1,4 @@
-"""YAML from anywhere: plain values, and no more of them than a person writes."""
+"""YAML from untrusted files: plain values only, and a bounded number of them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MAX_VALUES = 10_000
 
 
 def parse(text: str) -> Any:
-    """Return what YAML means, without ever running code from it.
+    """Return the values of a YAML document; no code of it is ever run.
 
     Raises:
-        yaml.YAMLError, ValueError, RecursionError: it means nothing, is nested too deeply, or grows when aliases are
-            followed: nine lines can stand for a billion values.
+        yaml.YAMLError, ValueError, RecursionError: the text is no YAML, is nested too deeply, or holds too many values
+            when aliases are followed: nine lines can stand for a billion values.
     """
     loader = yaml.SafeLoader(text)
     try:
@@ -30,11 +30,11 @@ def parse(text: str) -> Any:
         loader.dispose()
 
 
-def _size(node: yaml.Node, known: dict[int, float]) -> float:
-    """Return how many values a node stands for, its aliases followed; infinitely many where it holds itself."""
-    if id(node) not in known:
-        known[id(node)] = math.inf  # as long as it isn't known: met again before that, it is within itself
+def _size(node: yaml.Node, sizes: dict[int, float]) -> float:
+    """Return the number of values of a node with its aliases followed; infinite where it contains itself."""
+    if id(node) not in sizes:
+        sizes[id(node)] = math.inf  # until it is counted: met again before that, it is within itself
         pairs = [] if isinstance(node, yaml.ScalarNode) else node.value
-        inside = [part for pair in pairs for part in (pair if isinstance(pair, tuple) else (pair,))]
-        known[id(node)] = 1 + sum(_size(part, known) for part in inside)
-    return known[id(node)]
+        children = [part for pair in pairs for part in (pair if isinstance(pair, tuple) else (pair,))]
+        sizes[id(node)] = 1 + sum(_size(child, sizes) for child in children)
+    return sizes[id(node)]

@@ -1,4 +1,4 @@
-"""Which process is meant: one of this machine that lives, one of it that is dead, or one of another machine."""
+"""Identity of processes: of this machine and alive, of this machine and dead, or of another machine."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+DEAD_STATES = frozenset("ZX")
+"""States of a process that is over, though its parent has not waited for it, as in a container without init."""
+
 
 @cache
-def here() -> str:
-    """Return twelve hexadecimal digits for this machine since it was last started, and this container of it.
+def machine_id() -> str:
+    """Return twelve hexadecimal digits that identify this machine since it was last started, and this container of it.
 
-    Two machines may share a name, and two containers a machine: numbers of processes mean the same only where all of
-    host name, start of the system and space of process numbers agree.
+    Two machines may share a name, and two containers a machine: process ids are comparable only where host name, boot
+    and pid namespace all agree.
     """
     parts = [socket.gethostname()]
     with suppress(OSError):
@@ -24,32 +27,28 @@ def here() -> str:
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:12]
 
 
-GONE = frozenset("ZX")
-"""States of a process that nobody has waited for yet, as in a container whose first process waits for none."""
-
-
-def born(pid: int) -> str:
-    """Return what tells a process from a later one of the same number: when it began, or nothing where unknown."""
+def start_time(pid: int) -> str:
+    """Return when a process started, in clock ticks since boot; it differs where a pid was reused. Empty if unknown."""
     fields = _stat(pid)
     return fields[19] if fields else ""
 
 
-def lives(pid: int, began: str = "") -> bool:
-    """Say whether a process of this machine runs: the one that `born` told of, where it did."""
+def is_alive(pid: int, started: str = "") -> bool:
+    """Return whether a process of this machine runs; with `started`, only the one whose `start_time` that is."""
     fields = _stat(pid)
     if fields:
-        return fields[0] not in GONE and began in ("", fields[19])
+        return fields[0] not in DEAD_STATES and started in ("", fields[19])
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is there, and another user's
+    except PermissionError:  # it runs, as another user
         return True
     return True
 
 
 def _stat(pid: int) -> list[str]:
-    """Return what Linux tells of a process from its state on (proc(5)); elsewhere, and where there is none, nothing."""
+    """Return the fields of /proc/PID/stat from the state on (proc(5)); none without such a process, or off Linux."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""Named tensors in a safetensors file that knows its own checksum: features, and the weights of probes."""
+"""Named tensors in a safetensors file with a checksum: features, and the weights of probes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from torch import Tensor
 from superb_eval.runtime import atomic_files
 
 SHA256 = "sha256"
-"""What a file's header calls the checksum of its tensors."""
+"""The header's key for the checksum of the tensors."""
 
 
 class DamagedError(Exception):
     """A file whose tensors are not those that were written."""
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Write tensors atomically, with what is worth knowing of them in the header; return the header."""
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Write tensors atomically, with `metadata` in the header; return the header.
+
+    Raises:
+        UserError: the disk is full or may not be written.
+    """
     from safetensors.torch import save_file
 
-    header = {**(about or {}), SHA256: _checksum(tensors)}
+    header = {**(metadata or {}), SHA256: _checksum(tensors)}
     atomic_files.write(path, lambda temporary: save_file(dict(tensors), temporary, header))
     return header
 
@@ -32,12 +36,12 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return a file's tensors, memory-mapped, and its header.
 
     Raises:
-        DamagedError: it can't be read, or what is in it is not what was written.
+        DamagedError: the file can't be read, or its tensors don't match their checksum.
     """
     from safetensors import SafetensorError
 
     try:
-        tensors, header = mapped(path)
+        tensors, header = read_unchecked(path)
     except (SafetensorError, OSError) as error:
         raise DamagedError(str(error)) from error
     if _checksum(tensors) != header.get(SHA256):
@@ -45,8 +49,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, header
 
 
-def mapped(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return what `read` does of a file that was just written, and needs no check."""
+def read_unchecked(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return what `read` does, without the checksum: for a file that was just written."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:

@@ -1,4 +1,4 @@
-"""Cores and threads: how many this process may use, and settings for small machines made before torch starts."""
+"""Cores and threads: how many this process may use, and torch's settings for small machines."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from contextlib import contextmanager
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use: those that the scheduler allows it, at least 1."""
+    """Return the number of cores that this process may use: those of its CPU affinity, at least 1."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def choose() -> None:
-    """Let idle OpenMP threads sleep instead of spin, unless the user has decided otherwise.
+def set_defaults() -> None:
+    """Let idle OpenMP threads sleep instead of spin, unless the user has set `OMP_WAIT_POLICY`.
 
-    With the default (spinning), two threads on two cores trained a 12-layer HuBERT 7 x slower than one thread
-    did, because the threads fought for the cores they were waiting on. Has no effect once torch is imported.
+    With spinning, the default, two threads on two cores trained a 12-layer HuBERT 7 x slower than one thread, because
+    the threads competed for the cores they were waiting on. No effect once torch is imported.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def describe() -> dict[str, str | int]:
+def thread_settings() -> dict[str, str | int]:
     """Return the settings in force, for the run record."""
     import torch
 
@@ -29,11 +29,11 @@ def describe() -> dict[str, str | int]:
 
 
 @contextmanager
-def at_most(count: int) -> Iterator[None]:
+def limit_threads(count: int) -> Iterator[None]:
     """Let torch use at most `count` threads while the context lasts.
 
-    A head on pooled features is too small to share: its products take microseconds, and beside another busy process
-    two threads took 30 to 50 ms a step where one took 5 (two cores).
+    A head on pooled features is too small for more than one: its matrix products take microseconds, and next to another
+    busy process two threads took 30 to 50 ms a step where one took 5 (two cores).
     """
     import torch
 
@@ -46,10 +46,10 @@ def at_most(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def without_denormals() -> Iterator[None]:
-    """Let torch take numbers nearer to zero than 1e-38 for zero while the context lasts, on this thread.
+def flush_denormals() -> Iterator[None]:
+    """Let torch treat numbers below 1e-38 as zero while the context lasts, on this thread.
 
-    CTC's gradients hold many of them once a head is sure of itself, and processors are slow at them: the step back
+    CTC's gradients hold many of them once a head is confident, and processors are slow at them: the backward pass
     through a small LSTM took 174 ms with them and 6 ms without.
     """
     import torch

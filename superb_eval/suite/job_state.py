@@ -140,7 +140,7 @@ class JobStates:
         """Put this process' claim where a dead one stands, or none; the ledger's lock is held."""
         path, pid = self._path(job, "claim"), os.getpid()
         path.unlink(missing_ok=True)
-        claim = Lease(secrets.token_hex(8), socket.gethostname(), processes.here(), pid, processes.born(pid))
+        claim = Lease(secrets.token_hex(8), socket.gethostname(), processes.machine_id(), pid, processes.start_time(pid))
         # Where locks don't work across machines, this still lets one of them through.
         if not atomic_files.create_text(path, _dump(claim)):
             found = self.claimed(job)
@@ -148,7 +148,7 @@ class JobStates:
         return HeldLease(path, claim)
 
     def _lock(self) -> FileLock:
-        with atomic_files.explained(self.folder):
+        with atomic_files.explain_disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / "ledger.lock")
 

@@ -51,8 +51,8 @@ class LeaseWatcher:
 
     def lives(self, claim: Lease) -> bool:
         """Say whether the process behind a claim is there, or has been heard of within `patience`."""
-        if claim.place == processes.here():
-            return processes.lives(claim.pid, claim.born)
+        if claim.place == processes.machine_id():
+            return processes.is_alive(claim.pid, claim.born)
         beat, since = self._seen.setdefault(claim.token, (claim.beat, self.now()))
         if beat == claim.beat:
             return self.now() - since < self.patience
@@ -62,4 +62,4 @@ class LeaseWatcher:
 
     def sure(self, claim: Lease) -> bool:
         """Say whether that is known: its process is of this machine, or was heard to count on."""
-        return claim.place == processes.here() or claim.token in self._heard
+        return claim.place == processes.machine_id() or claim.token in self._heard

@@ -130,7 +130,7 @@ def test_a_suite_that_is_asked_to_end_leaves_no_process_and_is_taken_up(
         time.sleep(0.05)
     process.send_signal(number)
     assert process.wait(timeout=120) in (130, -number)
-    while processes.lives(worker):
+    while processes.is_alive(worker):
         assert time.monotonic() < until, "its worker lives on"
         time.sleep(0.05)
     record, folder = evaluate(

@@ -90,21 +90,21 @@ def test_a_dead_process_of_this_machine_makes_room_at_once(job: Job) -> None:
 def test_a_dead_process_that_nobody_waited_for_makes_room_too() -> None:
     """As of a killed suite's workers in a container whose first process waits for nobody's children."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    began = processes.born(process.pid)
-    assert processes.lives(process.pid) and processes.lives(process.pid, began)
+    began = processes.start_time(process.pid)
+    assert processes.is_alive(process.pid) and processes.is_alive(process.pid, began)
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is dead, and left as it is
     try:
-        assert not processes.lives(process.pid) and not processes.lives(process.pid, began)
+        assert not processes.is_alive(process.pid) and not processes.is_alive(process.pid, began)
     finally:
         process.communicate()
-    assert not processes.lives(process.pid)
+    assert not processes.is_alive(process.pid)
 
 
 def test_a_number_that_another_process_got_since_is_no_life(job: Job) -> None:
-    claim = Lease("t", "h", processes.here(), os.getpid(), processes.born(os.getpid()))
+    claim = Lease("t", "h", processes.machine_id(), os.getpid(), processes.start_time(os.getpid()))
     assert LeaseWatcher().lives(claim)
-    assert processes.born(os.getpid()) == "" or not LeaseWatcher().lives(replace(claim, born="1"))
+    assert processes.start_time(os.getpid()) == "" or not LeaseWatcher().lives(replace(claim, born="1"))
 
 
 def test_another_machine_is_waited_for_and_taken_over_when_it_is_silent(job: Job) -> None:
@@ -113,7 +113,7 @@ def test_another_machine_is_waited_for_and_taken_over_when_it_is_silent(job: Job
     JobStates(job.out).claim(job, patience=0.3)
     assert time.monotonic() - before > 0.3
     claim = JobStates(job.out).claimed(job)
-    assert claim is not None and claim.place == processes.here()
+    assert claim is not None and claim.place == processes.machine_id()
 
 
 def test_another_machine_that_beats_is_left_in_peace(job: Job) -> None:

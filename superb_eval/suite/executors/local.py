@@ -80,10 +80,10 @@ class Local:
 
 def _log(folder: Path, number: int) -> Path:
     """Return a new worker's log; those of suites of this machine that are gone make room."""
-    mine = f"worker-{processes.here()}-"
+    mine = f"worker-{processes.machine_id()}-"
     for path in folder.glob(f"{mine}*.log"):
         pid = path.stem.removeprefix(mine).partition("-")[0]
-        if not (pid.isdigit() and processes.lives(int(pid))):
+        if not (pid.isdigit() and processes.is_alive(int(pid))):
             path.unlink(missing_ok=True)
     return folder / f"{mine}{os.getpid()}-{number}.log"
 
@@ -93,7 +93,7 @@ class _Worker:
 
     def __init__(self, log: Path, threads: int) -> None:
         self.log = log
-        with atomic_files.explained(log):
+        with atomic_files.explain_disk_errors(log):
             log.parent.mkdir(parents=True, exist_ok=True)
             log.unlink(missing_ok=True)
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
