@@ -1,4 +1,4 @@
-# Each target sets up what it needs: a .venv made once and reused. Needs Python >= 3.10, pip and make.
+# Each target sets up what it needs: a .venv, created once and reused. Needs Python >= 3.10, pip and make.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 	$(UV) --constraint constraints.txt --editable '.[synth,dev]'
 	touch $(STAMP)
 
-# Every stage takes up what was interrupted, and keeps what is finished.
+# Each step resumes what was interrupted and skips what is finished.
 quickstart: setup
 	$(BIN)/superb-eval corpus synth --size mini --out quickstart/corpus
 	$(BIN)/superb-eval suite --upstreams $(UPSTREAMS) --tasks all --profile mini --data quickstart/corpus \

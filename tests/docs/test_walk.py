@@ -31,15 +31,19 @@ ELSEWHERE = {"quick": "tests/cli/test_quick.py", "onnx": "tests/export/test_onnx
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with all that the documents take for granted: `my-corpus`, `my-synthetic`, `DIR`, `clip.wav`."""
+    """A folder with all that the documents use: `my-corpus`, `my-synthetic`, `my-checkpoint`, `DIR`, `clip.wav`."""
     from superb_eval.corpora import embedded
     from superb_eval.corpora.synthetic.generate import synthesise
+    from upstreams import hubert, registry
 
     root = tmp_path_factory.mktemp("world")
     write_tones(root / "my-corpus", {"train": 8, "dev": 4, "test": 4}, seconds=(0.6, 0.9))
     (root / "DIR").symlink_to(root / "my-corpus" / "audio")
     tone = 0.1 * np.random.default_rng(0).standard_normal(16_000)
     soundfile.write(root / "clip.wav", tone, 16_000)
+    encoder = registry.load("hubert_nano@random")
+    assert isinstance(encoder, hubert.Hubert)
+    encoder.model.save_pretrained(root / "my-checkpoint")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("SUPERB_EVAL_CORPORA", str(root / "corpora"))
