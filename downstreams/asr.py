@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from downstreams.base import Prediction, Setup, Task, TrainingSettings
+from downstreams.base import FrameTask, Prediction, Setup, TrainingSettings
 from downstreams.batching import buckets
 from downstreams.batching.sampling import BatchSource
 from downstreams.metrics import error_rate
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types import ctc
+from downstreams.task_types.official_corpus import OfficialCorpus
 from downstreams.text.beam_search import BeamSearch, LanguageModelSettings
-from downstreams.text.vocabulary import Letters, Pieces
+from downstreams.text.vocabulary import LETTER_SPECIALS, LETTERS, Letters, Pieces
 from superb_eval.data.manifest import Corpus, Manifest, Utterance
 from superb_eval.errors import UserError
 
@@ -39,7 +40,7 @@ class Hypothesis(NamedTuple):
     log_probabilities: Tensor | None
 
 
-class SpeechRecognition(Task):
+class SpeechRecognition(FrameTask):
     """The words stand in the manifest's column `text`; case is ignored.
 
     The outputs are the protocol's 32 where their letters suffice for the training rows, else the letters of the
@@ -54,10 +55,18 @@ class SpeechRecognition(Task):
     metrics = (Metric("wer", "WER", higher_is_better=False), Metric("cer", "CER", higher_is_better=False))
     whole = True
     Head = SpeechHead
+    hub_task = "automatic-speech-recognition"
+    paper_position = 1
+    official_corpus = OfficialCorpus(
+        (28_539, 2_703, 2_620),
+        12.0,
+        {"characters": [*LETTER_SPECIALS, *LETTERS]},
+        lambda frames: [5, 6] * (frames // 8),
+    )
 
     @classmethod
     def learn(cls, corpus: Corpus, head: Any) -> dict[str, Any]:
-        """Return the names of the outputs, or the SentencePiece model; see `Task.learn`."""
+        """Return the names of the outputs, or the SentencePiece model; see `TrainedTask.learn`."""
         texts = [u.labels["text"] for u in corpus.splits["train"]]
         if head.vocabulary == "characters":
             return {"characters": Letters.learn(texts)}
@@ -75,7 +84,7 @@ class SpeechRecognition(Task):
             self.search = BeamSearch(setup.head, letters)
 
     def head(self, dim: int) -> nn.Module:
-        """See `Task.head`."""
+        """See `TrainedTask.head`."""
         from downstreams.nets.recurrent import Recogniser
 
         return Recogniser(dim, len(self.vocabulary), self.setup.head, self.stack)
@@ -84,14 +93,12 @@ class SpeechRecognition(Task):
         """Return the outputs that spell the utterance's words."""
         return self.vocabulary.encode(utterance.labels["text"])
 
-    def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[list[int]]) -> Tensor:
+    def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[list[int]]) -> Tensor:
         """Return the CTC loss of logits [batch, stacked frames, outputs]."""
-        assert lengths is not None  # noqa: S101 - the task is not pooled
         return ctc.loss(output, ctc.shortened(lengths, self.stack), targets, self.vocabulary.blank)
 
-    def decode(self, output: Tensor, lengths: Tensor | None) -> list[Hypothesis]:
+    def decode(self, output: Tensor, lengths: Tensor) -> list[Hypothesis]:
         """Return the words of each utterance, and what a beam search needs to find others."""
-        assert lengths is not None  # noqa: S101 - the task is not pooled
         lengths = ctc.shortened(lengths, self.stack)
         paths = ctc.greedy(output, lengths, self.vocabulary.blank)
         kept: list[Tensor | None] = [None] * len(paths)
@@ -125,6 +132,11 @@ class SpeechRecognition(Task):
         """Return groups of similar duration, split into halves."""
         del train
         return buckets.Buckets(buckets.halved(seconds, settings.batch_size), seed)
+
+    @classmethod
+    def utterances_per_batch(cls, batch_size: int) -> int:
+        """Return half the batch size: `sampler` splits each group into halves."""
+        return max(1, batch_size // 2)
 
     def score(self, rows: Sequence[Prediction]) -> list[Score]:
         """Return the word and character error rates, and the word error rate of beam search where there was one."""

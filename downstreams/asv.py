@@ -9,14 +9,15 @@ record as historical. The strict one takes the checkpoint that is best on trials
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from downstreams.base import HeadSettings, Prediction, Task
+from downstreams.base import HeadSettings, Prediction, UtteranceTask
 from downstreams.metrics import eer
 from downstreams.metrics.scores import Metric, Score
+from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 from superb_eval.data.manifest import NOBODY, Corpus, Manifest, Utterance
 from superb_eval.errors import UserError
 
@@ -38,7 +39,7 @@ class VerificationHead(HeadSettings):
     one_frame_more: bool = True
 
 
-class SpeakerVerification(Task):
+class SpeakerVerification(UtteranceTask):
     """Labels are the training speakers, sorted: testing has no use for them, but the loss and its matrix have."""
 
     name = "asv"
@@ -46,11 +47,17 @@ class SpeakerVerification(Task):
     columns = ()
     metrics = (Metric("eer", "EER", higher_is_better=False),)
     best_on_test = True
+    pooled = False
     Head = VerificationHead
+    unit = "trials"
+    trials = True
+    truth_names: ClassVar = {"1": "one speaker", "0": "two speakers"}
+    paper_position = 5
+    official_corpus = OfficialCorpus((148_642, 0, 4_715), 8.2, numbered(1_211))
 
     @classmethod
     def learn(cls, corpus: Corpus, head: Any) -> list[str]:
-        """Return the training speakers; see `Task.learn`."""
+        """Return the training speakers; see `TrainedTask.learn`."""
         del head
         speakers = {u.speaker for u in corpus.splits["train"]} - {NOBODY}
         for name in ("dev", "test"):
@@ -64,7 +71,7 @@ class SpeakerVerification(Task):
         return sorted(speakers)
 
     def head(self, dim: int) -> nn.Module:
-        """See `Task.head`."""
+        """See `TrainedTask.head`."""
         from downstreams.nets.xvector import XVector
 
         own = self.setup.head
@@ -74,16 +81,14 @@ class SpeakerVerification(Task):
         """Return the index of the utterance's speaker."""
         return int(self.labels.index(utterance.speaker))
 
-    def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[int]) -> Tensor:
+    def utterance_loss(self, output: Tensor, targets: Sequence[int]) -> Tensor:
         """Return the AM-softmax loss of cosines [batch, speakers]."""
         from downstreams.nets.xvector import am_softmax
 
-        del lengths
         return am_softmax(output, targets, self.setup.head.scale, self.setup.head.margin)
 
-    def decode(self, output: Tensor, lengths: Tensor | None) -> list[NDArray[np.float32]]:
+    def utterance_answers(self, output: Tensor) -> list[NDArray[np.float32]]:
         """Return each utterance's embedding [hidden], of length 1."""
-        del lengths
         return list(output.float().cpu().numpy())
 
     def rows(self, manifest: Manifest, decoded: Sequence[NDArray[np.float32]]) -> list[Prediction]:

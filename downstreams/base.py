@@ -17,16 +17,16 @@ A task without training (`Search`) has neither head nor loss; every hidden layer
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from downstreams.batching.sampling import BatchSource, Sampler, class_weights
-from downstreams.metrics.scores import Metric, Score
+from downstreams.metrics.scores import Metric, Score, ratio
+from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval.data.manifest import Corpus, Manifest, Utterance, check_labels
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class HeadSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Setup:
-    """What a task is built from: what `Task.learn` returned, its head's settings, and samples per feature frame."""
+    """What a task is built from: what its `learn` returned, its head's settings, and samples per feature frame."""
 
     labels: Any
     head: Any
@@ -69,14 +69,19 @@ class TrainingSettings(Protocol):
         """Splits drawn so that classes come equally often."""
 
 
-class Scored(ABC):
+class BaseTask(ABC):
     """What all tasks have, whether they train a head or search without one.
 
-    `columns` are the label columns it reads from a manifest; `label_column` is the one that holds a closed set of
-    classes, None where there is none. The first of `metrics` chooses on dev: the checkpoint, or the layer. `pooled`
-    says that the head needs no more than the mean over time of each hidden state: so it is where it is linear up to its
-    own mean. `Head` is the schema of the recipe's `head`.
-    `version` is raised when a change of the task, or of what it is made of, changes its figures; records keep it.
+    `columns` are the label columns that it reads from a manifest; `label_column` is the one with a closed set of
+    classes, None where there is none. The first of `metrics` selects on dev: the checkpoint, or the layer. `pooled`
+    states that the head needs no more than the mean over time of each hidden state, which holds where it is linear up
+    to its own mean. `Head` is the schema of the recipe's `head`. `version` is raised when a change of the task, or of
+    its parts, changes its figures; records store it.
+
+    What tables and reports need: `unit` is what a test set consists of and an interval resamples. `trials` states that
+    a row of the predictions is about two clips, `ENROLL TEST`, and its answer is a score; `truth_names` then says what
+    its truths mean. `hub_task` is the Hugging Face hub's name for the task, `paper_position` its place in the SUPERB
+    paper's tables (None: not a task of SUPERB), `official_corpus` the size of its official corpus.
     """
 
     version: ClassVar[int] = 1
@@ -87,16 +92,22 @@ class Scored(ABC):
     metrics: ClassVar[tuple[Metric, ...]]
     pooled: ClassVar[bool] = False
     Head: ClassVar[type[HeadSettings]]
+    unit: ClassVar[str] = "utterances"
+    trials: ClassVar[bool] = False
+    truth_names: ClassVar[Mapping[str, str]] = {}
+    hub_task: ClassVar[str] = "audio-classification"
+    paper_position: ClassVar[int | None] = None
+    official_corpus: ClassVar[OfficialCorpus | None] = None
 
     @classmethod
     def needs(cls, head: Any) -> tuple[str, ...]:
-        """Return the label columns that a recipe's head reads of a manifest; `head` holds its settings."""
+        """Return the label columns that a recipe's head settings ask a manifest for."""
         del head
         return cls.columns
 
     @classmethod
     def annotate(cls, corpus: Corpus) -> Corpus:
-        """Return the corpus with the labels that the task makes of what rows say; by default, as it was read."""
+        """Return the corpus with the labels that the task derives from its rows; by default, as it was read."""
         return corpus
 
     @classmethod
@@ -106,7 +117,7 @@ class Scored(ABC):
 
     @classmethod
     def learn(cls, corpus: Corpus, head: Any) -> Any:
-        """Return what the training rows teach; nothing where there is no training."""
+        """Return what the training rows define (see `TrainedTask.learn`); nothing where there is no training."""
         del corpus, head
         return None
 
@@ -116,24 +127,24 @@ class Scored(ABC):
 
     @abstractmethod
     def score(self, rows: Sequence[Prediction]) -> list[Score]:
-        """Return a score for each of `metrics`, in their order; it needs no more than `rows`."""
+        """Return a score for each of `metrics`, in their order, from the rows of a predictions file alone."""
 
     def chance(self, rows: Sequence[Prediction]) -> float | None:
-        """Return what the best constant answer scores on the first metric, or None where that makes no sense."""
+        """Return what the best constant answer scores on the first metric, or None where that is not defined."""
         del rows
         return None
 
 
-class Search(Scored):
-    """A task without training: each hidden layer by itself, never their weighted sum; dev chooses the layer.
+class SearchTask(BaseTask):
+    """A task without training: each hidden layer by itself, never their weighted sum; dev selects the layer.
 
-    The recipe's way to search is the strict one. Others may be tried beside it, where the published figures are the
-    best of several on the test set; the record keeps that figure apart, under the name historical.
+    The recipe's search method gives the strict figure (nothing was chosen on test data). Others may be tried too where
+    the published figures are the best of several on the test set: the record stores that figure apart, as historical.
     """
 
     @abstractmethod
     def ways(self) -> tuple[str, ...]:
-        """Return the ways to search, by name: the recipe's own first."""
+        """Return the search methods by name: the recipe's own first."""
 
     @abstractmethod
     def search(self, manifest: Manifest, features: Sequence[Tensor], way: str, device: str) -> list[Prediction]:
@@ -145,13 +156,13 @@ class Search(Scored):
         return []
 
 
-class Task(Scored):
-    """A downstream task that trains a head. An instance knows what the training rows of its fold taught, by `learn`.
+class TrainedTask(BaseTask):
+    """A task that trains a head: an `UtteranceTask` or a `FrameTask`. An instance holds what `learn` returned.
 
     `best_on_test` asks for the test score at every evaluation too, for tasks whose published figures are the best of
-    many checkpoints on the test set; the record keeps that figure apart, under the name historical. `criterion` is what
-    chooses the checkpoint on dev where that isn't the first of `metrics`; then the task defines `select`. `whole` says
-    that a target holds for the whole utterance alone, so that training may not cut it (`train.crop_seconds`).
+    many checkpoints on the test set; the record stores that figure apart, as historical. `criterion` is what selects
+    the checkpoint on dev where that isn't the first of `metrics`; then the task defines `select`. `whole` states that a
+    target holds for the whole utterance alone, so that training may not crop it (`train.crop_seconds`).
     """
 
     best_on_test: ClassVar[bool] = False
@@ -161,20 +172,20 @@ class Task(Scored):
     @classmethod
     @abstractmethod
     def learn(cls, corpus: Corpus, head: Any) -> Any:
-        """Return what the training rows teach: the classes or the vocabulary, in the order of the head's outputs.
+        """Return what the training rows define: the classes or the vocabulary, in the order of the head's outputs.
 
-        It is kept beside the weights as JSON, so that a trained head can be used without its corpus.
+        It is saved with the weights as JSON, so that a trained head can be used without its corpus.
 
         Raises:
-            UserError: dev or test rows hold labels that training never shows, or rows contradict one another.
+            UserError: dev or test rows have labels that train lacks, or rows contradict one another.
         """
 
     @abstractmethod
     def head(self, dim: int) -> nn.Module:
         """Return a new head for features of that width: `(features, lengths) -> output`.
 
-        `features` is [batch, dim] where pooled (then `lengths` is None), else [batch, frames, dim] with `lengths`
-        [batch], in frames. What is done in training only (SpecAugment, dropout) goes by the module's `training`.
+        `features` is [batch, dim] where means over time are stored, else [batch, frames, dim]; `lengths` [batch] counts
+        the valid frames (1 for means). What is done in training only (SpecAugment, dropout) goes by `training`.
         """
 
     @abstractmethod
@@ -182,29 +193,32 @@ class Task(Scored):
         """Return what the loss compares the head's output with."""
 
     @abstractmethod
-    def loss(self, output: Any, lengths: Tensor | None, targets: Sequence[Any]) -> Tensor:
+    def loss(self, output: Any, lengths: Tensor, targets: Sequence[Any]) -> Tensor:
         """Return the mean loss [] of a batch; `lengths` [batch] are those of the features, in frames.
 
         Where the loss has weights of its own (AM-softmax), they are part of the head: so they are trained and saved.
         """
 
     def weight(self, targets: Sequence[Any]) -> float:
-        """Return what the mean loss of a batch with these targets counts in that of a larger one: so many utterances.
+        """Return the weight of a batch's mean loss in that of a larger batch: by default its number of utterances.
 
-        Where memory runs out, a batch is computed in parts, whose losses are added by this.
+        Where memory runs out, a batch is computed in parts, and their losses are added with these weights.
         """
         return len(targets)
 
     @abstractmethod
-    def decode(self, output: Any, lengths: Tensor | None) -> list[Any]:
-        """Return what a batch's output says of each utterance: an answer as text, or what `rows` makes one of."""
+    def decode(self, output: Any, lengths: Tensor) -> list[Any]:
+        """Return each utterance's answer: as text, or in a form that `rows` turns into text.
+
+        `lengths` [batch] are those of the features, in frames.
+        """
 
     def truth(self, utterance: Utterance) -> str:
-        """Return the right answer for an utterance, in the form of a `Row`'s answer."""
-        raise NotImplementedError(f"{type(self).__name__} has no answer per utterance: it overrides rows()")
+        """Return the reference of an utterance, in the form of a `Prediction`'s answer."""
+        raise NotImplementedError(f"{type(self).__name__} has no reference per utterance: it overrides rows()")
 
     def rows(self, manifest: Manifest, decoded: Sequence[Any]) -> list[Prediction]:
-        """Return the predictions on a split, given what `decode` said of each utterance, in the manifest's order."""
+        """Return the predictions on a split from what `decode` returned for each utterance, in the manifest's order."""
         return [Prediction(u.id, self.truth(u), str(answer)) for u, answer in zip(manifest, decoded, strict=True)]
 
     def select(self, dev: Manifest, decoded: Sequence[Any]) -> float:
@@ -212,35 +226,73 @@ class Task(Scored):
         raise NotImplementedError(f"{type(self).__name__} has a criterion, so it defines select()")
 
     def show(self, decoded: Sequence[Any]) -> list[str]:
-        """Return what people are told of each of some utterances, given what `decode` said of them."""
+        """Return what `predict` prints for each utterance, from what `decode` returned."""
         return [str(answer) for answer in decoded]
 
     def tune(self, dev: Manifest, decoded: Sequence[Any]) -> dict[str, Any]:
-        """Choose on dev what training left open (thresholds, filters), and return the choice for the record."""
+        """Tune on dev what training leaves open (thresholds, filters), and return the values for the record."""
         del dev, decoded
         return {}
 
     def adopt(self, tuned: dict[str, Any]) -> None:
-        """Take over what `tune` chose in a run that is through, as its record tells."""
+        """Set what `tune` returned in a finished run, as its record holds it."""
         del tuned
 
     def historical(self, test: Manifest, decoded: Sequence[Any]) -> list[Prediction]:
-        """Return the predictions that the published procedure picks by looking at the test set; [] where it doesn't.
+        """Return the predictions that the published procedure selects on the test set; [] where it doesn't.
 
-        They are scored beside the strict ones, under the name historical.
+        They are scored apart from the strict ones, as historical.
         """
         del test, decoded
         return []
 
     def sampler(self, train: Manifest, seconds: Sequence[float], settings: TrainingSettings, seed: int) -> BatchSource:
-        """Return what deals training utterances into batches; `seconds` is how long each lasts."""
+        """Return what draws batches of training utterances; `seconds` is how long each lasts."""
         del seconds
         classes = self.classes(train) if "train" in settings.balance else None
         return Sampler(len(train), settings.batch_size, seed, class_weights(classes) if classes else None)
 
+    @classmethod
+    def utterances_per_batch(cls, batch_size: int) -> int:
+        """Return how many utterances a full batch of `sampler` holds, for a recipe's `train.batch_size`."""
+        return batch_size
+
     def classes(self, manifest: Manifest) -> list[str] | None:
         """Return the class of each row where sampling may balance them, or None where the task has no classes."""
         return [u.labels[self.label_column] for u in manifest] if self.label_column else None
+
+
+class UtteranceTask(TrainedTask):
+    """A task whose head has one output for each utterance, so that neither loss nor decoding needs lengths.
+
+    Its means over time suffice unless it sets `pooled` to False.
+    """
+
+    pooled: ClassVar[bool] = True
+
+    @abstractmethod
+    def utterance_loss(self, output: Tensor, targets: Sequence[Any]) -> Tensor:
+        """Return the mean loss [] of outputs [batch, outputs]."""
+
+    @abstractmethod
+    def utterance_answers(self, output: Tensor) -> list[Any]:
+        """Return each utterance's answer from outputs [batch, outputs]; see `TrainedTask.decode`."""
+
+    def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[Any]) -> Tensor:
+        """Return `utterance_loss`."""
+        del lengths
+        return self.utterance_loss(output, targets)
+
+    def decode(self, output: Tensor, lengths: Tensor) -> list[Any]:
+        """Return `utterance_answers`."""
+        del lengths
+        return self.utterance_answers(output)
+
+
+class FrameTask(TrainedTask):
+    """A task whose head has outputs for each frame: its loss and its decoding use the lengths of the features."""
+
+    pooled: ClassVar[bool] = False
 
 
 def closed_set(corpus: Corpus, column: str) -> list[str]:
@@ -260,18 +312,6 @@ def accuracy(metric: Metric, rows: Sequence[Prediction]) -> Score:
     """Return the share of rows whose answer is their truth."""
     right = np.array([row.truth == row.answer for row in rows], dtype=np.float64)
     return replace(ratio(metric, right, np.ones_like(right)), share=True)
-
-
-def ratio(metric: Metric, numerators: NDArray[np.float64], denominators: NDArray[np.float64]) -> Score:
-    """Return a ratio of sums over rows, in percent: micro-averaged accuracies and error rates.
-
-    Both arrays are [rows]; kept per row, so that an interval can resample them.
-    """
-
-    def statistic(chosen: NDArray[np.intp]) -> NDArray[np.float64]:
-        return np.asarray(100.0 * numerators[chosen].sum(axis=-1) / denominators[chosen].sum(axis=-1))
-
-    return Score(metric, len(numerators), statistic)
 
 
 def majority(rows: Sequence[Prediction]) -> float:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from downstreams.base import Prediction
 from downstreams.metrics.scores import Score
 from downstreams.task_types.classification import Classification
+from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 from superb_eval.data.manifest import Corpus, Manifest, Utterance
 from superb_eval.errors import UserError
 from superb_eval.runtime.lazy_torch import torch
@@ -40,7 +41,9 @@ class EmotionRecognition(Classification):
     title = "emotion recognition"
     columns = ("emotion",)
     label_column = "emotion"
-    official = ("neu", "hap", "ang", "sad")
+    official_classes = ("neu", "hap", "ang", "sad")
+    paper_position = 9
+    official_corpus = OfficialCorpus((3_540, 885, 1_106), 4.5, numbered(4), folds=5, distinct=5_531)
 
     @classmethod
     def folds(cls, corpus: Corpus) -> list[Corpus]:

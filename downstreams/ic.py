@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from downstreams.base import Prediction, Setup, Task, accuracy, closed_set, majority
+from downstreams.base import Prediction, Setup, UtteranceTask, accuracy, closed_set, majority
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types.classification import ProjectorHead
+from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 from superb_eval.data.manifest import Corpus, Utterance
 from superb_eval.errors import UserError
 from superb_eval.runtime.lazy_torch import torch
@@ -33,15 +34,21 @@ class IntentHead(ProjectorHead):
     slots: tuple[str, ...] = Field(SLOTS, min_length=1)
 
 
-class IntentClassification(Task):
+class IntentClassification(UtteranceTask):
     """`labels` maps each slot to its values, in the order in which the training rows first show them."""
 
     name = "ic"
     title = "intent classification"
     columns = SLOTS
     metrics = (Metric("acc", "ACC", higher_is_better=True),)
-    pooled = True
     Head = IntentHead
+    paper_position = 7
+    official_corpus = OfficialCorpus(
+        (23_132, 3_118, 3_793),
+        2.3,
+        {"action": numbered(6), "object": numbered(14), "location": numbered(4)},
+        lambda frames: [0, 0, 0],
+    )
 
     @classmethod
     def needs(cls, head: Any) -> tuple[str, ...]:
@@ -51,7 +58,7 @@ class IntentClassification(Task):
 
     @classmethod
     def learn(cls, corpus: Corpus, head: Any) -> dict[str, list[str]]:
-        """Return the values of each slot; see `Task.learn`."""
+        """Return the values of each slot; see `TrainedTask.learn`."""
         train = corpus.splits["train"]
         absent = [slot for slot in head.slots if slot not in train.utterances[0].labels]
         if absent:
@@ -65,7 +72,7 @@ class IntentClassification(Task):
         self.sizes = [len(values) for values in self.labels.values()]
 
     def head(self, dim: int) -> nn.Module:
-        """See `Task.head`."""
+        """See `TrainedTask.head`."""
         from downstreams.nets.heads import UtteranceLevel
 
         return UtteranceLevel(dim, self.setup.head.projector_dim, sum(self.sizes))
@@ -74,16 +81,14 @@ class IntentClassification(Task):
         """Return the index of each slot's value among the values of that slot."""
         return [values.index(utterance.labels[slot]) for slot, values in self.labels.items()]
 
-    def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[list[int]]) -> Tensor:
+    def utterance_loss(self, output: Tensor, targets: Sequence[list[int]]) -> Tensor:
         """Return the sum over slots of the cross-entropy of their part of the logits [batch, values of all slots]."""
-        del lengths
         wanted = torch.as_tensor(targets, device=output.device)
         parts = torch.split(output, self.sizes, dim=-1)
         return torch.stack([torch.nn.functional.cross_entropy(p, wanted[:, k]) for k, p in enumerate(parts)]).sum()
 
-    def decode(self, output: Tensor, lengths: Tensor | None) -> list[str]:
+    def utterance_answers(self, output: Tensor) -> list[str]:
         """Return the most probable value of each slot, as `truth` writes them."""
-        del lengths
         best = torch.stack([part.argmax(dim=-1) for part in torch.split(output, self.sizes, dim=-1)], dim=-1)
         return [
             self._written([self.labels[s][i] for s, i in zip(self.labels, row, strict=True)]) for row in best.tolist()

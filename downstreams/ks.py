@@ -8,8 +8,9 @@ draws classes equally often, and so does the dev set that chooses the checkpoint
 from __future__ import annotations
 
 from downstreams.task_types.classification import Classification
+from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 
-OFFICIAL = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "_unknown_", "_silence_")
+OFFICIAL_CLASSES = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "_unknown_", "_silence_")
 """The classes of Speech Commands v0.01 in the protocol's order."""
 
 
@@ -20,4 +21,6 @@ class KeywordSpotting(Classification):
     title = "keyword spotting"
     columns = ("keyword",)
     label_column = "keyword"
-    official = OFFICIAL
+    official_classes = OFFICIAL_CLASSES
+    paper_position = 2
+    official_corpus = OfficialCorpus((51_094, 6_798, 3_081), 1.0, numbered(12))

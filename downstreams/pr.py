@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from downstreams.base import HeadSettings, Prediction, Setup, Task, TrainingSettings
+from downstreams.base import FrameTask, HeadSettings, Prediction, Setup, TrainingSettings
 from downstreams.batching import buckets
 from downstreams.batching.sampling import BatchSource
 from downstreams.metrics import error_rate
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types import ctc
+from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 from downstreams.text.vocabulary import ARPABET, SPECIALS, Tokens
 from superb_eval.data.manifest import Corpus, Manifest, Utterance
 
@@ -29,7 +30,7 @@ class PhoneHead(HeadSettings):
     projector_dim: int = 256
 
 
-class PhonemeRecognition(Task):
+class PhonemeRecognition(FrameTask):
     """The phones stand in the manifest's column `phones`, with spaces between them.
 
     The outputs are the protocol's 74 where these suffice for the training rows (ARPAbet with stress), else `<pad>`,
@@ -42,10 +43,15 @@ class PhonemeRecognition(Task):
     metrics = (Metric("per", "PER", higher_is_better=False),)
     whole = True
     Head = PhoneHead
+    hub_task = "automatic-speech-recognition"
+    paper_position = 0
+    official_corpus = OfficialCorpus(
+        (28_539, 2_703, 2_620), 12.0, [*SPECIALS, *numbered(71)], lambda frames: [5] * (frames // 5)
+    )
 
     @classmethod
     def learn(cls, corpus: Corpus, head: Any) -> list[str]:
-        """Return the names of the outputs; see `Task.learn`."""
+        """Return the names of the outputs; see `TrainedTask.learn`."""
         del head
         seen = {phone for u in corpus.splits["train"] for phone in u.labels["phones"].split()}
         return [*SPECIALS, *(ARPABET if seen <= set(ARPABET) else sorted(seen))]
@@ -55,7 +61,7 @@ class PhonemeRecognition(Task):
         self.vocabulary = Tokens(setup.labels)
 
     def head(self, dim: int) -> nn.Module:
-        """See `Task.head`."""
+        """See `TrainedTask.head`."""
         from downstreams.nets.heads import FrameHead
 
         return FrameHead(dim, self.setup.head.projector_dim, len(self.labels))
@@ -64,14 +70,12 @@ class PhonemeRecognition(Task):
         """Return the outputs of the utterance's phones, and `<eos>`."""
         return self.vocabulary.encode(utterance.labels["phones"])
 
-    def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[list[int]]) -> Tensor:
+    def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[list[int]]) -> Tensor:
         """Return the CTC loss of logits [batch, frames, outputs]."""
-        assert lengths is not None  # noqa: S101 - the task is not pooled
         return ctc.loss(output, lengths, targets, self.vocabulary.blank)
 
-    def decode(self, output: Tensor, lengths: Tensor | None) -> list[str]:
+    def decode(self, output: Tensor, lengths: Tensor) -> list[str]:
         """Return the phones of each utterance, with spaces between them."""
-        assert lengths is not None  # noqa: S101 - the task is not pooled
         return [self.vocabulary.decode(path) for path in ctc.greedy(output, lengths, self.vocabulary.blank)]
 
     def truth(self, utterance: Utterance) -> str:

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from downstreams.base import HeadSettings, Prediction, Search
+from downstreams.base import HeadSettings, Prediction, SearchTask
 from downstreams.metrics.dtw import FLOOR, Distance, match, normalised
 from downstreams.metrics.mtwv import Detections, MtwvCurve, beta, curve, stdlist
 from downstreams.metrics.scores import Metric, Score
+from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval.data.manifest import Manifest, Trial
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class _Parts(NamedTuple):
     documents: dict[str, int]
 
 
-class QueryByExample(Search):
+class QueryByExample(SearchTask):
     """Every hidden layer by itself; `Manifest.trials` say which query is asked for in which document."""
 
     name = "qbe"
@@ -63,6 +64,12 @@ class QueryByExample(Search):
     columns = ("role",)
     metrics = (Metric("mtwv", "MTWV", higher_is_better=True, unit="x100"),)
     Head = QuerySettings
+    unit = "queries"
+    trials = True
+    truth_names: ClassVar = {"1": "is said", "0": "is not said"}
+    hub_task = "audio-to-audio"
+    paper_position = 3
+    official_corpus = OfficialCorpus((0, 138 + 2_438, 138 + 2_438), 6.5)
 
     def ways(self) -> tuple[str, ...]:
         """Return the distances: the recipe's, then those that are tried beside it."""

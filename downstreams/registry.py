@@ -7,19 +7,17 @@ import pkgutil
 from abc import ABCMeta
 
 import downstreams
-from downstreams.base import Scored
+from downstreams.base import BaseTask
 from superb_eval.errors import UserError, near_miss
-
-OTHERS = {"base", __name__.rpartition(".")[2]}
-"""All else that lies at the ground level of this folder."""
 
 
 def names() -> list[str]:
-    """Return the short names of all tasks."""
-    return sorted(m.name for m in pkgutil.iter_modules(downstreams.__path__) if not m.ispkg and m.name not in OTHERS)
+    """Return the short names of all tasks: the modules beside `base` and this one."""
+    others = {module.rpartition(".")[2] for module in (BaseTask.__module__, __name__)}
+    return sorted(m.name for m in pkgutil.iter_modules(downstreams.__path__) if not m.ispkg and m.name not in others)
 
 
-def get(name: str) -> type[Scored]:
+def get(name: str) -> type[BaseTask]:
     """Return the task of that short name.
 
     Raises:
@@ -28,12 +26,23 @@ def get(name: str) -> type[Scored]:
     if name not in names():
         raise UserError(f"no task is called '{name}'.{near_miss(name, names())} Known: {', '.join(names())}.")
     module = importlib.import_module(f"downstreams.{name}")
-    found = [
+    defined = [
         c
         for c in vars(module).values()
         # Not inspect.isclass: on Python 3.10 it takes `list[str]` for a class.
-        if isinstance(c, ABCMeta) and issubclass(c, Scored) and c.__module__ == module.__name__
+        if isinstance(c, ABCMeta) and issubclass(c, BaseTask) and c.__module__ == module.__name__
     ]
-    if len(found) != 1:
-        raise TypeError(f"downstreams/{name}.py defines {len(found)} tasks; a task file defines one")
-    return found[0]
+    if len(defined) != 1:
+        raise TypeError(f"downstreams/{name}.py defines {len(defined)} tasks; a task file defines one")
+    return defined[0]
+
+
+def get_or_base(name: str) -> type[BaseTask]:
+    """Return the task of that short name, or `BaseTask` with its defaults for a record of a task unknown here."""
+    return get(name) if name in names() else BaseTask
+
+
+def paper_order(name: str) -> tuple[float, str]:
+    """Return the sort key that puts tasks in the order of the SUPERB paper, others after them by name."""
+    position = get_or_base(name).paper_position
+    return (float("inf") if position is None else position, name)

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from downstreams.base import HeadSettings, Prediction, Task, ratio
+from downstreams.base import FrameTask, HeadSettings, Prediction
 from downstreams.metrics import diarization
 from downstreams.metrics.diarization import EXTRA
-from downstreams.metrics.scores import Metric, Score
+from downstreams.metrics.scores import Metric, Score, ratio
+from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval.data.manifest import Corpus, Manifest, Turn, Utterance
 from superb_eval.errors import UserError
 from superb_eval.runtime.lazy_torch import torch
@@ -39,7 +40,7 @@ class DiarizationHead(HeadSettings):
     speakers: int = 2
 
 
-class SpeakerDiarization(Task):
+class SpeakerDiarization(FrameTask):
     """Utterances are chunks of recordings; a recording's chunks stand together and carry all of its turns."""
 
     name = "sd"
@@ -49,11 +50,14 @@ class SpeakerDiarization(Task):
     criterion = Metric("frame_acc", "frame ACC", higher_is_better=True)
     whole = True
     Head = DiarizationHead
+    unit = "recordings"
+    paper_position = 6
+    official_corpus = OfficialCorpus((13_900, 3_000, 3_000), 14.0, 2, lambda frames: torch.ones(frames, 2))
     threshold, median = 0.5, 11
 
     @classmethod
     def learn(cls, corpus: Corpus, head: Any) -> int:
-        """Return the number of speakers that have an output; see `Task.learn`."""
+        """Return the number of speakers that have an output; see `TrainedTask.learn`."""
         for split in corpus.splits.values():
             crowded = sorted({u.labels["recording"] for u in split if _speakers(u) > head.speakers})
             if crowded:
@@ -64,7 +68,7 @@ class SpeakerDiarization(Task):
         return int(head.speakers)
 
     def head(self, dim: int) -> nn.Module:
-        """See `Task.head`."""
+        """See `TrainedTask.head`."""
         from downstreams.nets.heads import SpeakerActivity
 
         return SpeakerActivity(dim, self.setup.head.hidden, self.labels)
@@ -74,9 +78,8 @@ class SpeakerDiarization(Task):
         turns, stride = diarization.read(utterance.labels["turns"]), self.setup.stride
         return torch.from_numpy(diarization.activity(turns, _span(utterance, stride), stride, self.labels))
 
-    def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[Tensor]) -> Tensor:
+    def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
         """Return the permutation-free binary cross-entropy of logits [batch, frames + EXTRA, speakers]."""
-        assert lengths is not None  # noqa: S101 - this head is never pooled
         wanted = torch.tensor([len(target) for target in targets], device=output.device)
         loss, _ = diarization.pit_loss(diarization.match(output, lengths, wanted), targets)
         return loss
@@ -85,9 +88,8 @@ class SpeakerDiarization(Task):
         """Return how many frames the chunks have: the loss is a mean over frames."""
         return sum(map(len, targets))
 
-    def decode(self, output: Tensor, lengths: Tensor | None) -> list[Tensor]:
+    def decode(self, output: Tensor, lengths: Tensor) -> list[Tensor]:
         """Return each chunk's logits [its frames + EXTRA, speakers]."""
-        assert lengths is not None  # noqa: S101
         return [row[: n + EXTRA].float().cpu() for row, n in zip(output, lengths.tolist(), strict=True)]
 
     def select(self, dev: Manifest, decoded: Sequence[Tensor]) -> float:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from downstreams.base import Prediction, Setup, Task, TrainingSettings, ratio
+from downstreams.base import FrameTask, Prediction, Setup, TrainingSettings
 from downstreams.batching import buckets
 from downstreams.batching.sampling import BatchSource
 from downstreams.metrics import error_rate
-from downstreams.metrics.scores import Metric, Score
+from downstreams.metrics.scores import Metric, Score, ratio
 from downstreams.task_types import ctc
+from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 from downstreams.text import slots
 from downstreams.text.vocabulary import CHARACTERS, EOS, PAD, SPECIALS, Characters, Pieces
 from superb_eval.data.manifest import Corpus, Manifest, Utterance, listing
@@ -74,7 +75,7 @@ class MarkedText:
         return f"{before}{mark} " if mark.startswith("B-") else f"{before}{mark}"
 
 
-class SlotFilling(Task):
+class SlotFilling(FrameTask):
     """Columns: `text_canonical`, the words as spoken; `iob_canonical`, a tag for each (`O`, `B-slot`, `I-slot`).
 
     Case is ignored. The outputs are `<pad>`, `<eos>`, `<unk>`, the protocol's 28 characters (or SentencePiece subwords
@@ -87,10 +88,18 @@ class SlotFilling(Task):
     metrics = (Metric("f1", "F1", higher_is_better=True), Metric("cer", "CER", higher_is_better=False))
     whole = True
     Head = ctc.RecogniserSettings
+    hub_task = "automatic-speech-recognition"
+    paper_position = 8
+    official_corpus = OfficialCorpus(
+        (104_672, 2_800, 2_800),
+        2.9,
+        {"characters": list(CHARACTERS), "slots": numbered(39)},
+        lambda frames: [5, 6] * (frames // 8),
+    )
 
     @classmethod
     def learn(cls, corpus: Corpus, head: Any) -> dict[str, Any]:
-        """Return the speller's outputs or SentencePiece model, and the slots; see `Task.learn`.
+        """Return the speller's outputs or SentencePiece model, and the slots; see `TrainedTask.learn`.
 
         Raises:
             UserError: tags don't fit words, or name slots that training never shows; each row is named.
@@ -113,7 +122,7 @@ class SlotFilling(Task):
         self.vocabulary = MarkedText(Characters(characters) if characters else Pieces(pieces), setup.labels["slots"])
 
     def head(self, dim: int) -> nn.Module:
-        """See `Task.head`."""
+        """See `TrainedTask.head`."""
         from downstreams.nets.recurrent import Recogniser
 
         return Recogniser(dim, len(self.vocabulary), self.setup.head, self.stack)
@@ -122,14 +131,12 @@ class SlotFilling(Task):
         """Return the outputs that spell the utterance's words and mark their slots."""
         return self.vocabulary.encode(*(utterance.labels[column].split() for column in self.columns))
 
-    def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[list[int]]) -> Tensor:
+    def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[list[int]]) -> Tensor:
         """Return the CTC loss of logits [batch, stacked frames, outputs]."""
-        assert lengths is not None  # noqa: S101 - the task is not pooled
         return ctc.loss(output, ctc.shortened(lengths, self.stack), targets, PAD)
 
-    def decode(self, output: Tensor, lengths: Tensor | None) -> list[str]:
+    def decode(self, output: Tensor, lengths: Tensor) -> list[str]:
         """Return the words of each utterance with marks around the values of slots."""
-        assert lengths is not None  # noqa: S101 - the task is not pooled
         paths = ctc.greedy(output, ctc.shortened(lengths, self.stack), PAD)
         return [self.vocabulary.decode(path) for path in paths]
 

@@ -10,6 +10,7 @@ utterances, so a cut can only be of its frames: the recipe says how.
 from __future__ import annotations
 
 from downstreams.task_types.classification import Classification
+from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 
 
 class SpeakerIdentification(Classification):
@@ -19,3 +20,5 @@ class SpeakerIdentification(Classification):
     title = "speaker identification"
     columns = ("speaker",)
     label_column = "speaker"
+    paper_position = 4
+    official_corpus = OfficialCorpus((138_361, 6_904, 8_251), 8.2, numbered(1_251))

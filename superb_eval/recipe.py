@@ -192,12 +192,12 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         UserError: one sentence per fault: unknown keys with near misses, wrong types, malformed YAML with its line.
     """
     from downstreams import registry
-    from downstreams.base import Task
+    from downstreams.base import TrainedTask
 
     recipe = resolve(path, overrides, Recipe)
     kind = registry.get(recipe.task)
     head = kind.Head
-    _check_train(path, recipe, trains=issubclass(kind, Task))
+    _check_train(path, recipe, trains=issubclass(kind, TrainedTask))
     try:
         settings = head.model_validate(recipe.head)
     except ValidationError as error:

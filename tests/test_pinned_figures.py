@@ -16,7 +16,7 @@ import soundfile
 import torch
 
 from downstreams import registry
-from downstreams.base import Prediction, Task
+from downstreams.base import Prediction, TrainedTask
 from superb_eval.data import audio
 from superb_eval.data.audio import Clip
 from superb_eval.results import code_versions
@@ -64,7 +64,7 @@ def test_every_task_is_pinned_here() -> None:
 def test_the_figures_of_a_task(task: str, ten_tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tones.py").write_text(ENCODER)
     kind, calls = registry.get(task), []
-    if issubclass(kind, Task):
+    if issubclass(kind, TrainedTask):
         monkeypatch.setattr(kind, "decode", noting(kind.decode, calls))
     steps = () if task == "qbe" else (*FEW, *(MASKS if task in ("asr", "sf") else ()))
     overrides = (*steps, *SMALL[task])
@@ -111,14 +111,14 @@ def test_a_change_without_a_new_version_fails() -> None:
 
 
 def noting(decode: Any, calls: list[tuple[Any, ...]]) -> Any:
-    def decode_and_note(task: Task, output: torch.Tensor, lengths: torch.Tensor | None) -> Any:
+    def decode_and_note(task: TrainedTask, output: torch.Tensor, lengths: torch.Tensor) -> Any:
         calls.append((task, output, lengths))
         return decode(task, output, lengths)
 
     return decode_and_note
 
 
-def answers(task: Task, output: torch.Tensor, lengths: torch.Tensor | None) -> dict[str, Any]:
+def answers(task: TrainedTask, output: torch.Tensor, lengths: torch.Tensor) -> dict[str, Any]:
     """What a task makes of noise instead of a head's output, and how it scores that where answers are words."""
     noise = np.random.RandomState(0).standard_normal(tuple(output.shape)).astype(np.float32)
     shown = task.show(task.decode(torch.from_numpy(noise), lengths))

@@ -10,8 +10,7 @@ import jiwer
 import numpy as np
 from numpy.typing import NDArray
 
-from downstreams.base import ratio
-from downstreams.metrics.scores import Metric, Score
+from downstreams.metrics.scores import Metric, Score, ratio
 
 
 class Edits(NamedTuple):

@@ -18,6 +18,11 @@ class Metric:
     higher_is_better: bool
     unit: str = "%"
 
+    @property
+    def is_error_rate(self) -> bool:
+        """Return whether it counts errors, in percent: 100 less it is a share of right answers."""
+        return not self.higher_is_better and self.unit == "%"
+
 
 @dataclass(frozen=True)
 class Score:
@@ -40,3 +45,15 @@ class Score:
     def value(self) -> float:
         """Return the metric over all units."""
         return float(self.statistic(np.arange(self.units)))
+
+
+def ratio(metric: Metric, numerators: NDArray[np.float64], denominators: NDArray[np.float64]) -> Score:
+    """Return a ratio of sums over rows, in percent: micro-averaged accuracies and error rates.
+
+    Both arrays are [rows]; kept per row, so that an interval can resample them.
+    """
+
+    def statistic(chosen: NDArray[np.intp]) -> NDArray[np.float64]:
+        return np.asarray(100.0 * numerators[chosen].sum(axis=-1) / denominators[chosen].sum(axis=-1))
+
+    return Score(metric, len(numerators), statistic)

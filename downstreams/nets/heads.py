@@ -22,10 +22,10 @@ class UtteranceLevel(nn.Module):
         self.projector = nn.Linear(dim, projector_dim)
         self.classifier = nn.Linear(projector_dim, classes)
 
-    def forward(self, features: Tensor, lengths: Tensor | None) -> Tensor:
-        """Return logits [batch, classes] of features [batch, dim], or [batch, frames, dim] with lengths [batch]."""
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Return logits [batch, classes] of means [batch, dim], or of [batch, frames, dim] with lengths [batch]."""
         projected = self.projector(features)
-        pooled = projected if lengths is None else mean_over_time(projected, lengths)
+        pooled = projected if projected.dim() == 2 else mean_over_time(projected, lengths)
         logits: Tensor = self.classifier(pooled)
         return logits
 

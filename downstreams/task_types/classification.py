@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from downstreams.base import HeadSettings, Prediction, Task, accuracy, closed_set, majority
+from downstreams.base import HeadSettings, Prediction, UtteranceTask, accuracy, closed_set, majority
 from downstreams.metrics.scores import Metric, Score
 from superb_eval.data.manifest import Corpus, Utterance
 from superb_eval.runtime.lazy_torch import torch
@@ -22,27 +22,26 @@ class ProjectorHead(HeadSettings):
     projector_dim: int = Field(256, ge=1)
 
 
-class Classification(Task):
+class Classification(UtteranceTask):
     """Projector, mean over time, linear; cross-entropy; accuracy.
 
-    Classes are those of the training rows: the `official` ones first and in their order, then others, sorted.
+    Classes are those of the training rows: the `official_classes` first and in their order, then others, sorted.
     """
 
     label_column: ClassVar[str]
-    official: ClassVar[tuple[str, ...]] = ()
+    official_classes: ClassVar[tuple[str, ...]] = ()
     metrics = (Metric("acc", "ACC", higher_is_better=True),)
-    pooled = True
     Head = ProjectorHead
 
     @classmethod
     def learn(cls, corpus: Corpus, head: Any) -> list[str]:
-        """Return the classes; see `Task.learn`."""
+        """Return the classes; see `TrainedTask.learn`."""
         del head
         seen = closed_set(corpus, cls.label_column)
-        return [c for c in cls.official if c in seen] + [c for c in seen if c not in cls.official]
+        return [c for c in cls.official_classes if c in seen] + [c for c in seen if c not in cls.official_classes]
 
     def head(self, dim: int) -> nn.Module:
-        """See `Task.head`."""
+        """See `TrainedTask.head`."""
         from downstreams.nets.heads import UtteranceLevel
 
         return UtteranceLevel(dim, self.setup.head.projector_dim, len(self.labels))
@@ -51,14 +50,12 @@ class Classification(Task):
         """Return the index of the utterance's class."""
         return int(self.labels.index(self.truth(utterance)))
 
-    def loss(self, output: Tensor, lengths: Tensor | None, targets: Sequence[int]) -> Tensor:
+    def utterance_loss(self, output: Tensor, targets: Sequence[int]) -> Tensor:
         """Return the cross-entropy of logits [batch, classes]."""
-        del lengths
         return torch.nn.functional.cross_entropy(output, torch.as_tensor(targets, device=output.device))
 
-    def decode(self, output: Tensor, lengths: Tensor | None) -> list[str]:
+    def utterance_answers(self, output: Tensor) -> list[str]:
         """Return the most probable class of each utterance."""
-        del lengths
         return [self.labels[i] for i in output.argmax(dim=-1).tolist()]
 
     def truth(self, utterance: Utterance) -> str:

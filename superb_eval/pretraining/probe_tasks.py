@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from downstreams import registry
-from downstreams.base import Task
+from downstreams.base import TrainedTask
 from superb_eval.errors import UserError
 from superb_eval.pretraining import recipe
 from superb_eval.pretraining.recipe import ProbeSettings
@@ -84,7 +84,7 @@ def check(settings: ProbeSettings, named: Mapping[str, Path]) -> Path | None:
         UserError: a task trains no head, or the folder is not there.
     """
     for name in settings.tasks:
-        if not issubclass(registry.get(name), Task):
+        if not issubclass(registry.get(name), TrainedTask):
             raise UserError(f"probe.tasks: {name} trains no head. Choose tasks such as ks and pr.")
     return recipe.place(settings.data, named) if settings.data else None
 

@@ -14,7 +14,7 @@ from superb_eval import recipe
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Corpus, Manifest, Utterance
 from superb_eval.errors import UserError
-from superb_eval.results.stats.overall import PLACES
+from superb_eval.results.stats.overall import METRICS
 from superb_eval.results.table import build
 from superb_eval.runs import config
 from superb_eval.runs.evaluate import evaluate
@@ -60,7 +60,7 @@ def test_all_are_still_superbs_ten_and_no_total_counts_it() -> None:
     request = jobs.Request(("fbank",), ("all", "gender"))
     assert [job.task for job in jobs.expand(request)] == [*jobs.SUPERB, "gender"]
     assert [job.task for job in jobs.expand(replace(request, tasks=("all",)))] == list(jobs.SUPERB)
-    assert "gender" not in {task for task, _ in PLACES}
+    assert "gender" not in {task for task, _ in METRICS}
 
 
 def test_a_cell_needs_the_part_of_the_embedded_corpus_that_its_recipe_names() -> None:
@@ -94,8 +94,8 @@ def test_it_runs_and_stands_in_the_table_beside_the_others(tmp_path: Path) -> No
     record, _ = evaluate(config.RunConfig("fbank_nonorm", "gender", data, overrides=short, out=out))
     assert record.metrics[0].units == 4 * len(TONES) and record.metrics[0].value > 80
     evaluate(config.RunConfig("fbank_nonorm", "ks", data, overrides=short, out=out))
-    (board,), left_out = build.collect(out, build.Wanted())
-    assert [column.place for column in board.columns if column.place[0]] == [("ks", "acc"), ("gender", "acc")]
+    (table,), left_out = build.collect(out, build.TableOptions())
+    assert [column.key for column in table.columns if column.key[0]] == [("ks", "acc"), ("gender", "acc")]
     assert not left_out
 
 

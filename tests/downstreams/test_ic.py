@@ -129,7 +129,7 @@ def test_an_answer_is_right_where_every_slot_is(triples: list[tuple[int, ...]]) 
         for slot in range(3):
             logit[3 * slot + triple[slot]] = 1.0
     truths = [dict(zip("abc", ("xyz"[v] for v in triple[3:]), strict=True)) for triple in triples]
-    decoded = task.decode(logits, None)
+    decoded = task.decode(logits, torch.ones(len(logits)))
     rows = [Prediction(str(k), json.dumps(t), a) for k, (t, a) in enumerate(zip(truths, decoded, strict=True))]
     expected = 100 * sum(t[:3] == t[3:] for t in triples) / len(triples)
     assert task.score(rows)[0].value == pytest.approx(expected)

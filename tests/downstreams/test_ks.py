@@ -11,7 +11,7 @@ from torch import nn
 
 from downstreams import registry
 from downstreams.base import Prediction, Setup
-from downstreams.ks import OFFICIAL, KeywordSpotting
+from downstreams.ks import OFFICIAL_CLASSES, KeywordSpotting
 from downstreams.nets.heads import UtteranceLevel
 from downstreams.task_types.classification import ProjectorHead
 from superb_eval.corpora.official.speech_commands import CLASSES
@@ -66,7 +66,7 @@ def test_pooling_first_gives_the_same_logits() -> None:
     head = UtteranceLevel(48, 256, 12)
     frames, lengths = torch.randn(6, 50, 48), torch.tensor([50, 9, 1, 33, 50, 20])
     pooled = torch.stack([f[:n].mean(dim=0) for f, n in zip(frames, lengths.tolist(), strict=True)])
-    torch.testing.assert_close(head(pooled, None), head(frames, lengths), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(head(pooled, torch.ones(len(pooled))), head(frames, lengths), rtol=1e-5, atol=1e-5)
 
 
 def test_padding_is_never_heard() -> None:
@@ -88,7 +88,7 @@ def test_loss_starts_near_that_of_guessing(task: KeywordSpotting) -> None:
 
 
 def test_the_official_classes_come_first_in_their_order(task: KeywordSpotting, corpus: Corpus) -> None:
-    assert OFFICIAL == CLASSES
+    assert OFFICIAL_CLASSES == CLASSES
     assert task.labels == ["yes", "no", "_unknown_"]
     rows = corpus.splits["train"].utterances
     zero = replace(rows[0], labels={"keyword": "zero"})
@@ -105,7 +105,7 @@ def test_a_test_label_never_seen_in_training_is_refused(corpus: Corpus) -> None:
 
 
 def test_answers_are_scored(task: KeywordSpotting) -> None:
-    answers = task.decode(torch.tensor([[0.1, 0.9, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), None)
+    answers = task.decode(torch.tensor([[0.1, 0.9, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), torch.ones(3))
     assert answers == ["no", "yes", "_unknown_"]
     rows = [Prediction("", truth, answer) for truth, answer in zip(["no", "no", "_unknown_"], answers, strict=True)]
     (score,) = task.score(rows)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from scipy.spatial.distance import cdist
 
 from downstreams import registry
-from downstreams.base import Prediction, Search, Setup
+from downstreams.base import Prediction, SearchTask, Setup
 from downstreams.qbe import QueryByExample, QuerySettings, as_stdlist, standardised
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Manifest, Trial, Utterance
@@ -123,7 +123,7 @@ def test_ways_are_the_recipes_distance_and_those_beside_it() -> None:
 
 def test_it_is_a_search_that_needs_every_frame() -> None:
     kind = registry.get("qbe")
-    assert issubclass(kind, Search) and not kind.pooled
+    assert issubclass(kind, SearchTask) and not kind.pooled
     assert kind.learn(None, None) is None  # type: ignore[arg-type]
 
 

@@ -109,7 +109,7 @@ def test_a_speaker_whom_training_never_hears_is_refused(tmp_path: Path) -> None:
 
 def test_answers_are_scored_against_chance() -> None:
     task = build(["anna", "bert"])
-    answers = task.decode(torch.tensor([[0.1, 0.9], [2.0, 1.0], [3.0, 1.0], [0.0, 0.1]]), None)
+    answers = task.decode(torch.tensor([[0.1, 0.9], [2.0, 1.0], [3.0, 1.0], [0.0, 0.1]]), torch.ones(4))
     rows = [
         Prediction("", truth, answer) for truth, answer in zip(["bert", "bert", "anna", "bert"], answers, strict=True)
     ]
