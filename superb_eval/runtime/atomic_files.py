@@ -64,6 +64,11 @@ def write_text(path: Path, text: str) -> None:
     write(path, lambda temporary: temporary.write_text(text, encoding="utf8"))
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write bytes atomically."""
+    write(path, lambda temporary: temporary.write_bytes(data))
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes; it may be larger than memory."""
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""The generated corpus as a whole: what is in it, and that it is the same every time."""
+"""The synthetic corpus as a whole: its content, and that every generation gives the same bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from superb_eval.corpora.synthetic import generate, ks, synthesise
-from superb_eval.corpora.synthetic.listing import SPLITS
+from superb_eval.corpora.synthetic.manifests import SPLITS
 from superb_eval.corpora.synthetic.tasks import FOLDERS
 from superb_eval.data import manifest
 from superb_eval.errors import UserError
@@ -37,7 +37,7 @@ def test_the_number_of_workers_changes_no_byte(nano: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_everything_twice_is_the_same_to_the_byte(tmp_path: Path) -> None:
+def test_two_generations_give_the_same_bytes(tmp_path: Path) -> None:
     first, second = (synthesise("nano", tmp_path / str(n), tasks=tuple(FOLDERS), workers=n) for n in (1, 2))
     names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert len(names) > 400
@@ -73,14 +73,14 @@ def test_classes_are_balanced_and_speakers_disjoint(nano: Path) -> None:
     assert len(set.union(*speakers)) == sum(map(len, speakers))
 
 
-def test_it_is_a_corpus_like_any_other(nano: Path) -> None:
+def test_it_is_read_as_a_manifest_corpus(nano: Path) -> None:
     corpus = manifest.read(nano, "ks", ks.COLUMNS)
     assert corpus.synthetic
     assert corpus.name == "synthetic-nano-seed0"
     assert {split: len(part) for split, part in corpus.splits.items()} == {"train": 48, "dev": 24, "test": 24}
 
 
-def test_silence_is_not_told_by_its_level_alone(nano: Path) -> None:
+def test_level_alone_does_not_identify_silence(nano: Path) -> None:
     levels: dict[bool, list[float]] = {True: [], False: []}
     for row in (row for split in rows(nano).values() for row in split):
         levels[row["keyword"] == ks.SILENCE].append(float(np.std(soundfile.read(nano / row["path"])[0])))
@@ -101,8 +101,8 @@ def test_description_and_second_call(nano: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"size": "mini"}, r"size nano \(wanted mini\)"),
-        ({"size": "nano", "seed": 7}, r"seed 0 \(wanted 7\)"),
+        ({"size": "mini"}, r"size nano \(expected mini\)"),
+        ({"size": "nano", "seed": 7}, r"seed 0 \(expected 7\)"),
         ({"size": "mino"}, "Did you mean 'mini'"),
         ({"size": "nano", "tasks": ("sk",)}, "no synthetic corpus for task 'sk'"),
         ({"size": "nano", "seed": -1}, "seed -1"),

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from superb_eval.corpora.synthetic import espeak, ks, speaking
+from superb_eval.corpora.synthetic import espeak, ks, synthesis
 from superb_eval.corpora.synthetic.augment import Conditions, Wave, augment, background
-from superb_eval.corpora.synthetic.espeak import Delivery, Phone, Synthesiser, merge_empty
+from superb_eval.corpora.synthetic.espeak import Delivery, Phone, Synthesiser, drop_empty_phones
 from superb_eval.corpora.synthetic.shards import split
 from superb_eval.corpora.synthetic.tasks import PARTS, SIZES
 from superb_eval.corpora.synthetic.voices import random_voices
@@ -23,41 +23,43 @@ VOICES = random_voices("t", 4, np.random.default_rng(0))
 
 @settings(max_examples=10, deadline=None)
 @given(seed=SEEDS)
-def test_plan_is_pure_and_its_rows_differ(seed: int) -> None:
-    rows = ks.plan("nano", seed)
-    assert rows == ks.plan("nano", seed)
-    assert len({row.id for row in rows}) == len(rows)
-    assert len({row.seed for row in rows}) == len(rows)
-    assert all(0 <= row.seed < 2**31 for row in rows)
+def test_plan_is_pure_and_its_clips_differ(seed: int) -> None:
+    plans = ks.plan_clips("nano", seed)
+    assert plans == ks.plan_clips("nano", seed)
+    assert len({plan.id for plan in plans}) == len(plans)
+    assert len({plan.seed for plan in plans}) == len(plans)
+    assert all(0 <= plan.seed < 2**31 for plan in plans)
 
 
-def test_unknown_words_of_the_test_were_heard_in_training() -> None:
-    heard = {name: {row.text for row in ks.plan("mini", 0) if row.split == name} for name in ("train", "test")}
-    assert heard["test"] <= heard["train"]
-    assert set(ks.UNKNOWN_WORDS) <= heard["train"]
+def test_training_contains_the_unknown_words_of_the_test() -> None:
+    words = {name: {plan.text for plan in ks.plan_clips("mini", 0) if plan.split == name} for name in ("train", "test")}
+    assert words["test"] <= words["train"]
+    assert set(ks.UNKNOWN_WORDS) <= words["train"]
 
 
 def test_another_seed_gives_other_voices() -> None:
-    first, second = ks.plan("nano", 0)[0], ks.plan("nano", 1)[0]
+    first, second = ks.plan_clips("nano", 0)[0], ks.plan_clips("nano", 1)[0]
     assert first.id == second.id
     assert (first.voices, first.seed) != (second.voices, second.seed)
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("part", PARTS)
-def test_shards_are_the_plan_cut_up(part: str, size: str) -> None:
-    shards, rows = split(part, size, 0), PARTS[part].plan(size, 0)
-    assert [row for shard in shards for row in shard.rows] == rows == PARTS[part].plan(size, 0)
-    assert len({row.id for row in rows}) == len({row.seed for row in rows}) == len(rows)
-    assert all(len({voice for row in shard.rows for voice in row.voices}) <= espeak.MAX_VOICES for shard in shards)
+def test_shards_split_the_plan(part: str, size: str) -> None:
+    shards, plans = split(part, size, 0), PARTS[part].plan_clips(size, 0)
+    assert [plan for shard in shards for plan in shard.plans] == plans == PARTS[part].plan_clips(size, 0)
+    assert len({plan.id for plan in plans}) == len({plan.seed for plan in plans}) == len(plans)
+    assert all(len({voice for plan in shard.plans for voice in plan.voices}) <= espeak.MAX_VOICES for shard in shards)
 
 
 def test_no_two_parts_share_a_voice() -> None:
-    voices = [{voice.variant() for row in part.plan("mini", 0) for voice in row.voices} for part in PARTS.values()]
+    voices = [
+        {voice.variant() for plan in part.plan_clips("mini", 0) for voice in plan.voices} for part in PARTS.values()
+    ]
     assert len(set.union(*voices)) == sum(map(len, voices))
 
 
-def test_voices_take_turns_and_the_variant_says_all() -> None:
+def test_voices_alternate_and_the_variant_holds_all_parameters() -> None:
     assert [voice.name for voice in VOICES] == ["t_f000", "t_m001", "t_f002", "t_m003"]
     assert VOICES[0].pitch[0] > VOICES[1].pitch[1]
     text = VOICES[0].variant()
@@ -69,8 +71,8 @@ def test_voices_take_turns_and_the_variant_says_all() -> None:
 @given(length=st.integers(1, 20_000), seed=SEEDS)
 def test_a_word_is_placed_whole_inside_its_clip(length: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    word = speaking.cut_edges(np.concatenate([np.zeros(50), rng.uniform(0.5, 1.0, length), np.zeros(70)]))
-    clip, where = speaking.place(word, 16_000, rng)
+    word = synthesis.trim_edges(np.concatenate([np.zeros(50), rng.uniform(0.5, 1.0, length), np.zeros(70)]))
+    clip, where = synthesis.place_randomly(word, 16_000, rng)
     assert clip.shape == (16_000,)
     np.testing.assert_array_equal(clip[where], word[: min(length, 16_000)])
     assert np.count_nonzero(clip) == min(length, 16_000)
@@ -78,9 +80,9 @@ def test_a_word_is_placed_whole_inside_its_clip(length: int, seed: int) -> None:
 
 @settings(deadline=None)
 @given(length=st.integers(1, 20_000), seed=SEEDS)
-def test_a_frame_of_silence_leaves_the_speech_alone(length: int, seed: int) -> None:
+def test_padding_with_silence_leaves_the_speech_unchanged(length: int, seed: int) -> None:
     word = np.random.default_rng(seed).uniform(0.5, 1.0, length)
-    clip, start = speaking.frame(word, np.random.default_rng(seed))
+    clip, start = synthesis.pad_with_silence(word, np.random.default_rng(seed))
     np.testing.assert_array_equal(clip[start : start + length], word)
     assert np.count_nonzero(clip) == length
     assert 800 <= start <= 4_000
@@ -95,7 +97,7 @@ def speak(text: str, **options: int) -> espeak.Speech:
 
 def test_the_energy_of_a_keyword_lies_where_it_was_placed() -> None:
     rng = np.random.default_rng(0)
-    clip, where = speaking.place(speaking.cut_edges(speak("stop").at_16k()), ks.SAMPLES, rng)
+    clip, where = synthesis.place_randomly(synthesis.trim_edges(speak("stop").at_16k()), ks.SAMPLES, rng)
     recorded = augment(clip, Conditions(room_probability=0, snr_db=(30, 30)), rng)
     assert np.sum(recorded[where] ** 2) > 0.95 * np.sum(recorded**2)
     assert not np.any(np.delete(clip, np.r_[where]))
@@ -110,8 +112,11 @@ def test_phones_are_in_order_and_inside_the_audio() -> None:
         assert phone.start < phone.end == following.start
 
 
-def test_zero_length_phones_are_merged() -> None:
-    assert merge_empty([Phone("a", 0, 5), Phone("b", 5, 5), Phone("c", 5, 9)]) == (Phone("a", 0, 5), Phone("c", 5, 9))
+def test_zero_length_phones_are_dropped() -> None:
+    assert drop_empty_phones([Phone("a", 0, 5), Phone("b", 5, 5), Phone("c", 5, 9)]) == (
+        Phone("a", 0, 5),
+        Phone("c", 5, 9),
+    )
 
 
 def test_every_word_fits_into_a_clip_at_the_slowest_rate() -> None:
@@ -124,9 +129,9 @@ def test_every_word_fits_into_a_clip_at_the_slowest_rate() -> None:
             assert np.abs(speech.audio).max() < 32_767
 
 
-def test_delivery_and_voice_are_heard() -> None:
+def test_delivery_changes_the_audio_and_an_unknown_voice_is_refused() -> None:
     assert len(speak("seven", rate=145).audio) > len(speak("seven", rate=195).audio)
-    with pytest.raises(ValueError, match="is not one of those"), Synthesiser(VOICES[:1]) as synthesiser:
+    with pytest.raises(ValueError, match="is not one of this synthesiser's"), Synthesiser(VOICES[:1]) as synthesiser:
         synthesiser.speak("seven", VOICES[1])
 
 
@@ -135,7 +140,7 @@ def test_too_many_voices_are_refused() -> None:
         Synthesiser(random_voices("t", 151, np.random.default_rng(0)))
 
 
-def test_without_espeak_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_espeak_the_message_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(UserError, match=r"pip install 'superb-eval\[synth\]'"):
         espeak.version()
@@ -152,7 +157,7 @@ def test_recordings_are_finite_and_keep_length_and_peak(samples: int, seed: int)
         assert np.abs(wave).max() < 10 ** (-0.99 / 20)
 
 
-def test_noise_has_the_ratio_that_was_asked_for() -> None:
+def test_noise_has_the_requested_ratio() -> None:
     clean = Conditions(room_probability=0, equaliser_db=0, filter_probability=0, snr_db=(10, 10), peak_db=(0, 0))
     speech = np.sin(np.arange(16_000)) * (np.arange(16_000) < 8_000)
     recorded = augment(speech, clean, np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""All ten tasks of the generated corpus: the readers take them, and what the labels say is what is heard."""
+"""All ten tasks of the synthetic corpus: every task reads its part, and labels agree with the audio."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def opened(root: Path, task: str) -> Corpus:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_corpus_check_is_content(task: str, nano: Path) -> None:
+def test_corpus_check_finds_no_problem(task: str, nano: Path) -> None:
     answer = CliRunner().invoke(app.app, ["corpus", "check", task, "--data", str(nano), "--full"])
     assert answer.exit_code == 0, answer.output
     assert "synthetic-nano-seed0" in answer.output
@@ -81,10 +81,10 @@ def test_folds_share_no_speaker(nano: Path) -> None:
     folds = {row["speaker"]: {r["fold"] for r in rows if r["speaker"] == row["speaker"]} for row in rows}
     assert all(len(found) == 1 for found in folds.values())
     assert set.union(*folds.values()) == {"1", "2", "3", "4", "5"}
-    assert Counter(row["emotion"] for row in rows) == dict.fromkeys(er.MANNERS, 5)
+    assert Counter(row["emotion"] for row in rows) == dict.fromkeys(er.PROSODY, 5)
 
 
-def test_a_query_is_in_just_the_documents_that_its_label_says(nano: Path) -> None:
+def test_pairs_are_labelled_by_whether_the_document_contains_the_word(nano: Path) -> None:
     queries = {row["id"]: row for row in table(nano / "qbe/queries.csv")}
     documents = {row["id"]: row for row in table(nano / "qbe/docs.csv")}
     pairs = table(nano / "qbe/pairs.csv")
@@ -93,12 +93,12 @@ def test_a_query_is_in_just_the_documents_that_its_label_says(nano: Path) -> Non
         assert query["split"] == document["split"] == pair["split"]
         assert query["speaker"] != document["speaker"]
         assert (f" {query['word'].upper()} " in f" {document['text']} ") == (pair["label"] == "1")
-    asked = {split: {q["word"] for q in queries.values() if q["split"] == split} for split in qbe.SPLITS}
-    assert not asked["dev"] & asked["test"]
+    words = {split: {q["word"] for q in queries.values() if q["split"] == split} for split in qbe.SPLITS}
+    assert not words["dev"] & words["test"]
     assert 0.03 < np.mean([pair["label"] == "1" for pair in pairs]) < 0.3
 
 
-def test_phones_are_cmus_and_as_many_as_people_say(nano: Path) -> None:
+def test_phones_are_those_of_cmudict_at_the_rate_of_speech(nano: Path) -> None:
     rows = [row for split in ("train", "dev", "test") for row in table(nano / "pr" / f"{split}.csv")]
     silence = 0.3  # seconds, on average, before and after
     rates = [len(row["phones"].split()) / (float(row["duration_s"]) - silence) for row in rows]
@@ -108,7 +108,7 @@ def test_phones_are_cmus_and_as_many_as_people_say(nano: Path) -> None:
     assert {phone for row in rows for phone in row["phones"].split()} <= known
 
 
-def test_rttm_says_what_was_rendered(nano: Path) -> None:
+def test_rttm_agrees_with_the_audio(nano: Path) -> None:
     quiet, loud = [], []
     for split in ("train", "dev", "test"):
         lines, bad = read_rttm(nano / f"sd/{split}.rttm")
@@ -137,7 +137,7 @@ def test_tags_mark_the_values(nano: Path) -> None:
         assert all(" ".join(value) in lexicon.REQUESTS.lists[name] for name, value in found.items())
 
 
-def test_a_task_alone_is_made_on_first_use_and_others_join_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_is_generated_on_first_use_and_others_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from superb_eval.runtime.progress import NoProgress
 
     monkeypatch.setenv("SUPERB_EVAL_CORPORA", str(tmp_path))
@@ -148,7 +148,7 @@ def test_a_task_alone_is_made_on_first_use_and_others_join_it(tmp_path: Path, mo
     assert opened(first, "er").synthetic
 
 
-def test_what_the_embedded_corpus_lacks_needs_data() -> None:
+def test_a_task_that_the_embedded_corpus_lacks_needs_data() -> None:
     from superb_eval.runtime.progress import NoProgress
 
     with pytest.raises(UserError, match=r"no part for humming \(pr, asr, .*--data"):

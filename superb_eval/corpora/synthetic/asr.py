@@ -1,13 +1,13 @@
-"""Speech recognition: the sentences of `core` and their words."""
+"""Speech recognition: the sentences of part `core` and their transcripts."""
 
 from __future__ import annotations
 
-from .listing import by_split
-from .rows import Clips
+from superb_eval.corpora.synthetic.clips import ClipsByPart
+from superb_eval.corpora.synthetic.manifests import manifests_by_split
 
 PARTS: tuple[str, ...] = ("core",)
 
 
-def files(clips: Clips) -> dict[str, bytes]:
-    """The manifests, by speaker."""
-    return by_split(clips["core"], ("text",))
+def task_files(clips: ClipsByPart) -> dict[str, bytes]:
+    """Return the manifests of three splits, which share no speaker, with the transcripts."""
+    return manifests_by_split(clips["core"], ("text",))

@@ -1,4 +1,4 @@
-"""Speaker verification: training on the speakers of `core`, trials between speakers that nothing was trained on."""
+"""Speaker verification: training on the speakers of part `core`, trials between speakers that training lacks."""
 
 from __future__ import annotations
 
@@ -7,51 +7,58 @@ from itertools import combinations
 
 import numpy as np
 
-from . import core
-from .espeak import Synthesiser
-from .files import to_csv
-from .grammar import text
-from .lexicon import READ
-from .listing import by_split, table
-from .rows import Clip, Clips, Recording, Row, generator, row_seed
-from .voices import cast
+from superb_eval.corpora.synthetic import shared_sentences
+from superb_eval.corpora.synthetic.clips import (
+    ClipPlan,
+    ClipsByPart,
+    RenderedClip,
+    SynthesisedClip,
+    clip_seed,
+    random_stream,
+)
+from superb_eval.corpora.synthetic.espeak import Synthesiser
+from superb_eval.corpora.synthetic.grammar import join_words
+from superb_eval.corpora.synthetic.lexicon import READ
+from superb_eval.corpora.synthetic.manifests import manifest_csv, manifests_by_split, to_csv
+from superb_eval.corpora.synthetic.voices import draw_speakers
 
 PARTS: tuple[str, ...] = ("core", "asv")
 SPEAKERS = {"nano": {"dev": 3, "test": 3}, "mini": {"dev": 8, "test": 16}}
 TAKES = {"nano": 3, "mini": 8}
-LISTS = {"dev": "dev_trials.csv", "test": "trials.csv"}
+TRIAL_FILES = {"dev": "dev_trials.csv", "test": "trials.csv"}
 
 
-def plan(size: str, seed: int) -> list[Row]:
-    """Sentences like those of `core` by other speakers."""
-    rows = []
-    for split, voice in cast("sv", SPEAKERS[size], generator(seed, "asv voices"), core.SPREAD):
+def plan_clips(size: str, seed: int) -> list[ClipPlan]:
+    """Return sentences like those of part `core`, by other speakers."""
+    plans = []
+    for split, voice in draw_speakers("sv", SPEAKERS[size], random_stream(seed, "asv voices"), shared_sentences.SPREAD):
         for take in range(TAKES[size]):
-            clip = f"{voice.name}_{take:02d}"
-            sentence = text(READ.sentence(generator(seed, f"{clip} text")))
-            rows.append(Row(clip, split, (voice,), sentence, row_seed(seed, clip)))
-    return rows
+            clip_id = f"{voice.name}_{take:02d}"
+            sentence = join_words(READ.sentence(random_stream(seed, f"{clip_id} text")))
+            plans.append(ClipPlan(clip_id, split, (voice,), sentence, clip_seed(seed, clip_id)))
+    return plans
 
 
-def render(row: Row, synthesiser: Synthesiser) -> Recording:
-    """As in `core`, without labels."""
-    return Recording(core.render(row, synthesiser).audio)
+def render_clip(plan: ClipPlan, synthesiser: Synthesiser) -> RenderedClip:
+    """Render as part `core` does, without its labels."""
+    return RenderedClip(shared_sentences.render_clip(plan, synthesiser).audio)
 
 
-def files(clips: Clips) -> dict[str, bytes]:
-    """The manifests, and the trials of dev and test."""
-    tables = {"train.csv": table(clips["core"]), **by_split(clips["asv"])}
-    for split, name in LISTS.items():
-        tables[name] = _trials([clip for clip in clips["asv"] if clip.row.split == split])
+def task_files(clips: ClipsByPart) -> dict[str, bytes]:
+    """Return the manifests, and the trials of dev and test."""
+    tables = {"train.csv": manifest_csv(clips["core"]), **manifests_by_split(clips["asv"])}
+    for split, name in TRIAL_FILES.items():
+        tables[name] = _trials([clip for clip in clips["asv"] if clip.plan.split == split])
     return tables
 
 
-def _trials(clips: Sequence[Clip]) -> bytes:
-    """All pairs of one speaker, and as many of two, drawn at random."""
+def _trials(clips: Sequence[SynthesisedClip]) -> bytes:
+    """All target pairs (one speaker), and as many non-target pairs (two speakers), drawn at random."""
     pairs = list(combinations(clips, 2))
-    same = [(a, b) for a, b in pairs if a.row.speaker == b.row.speaker]
-    other = [(a, b) for a, b in pairs if a.row.speaker != b.row.speaker]
-    chosen = np.random.default_rng([clip.row.seed for clip in clips]).choice(len(other), len(same), replace=False)
-    rows = [(a.row.id, b.row.id, 1) for a, b in same]
-    rows += [(other[i][0].row.id, other[i][1].row.id, 0) for i in sorted(chosen)]
+    targets = [(a, b) for a, b in pairs if a.plan.speaker == b.plan.speaker]
+    non_targets = [(a, b) for a, b in pairs if a.plan.speaker != b.plan.speaker]
+    rng = np.random.default_rng([clip.plan.seed for clip in clips])
+    chosen = rng.choice(len(non_targets), len(targets), replace=False)
+    rows = [(a.plan.id, b.plan.id, 1) for a, b in targets]
+    rows += [(non_targets[i][0].plan.id, non_targets[i][1].plan.id, 0) for i in sorted(chosen)]
     return to_csv(("enroll", "test", "target"), rows)

@@ -1,6 +1,6 @@
 """Recording conditions: rooms, microphones, background noise and levels, so that synthetic speech is not too easy.
 
-Waveforms are floats [samples] at 16 kHz; everything random is drawn from the generator that is handed in. Filters are
+Waveforms are floats [samples] at 16 kHz; all random numbers come from the argument `rng`. Filters are
 products of spectra in plain numpy: importing scipy.signal takes longer than rendering a shard.
 """
 
@@ -19,7 +19,7 @@ Range: TypeAlias = tuple[float, float]  # the bounds of a uniform draw
 
 @dataclass(frozen=True)
 class Conditions:
-    """The range of recording conditions."""
+    """The ranges that recording conditions are drawn from."""
 
     room_probability: float = 0.7
     t60: Range = (0.1, 0.5)  # seconds
@@ -34,16 +34,16 @@ class Conditions:
 
 
 def augment(speech: Wave, conditions: Conditions, rng: np.random.Generator) -> Wave:
-    """Record clean speech, exactly zero where nobody speaks, under random conditions.
+    """Return clean speech, exactly zero where nobody speaks, as recorded under random conditions.
 
-    Noise is added before the channel, because the same microphone hears both.
+    Noise is added before the channel, because the same microphone records both.
     """
-    return set_peak(channel(add_noise(speech, conditions, rng), conditions, rng), conditions, rng)
+    return set_peak(apply_channel(add_noise(speech, conditions, rng), conditions, rng), conditions, rng)
 
 
 def background(samples: int, conditions: Conditions, rng: np.random.Generator) -> Wave:
-    """What the same microphones record while nobody speaks."""
-    return set_peak(channel(coloured_noise(samples, conditions, rng), conditions, rng), conditions, rng)
+    """Return background noise alone [samples], through the same channel."""
+    return set_peak(apply_channel(coloured_noise(samples, conditions, rng), conditions, rng), conditions, rng)
 
 
 def add_noise(wave: Wave, conditions: Conditions, rng: np.random.Generator) -> Wave:
@@ -54,7 +54,7 @@ def add_noise(wave: Wave, conditions: Conditions, rng: np.random.Generator) -> W
 
 
 def coloured_noise(samples: int, conditions: Conditions, rng: np.random.Generator) -> Wave:
-    """Noise of unit power with a random spectral slope, whose loudness wanders by 3 dB four times a second."""
+    """Return noise of unit power with a random spectral slope, whose level varies by 3 dB four times a second."""
     length = _padded(samples, 0)
     slope = np.maximum(_frequencies(length), 50.0) ** (-rng.uniform(*conditions.noise_slope) / 2)
     noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(length)) * slope, length)[:samples]
@@ -63,19 +63,19 @@ def coloured_noise(samples: int, conditions: Conditions, rng: np.random.Generato
     return np.asarray(noise / np.sqrt(np.mean(noise**2)))
 
 
-def channel(wave: Wave, conditions: Conditions, rng: np.random.Generator) -> Wave:
-    """What lies between a mouth and a file, noise and level apart: a room, an equaliser, filters. Delays nothing."""
+def apply_channel(wave: Wave, conditions: Conditions, rng: np.random.Generator) -> Wave:
+    """Apply the transmission channel: equaliser, filters, and reverberation with its probability. Adds no delay."""
     length = _padded(len(wave), round(conditions.t60[1] * SAMPLE_RATE) + SAMPLE_RATE // 10)
     frequency = _frequencies(length)
     spectrum = np.fft.rfft(wave, length)
-    spectrum *= equaliser(frequency, conditions, rng) * band(frequency, conditions, rng)
+    spectrum *= equaliser_response(frequency, conditions, rng) * band_response(frequency, conditions, rng)
     if rng.random() < conditions.room_probability:
-        spectrum *= np.fft.rfft(room(conditions, rng), length)
+        spectrum *= np.fft.rfft(room_impulse_response(conditions, rng), length)
     return np.fft.irfft(spectrum, length)[: len(wave)]
 
 
-def room(conditions: Conditions, rng: np.random.Generator) -> Wave:
-    """An impulse response: the direct sound at sample 0, then a tail that has fallen by 60 dB at its end."""
+def room_impulse_response(conditions: Conditions, rng: np.random.Generator) -> Wave:
+    """Return a room's impulse response: direct sound at sample 0, then a tail that decays by 60 dB over its length."""
     samples = round(rng.uniform(*conditions.t60) * SAMPLE_RATE)
     tail = rng.standard_normal(samples) * _ratio(-60 * np.arange(samples) / samples)
     tail *= _ratio(-rng.uniform(*conditions.direct_db)) / np.sqrt(np.sum(tail**2))
@@ -83,14 +83,14 @@ def room(conditions: Conditions, rng: np.random.Generator) -> Wave:
     return tail
 
 
-def equaliser(frequency: Wave, conditions: Conditions, rng: np.random.Generator) -> Wave:
-    """A smooth amplitude response at `frequency` [bins] (Hz) through seven points between 60 and 7600 Hz."""
+def equaliser_response(frequency: Wave, conditions: Conditions, rng: np.random.Generator) -> Wave:
+    """Return a smooth amplitude response at `frequency` [bins] (Hz) through seven points between 60 and 7600 Hz."""
     points = np.log(np.geomspace(60, 7_600, 7))
     return _ratio(np.interp(np.log(frequency + 1), points, conditions.equaliser_db * rng.standard_normal(7)))
 
 
-def band(frequency: Wave, conditions: Conditions, rng: np.random.Generator) -> Wave:
-    """The amplitude responses of a fourth-order Butterworth low-pass and high-pass, each with its probability."""
+def band_response(frequency: Wave, conditions: Conditions, rng: np.random.Generator) -> Wave:
+    """Return the amplitude response of a fourth-order Butterworth low-pass and high-pass, each with its probability."""
     response = np.ones_like(frequency)
     if rng.random() < conditions.filter_probability:
         response /= np.sqrt(1 + (frequency / rng.uniform(*conditions.low_pass)) ** 8)
@@ -106,12 +106,12 @@ def set_peak(wave: Wave, conditions: Conditions, rng: np.random.Generator) -> Wa
 
 
 def _ratio(decibels: Wave | float) -> Wave:
-    """Decibels as a ratio of amplitudes."""
+    """Return decibels as a ratio of amplitudes."""
     return np.asarray(10.0 ** (np.asarray(decibels) / 20))
 
 
 def _padded(samples: int, extra: int) -> int:
-    """A length that fast Fourier transforms like, with at least `extra` samples for what wraps around."""
+    """Return a length suited to fast Fourier transforms, with at least `extra` samples against wrap-around."""
     return -(-(samples + extra) // 4096) * 4096
 
 

@@ -4,7 +4,7 @@ espeak-ng is licensed GPL-3-or-later. Nothing of it is copied into this package:
 in the processes that generate the corpus, and only where the user has installed it.
 
 Three properties of espeak-ng 1.52 shape this module. It is not thread-safe. It accepts an unknown variant without
-an error. And what it says depends on what it has said before, so an utterance is repeatable only within the same
+an error. And its output depends on what it synthesised before, so an utterance is repeatable only within the same
 sequence of calls in a fresh process.
 """
 
@@ -21,13 +21,14 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from . import augment
-from . import espeak_library as c
-from .augment import Wave
-from .voices import Voice
+from superb_eval.corpora.synthetic import augment
+from superb_eval.corpora.synthetic import espeak_library as c
+from superb_eval.corpora.synthetic.augment import Wave
+from superb_eval.corpora.synthetic.voices import Voice
+from superb_eval.runtime import atomic_files
 
 SAMPLE_RATE = 22_050
-MAX_VOICES = 150  # espeak-ng refuses to list more than 350 voice files in one data folder; keep well clear of it
+MAX_VOICES = 150  # espeak-ng refuses to list more than 350 voice files in one data folder
 LANGUAGE = "en-us"
 
 
@@ -42,7 +43,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Phone:
-    """One phone in espeak-ng's mnemonics (stress marks kept), from sample `start` up to, not including, `end`."""
+    """One phone in espeak-ng's mnemonics (with stress marks), from sample `start` up to, not including, `end`."""
 
     label: str
     start: int
@@ -57,30 +58,34 @@ class Speech:
     phones: tuple[Phone, ...]
 
     def at_16k(self) -> Wave:
-        """The audio [samples] in [-1, 1], resampled to 16 kHz."""
+        """Return the audio [samples] in [-1, 1], resampled to 16 kHz."""
         return np.asarray(soxr.resample(self.audio / 32_768, SAMPLE_RATE, augment.SAMPLE_RATE), np.float64)
 
 
-def merge_empty(phones: Iterable[Phone]) -> tuple[Phone, ...]:
-    """Drop zero-length phones: they mark a sound that espeak-ng has merged into its neighbour."""
+def drop_empty_phones(phones: Iterable[Phone]) -> tuple[Phone, ...]:
+    """Drop zero-length phones: they mark a sound that espeak-ng merged into its neighbour."""
     return tuple(phone for phone in phones if phone.end > phone.start)
 
 
 def version() -> str:
-    """The version of the bundled espeak-ng, such as ``1.52.0``. Raises UserError where the package is missing."""
+    """Return the version of the bundled espeak-ng, such as ``1.52.0``.
+
+    Raises:
+        UserError: the ``espeakng_loader`` package is missing.
+    """
     return str(c.load().espeak_Info(None).decode())
 
 
 class Synthesiser:
-    """Speaks with the given voices; a context manager, because it owns a temporary voice folder.
+    """Synthesises speech with these voices; a context manager, because it owns a temporary voice folder.
 
-    One may be open in a process at a time, in one thread.
+    Only one may be open in a process at a time, in one thread.
 
     Args:
         voices: At most 150, with distinct names.
 
     Raises:
-        UserError: The ``espeakng_loader`` package is missing or does not load here.
+        UserError: The ``espeakng_loader`` package is missing or does not load here, or the disk is full.
         ValueError: Too many voices, or two of one name.
     """
 
@@ -90,17 +95,18 @@ class Synthesiser:
         self._names = {voice.name for voice in voices}
         self._library = c.load()
         self._folder = tempfile.TemporaryDirectory(prefix="superb-eval-voices-")
-        c.write_data(Path(self._folder.name), {voice.name: voice.variant() for voice in voices})
+        with atomic_files.explain_disk_errors(Path(self._folder.name)):
+            c.write_data(Path(self._folder.name), {voice.name: voice.variant() for voice in voices})
         self._audio: list[NDArray[np.int16]] = []
         self._events: list[tuple[str, int]] = []
-        self._callback = c.Callback(self._collect)  # kept: ctypes does not hold callbacks alive
+        self._callback = c.Callback(self._collect)  # an attribute, because ctypes holds no reference
         self._open()
 
     def _open(self) -> None:
         folder = self._folder.name.encode()
         rate = self._library.espeak_Initialize(c.SYNCHRONOUS, 0, folder, c.PHONE_EVENTS | c.DONT_EXIT)
         if rate != SAMPLE_RATE:
-            raise RuntimeError(f"espeak-ng answered {rate} on start-up, expected a sample rate of {SAMPLE_RATE} Hz")
+            raise RuntimeError(f"espeak-ng returned {rate} on start-up, expected a sample rate of {SAMPLE_RATE} Hz")
         self._library.espeak_SetSynthCallback(self._callback)
 
     def __enter__(self) -> Synthesiser:
@@ -115,9 +121,14 @@ class Synthesiser:
     def speak(
         self, text: str, voice: Voice, delivery: Delivery = Delivery(), seed: int = 0, merge: bool = True
     ) -> Speech:
-        """Say `text`; with `merge`, zero-length phones are dropped. `seed` (31 bits) drives espeak-ng's own noise."""
+        """Synthesise `text`; with `merge`, zero-length phones are dropped. `seed` (31 bits) is that of its own noise.
+
+        Raises:
+            ValueError: the voice is not one of the synthesiser's.
+            RuntimeError: espeak-ng refused the text, the voice or a parameter.
+        """
         if voice.name not in self._names:
-            raise ValueError(f"voice {voice.name!r} is not one of those this synthesiser was opened with")
+            raise ValueError(f"voice {voice.name!r} is not one of this synthesiser's")
         self._audio.clear()
         self._events.clear()
         self._set(voice, delivery, seed)
@@ -126,7 +137,7 @@ class Synthesiser:
         self._check(self._library.espeak_Synchronize(), text)
         audio = np.concatenate([np.zeros(0, np.int16), *self._audio])
         phones = _phones(self._events, len(audio))
-        return Speech(audio, merge_empty(phones) if merge else phones)
+        return Speech(audio, drop_empty_phones(phones) if merge else phones)
 
     def _set(self, voice: Voice, delivery: Delivery, seed: int) -> None:
         name = f"{LANGUAGE}+{voice.name}"
@@ -138,9 +149,9 @@ class Synthesiser:
         self._library.espeak_ng_SetRandSeed(seed)
 
     @staticmethod
-    def _check(status: int, what: str) -> None:
+    def _check(status: int, argument: str) -> None:
         if status != 0:
-            raise RuntimeError(f"espeak-ng refused {what!r} with status {status}")
+            raise RuntimeError(f"espeak-ng refused {argument!r} with status {status}")
 
     def _collect(self, wave: Any, count: int, events: Any) -> int:
         if wave and count:
@@ -154,7 +165,7 @@ class Synthesiser:
 
 
 def _phones(events: Sequence[tuple[str, int]], samples: int) -> tuple[Phone, ...]:
-    """A phone ends where the next one starts; the last one at the end of the audio."""
+    """Return phones from their start samples: each ends where the next one starts, the last one with the audio."""
     starts = [min(start, samples) for _, start in events]
     ends = [*starts[1:], samples]
     return tuple(Phone(label, start, end) for (label, _), start, end in zip(events, starts, ends, strict=True))

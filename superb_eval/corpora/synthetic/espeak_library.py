@@ -1,4 +1,4 @@
-"""The C interface of the espeak-ng library that the ``espeakng_loader`` package bundles, as far as we need it."""
+"""The C interface of the espeak-ng library that the ``espeakng_loader`` package bundles, as far as it is used."""
 
 from __future__ import annotations
 
@@ -44,7 +44,11 @@ Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes
 
 
 def loader() -> ModuleType:
-    """The package that holds the library and its data. Raises UserError where it is missing."""
+    """Return the package that holds the library and its data.
+
+    Raises:
+        UserError: it is missing.
+    """
     try:
         return importlib.import_module("espeakng_loader")
     except ImportError as error:
@@ -55,7 +59,11 @@ def loader() -> ModuleType:
 
 
 def load() -> ctypes.CDLL:
-    """The library. Raises UserError where its package is missing or it does not load on this system."""
+    """Return the library.
+
+    Raises:
+        UserError: its package is missing, or it does not load on this system.
+    """
     path = loader().get_library_path()
     try:
         library = ctypes.CDLL(path)
@@ -73,7 +81,7 @@ def load() -> ctypes.CDLL:
 
 
 def write_data(folder: Path, variants: Mapping[str, str]) -> None:
-    """Write a data folder for English alone with our own voice variants, given as texts by name, into `folder`."""
+    """Write espeak-ng's data for English into `folder`, with voice variants of our own (texts by name)."""
     source, data = Path(loader().get_data_path()), folder / "espeak-ng-data"
     for name in _DATA_FILES:
         (data / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Sentences from templates: our own small grammar, so that the corpus needs no text of anybody else's."""
+"""Sentences from templates: a small grammar of our own, so that no licensed text is needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PIECE = re.compile(r"\{(\w+)\}|(\S+)")
 
 
 class Word(NamedTuple):
-    """One word of a sentence, and the list it was drawn from; empty where the template itself says the word."""
+    """One word of a sentence, and the list it was drawn from; empty where it is a word of the template itself."""
 
     text: str
     source: str
@@ -33,16 +33,16 @@ class Grammar:
     def fill(self, template: str, rng: np.random.Generator) -> tuple[Word, ...]:
         """Draw a value for each list that a template names; a list that it names twice gives two different ones."""
         words: list[Word] = []
-        left: dict[str, list[str]] = {}
+        remaining: dict[str, list[str]] = {}
         for name, word in _PIECE.findall(template):
             if word:
                 words.append(Word(word, ""))
                 continue
-            values = left.setdefault(name, [str(value) for value in rng.permutation(self.lists[name])])
+            values = remaining.setdefault(name, [str(value) for value in rng.permutation(self.lists[name])])
             words += [Word(part, name) for part in values.pop().split()]
         return tuple(words)
 
 
-def text(words: Sequence[Word]) -> str:
-    """The words with spaces between them."""
+def join_words(words: Sequence[Word]) -> str:
+    """Return the words with spaces between them."""
     return " ".join(word.text for word in words)

@@ -1,8 +1,8 @@
-"""Word lists and sentence templates of the embedded corpus."""
+"""Word lists and sentence templates of the synthetic corpus."""
 
 from __future__ import annotations
 
-from .grammar import Grammar
+from superb_eval.corpora.synthetic.grammar import Grammar
 
 # fmt: off
 PEOPLE = (
@@ -81,7 +81,7 @@ READ = Grammar(
         "place": ("kitchen", "market", "forest", "garage"),
     },
 )
-"""Sentences over 35 words: few enough that a small recogniser learns them from minutes of speech."""
+"""Sentences over a vocabulary of 35 words: small enough for a recogniser that trains on minutes of speech."""
 
 REQUESTS = Grammar(
     templates=tuple(
@@ -104,7 +104,7 @@ REQUESTS = Grammar(
         "city": ("london", "oslo", "new york"),
     },
 )
-"""Requests whose drawn values are slots: one or two of nine, so that no constant answer is any good."""
+"""Requests whose drawn values are slots: one or two of nine, so that a constant prediction scores low."""
 
 ACTIONS = {
     "start": ("switch on the {object}", "start the {object}"),

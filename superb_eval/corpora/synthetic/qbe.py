@@ -1,4 +1,4 @@
-"""Query by example: words spoken alone, and the sentences of `core` by other speakers in which they may occur."""
+"""Query by example: isolated words, and the sentences of part `core` by other speakers in which they may occur."""
 
 from __future__ import annotations
 
@@ -6,55 +6,63 @@ from dataclasses import replace
 
 import numpy as np
 
-from .augment import Conditions, augment
-from .espeak import Synthesiser
-from .files import to_csv
-from .lexicon import READ
-from .listing import table
-from .rows import Clip, Clips, Recording, Row, generator, row_seed
-from .speaking import delivery, frame, say
-from .voices import cast
+from superb_eval.corpora.synthetic.augment import Conditions, augment
+from superb_eval.corpora.synthetic.clips import (
+    ClipPlan,
+    ClipsByPart,
+    RenderedClip,
+    SynthesisedClip,
+    clip_seed,
+    random_stream,
+)
+from superb_eval.corpora.synthetic.espeak import Synthesiser
+from superb_eval.corpora.synthetic.lexicon import READ
+from superb_eval.corpora.synthetic.manifests import manifest_csv, to_csv
+from superb_eval.corpora.synthetic.synthesis import pad_with_silence, random_delivery, speak_trimmed
+from superb_eval.corpora.synthetic.voices import draw_speakers
 
 PARTS: tuple[str, ...] = ("core", "qbe")
 SPLITS = ("dev", "test")
 SPEAKERS = {"nano": {"dev": 1, "test": 1}, "mini": {"dev": 2, "test": 6}}
 CONDITIONS = Conditions(snr_db=(0.0, 15.0))  # harder than those of the documents
-LISTS = ("deed", "quality", "many", "place")  # whose words are asked for: long enough to be told from others
+LISTS = ("deed", "quality", "many", "place")  # of the queries: words long enough to be distinct
 
 
-def plan(size: str, seed: int) -> list[Row]:
-    """Each word by each speaker of its split; every other word is in dev, the rest in test."""
+def plan_clips(size: str, seed: int) -> list[ClipPlan]:
+    """Return each word by each speaker of its split; every other word is in dev, the rest in test."""
     words = {split: [w for name in LISTS for w in READ.lists[name][i::2]] for i, split in enumerate(SPLITS)}
-    rows = []
-    for split, voice in cast("qu", SPEAKERS[size], generator(seed, "qbe voices")):
+    plans = []
+    for split, voice in draw_speakers("qu", SPEAKERS[size], random_stream(seed, "qbe voices")):
         for word in words[split]:
-            clip = f"{voice.name}_{word}"
-            rows.append(Row(clip, split, (voice,), word, row_seed(seed, clip), {"split": split, "word": word}))
-    return rows
+            clip_id = f"{voice.name}_{word}"
+            labels = {"split": split, "word": word}
+            plans.append(ClipPlan(clip_id, split, (voice,), word, clip_seed(seed, clip_id), labels))
+    return plans
 
 
-def render(row: Row, synthesiser: Synthesiser) -> Recording:
-    """The word, with hardly any silence around it."""
-    rng = np.random.default_rng(row.seed)
-    clip, _ = frame(say(row.text, row.voices[0], synthesiser, delivery(rng), row.seed), rng, (0.02, 0.05))
-    return Recording(augment(clip, CONDITIONS, rng))
+def render_clip(plan: ClipPlan, synthesiser: Synthesiser) -> RenderedClip:
+    """Render the word, with very short silences around it."""
+    rng = np.random.default_rng(plan.seed)
+    speech = speak_trimmed(plan.text, plan.voices[0], synthesiser, random_delivery(rng), plan.seed)
+    clip, _ = pad_with_silence(speech, rng, (0.02, 0.05))
+    return RenderedClip(augment(clip, CONDITIONS, rng))
 
 
-def files(clips: Clips) -> dict[str, bytes]:
-    """Queries, documents, and every pair of a split with whether the one is spoken in the other."""
-    documents = [_document(clip) for clip in clips["core"] if clip.row.split in SPLITS]
+def task_files(clips: ClipsByPart) -> dict[str, bytes]:
+    """Return queries, documents, and every pair of a split with whether the query is spoken in the document."""
+    documents = [_document(clip) for clip in clips["core"] if clip.plan.split in SPLITS]
     pairs = [
-        (query.row.split, query.row.id, document.row.id, int(query.row.text in document.row.text.split()))
+        (query.plan.split, query.plan.id, document.plan.id, int(query.plan.text in document.plan.text.split()))
         for query in clips["qbe"]
         for document in documents
-        if query.row.split == document.row.split
+        if query.plan.split == document.plan.split
     ]
     return {
-        "queries.csv": table(clips["qbe"], ("split", "word")),
-        "docs.csv": table(documents, ("split", "text")),
+        "queries.csv": manifest_csv(clips["qbe"], ("split", "word")),
+        "docs.csv": manifest_csv(documents, ("split", "text")),
         "pairs.csv": to_csv(("split", "query", "doc", "label"), pairs),
     }
 
 
-def _document(clip: Clip) -> Clip:
-    return replace(clip, labels={**clip.labels, "split": clip.row.split})
+def _document(clip: SynthesisedClip) -> SynthesisedClip:
+    return replace(clip, labels={**clip.labels, "split": clip.plan.split})

@@ -1,4 +1,4 @@
-"""Parts cut into shards of fixed contents: each is rendered by one fresh process, and done once its record exists."""
+"""Parts split into shards of fixed contents: each is rendered by one fresh process, and done once its record exists."""
 
 from __future__ import annotations
 
@@ -7,35 +7,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .files import write_whole
-from .rows import Clip, Row
-from .tasks import PARTS
+from superb_eval.corpora.synthetic.clips import ClipPlan, SynthesisedClip
+from superb_eval.corpora.synthetic.tasks import PARTS
+from superb_eval.runtime import atomic_files
 
-STATE = ".shards"  # the folder, inside the corpus, of the records
-ROWS_PER_SHARD = {"nano": 32, "mini": 120}
+STATE = ".shards"
+"""The folder, inside the corpus, of the shards' records."""
+
+CLIPS_PER_SHARD = {"nano": 32, "mini": 120}
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The `number`-th stretch of one part."""
+    """The `number`-th shard of a part, from 0."""
 
     part: str
     number: int
-    rows: tuple[Row, ...]
+    plans: tuple[ClipPlan, ...]
 
     @property
     def name(self) -> str:
         """Such as ``ks-003``."""
         return f"{self.part}-{self.number:03d}"
 
-    def record(self, out: Path) -> Path:
-        """The file that exists once all clips of the shard do."""
+    def record_path(self, out: Path) -> Path:
+        """Return the path of the file that exists once all clips of the shard do."""
         return out / STATE / f"{self.name}.json"
 
 
 @dataclass(frozen=True)
-class Rendered:
-    """What the record of a shard says of one clip; `labels` are those that its rendering revealed."""
+class ClipRecord:
+    """The entry of one clip in a shard's record; `labels` are those that only rendering yields."""
 
     path: str
     sha256: str
@@ -44,25 +46,29 @@ class Rendered:
 
 
 def split(part: str, size: str, seed: int) -> list[Shard]:
-    """All shards of a part: the same for every number of workers, because what espeak-ng says depends on it."""
-    rows, step = PARTS[part].plan(size, seed), ROWS_PER_SHARD[size]
-    return [Shard(part, n, tuple(rows[i : i + step])) for n, i in enumerate(range(0, len(rows), step))]
+    """Return all shards of a part: the same for every number of workers, because espeak-ng's output depends on it."""
+    plans, step = PARTS[part].plan_clips(size, seed), CLIPS_PER_SHARD[size]
+    return [Shard(part, n, tuple(plans[i : i + step])) for n, i in enumerate(range(0, len(plans), step))]
 
 
-def save(shard: Shard, out: Path, clips: Sequence[Rendered]) -> None:
-    """Declare a shard done. Its files must all be in place."""
-    write_whole(shard.record(out), json.dumps([asdict(clip) for clip in clips], indent=0).encode())
+def save(shard: Shard, out: Path, clips: Sequence[ClipRecord]) -> None:
+    """Write the record of a shard, which marks it as done. All of its clips must have been written.
+
+    Raises:
+        UserError: the disk is full or may not be written.
+    """
+    atomic_files.write_bytes(shard.record_path(out), json.dumps([asdict(clip) for clip in clips], indent=0).encode())
 
 
-def load(shard: Shard, out: Path) -> list[Clip]:
-    """The clips of a shard that is done."""
-    known = [Rendered(**clip) for clip in json.loads(shard.record(out).read_bytes())]
+def load(shard: Shard, out: Path) -> list[SynthesisedClip]:
+    """Return the clips of a shard that is done."""
+    records = [ClipRecord(**entry) for entry in json.loads(shard.record_path(out).read_bytes())]
     return [
-        Clip(row, clip.path, clip.sha256, clip.duration_s, {**row.labels, **clip.labels})
-        for row, clip in zip(shard.rows, known, strict=True)
+        SynthesisedClip(plan, record.path, record.sha256, record.duration_s, {**plan.labels, **record.labels})
+        for plan, record in zip(shard.plans, records, strict=True)
     ]
 
 
 def is_done(shard: Shard, out: Path) -> bool:
-    """Whether a shard has its record and all of its files."""
-    return shard.record(out).is_file() and all((out / clip.path).is_file() for clip in load(shard, out))
+    """Return whether a shard has its record and all of its files."""
+    return shard.record_path(out).is_file() and all((out / clip.path).is_file() for clip in load(shard, out))

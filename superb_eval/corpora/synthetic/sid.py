@@ -1,17 +1,17 @@
-"""Speaker identification: the sentences of `core`, some of each speaker in each split."""
+"""Speaker identification: the sentences of part `core`, some of each speaker in each split."""
 
 from __future__ import annotations
 
-from .listing import SPLITS, table
-from .rows import Clip, Clips
+from superb_eval.corpora.synthetic.clips import ClipsByPart, SynthesisedClip
+from superb_eval.corpora.synthetic.manifests import SPLITS, manifest_csv
 
 PARTS: tuple[str, ...] = ("core",)
 
 
-def files(clips: Clips) -> dict[str, bytes]:
-    """The manifests: of five takes in a row, three train, one is dev and one is test."""
-    return {f"{split}.csv": table(clip for clip in clips["core"] if _split(clip) == split) for split in SPLITS}
+def task_files(clips: ClipsByPart) -> dict[str, bytes]:
+    """Return the manifests: of five consecutive takes, three are in train, one in dev and one in test."""
+    return {f"{split}.csv": manifest_csv(clip for clip in clips["core"] if _split(clip) == split) for split in SPLITS}
 
 
-def _split(clip: Clip) -> str:
+def _split(clip: SynthesisedClip) -> str:
     return ("train", "dev", "train", "test", "train")[int(clip.labels["take"]) % 5]

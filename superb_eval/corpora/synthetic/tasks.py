@@ -1,6 +1,6 @@
-"""What the generator knows: parts, whose clips are rendered, and tasks, whose files list clips of one or several parts.
+"""The registry of the synthetic corpus: parts, whose clips are rendered, and tasks, whose manifests list those clips.
 
-A further one is one more module with these names, and one more entry.
+To add one, write a module with the functions of `Part` or `Task`, and add an entry here.
 """
 
 from __future__ import annotations
@@ -8,34 +8,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from . import asr, asv, core, er, ic, ks, pr, qbe, sd, sf, sid, unlabelled
-from .espeak import Synthesiser
-from .rows import Clips, Recording, Row
+from superb_eval.corpora.synthetic import asr, asv, er, ic, ks, pr, qbe, sd, sf, shared_sentences, sid, unlabelled
+from superb_eval.corpora.synthetic.clips import ClipPlan, ClipsByPart, RenderedClip
+from superb_eval.corpora.synthetic.espeak import Synthesiser
 
 SIZES = ("nano", "mini")
 
 
 class Part(Protocol):
-    """What the module of a part offers."""
+    """The interface of a part's module."""
 
-    def plan(self, size: str, seed: int) -> list[Row]:
-        """All clips in the order in which they are rendered: a pure function of size and seed."""
+    def plan_clips(self, size: str, seed: int) -> list[ClipPlan]:
+        """Return all clips in the order in which they are rendered: a pure function of size and seed."""
 
-    def render(self, row: Row, synthesiser: Synthesiser) -> Recording:
-        """Speak and record one clip. Its randomness comes from the row's seed alone."""
+    def render_clip(self, plan: ClipPlan, synthesiser: Synthesiser) -> RenderedClip:
+        """Synthesise and augment one clip. Its randomness comes from the plan's seed alone."""
 
 
 class Task(Protocol):
-    """What the module of a task offers."""
+    """The interface of a task's module."""
 
-    PARTS: tuple[str, ...]  # whose clips it lists
+    PARTS: tuple[str, ...]  # whose clips its manifests list
 
-    def files(self, clips: Clips) -> Mapping[str, bytes]:
-        """The files of the task's folder by name, such as ``train.csv``."""
+    def task_files(self, clips: ClipsByPart) -> Mapping[str, bytes]:
+        """Return the files of the task's folder by name, such as ``train.csv``."""
 
 
 PARTS: Mapping[str, Part] = {
-    "core": core,
+    "core": shared_sentences,
     "ks": ks,
     "qbe": qbe,
     "asv": asv,
@@ -57,11 +57,13 @@ TASKS: Mapping[str, Task] = {
     "sf": sf,
     "er": er,
 }
-EXTRA: Mapping[str, Task] = {"unlabelled": unlabelled}  # folders that are no task, made where they are asked for
+EXTRA: Mapping[str, Task] = {"unlabelled": unlabelled}
+"""Folders that belong to no SUPERB task; generated only where `tasks` names them."""
+
 FOLDERS: Mapping[str, Task] = {**TASKS, **EXTRA}
 
 
-def parts(folders: tuple[str, ...]) -> tuple[str, ...]:
-    """The parts that the given folders list, each once, in the order of `PARTS`."""
-    wanted = {part for folder in folders for part in FOLDERS[folder].PARTS}
-    return tuple(part for part in PARTS if part in wanted)
+def parts_of(folders: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the parts whose clips these folders list, each once, in the order of `PARTS`."""
+    needed = {part for folder in folders for part in FOLDERS[folder].PARTS}
+    return tuple(part for part in PARTS if part in needed)

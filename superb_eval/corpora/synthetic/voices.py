@@ -34,7 +34,7 @@ class Voice:
     formants: tuple[Formant, ...]
 
     def variant(self) -> str:
-        """The text of the espeak-ng variant file."""
+        """Return the text of the espeak-ng variant file."""
         lines = ["language variant", f"name {self.name}", f"gender {'female' if self.female else 'male'}"]
         lines += [f"pitch {self.pitch[0]} {self.pitch[1]}", f"flutter {self.flutter}", f"roughness {self.roughness}"]
         lines += [f"formant {k} {f.frequency} {f.height} {f.width}" for k, f in enumerate(self.formants)]
@@ -43,7 +43,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class VoiceSpread:
-    """How much voices differ: wide tells speakers apart easily, narrow makes speaker tasks hard."""
+    """How much voices differ: a wide spread makes speaker tasks easy, a narrow one hard."""
 
     tract: float = 0.035  # standard deviation of the vocal-tract scale
     frequency: float = 0.02  # of each formant's frequency on top of it
@@ -51,13 +51,13 @@ class VoiceSpread:
 
 
 def random_voice(name: str, female: bool, rng: np.random.Generator, spread: VoiceSpread = VoiceSpread()) -> Voice:
-    """Draw one speaker: a shorter vocal tract and a higher pitch for a woman, and each formant a little off."""
+    """Draw one speaker: a shorter vocal tract and a higher pitch if `female`; formants deviate one by one."""
     tract = (1.09 if female else 0.99) * (1 + spread.tract * rng.standard_normal())
     frequency = 100 * tract * (1 + spread.frequency * rng.standard_normal(_FORMANTS))
     height = 100 * 10 ** (spread.height_db * rng.standard_normal(_FORMANTS) / 20)
     width = rng.uniform(90, 130, _FORMANTS)
     median, swing = (rng.uniform(150, 225) if female else rng.uniform(80, 140)), rng.uniform(0.3, 0.6)
-    base = median / (1 + 0.7 * swing)  # measured: the median of a read sentence lies 70 % up the range
+    base = median / (1 + 0.7 * swing)  # measured: the median pitch of a sentence lies at 70 % of the range
     return Voice(
         name=name,
         female=female,
@@ -71,16 +71,16 @@ def random_voice(name: str, female: bool, rng: np.random.Generator, spread: Voic
 def random_voices(
     prefix: str, count: int, rng: np.random.Generator, spread: VoiceSpread = VoiceSpread()
 ) -> list[Voice]:
-    """Draw `count` speakers named ``<prefix>_f000``, ``<prefix>_m001``, ...: women and men in turn."""
+    """Draw `count` speakers named ``<prefix>_f000``, ``<prefix>_m001``, ..., alternating between female and male."""
     return [
         random_voice(f"{prefix}_{'mf'[female]}{index:03d}", bool(female), rng, spread)
         for index, female in enumerate((np.arange(count) + 1) % 2)
     ]
 
 
-def cast(
+def draw_speakers(
     prefix: str, counts: Mapping[str, int], rng: np.random.Generator, spread: VoiceSpread = VoiceSpread()
 ) -> list[tuple[str, Voice]]:
-    """Draw so many speakers for each split, none in two, with the split that each is in."""
+    """Draw `counts[split]` speakers for each split, none in two; return them with their splits."""
     splits = [split for split, count in counts.items() for _ in range(count)]
     return list(zip(splits, random_voices(prefix, len(splits), rng, spread), strict=True))
