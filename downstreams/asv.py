@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from downstreams.base import HeadSettings, Prediction, UtteranceTask
 from downstreams.metrics import eer
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
-from superb_eval.data.manifest import NOBODY, Corpus, Manifest, Utterance
+from superb_eval.data.manifest import NO_SPEAKER, Corpus, Manifest, Utterance
+from superb_eval.data.settings import CorpusSettings
 from superb_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,6 +41,17 @@ class VerificationHead(HeadSettings):
     one_frame_more: bool = True
 
 
+class VerificationCorpus(CorpusSettings):
+    """Which utterances and speakers train."""
+
+    min_seconds: float = Field(
+        0.0, ge=0, description="training utterances must last longer, in s, after trimming; the protocol says 2"
+    )
+    dev_speakers: int = Field(
+        40, ge=2, description="official corpus: training speakers held out for trials that choose the checkpoint"
+    )
+
+
 class SpeakerVerification(UtteranceTask):
     """Labels are the training speakers, sorted: testing has no use for them, but the loss and its matrix have."""
 
@@ -49,6 +62,7 @@ class SpeakerVerification(UtteranceTask):
     best_on_test = True
     pooled = False
     Head = VerificationHead
+    CorpusSchema = VerificationCorpus
     unit = "trials"
     trials = True
     truth_names: ClassVar = {"1": "one speaker", "0": "two speakers"}
@@ -59,7 +73,7 @@ class SpeakerVerification(UtteranceTask):
     def learn(cls, corpus: Corpus, head: Any) -> list[str]:
         """Return the training speakers; see `TrainedTask.learn`."""
         del head
-        speakers = {u.speaker for u in corpus.splits["train"]} - {NOBODY}
+        speakers = {u.speaker for u in corpus.splits["train"]} - {NO_SPEAKER}
         for name in ("dev", "test"):
             _check_trials(corpus.splits[name])
             known = sorted(speakers & {u.speaker for u in corpus.splits[name]})

@@ -22,21 +22,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from downstreams.batching.sampling import BatchSource, Sampler, class_weights
 from downstreams.metrics.scores import Metric, Score, ratio
 from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval.data.manifest import Corpus, Manifest, Utterance, check_labels
+from superb_eval.data.settings import CorpusSettings, Section
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class HeadSettings(BaseModel):
+class HeadSettings(Section):
     """What a recipe may set of a task's head; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,8 @@ class BaseTask(ABC):
     `columns` are the label columns that it reads from a manifest; `label_column` is the one with a closed set of
     classes, None where there is none. The first of `metrics` selects on dev: the checkpoint, or the layer. `pooled`
     states that the head needs no more than the mean over time of each hidden state, which holds where it is linear up
-    to its own mean. `Head` is the schema of the recipe's `head`. `version` is raised when a change of the task, or of
+    to its own mean. `Head` and `CorpusSchema` are the schemas of the
+    recipe's sections `head` and `corpus`. `version` is raised when a change of the task, or of
     its parts, changes its figures; records store it.
 
     What tables and reports need: `unit` is what a test set consists of and an interval resamples. `trials` states that
@@ -92,6 +91,7 @@ class BaseTask(ABC):
     metrics: ClassVar[tuple[Metric, ...]]
     pooled: ClassVar[bool] = False
     Head: ClassVar[type[HeadSettings]]
+    CorpusSchema: ClassVar[type[CorpusSettings]] = CorpusSettings
     unit: ClassVar[str] = "utterances"
     trials: ClassVar[bool] = False
     truth_names: ClassVar[Mapping[str, str]] = {}

@@ -13,7 +13,7 @@ import re
 from dataclasses import replace
 
 from downstreams.task_types.classification import Classification
-from superb_eval.data.manifest import Corpus, Manifest, Utterance, listing
+from superb_eval.data.manifest import Corpus, Manifest, Utterance, bad_rows_message
 from superb_eval.errors import UserError
 
 NAMED = re.compile(r"_(?:(f)|(m))\d+$")
@@ -43,7 +43,9 @@ def _labelled(split: Manifest) -> Manifest:
     untold = [u for u in rows if not u.labels["gender"]]
     if untold:
         wanted = "gives no gender: add a column gender, or end the speaker's name in _f000 or _m000"
-        raise UserError(listing(split.source, [f"{split.place(u)}: speaker '{u.speaker}' {wanted}" for u in untold]))
+        raise UserError(
+            bad_rows_message(split.source, [f"{split.row_name(u)}: speaker '{u.speaker}' {wanted}" for u in untold])
+        )
     return replace(split, utterances=tuple(rows))
 
 

@@ -7,11 +7,22 @@ draws classes equally often, and so does the dev set that chooses the checkpoint
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from downstreams.task_types.classification import Classification
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
+from superb_eval.data.settings import CorpusSettings
 
 OFFICIAL_CLASSES = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "_unknown_", "_silence_")
 """The classes of Speech Commands v0.01 in the protocol's order."""
+
+
+class KeywordCorpus(CorpusSettings):
+    """`silence_crops`: how much of the class `_silence_` is made of an official corpus's background noise."""
+
+    silence_crops: int = Field(
+        500, ge=1, description="official corpus: fixed 1 s crops per background file, for train and for dev"
+    )
 
 
 class KeywordSpotting(Classification):
@@ -21,6 +32,7 @@ class KeywordSpotting(Classification):
     title = "keyword spotting"
     columns = ("keyword",)
     label_column = "keyword"
+    CorpusSchema = KeywordCorpus
     official_classes = OFFICIAL_CLASSES
     paper_position = 2
     official_corpus = OfficialCorpus((51_094, 6_798, 3_081), 1.0, numbered(12))

@@ -22,6 +22,7 @@ from downstreams.metrics.mtwv import Detections, MtwvCurve, beta, curve, stdlist
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval.data.manifest import Manifest, Trial
+from superb_eval.data.settings import CorpusSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +50,14 @@ class QuerySettings(HeadSettings):
     shortest: int = Field(5, ge=1)
 
 
+class QueryCorpus(CorpusSettings):
+    """`all_languages`: which trials of an official corpus are scored."""
+
+    all_languages: bool = Field(
+        True, description="official corpus: score as the official scorer, which counts what other languages hold"
+    )
+
+
 class _Parts(NamedTuple):
     """The queries and documents of a split: the place of each in the manifest, by id."""
 
@@ -64,6 +73,7 @@ class QueryByExample(SearchTask):
     columns = ("role",)
     metrics = (Metric("mtwv", "MTWV", higher_is_better=True, unit="x100"),)
     Head = QuerySettings
+    CorpusSchema = QueryCorpus
     unit = "queries"
     trials = True
     truth_names: ClassVar = {"1": "is said", "0": "is not said"}

@@ -42,7 +42,7 @@ def get_or_base(name: str) -> type[BaseTask]:
     return get(name) if name in names() else BaseTask
 
 
-def paper_order(name: str) -> tuple[float, str]:
+def task_order(name: str) -> tuple[float, str]:
     """Return the sort key that puts tasks in the order of the SUPERB paper, others after them by name."""
     position = get_or_base(name).paper_position
     return (float("inf") if position is None else position, name)

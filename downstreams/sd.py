@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from downstreams.base import FrameTask, HeadSettings, Prediction
 from downstreams.metrics import diarization
@@ -22,6 +23,7 @@ from downstreams.metrics.diarization import EXTRA
 from downstreams.metrics.scores import Metric, Score, ratio
 from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval.data.manifest import Corpus, Manifest, Turn, Utterance
+from superb_eval.data.settings import CorpusSettings
 from superb_eval.errors import UserError
 from superb_eval.runtime.lazy_torch import torch
 
@@ -40,6 +42,20 @@ class DiarizationHead(HeadSettings):
     speakers: int = 2
 
 
+class DiarizationCorpus(CorpusSettings):
+    """Which recordings are read, and how they are cut."""
+
+    speakers: int = Field(2, ge=1, description="manifests: recordings with another number of speakers are left out")
+    chunk_seconds: float = Field(
+        40.0,
+        gt=0,
+        description="recordings are processed in chunks of this length, in s; the protocol says 2 000 frames",
+    )
+    merge_turns: bool = Field(
+        False, description="overlapping turns of one speaker become one, and are counted; false: they are refused"
+    )
+
+
 class SpeakerDiarization(FrameTask):
     """Utterances are chunks of recordings; a recording's chunks stand together and carry all of its turns."""
 
@@ -50,6 +66,7 @@ class SpeakerDiarization(FrameTask):
     criterion = Metric("frame_acc", "frame ACC", higher_is_better=True)
     whole = True
     Head = DiarizationHead
+    CorpusSchema = DiarizationCorpus
     unit = "recordings"
     paper_position = 6
     official_corpus = OfficialCorpus((13_900, 3_000, 3_000), 14.0, 2, lambda frames: torch.ones(frames, 2))

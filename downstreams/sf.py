@@ -22,7 +22,7 @@ from downstreams.task_types import ctc
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 from downstreams.text import slots
 from downstreams.text.vocabulary import CHARACTERS, EOS, PAD, SPECIALS, Characters, Pieces
-from superb_eval.data.manifest import Corpus, Manifest, Utterance, listing
+from superb_eval.data.manifest import Corpus, Manifest, Utterance, bad_rows_message
 from superb_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def _speller(train: Manifest, head: Any) -> dict[str, Any]:
 
 def _check(split: Manifest, problems: Sequence[str]) -> None:
     if problems:
-        raise UserError(listing(split.source, problems))
+        raise UserError(bad_rows_message(split.source, problems))
 
 
 def _misfits(split: Manifest) -> Iterator[str]:
@@ -180,12 +180,12 @@ def _misfits(split: Manifest) -> Iterator[str]:
     for u in split:
         words, tags = u.labels["text_canonical"].split(), u.labels["iob_canonical"].split()
         if len(words) != len(tags):
-            yield f"{split.place(u)}: text_canonical has {len(words)} words, iob_canonical {len(tags)} tags"
+            yield f"{split.row_name(u)}: text_canonical has {len(words)} words, iob_canonical {len(tags)} tags"
         for i, tag in enumerate(tags):
             if tag != "O" and not (tag.startswith(("B-", "I-")) and tag[2:]):
-                yield f"{split.place(u)}: tag '{tag}' is not O, B-slot or I-slot"
+                yield f"{split.row_name(u)}: tag '{tag}' is not O, B-slot or I-slot"
             elif tag.startswith("I-") and (i == 0 or tags[i - 1][2:] != tag[2:]):
-                yield f"{split.place(u)}: tag '{tag}' continues no {tag[2:]}; a value begins with 'B-{tag[2:]}'"
+                yield f"{split.row_name(u)}: tag '{tag}' continues no {tag[2:]}; a value begins with 'B-{tag[2:]}'"
 
 
 def _strangers(split: Manifest, names: Sequence[str]) -> Iterator[str]:
@@ -194,4 +194,4 @@ def _strangers(split: Manifest, names: Sequence[str]) -> Iterator[str]:
     for u in split:
         for tag in dict.fromkeys(u.labels["iob_canonical"].split()):
             if tag.startswith("B-") and tag[2:] not in names:
-                yield f"{split.place(u)}: slot '{tag[2:]}' is never seen in train (known: {known})"
+                yield f"{split.row_name(u)}: slot '{tag[2:]}' is never seen in train (known: {known})"

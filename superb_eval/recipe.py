@@ -1,71 +1,51 @@
 """The schema of a recipe: load, override, validate, and explain what is wrong.
 
-A recipe is an order form: it names a task and writes down what departs from the defaults below. A recipe, an upstream
-and a seed fix a run.
+A recipe names a task and lists what differs from the defaults below. A recipe, an upstream and a seed define a run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PositiveFloat, Tag, ValidationError
+from pydantic import (
+    BaseModel,
+    Discriminator,
+    Field,
+    PositiveFloat,
+    SerializeAsAny,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
+from superb_eval.data.settings import CorpusSettings, Section, explain
 from superb_eval.errors import UserError, near_miss
 from superb_eval.runtime import plain_yaml
 
 PROFILES = ("superb", "mini", "nano")
 RATES = "rates.csv"  # known learning rates, in the folder of the recipes
 
-
-class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class CorpusSettings(Section):
-    """What is read of the corpus, and how."""
-
-    folder: str | None = Field(None, description="folder of the manifests, where it isn't called as the task is")
-    allow_links: bool = Field(
-        False, description="let links in a folder of manifests lead to audio outside it; only for corpora you trust"
-    )
-    gain_db: float = Field(
-        0.0, description="gain applied to every clip, in dB; the protocol plays KS, QbE and ASV at -3"
-    )
-    trim_silence: bool = Field(
-        False, description="drop silence as sox's `silence 1 0.1 0.1% -1 0.1 0.1%` does; the ASV protocol does"
-    )
-    silence_crops: int = Field(
-        500, ge=1, description="KS, official corpus: fixed 1 s crops per background file, for train and for dev"
-    )
-    all_languages: bool = Field(
-        True, description="QbE, official corpus: score as the official scorer, which counts what other languages hold"
-    )
-    min_seconds: float = Field(
-        0.0, ge=0, description="ASV: training utterances must last longer, in s, after trimming; the protocol says 2"
-    )
-    dev_speakers: int = Field(
-        40, ge=2, description="ASV, official corpus: training speakers held out for trials that choose the checkpoint"
-    )
-    speakers: int = Field(2, ge=1, description="SD, manifests: recordings with another number of speakers are left out")
-    chunk_seconds: float = Field(
-        40.0,
-        gt=0,
-        description="SD: recordings are heard in chunks of this length, in s; the protocol says 2 000 frames",
-    )
-    merge_turns: bool = Field(
-        False, description="SD: overlapping turns of one speaker become one, and are counted; false: they are refused"
-    )
+FORMER_CORPUS_KEYS = {
+    "silence_crops": 500,
+    "all_languages": True,
+    "min_seconds": 0.0,
+    "dev_speakers": 40,
+    "speakers": 2,
+    "chunk_seconds": 40.0,
+    "merge_turns": False,
+}
+"""Keys that every task's section `corpus` once had, with their defaults: recipes are digested with them still, so that
+a recipe keeps its digest."""
 
 
 class FeatureSettings(Section):
-    """Which features of the upstream the head sees, and how they are computed."""
+    """Which features of the upstream the head is given, and how they are computed."""
 
     key: str = Field("hidden_states", description="the upstream's feature; `superb-eval upstream show` lists them")
     layer: int | Literal["last"] | None = Field(None, description="one layer alone instead of the weighted sum")
@@ -77,12 +57,11 @@ class FeatureSettings(Section):
 
 
 class Sweep(Section):
-    """Learning rates to try: the best on dev is tested, and every curve is kept in the record."""
+    """Learning rates to try: the best on dev is tested, and every curve is stored in the record."""
 
     sweep: tuple[PositiveFloat, ...] = Field(min_length=1, description="learning rates, each trained from the start")
 
 
-_TAGS = {"one rate", "several rates"}
 Rate = Annotated[
     Annotated[PositiveFloat, Tag("one rate")] | Annotated[Sweep, Tag("several rates")],
     Discriminator(lambda value: "several rates" if isinstance(value, dict | Sweep) else "one rate"),
@@ -124,11 +103,47 @@ class Recipe(Section):
     profile: Literal["superb", "mini", "nano"] = Field(
         description="official protocol, embedded corpus, or smallest test"
     )
-    corpus: CorpusSettings = CorpusSettings()
+    corpus: SerializeAsAny[CorpusSettings] = Field(CorpusSettings(), validate_default=True)
     features: FeatureSettings = FeatureSettings()
     head: dict[str, Any] = Field(default_factory=dict, description="settings of the task's head")
     train: TrainSettings | None = Field(None, description="how the head is trained; not for tasks that train none")
-    departures: tuple[str, ...] = Field((), description="where this recipe departs from the SUPERB protocol, in words")
+    departures: tuple[str, ...] = Field((), description="deviations from the SUPERB protocol, in words")
+
+    @field_validator("corpus", mode="before")
+    @classmethod
+    def _validate_corpus(cls, value: Any, info: ValidationInfo) -> CorpusSettings:
+        """Return the section validated by the schema of the recipe's task."""
+        from downstreams import registry
+
+        schema = registry.get_or_base(info.data.get("task", "")).CorpusSchema
+        return schema.model_validate(value.model_dump(exclude_unset=True) if type(value) is CorpusSettings else value)
+
+    @classmethod
+    def of_record(cls, content: dict[str, Any]) -> Recipe:
+        """Return the recipe that a run's record holds; of `FORMER_CORPUS_KEYS` only the task's own are read.
+
+        Raises:
+            ValidationError: it is no recipe of this version.
+        """
+        from downstreams import registry
+
+        own = registry.get_or_base(str(content.get("task"))).CorpusSchema.model_fields
+        section = content.get("corpus")
+        if isinstance(section, dict):
+            section = {key: value for key, value in section.items() if key in own or key not in FORMER_CORPUS_KEYS}
+            content = {**content, "corpus": section}
+        return cls.model_validate(content)
+
+    @property
+    def train_settings(self) -> TrainSettings:
+        """How the head is trained.
+
+        Raises:
+            UserError: the recipe has none; those that `load` returned have, where the task trains a head.
+        """
+        if self.train is None:
+            raise UserError(f"the recipe of {self.task} has no section 'train'. Write train.steps and the rest there.")
+        return self.train
 
     @property
     def part(self) -> str:
@@ -137,22 +152,32 @@ class Recipe(Section):
 
     def digest(self) -> str:
         """Return a SHA-256 of the resolved recipe."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        return digest_of(self.model_dump(mode="json"))
+
+
+def digest_of(content: Mapping[str, Any]) -> str:
+    """Return a SHA-256 of a resolved recipe, as it is written in a record."""
+    section = content.get("corpus")
+    if isinstance(section, dict):
+        content = {**content, "corpus": {**FORMER_CORPUS_KEYS, **section}}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def folder() -> Path:
     """Return the folder of the shipped recipes: inside the package if installed from a wheel, else beside it.
 
-    It is found by its place, never imported: other distributions install a package called `recipes`.
+    It is found by its path and never imported: other distributions install a package called `recipes`.
 
     Raises:
         UserError: neither folder holds them.
     """
-    inside, beside = (place / "recipes" for place in Path(__file__).parents[:2])
-    for place in (inside, beside):
-        if (place / RATES).is_file():  # what another distribution installs as `recipes` doesn't hold this file
-            return place
-    raise UserError(f"no shipped recipes: {RATES} is neither in {inside} nor in {beside}. Install superb-eval again.")
+    installed, checkout = (parent / "recipes" for parent in Path(__file__).parents[:2])
+    for path in (installed, checkout):
+        if (path / RATES).is_file():  # what another distribution installs as `recipes` doesn't hold this file
+            return path
+    raise UserError(
+        f"no shipped recipes: {RATES} is neither in {installed} nor in {checkout}. Install superb-eval again."
+    )
 
 
 def find(name: str, profile: str) -> Path:
@@ -176,12 +201,12 @@ def find(name: str, profile: str) -> Path:
 
 
 def shipped(folders: Sequence[str] = PROFILES) -> list[str]:
-    """Return the shipped recipes as `recipes/PROFILE/TASK.yaml`; those of other folders where they are asked for."""
+    """Return the shipped recipes as `recipes/PROFILE/TASK.yaml`; or those of other folders."""
     return sorted(f"recipes/{name}/{p.name}" for name in folders for p in (folder() / name).glob("*.yaml"))
 
 
 def tasks() -> list[str]:
-    """Return the tasks that have a recipe, by short name; nothing is imported to find out."""
+    """Return the tasks that have a recipe, by short name, from the file names alone."""
     return sorted({path.stem for name in PROFILES for path in (folder() / name).glob("*.yaml")})
 
 
@@ -192,17 +217,18 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         UserError: one sentence per fault: unknown keys with near misses, wrong types, malformed YAML with its line.
     """
     from downstreams import registry
-    from downstreams.base import TrainedTask
+    from downstreams.base import BaseTask, TrainedTask
 
-    recipe = resolve(path, overrides, Recipe)
-    kind = registry.get(recipe.task)
-    head = kind.Head
-    _check_train(path, recipe, trains=issubclass(kind, TrainedTask))
+    content = _overridden(path, overrides)
+    name = content.get("task")
+    task = registry.get(name) if isinstance(name, str) else BaseTask
+    recipe = _validated(path, content, Recipe, {"corpus": task.CorpusSchema})
+    _check_train(path, recipe, trains=issubclass(task, TrainedTask))
     try:
-        settings = head.model_validate(recipe.head)
+        head = task.Head.model_validate(recipe.head)
     except ValidationError as error:
-        raise UserError(_explain(path, error, head, prefix="head.")) from error
-    return recipe.model_copy(update={"head": settings.model_dump()})
+        raise UserError(explain(path, error, task.Head, prefix="head.")) from error
+    return recipe.model_copy(update={"head": head.model_dump()})
 
 
 Schema = TypeVar("Schema", bound=Section)
@@ -214,17 +240,28 @@ def resolve(path: Path, overrides: Sequence[str], schema: type[Schema]) -> Schem
     Raises:
         UserError: as `load`.
     """
+    return _validated(path, _overridden(path, overrides), schema, {})
+
+
+def _overridden(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
     content = _read(path)
     for override in overrides:
         _apply(content, override)
+    return content
+
+
+def _validated(
+    path: Path, content: dict[str, Any], schema: type[Schema], sections: Mapping[str, type[BaseModel]]
+) -> Schema:
+    """Validate by a schema; `sections` are the schemas of those sections that depend on the task, for messages."""
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        raise UserError(_explain(path, error, schema)) from error
+        raise UserError(explain(path, error, schema, sections)) from error
 
 
 def _check_train(path: Path, recipe: Recipe, trains: bool) -> None:
-    """Refuse a recipe that leaves out how its head is trained, or tells it of a task that has none."""
+    """Refuse a recipe without `train` for a task that trains a head, or with it for one that doesn't."""
     if trains and recipe.train is None:
         raise UserError(
             f"{path}: 'train' is missing: {recipe.task} trains a head. Write train.steps and the rest there."
@@ -247,7 +284,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _apply(content: dict[str, Any], override: str) -> None:
-    """Set one `a.b=value` in place; the value is read as YAML, so `1e-3`, `true` and `[train]` mean what they say."""
+    """Set one `a.b=value` in place; the value is read as YAML, so `1e-3`, `true` and `[train]` have their types."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f"-o {override}: expected KEY=VALUE, such as train.steps=100.")
@@ -270,32 +307,3 @@ def _number(value: Any) -> Any:
         except ValueError:
             return value
     return value
-
-
-def _explain(path: Path, error: ValidationError, schema: type[BaseModel], prefix: str = "") -> str:
-    faults = [f"{path}: {_fault(e, schema, prefix)}" for e in error.errors()]
-    return "\n".join(faults)
-
-
-def _fault(fault: Any, schema: type[BaseModel], prefix: str) -> str:
-    """One sentence for one of pydantic's findings."""
-    where = prefix + ".".join(str(part) for part in fault["loc"] if part not in _TAGS)
-    if fault["type"] == "extra_forbidden":
-        known = _keys(schema, fault["loc"][:-1])
-        return f"unknown key '{where}'.{near_miss(str(fault['loc'][-1]), known)} Known here: {', '.join(known)}."
-    if fault["type"] == "missing":
-        return f"'{where}' is missing; write it in the recipe or give -o {where}=VALUE."
-    return f"'{where}' is {repr(fault['input'])[:200]}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
-
-
-def _keys(schema: type[BaseModel], location: Sequence[Any]) -> list[str]:
-    """The keys that the schema knows at a place."""
-    for part in location:
-        if isinstance(part, int):  # one of a list: its schema stands in the list's annotation, which is unpacked below
-            continue
-        annotation = schema.model_fields[str(part)].annotation
-        inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
-        if not inner:
-            return []
-        schema = inner[0]
-    return list(schema.model_fields)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from downstreams import registry
 from superb_eval import recipe
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
@@ -112,6 +114,51 @@ def test_names_are_found_or_the_near_miss_is_offered() -> None:
 def test_the_digest_is_of_the_resolved_recipe(path: Path) -> None:
     assert recipe.load(path).digest() == recipe.load(path, ["train.lr=0.0001"]).digest()
     assert recipe.load(path).digest() != recipe.load(path, ["train.lr=1e-3"]).digest()
+
+
+RECORDED = json.loads(Path(__file__).with_name("test_recipe_digests.json").read_text())
+"""Recipes of records from when each task's section `corpus` had the keys of all tasks, and their digests."""
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_recipes_of_former_records_keep_their_digest(name: str) -> None:
+    recorded = RECORDED[name]["recipe"]
+    loaded = Recipe.of_record(recorded)
+    assert loaded.digest() == recipe.digest_of(recorded) == RECORDED[name]["digest"]
+    assert loaded == Recipe.of_record(loaded.model_dump(mode="json"))
+    assert loaded.model_dump(mode="json")["corpus"].items() <= recorded["corpus"].items()
+
+
+def test_a_key_of_another_task_in_a_former_record_is_in_its_digest_alone() -> None:
+    recorded = RECORDED["recipes/superb/ks.yaml"]["recipe"]
+    changed = {**recorded, "corpus": {**recorded["corpus"], "chunk_seconds": 20.0}}
+    assert Recipe.of_record(changed) == Recipe.of_record(recorded)
+    assert recipe.digest_of(changed) != recipe.digest_of(recorded)
+
+
+@pytest.mark.parametrize(
+    ("task", "override", "sentence"),
+    [
+        (
+            "ks",
+            "corpus.chunk_seconds=3",
+            r"unknown key 'corpus\.chunk_seconds'\. Known here: .*, silence_crops",
+        ),
+        ("ks", "corpus.silence_crop=3", r"unknown key 'corpus\.silence_crop'\. Did you mean 'silence_crops'\?"),
+        ("sd", "corpus.chunk_seconds=0", r"'corpus\.chunk_seconds' is 0: input should be greater than 0"),
+        ("pr", "corpus.gain_bd=3", r"unknown key 'corpus\.gain_bd'\. Did you mean 'gain_db'\?"),
+        ("asv", "corpus=3", r"'corpus' is 3: input should be a valid dictionary"),
+    ],
+)
+def test_corpus_keys_are_those_of_the_task(task: str, override: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        recipe.load(recipe.find(task, "superb"), [override])
+
+
+@pytest.mark.parametrize("task", registry.names())
+def test_every_corpus_setting_of_a_task_is_described(task: str) -> None:
+    for key, field in registry.get(task).CorpusSchema.model_fields.items():
+        assert field.description, f"{task}: corpus.{key}"
 
 
 def test_every_setting_is_described() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from downstreams.base import HeadSettings
-from superb_eval.data.manifest import listing
+from superb_eval.data.manifest import bad_rows_message
 from superb_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class BeamSearch:
                 raise UserError(f"head.lm needs the package of {module}: pip install 'superb-eval[lm]'.")
         bad = list(self._bad_lines())
         if bad:
-            raise UserError(listing(self.lexicon, bad))
+            raise UserError(bad_rows_message(self.lexicon, bad))
 
     def words(self, log_probabilities: Tensor) -> str | None:
         """Return the words of the best hypothesis for [frames, letters] on the CPU, or None where there is none."""

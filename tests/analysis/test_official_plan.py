@@ -3,11 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from downstreams import registry
 from superb_eval.analysis import official_plan
-from superb_eval.analysis.official_plan import OFFICIAL, Throughput, project
+from superb_eval.analysis.official_plan import Throughput, project
+from superb_eval.errors import UserError
 from superb_eval.suite import plan as plans
 from superb_eval.suite.jobs import SUPERB as TASKS
-from superb_eval.suite.jobs import Request
+from superb_eval.suite.jobs import SuiteConfig
 
 HEARD = Throughput(layers=3, width=8, stride=320, factor=20.0)
 
@@ -24,7 +26,12 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_task_has_an_official_size() -> None:
-    assert sorted(OFFICIAL) == sorted(TASKS)
+    assert sorted(name for name in registry.names() if registry.get(name).official_corpus) == sorted(TASKS)
+
+
+def test_a_task_without_an_official_corpus_is_refused() -> None:
+    with pytest.raises(UserError, match="no superb recipe for task 'gender'"):
+        project("gender", HEARD, 1e12, "cpu")
 
 
 def test_a_pooled_task_takes_one_pass_and_its_updates() -> None:
@@ -35,7 +42,7 @@ def test_a_pooled_task_takes_one_pass_and_its_updates() -> None:
     assert found.training == pytest.approx(200_000e-3, rel=0.2)
 
 
-def test_frames_that_find_no_room_are_heard_at_each_pass() -> None:
+def test_frames_without_room_in_the_store_are_extracted_at_each_pass() -> None:
     """PR: 100 000 updates of 2 x 16 utterances, and dev a hundred times."""
     stored, live = (project("pr", HEARD, room, "cpu") for room in (1e15, 1.0))
     assert stored.live == 0 and stored.extracting == pytest.approx(stored.audio / 20)
@@ -52,8 +59,8 @@ def test_er_counts_its_corpus_once_and_its_folds_five_times() -> None:
 def test_a_plan_without_a_corpus_projects_the_official_tasks(tmp_path) -> None:  # type: ignore[no-untyped-def]
     from superb_eval.runtime.progress import NoProgress
 
-    plan = plans.sort(Request(("fbank",), ("ks", "sid"), None, "superb", out=tmp_path))
-    plans.examine(plan, NoProgress())
+    plan = plans.make_plan(SuiteConfig(("fbank",), ("ks", "sid"), None, "superb", out=tmp_path))
+    plans.estimate(plan, NoProgress())
     lines = plans.describe(plan, 1)
     assert "hears" in lines[0] and [line.split()[0] for line in lines[1:5]] == ["task", "ks", "sid", "all"]
     hours = [float(line.split()[-1]) for line in lines[2:5]]
@@ -65,6 +72,8 @@ def test_every_official_head_takes_an_update(task: str, monkeypatch: pytest.Monk
     """On narrow features of short utterances."""
     from dataclasses import replace
 
-    monkeypatch.setitem(OFFICIAL, task, replace(OFFICIAL[task], seconds=1.0))
+    kind = registry.get(task)
+    assert kind.official_corpus is not None
+    monkeypatch.setattr(kind, "official_corpus", replace(kind.official_corpus, seconds=1.0))
     torch.manual_seed(0)
     assert project(task, HEARD, 1e12, "cpu").seconds > 0

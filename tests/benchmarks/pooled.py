@@ -12,14 +12,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from downstreams import registry
 from downstreams import registry as tasks
 from downstreams.base import Setup
 from downstreams.nets.heads import UtteranceLevel
 from superb_eval import recipe
-from superb_eval.analysis.official_plan import OFFICIAL
 from superb_eval.features.dataset import Features
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.probing.batched_probes import MicroBatch, assemble
+from superb_eval.probing.batched_probes import MicroBatch, batch_probes
 from superb_eval.probing.probe import Probe
 from tests.benchmarks import peers
 from tests.benchmarks.timing import pair, seconds
@@ -65,8 +65,8 @@ def ours(theirs: Theirs | None, means: Tensor, count: int = 1, device: str = "cp
         if theirs is not None:
             probe.head.projector.load_state_dict(theirs.projector.state_dict())
             probe.head.classifier.load_state_dict(theirs.head.post_net.linear.state_dict())
-    team = assemble([probe.to(device) for probe in probes], task, pooled=True)
-    features = Features.of(list(means.to(device)))
+    team = batch_probes([probe.to(device) for probe in probes], task, pooled=True)
+    features = Features.from_tensors(list(means.to(device)))
     groups = [{"params": team.parameters(k), "lr": 1e-3} for k in range(count)]
     optimizer, targets = torch.optim.Adam(groups, fused=True), (torch.arange(BATCH) % CLASSES).tolist()
 
@@ -74,7 +74,7 @@ def ours(theirs: Theirs | None, means: Tensor, count: int = 1, device: str = "cp
         losses = team.backward(MicroBatch(features.batch(range(BATCH)), targets, 0), 1.0)
         team.clip(1.0)
         optimizer.step()
-        team.clear()
+        team.zero_grad()
         return losses
 
     return update
@@ -101,8 +101,8 @@ def run() -> str:
 
 def _whole(model: str, task: str, slow: tuple[float, ...], fast: tuple[float, ...], extract: float) -> str:
     """The whole of a task, one learning rate: both upstreams in proportion to the length of its utterances."""
-    official, train = OFFICIAL[task], recipe.load(recipe.find(task, "superb")).train
-    assert train is not None
+    official, train = registry.get(task).official_corpus, recipe.load(recipe.find(task, "superb")).train
+    assert official is not None and train is not None
     a, b = sorted(slow)[len(slow) // 2], sorted(fast)[len(fast) // 2]
     forward, length = max(0.0, a - b), min(8.0, official.seconds)
     evaluated = (official.utterances[1] + official.utterances[2]) * train.steps / train.eval_every / BATCH

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from downstreams.sd import DiarizationCorpus
 from superb_eval.corpora import load_corpus
 from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
-from superb_eval.recipe import CorpusSettings
 
 GOOD = ["SPEAKER x 1 0.1 1.0 <NA> <NA> ann <NA> <NA>", "SPEAKER x 1 0.5 1.0 <NA> <NA> bob <NA> <NA>",
         "SPEAKER y 1 2.0 0.5 <NA> <NA> bob <NA> <NA>", "SPEAKER y 1 0.0 0.5 <NA> <NA> ann <NA> <NA>"]  # fmt: skip
@@ -35,7 +35,7 @@ def rttm(root: Path, *lines: str, split: str = "test") -> None:
 
 
 def load(root: Path, **settings: float) -> Corpus:
-    return load_corpus.open_corpus("sd", root, (), CorpusSettings.model_validate(settings))
+    return load_corpus.open_corpus("sd", root, (), DiarizationCorpus.model_validate(settings))
 
 
 def test_recordings_carry_their_turns_by_start(root: Path) -> None:

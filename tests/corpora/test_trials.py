@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from downstreams.asv import VerificationCorpus
 from superb_eval.corpora import load_corpus
 from superb_eval.data.manifest import Corpus, Trial
 from superb_eval.errors import UserError
-from superb_eval.recipe import CorpusSettings
 
 SPEAKERS = {"train": "ab", "dev": "cd", "test": "ef"}
 
@@ -39,7 +39,7 @@ def trials(root: Path, name: str, *lines: str) -> None:
 
 
 def load(root: Path, **settings: float) -> Corpus:
-    return load_corpus.open_corpus("asv", root, (), CorpusSettings.model_validate(settings))
+    return load_corpus.open_corpus("asv", root, (), VerificationCorpus.model_validate(settings))
 
 
 def test_trials_are_resolved_by_path_or_id(root: Path) -> None:

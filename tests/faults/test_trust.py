@@ -14,9 +14,9 @@ import torch
 from superb_eval import recipe
 from superb_eval.corpora import load_corpus
 from superb_eval.data import manifest
+from superb_eval.data.settings import CorpusSettings
 from superb_eval.errors import UserError
 from superb_eval.pretraining import checkpoints, sources
-from superb_eval.recipe import CorpusSettings
 
 
 class Hostile:
@@ -47,7 +47,7 @@ def hostile(tmp_path: Path, proof: Path) -> Path:
 @pytest.mark.filterwarnings("ignore")
 def test_the_state_of_a_training_of_an_encoder(hostile: Path, proof: Path) -> None:
     with pytest.raises(UserError, match="damaged"):
-        checkpoints.step(hostile)
+        checkpoints.saved_step(hostile)
     with pytest.raises(UserError, match="damaged"):
         checkpoints.read(hostile, torch.nn.Linear(1, 1), None, 0)
     assert not proof.exists()
@@ -56,7 +56,7 @@ def test_the_state_of_a_training_of_an_encoder(hostile: Path, proof: Path) -> No
 def test_the_state_of_a_training_of_a_head(hostile: Path, proof: Path) -> None:
     from superb_eval.probing import probe_state
 
-    with pytest.warns(UserWarning, match="damaged .*Weights only load failed.*begins anew"):
+    with pytest.warns(UserWarning, match="damaged .*Weights only load failed.*starts over"):
         assert probe_state.resume(hostile, [], None) == 0  # type: ignore[arg-type]
     assert not proof.exists()
 

@@ -13,8 +13,8 @@ from downstreams.er import EmotionRecognition
 from superb_eval.corpora import load_corpus
 from superb_eval.corpora.official import iemocap
 from superb_eval.data.manifest import Corpus
+from superb_eval.data.settings import CorpusSettings
 from superb_eval.errors import UserError
-from superb_eval.recipe import CorpusSettings
 
 EMOTIONS = ("neu", "hap", "exc", "fru", "ang", "sad", "xxx")
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from downstreams.sd import DiarizationCorpus
 from superb_eval.corpora import load_corpus
 from superb_eval.corpora.official import librimix
 from superb_eval.corpora.official.librimix import ALIGNMENTS, LISTS, MIXTURES, PREPARED, RTTMS
 from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
-from superb_eval.recipe import CorpusSettings
 
 MIXTURE = "84-121123-0001_1272-128104-0003"
 SAMPLES = 48_000
@@ -63,7 +63,7 @@ def prepared(tmp_path: Path) -> Path:
 
 
 def load(root: Path) -> Corpus:
-    return load_corpus.open_corpus("sd", root, (), CorpusSettings())
+    return load_corpus.open_corpus("sd", root, (), DiarizationCorpus())
 
 
 def test_both_forms_give_the_same(
@@ -82,7 +82,7 @@ def test_both_forms_give_the_same(
 def test_it_is_official_and_its_size_is_known(raw: Path) -> None:
     assert load_corpus.is_official("sd", raw) and not load_corpus.is_official("sd", raw / "none")
     assert load(raw).expected == {"train": 13_900, "dev": 3_000, "test": 3_000}
-    shorter = load_corpus.open_corpus("sd", raw, (), CorpusSettings(chunk_seconds=2))
+    shorter = load_corpus.open_corpus("sd", raw, (), DiarizationCorpus(chunk_seconds=2))
     assert shorter.expected == {} and len(shorter.splits["test"]) == 2
 
 

@@ -11,8 +11,8 @@ import soundfile
 from downstreams.pr import PhoneHead, PhonemeRecognition
 from superb_eval.corpora import load_corpus
 from superb_eval.corpora.official import librispeech, librispeech_phones
+from superb_eval.data.settings import CorpusSettings
 from superb_eval.errors import UserError
-from superb_eval.recipe import CorpusSettings
 
 SETTINGS = CorpusSettings()
 CHAPTERS = {

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from downstreams.qbe import QueryCorpus
 from superb_eval.corpora import checks, load_corpus
 from superb_eval.corpora.official import quesst14
 from superb_eval.corpora.official.quesst14 import DATABASE, DOCUMENTS
 from superb_eval.data.manifest import Corpus, Trial
 from superb_eval.errors import UserError
-from superb_eval.recipe import CorpusSettings
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
 
@@ -55,7 +55,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def load(root: Path, all_languages: bool = True) -> Corpus:
-    return load_corpus.open_corpus("qbe", root, ("role",), CorpusSettings(all_languages=all_languages))
+    return load_corpus.open_corpus("qbe", root, ("role",), QueryCorpus(all_languages=all_languages))
 
 
 def test_english_is_searched(root: Path) -> None:
@@ -92,7 +92,7 @@ def test_what_other_languages_hold_is_counted(root: Path) -> None:
 
 
 def test_documents_shared_by_the_splits_are_no_leak(root: Path) -> None:
-    report = checks.examine(load(root), None)
+    report = checks.check_corpus(load(root), None)
     assert not report.problems
     assert any("complete copy has 2576" in remark for remark in report.remarks)
 

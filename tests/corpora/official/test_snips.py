@@ -13,8 +13,8 @@ from downstreams.task_types.ctc import RecogniserSettings
 from superb_eval.corpora import load_corpus
 from superb_eval.corpora.official import snips
 from superb_eval.corpora.official.snips import FOLDERS, SPEAKERS
+from superb_eval.data.settings import CorpusSettings
 from superb_eval.errors import UserError
-from superb_eval.recipe import CorpusSettings
 
 LINE = "BOS PLAY NEW YORK ROME NOW EOS\tO O city city state O PlayMusic"
 

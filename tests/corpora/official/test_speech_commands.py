@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from downstreams.ks import KeywordCorpus
 from superb_eval.corpora import load_corpus
 from superb_eval.corpora.official import speech_commands
 from superb_eval.corpora.official.speech_commands import BACKGROUND, CLASSES, KEYWORDS, TEST, TRAIN
 from superb_eval.data import audio
 from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
-from superb_eval.recipe import CorpusSettings
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
 
@@ -55,7 +55,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def load(root: Path, crops: int = 4) -> Corpus:
-    return speech_commands.load(root, CorpusSettings(silence_crops=crops))
+    return speech_commands.load(root, KeywordCorpus(silence_crops=crops))
 
 
 def test_the_splits_follow_the_speakers_hash(root: Path) -> None:
@@ -198,14 +198,14 @@ def test_the_official_layout_is_found_and_goes_before_manifests(root: Path) -> N
     assert not load_corpus.is_official("ks", root / "none")
     assert not load_corpus.is_official("sid", root)
     (root / "ks").mkdir()
-    corpus = load_corpus.open_corpus("ks", root, ("keyword",), CorpusSettings(silence_crops=2))
+    corpus = load_corpus.open_corpus("ks", root, ("keyword",), KeywordCorpus(silence_crops=2))
     assert corpus.name == "Speech Commands v0.01"
     assert len(corpus.splits["train"]) == 12 + 2
     assert len(corpus.notes) == 1
 
 
 def test_every_clip_is_played_at_the_recipes_gain(root: Path) -> None:
-    corpus = load_corpus.open_corpus("ks", root, ("keyword",), CorpusSettings(gain_db=-3.0))
+    corpus = load_corpus.open_corpus("ks", root, ("keyword",), KeywordCorpus(gain_db=-3.0))
     assert {u.clip.gain_db for split in corpus.splits.values() for u in split} == {-3.0}
 
 
@@ -214,20 +214,20 @@ def test_manifests_are_read_where_there_is_no_official_layout(tmp_path: Path) ->
     (tmp_path / "ks").mkdir()
     for split in ("train", "dev", "test"):
         (tmp_path / "ks" / f"{split}.csv").write_text("id,path,speaker,keyword\nx,a.wav,anna,yes\n")
-    corpus = load_corpus.open_corpus("ks", tmp_path, ("keyword",), CorpusSettings(gain_db=-6.0))
+    corpus = load_corpus.open_corpus("ks", tmp_path, ("keyword",), KeywordCorpus(gain_db=-6.0))
     assert [u.clip.gain_db for u in corpus.splits["dev"]] == [-6.0]
     assert corpus.notes == ()
 
 
 def test_a_folder_with_neither_says_what_was_looked_for(root: Path) -> None:
     with pytest.raises(UserError, match="no such corpus folder"):
-        load_corpus.open_corpus("ks", root / "none", ("keyword",), CorpusSettings())
+        load_corpus.open_corpus("ks", root / "none", ("keyword",), KeywordCorpus())
     with pytest.raises(
         UserError, match=rf"neither manifests .* nor the official layout .*Did you mean --data {root}\?"
     ):
-        load_corpus.open_corpus("ks", root / TRAIN, ("keyword",), CorpusSettings())
+        load_corpus.open_corpus("ks", root / TRAIN, ("keyword",), KeywordCorpus())
     with pytest.raises(UserError, match="has no folder 'mine' with manifests"):
-        load_corpus.open_corpus("mine", root, ("text",), CorpusSettings())
+        load_corpus.open_corpus("mine", root, ("text",), KeywordCorpus())
 
 
 def test_the_official_layout_runs_by_the_official_protocol(root: Path, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import soundfile
 from superb_eval.corpora import load_corpus
 from superb_eval.corpora.official import voxceleb1
 from superb_eval.data.manifest import Corpus
+from superb_eval.data.settings import CorpusSettings
 from superb_eval.errors import UserError
-from superb_eval.recipe import CorpusSettings
 
 LINES = [
     "1 id10001/1zcIwhmdeo4/00001.wav",

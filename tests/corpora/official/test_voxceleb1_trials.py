@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from downstreams.asv import VerificationCorpus
 from superb_eval.corpora import load_corpus
 from superb_eval.corpora.official import voxceleb1_trials
 from superb_eval.corpora.official.voxceleb1_trials import draw_trials, held_out
 from superb_eval.data.manifest import Corpus, Trial
 from superb_eval.errors import UserError
-from superb_eval.recipe import CorpusSettings
 
 TRAIN = [f"id1{k:04d}" for k in range(1, 7)]
 TEST = ["id10270", "id10300"]
@@ -42,7 +42,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def load(root: Path, **settings: float) -> Corpus:
-    chosen = CorpusSettings.model_validate({"dev_speakers": 2, **settings})
+    chosen = VerificationCorpus.model_validate({"dev_speakers": 2, **settings})
     return load_corpus.open_corpus("asv", root, (), chosen)
 
 
