@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from superb_eval.data import manifest
+from downstreams import registry as tasks
+from superb_eval.data import audio, manifest
+from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import SPLITS, Corpus, Manifest
+from superb_eval.data.settings import CorpusSettings
 from superb_eval.errors import UserError
-from superb_eval.recipe import CorpusSettings
+from superb_eval.recipe import Recipe
+from superb_eval.runtime.progress import Progress
 
 OFFICIAL: dict[str, str] = {
     "asr": "librispeech",
@@ -40,6 +46,37 @@ FOLDERS: dict[str, str] = {
 def is_official(task: str, root: Path) -> bool:
     """Say whether `root` holds the official corpus of a task, or part of it."""
     return task in OFFICIAL and bool(_module(task).present(root))
+
+
+def read_corpus(recipe: Recipe, root: Path) -> Corpus:
+    """Return the corpus under `root` as a recipe's task reads it.
+
+    Raises:
+        UserError: see `open_corpus` and the task's `annotate`.
+    """
+    task = tasks.get(recipe.task)
+    columns = task.needs(task.Head.model_validate(recipe.head))
+    return task.annotate(open_corpus(recipe.task, root, columns, recipe.corpus))
+
+
+def audio_digests(clips: Sequence[Clip], progress: Progress) -> dict[Clip, str]:
+    """Return `audio.digest` of every clip.
+
+    Raises:
+        UserError: a file can't be read.
+    """
+    digests: dict[Clip, str] = {}
+    with progress.step("reading audio", len(clips)) as update:
+        for done, clip in enumerate(clips, start=1):
+            digests[clip] = audio.digest(clip)
+            update(done)
+    return digests
+
+
+def corpus_digest(corpus: Corpus, digests: Mapping[Clip, str]) -> str:
+    """Return a SHA-256 of the rows and trials of all splits and of their audio, given `audio.digest` of every clip."""
+    rows = {name: [split.digest(), [digests[u.clip] for u in split]] for name, split in corpus.splits.items()}
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
 def open_corpus(task: str, root: Path, columns: Sequence[str], settings: CorpusSettings) -> Corpus:

@@ -1,4 +1,4 @@
-"""The features of a corpus as heads ask for them: rows of stored shards, and live ones where the store has no room."""
+"""The features of a corpus as heads ask for them: rows of stored shards, or computed on demand where no room was."""
 
 from __future__ import annotations
 
@@ -11,40 +11,46 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 NORM_CLIPS = 256
-"""Clips whose features tell how long a layer's vectors are; the first by digest, which is to say at random."""
+"""Clips whose features estimate each layer's norm; the first by digest, which is a random choice."""
 
-
-NORM_LIVE = 8
-"""As many where none is stored."""
+NORM_LIVE_CLIPS = 8
+"""As `NORM_CLIPS`, where no clip is stored."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """Features of some utterances, `[batch, layers, dim]` pooled or `[batch, frames, layers, dim]` padded.
 
-    `lengths` [batch] counts valid frames; None where features are pooled.
+    `lengths` [batch] counts valid frames; ones where features are pooled.
     """
 
     hidden: Tensor
-    lengths: Tensor | None
+    lengths: Tensor
+
+    @property
+    def pooled(self) -> bool:
+        """Whether these are means over time."""
+        return self.hidden.dim() == 3
 
     def part(self, first: int, last: int) -> Batch:
-        """Return some of the utterances, padded no further than they need."""
-        if self.lengths is None:
-            return Batch(self.hidden[first:last], None)
-        lengths = self.lengths[first:last]
-        return Batch(self.hidden[first:last, : int(lengths.max())], lengths)
+        """Return the utterances from `first` up to `last`, padded no further than they need."""
+        hidden, lengths = self.hidden[first:last], self.lengths[first:last]
+        return Batch(hidden if self.pooled else hidden[:, : int(lengths.max())], lengths)
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        return Batch(self.hidden.to(device), self.lengths.to(device))
 
 
 Crop = Callable[[Tensor], Tensor]
 """Cuts a stretch out of an utterance's frames: [frames, layers, dim] -> [fewer frames, layers, dim]."""
 
-Live = Callable[[Sequence[str]], list[Tensor]]
-"""Computes the features of clips, given by their digests, anew: a pass of the upstream."""
+LiveFeatures = Callable[[Sequence[str]], list[Tensor]]
+"""Computes the features of clips, given their digests, with a pass of the upstream."""
 
 
 class Place(NamedTuple):
-    """Where a clip's features lie: the number of the shard, and the first row and the one after the last."""
+    """The place of a clip's features: the number of the shard, and the first row and the one after the last."""
 
     shard: int
     first: int
@@ -53,10 +59,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureDataset:
-    """The features of every clip of a corpus, by the clip's `audio.digest`; splits and folds draw on it.
+    """The features of every clip of a corpus, by the clip's `audio.digest`; splits and folds read from it.
 
-    Shards are memory-mapped files: what is drawn is read from the disk, or from what the system keeps of it in memory
-    that nobody else needs. So a bank takes a few hundred bytes per clip, however many frames there are.
+    Shards are memory-mapped files: rows are read from the disk, or from the system's page cache. So a dataset takes a
+    few hundred bytes of memory per clip, however many frames there are.
     """
 
     pooled: bool
@@ -68,17 +74,17 @@ class FeatureDataset:
     """[utterances, layers, dim] where pooled, else [frames of all, layers, dim]."""
     places: dict[str, Place]
     extracted: int
-    """Clips that the upstream was run on to fill the store; the others came from there."""
+    """Clips that this run extracted and stored; the others were stored before."""
     made_on: str
-    """Device and precision of the extraction, as the shards tell."""
-    live: Live | None = None
+    """Device and precision of the extraction, from the shards' headers."""
+    live: LiveFeatures | None = None
     unstored: frozenset[str] = field(default=frozenset())
-    """Clips that have no place: `live` computes them whenever they are drawn."""
+    """Clips that are not stored: `live` computes them whenever they are read."""
 
     def __len__(self) -> int:
         return len(self.places) + len(self.unstored)
 
-    def draw(self, digests: Sequence[str]) -> list[Tensor]:
+    def read(self, digests: Sequence[str]) -> list[Tensor]:
         """Return the features of clips, [layers, dim] where pooled, else [frames, layers, dim]."""
         missing = [digest for digest in dict.fromkeys(digests) if digest not in self.places]
         computed = dict(zip(missing, self.live(missing), strict=True)) if missing and self.live else {}
@@ -90,13 +96,13 @@ class FeatureDataset:
         return shard[place.first] if self.pooled else shard[place.first : place.last]
 
     def norms(self) -> list[float]:
-        """Return the mean length of each layer's vectors (of the means over time, where pooled), over some clips.
+        """Return the mean norm of each layer's vectors (of the means over time, where pooled) over some clips.
 
-        Weights of layers say little of layers whose vectors differ in length; their product says more.
+        Layer weights alone say little where norms differ between layers; weight times norm says more.
         """
-        some = self.draw(sorted(self.places)[:NORM_CLIPS] or sorted(self.unstored)[:NORM_LIVE])
-        lengths = [row.float().norm(dim=-1).reshape(-1, row.shape[-2]).mean(dim=0) for row in some]
-        return [float(length) for length in torch.stack(lengths).mean(dim=0)]
+        some = self.read(sorted(self.places)[:NORM_CLIPS] or sorted(self.unstored)[:NORM_LIVE_CLIPS])
+        norms = [row.float().norm(dim=-1).reshape(-1, row.shape[-2]).mean(dim=0) for row in some]
+        return [float(norm) for norm in torch.stack(norms).mean(dim=0)]
 
     def select(self, digests: Sequence[str]) -> Features:
         """Return the features of the clips with these digests, in this order."""
@@ -107,12 +113,12 @@ class FeatureDataset:
 class Features:
     """The features of a split, by position in its manifest."""
 
-    bank: FeatureDataset
+    dataset: FeatureDataset
     digests: list[str]
 
     @classmethod
-    def of(cls, rows: Sequence[Tensor]) -> Features:
-        """Return features that are at hand: [layers, dim] each, or [frames, layers, dim]."""
+    def from_tensors(cls, rows: Sequence[Tensor]) -> Features:
+        """Return features that are in memory: [layers, dim] each, or [frames, layers, dim]."""
         names = [str(i) for i in range(len(rows))]
         pooled = rows[0].dim() == 2
         shards = [row[None] if pooled else row for row in rows]
@@ -127,17 +133,17 @@ class Features:
     @property
     def pooled(self) -> bool:
         """Whether these are means over time."""
-        return self.bank.pooled
+        return self.dataset.pooled
 
     def rows(self) -> list[Tensor]:
         """Return every utterance's features, memory-mapped where they are stored."""
-        return self.bank.draw(self.digests)
+        return self.dataset.read(self.digests)
 
     def batch(self, indices: Sequence[int], crop: Crop | None = None) -> Batch:
-        """Return the features of the utterances at `indices`, as float32; `crop` cuts frames, and not means."""
-        rows = self.bank.draw([self.digests[i] for i in indices])
+        """Return the features of the utterances at `indices`, as float32; `crop` cuts frames, but not means."""
+        rows = self.dataset.read([self.digests[i] for i in indices])
         if self.pooled:
-            return Batch(torch.stack(rows).float(), None)
+            return Batch(torch.stack(rows).float(), torch.ones(len(rows), dtype=torch.long))
         if crop is not None:
             rows = [crop(row) for row in rows]
         return Batch(pad_sequence(rows, batch_first=True).float(), torch.tensor([len(row) for row in rows]))

@@ -15,7 +15,7 @@ class Featurizer(nn.Module):
     """
 
     def __init__(self, layers: int, layer: int | None = None) -> None:
-        """Weigh `layers` hidden states, or take the one at index `layer` (negative: from the end).
+        """Weigh `layers` hidden states, or select the one at index `layer` (negative: from the end).
 
         Raises:
             IndexError: there is no such layer.
@@ -28,8 +28,7 @@ class Featurizer(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Combine [..., layers, dim] into [..., dim]."""
-        if self.weights is None:
-            assert self.layer is not None  # noqa: S101 - for the type checker
+        if self.layer is not None:
             return hidden[..., self.layer, :]
         weights = self.layer_weights()
         if hidden.dim() > 3:

@@ -1,9 +1,9 @@
-"""What a store knows of upstreams: enough to run a cell whose features are all there without opening the upstream.
+"""Facts of upstreams, cached in the feature store: a run whose features are all stored never loads its upstream.
 
-To import a network's library and to read its weights takes longer than the first updates of a head. What a cell asks of
-an upstream besides features is kept beside them, under a hash of all that it was made from: the address, the weights'
-files, the code, and the versions of the libraries. Where that can't be said of an upstream (a file of the user's,
-another package's, a hub id), it is opened each time.
+To import a network's library and to read its weights takes longer than the first updates of a head. What a run needs of
+an upstream besides features is stored with them, under a hash of all that it depends on: the address, the weights'
+files, the code, and the versions of the libraries. Where these are not known before loading (the user's own file,
+another package, a hub id), the upstream is loaded each time.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ LIBRARIES = ("numpy", "torch", "torchaudio", "transformers")
 
 
 class UpstreamFacts(BaseModel):
-    """What is kept of an upstream. `strides` are in samples, by feature; `code`: files outside this project, with the
-    SHA-256 of each."""
+    """The cached facts of an upstream.
+
+    `strides` are in samples, by feature key; `code` holds the SHA-256 of source files outside this project.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,30 +47,30 @@ class UpstreamFacts(BaseModel):
 
 
 class CachedUpstream(Upstream):
-    """An upstream that is opened when the first waveform comes; what else is asked of it is known."""
+    """An upstream that is loaded when it processes its first waveform; all else comes from the cache."""
 
     def __init__(self, address: str, device: str, facts: UpstreamFacts) -> None:
         super().__init__(facts.card)
         self.address, self.device, self.facts = address, device, facts
         self.reentrant = facts.reentrant
-        self._turn = Lock()
-        self._found: list[Upstream] = []  # in a list: it is no part of this module
+        self._lock = Lock()
+        self._loaded: list[Upstream] = []  # in a list, so that it is no submodule
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
         """See `Upstream.forward`.
 
         Raises:
-            UserError: the upstream is no longer what it was.
+            UserError: the upstream has changed since its facts were read.
         """
-        output: dict[str, list[Tensor]] = self.opened()(wavs)
+        output: dict[str, list[Tensor]] = self.loaded()(wavs)
         return output
 
     def frames(self, samples: int) -> int | None:
         """See `Upstream.frames`."""
-        return self.opened().frames(samples)
+        return self.loaded().frames(samples)
 
     def get_downsample_rates(self, key: str) -> int:
-        """See `Upstream.get_downsample_rates`; of a feature that it hasn't, the card's."""
+        """See `Upstream.get_downsample_rates`; for a feature key that it doesn't have, the card's."""
         return self.facts.strides.get(key, self.card.stride)
 
     def keys(self) -> tuple[str, ...]:
@@ -83,28 +85,28 @@ class CachedUpstream(Upstream):
         """See `Upstream.count_parameters`."""
         return self.facts.parameters
 
-    def opened(self) -> Upstream:
-        """Return the upstream itself; of several threads that ask at once, one opens it."""
-        with self._turn:
-            if not self._found:
-                with torch.inference_mode(False):  # weights made in it would be unfit for anything else
+    def loaded(self) -> Upstream:
+        """Return the upstream itself; of several threads, the first one loads it."""
+        with self._lock:
+            if not self._loaded:
+                with torch.inference_mode(False):  # weights created in inference mode can't be used outside it
                     upstream = registry.load(self.address).to(self.device)
                 if upstream.identity() != self.facts.identity:
                     raise UserError(f"{self.address}: its weights changed while this ran. Run it again.")
-                self._found.append(upstream)
-        return self._found[0]
+                self._loaded.append(upstream)
+        return self._loaded[0]
 
 
 def load(address: str, device: str, folder: Path | None = None) -> Upstream:
-    """Return an upstream on a device, opened where the store in `folder` doesn't know it yet.
+    """Return an upstream on a device, loaded now where the store in `folder` has no facts of it yet.
 
     Raises:
         UserError: see `registry.load`.
     """
-    weights = registry.weights(address)
+    weights = registry.weight_files(address)
     if weights is None:
         return registry.load(address).to(device)
-    path = (folder or default_folder()) / "upstreams" / f"{_identity(address, weights)}.json"
+    path = (folder or default_folder()) / "upstreams" / f"{_cache_key(address, weights)}.json"
     facts = _read(path)
     if facts is not None:
         return freeze(CachedUpstream(address, device, facts))
@@ -113,11 +115,11 @@ def load(address: str, device: str, folder: Path | None = None) -> Upstream:
     return upstream
 
 
-def _identity(address: str, weights: Sequence[Path]) -> str:
-    """Return a SHA-256 of all that can be read without opening the upstream, for this environment's libraries."""
-    own = sorted(Path(next(iter(upstreams.__path__))).rglob("*.py"))
+def _cache_key(address: str, weights: Sequence[Path]) -> str:
+    """Return a SHA-256 of all that facts depend on and that is known before loading: files, code, library versions."""
+    sources = sorted(Path(next(iter(upstreams.__path__))).rglob("*.py"))
     parts = [address, sys.prefix, *(f"{name} {_version(name)}" for name in LIBRARIES)]
-    parts += [f"{path.name} {atomic_files.sha256(path)}" for path in (*weights, *own)]
+    parts += [f"{path.name} {atomic_files.sha256(path)}" for path in (*weights, *sources)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -129,7 +131,7 @@ def _version(package: str) -> str:
 
 
 def _read(path: Path) -> UpstreamFacts | None:
-    """Return what is kept there; None for nothing, for what is torn, and where a library's code was edited since."""
+    """Return cached facts; None where there are none, where they are damaged, or where their code was edited since."""
     try:
         facts = UpstreamFacts.model_validate_json(path.read_bytes())
         edited = any(atomic_files.sha256(Path(name)) != digest for name, digest in facts.code.items())
@@ -139,9 +141,10 @@ def _read(path: Path) -> UpstreamFacts | None:
 
 
 def _facts(upstream: Upstream) -> UpstreamFacts:
-    known_by_name = ("torch.", "upstreams.")  # by their version, and by `_identity`
-    kinds = {type(module) for module in upstream.modules() if not type(module).__module__.startswith(known_by_name)}
-    code = sorted({inspect.getsourcefile(kind) or "" for kind in kinds} - {""})
+    hashed_elsewhere = ("torch.", "upstreams.")  # torch by its version, our own sources in `_cache_key`
+    classes = {type(module) for module in upstream.modules()}
+    foreign = {cls for cls in classes if not cls.__module__.startswith(hashed_elsewhere)}
+    code = sorted({inspect.getsourcefile(cls) or "" for cls in foreign} - {""})
     return UpstreamFacts(
         card=upstream.card,
         identity=upstream.identity(),

@@ -1,4 +1,4 @@
-"""Several probes that train side by side on the same batches, one for each learning rate, as if each were alone."""
+"""Several probes that train together on the same batches, one for each learning rate, with identical results."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
-from downstreams.base import Task
+from downstreams.base import TrainedTask
 from superb_eval.features.dataset import Batch
 from superb_eval.probing.probe import Probe
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """A micro-batch: its features, what each utterance's answer is, and the seed of what is random in a head."""
+    """A micro-batch: its features, each utterance's target, and the seed of dropout and masks."""
 
     batch: Batch
     targets: Sequence[Any]
@@ -27,115 +27,117 @@ class MicroBatch:
 
 
 class BatchedProbes(ABC):
-    """Probes that hear every batch together. Their gradients add up until `clear`."""
+    """Probes that process every batch together. Their gradients add up until `zero_grad`."""
 
-    def __init__(self, probes: Sequence[Probe], task: Task, precision: str) -> None:
+    def __init__(self, probes: Sequence[Probe], task: TrainedTask, precision: str) -> None:
         self.probes, self.task, self.precision = probes, task, precision
 
-    def loss(self, output: Tensor, given: MicroBatch) -> Tensor:
+    def loss(self, output: Tensor, micro_batch: MicroBatch) -> Tensor:
         """Return the task's loss, in float32 whatever the head computes with."""
-        return self.task.loss(output.float(), given.batch.lengths, given.targets)
+        return self.task.loss(output.float(), micro_batch.batch.lengths, micro_batch.targets)
 
-    def arithmetic(self, given: MicroBatch) -> AbstractContextManager[None]:
-        """What heads run in."""
-        return torch.autocast(given.batch.hidden.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-
-    @abstractmethod
-    def parameters(self, number: int) -> list[Tensor]:
-        """Return what an optimiser is to update of a probe; gradients are there once `clip` was called."""
+    def autocast(self, micro_batch: MicroBatch) -> AbstractContextManager[None]:
+        """Return the context of a forward pass: bfloat16 where the recipe sets it."""
+        return torch.autocast(micro_batch.batch.hidden.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     @abstractmethod
-    def backward(self, given: MicroBatch, share: float) -> Tensor:
+    def parameters(self, index: int) -> list[Tensor]:
+        """Return what an optimizer updates of the probe at `index`; gradients are there once `clip` was called."""
+
+    @abstractmethod
+    def backward(self, micro_batch: MicroBatch, share: float) -> Tensor:
         """Add `share` of each probe's gradient on a micro-batch; return the probes' losses [probes]."""
 
     @abstractmethod
-    def clip(self, bound: float) -> None:
-        """Scale each probe's gradient down to a norm of at most `bound`."""
+    def clip(self, max_norm: float) -> None:
+        """Scale each probe's gradient down to a norm of at most `max_norm`."""
 
     @abstractmethod
-    def clear(self) -> None:
-        """Forget the gradients."""
+    def zero_grad(self) -> None:
+        """Reset the gradients."""
 
 
-def assemble(probes: Sequence[Probe], task: Task, pooled: bool, precision: str = "float32") -> BatchedProbes:
-    """Return a team; several heads on means over time share one batched product."""
-    return (_Vectorized if pooled and len(probes) > 1 else _OneByOne)(probes, task, precision)
+def batch_probes(probes: Sequence[Probe], task: TrainedTask, pooled: bool, precision: str = "float32") -> BatchedProbes:
+    """Return probes that train together; several heads on means over time share one batched product."""
+    return (_VectorizedProbes if pooled and len(probes) > 1 else _SequentialProbes)(probes, task, precision)
 
 
-class _OneByOne(BatchedProbes):
-    """One probe after the other, each with the same draws of dropout and masks as if it were alone."""
+class _SequentialProbes(BatchedProbes):
+    """One probe after the other, each with the same dropout and masks as if it trained alone."""
 
-    def parameters(self, number: int) -> list[Tensor]:
-        return list(self.probes[number].parameters())
+    def parameters(self, index: int) -> list[Tensor]:
+        return list(self.probes[index].parameters())
 
-    def backward(self, given: MicroBatch, share: float) -> Tensor:
+    def backward(self, micro_batch: MicroBatch, share: float) -> Tensor:
         losses = []
         for probe in self.probes:
-            torch.manual_seed(given.seed)
-            with self.arithmetic(given):
-                output = probe(given.batch.hidden, given.batch.lengths)
-            loss = self.loss(output, given)
+            torch.manual_seed(micro_batch.seed)
+            with self.autocast(micro_batch):
+                output = probe(micro_batch.batch.hidden, micro_batch.batch.lengths)
+            loss = self.loss(output, micro_batch)
             (loss * share).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         return torch.stack(losses)
 
-    def clip(self, bound: float) -> None:
+    def clip(self, max_norm: float) -> None:
         for probe in self.probes:
-            nn.utils.clip_grad_norm_(probe.parameters(), bound)
+            nn.utils.clip_grad_norm_(probe.parameters(), max_norm)
 
-    def clear(self) -> None:
+    def zero_grad(self) -> None:
         for parameter in (p for probe in self.probes for p in probe.parameters()):
             parameter.grad = None
 
 
-class _Vectorized(BatchedProbes):
+class _VectorizedProbes(BatchedProbes):
     """All probes at once: their weights are slices of stacked ones, [probes, ...].
 
-    In memory matrices lie transposed, as the products give their gradients: to turn each gradient around took as long
-    as all products. Optimisers want what they update in one piece: they get the same memory, seen the other way round.
+    Matrices are stored transposed, as the products give their gradients: to transpose each gradient took as long as all
+    products. Optimizers want contiguous memory: they get a transposed view of it.
     """
 
-    def __init__(self, probes: Sequence[Probe], task: Task, precision: str) -> None:
+    def __init__(self, probes: Sequence[Probe], task: TrainedTask, precision: str) -> None:
         super().__init__(probes, task, precision)
         stacked, _ = stack_module_state(list(probes))
-        self.weights = {name: _turned(_turned(tensor.detach()).contiguous()) for name, tensor in stacked.items()}
-        self.parts: list[dict[str, Tensor]] = [{} for _ in probes]
-        for name, tensor in self.weights.items():
+        self.weights = {name: _transposed(_transposed(w.detach()).contiguous()) for name, w in stacked.items()}
+        self.slices: list[dict[str, Tensor]] = [{} for _ in probes]
+        for name, weights in self.weights.items():
             for k, probe in enumerate(probes):
-                probe.get_parameter(name).data = tensor[k]
-                self.parts[k][name] = _turned(tensor)[k].requires_grad_()
-            tensor.requires_grad_()
+                probe.get_parameter(name).data = weights[k]
+                self.slices[k][name] = _transposed(weights)[k].requires_grad_()
+            weights.requires_grad_()
 
-    def parameters(self, number: int) -> list[Tensor]:
-        return list(self.parts[number].values())
+    def parameters(self, index: int) -> list[Tensor]:
+        return list(self.slices[index].values())
 
-    def backward(self, given: MicroBatch, share: float) -> Tensor:
+    def backward(self, micro_batch: MicroBatch, share: float) -> Tensor:
+        inputs = (micro_batch.batch.hidden, micro_batch.batch.lengths)
+
         def loss(weights: dict[str, Tensor]) -> Tensor:
-            with self.arithmetic(given):
-                output = functional_call(self.probes[0], weights, (given.batch.hidden, given.batch.lengths))
-            return self.loss(output, given)
+            with self.autocast(micro_batch):
+                output = functional_call(self.probes[0], weights, inputs)
+            return self.loss(output, micro_batch)
 
         losses: Tensor = torch.vmap(loss)(self.weights)
         (losses.sum() * share).backward()  # type: ignore[no-untyped-call]
         return losses.detach()
 
     @torch.no_grad()
-    def clip(self, bound: float) -> None:
-        """As `torch.nn.utils.clip_grad_norm_` does for each probe; then each optimiser finds its slice."""
-        gradients = {name: tensor.grad for name, tensor in self.weights.items() if tensor.grad is not None}
-        own = [torch.linalg.vector_norm(g, dim=tuple(range(1, g.dim()))) for g in gradients.values()]
-        norms = torch.linalg.vector_norm(torch.stack(own), dim=0)
-        scale = (bound / (norms + 1e-6)).clamp(max=1.0)
+    def clip(self, max_norm: float) -> None:
+        """As `torch.nn.utils.clip_grad_norm_` for each probe; then give each optimizer its slice of the gradient."""
+        gradients = {name: weights.grad for name, weights in self.weights.items() if weights.grad is not None}
+        by_tensor = [torch.linalg.vector_norm(g, dim=tuple(range(1, g.dim()))) for g in gradients.values()]
+        norms = torch.linalg.vector_norm(torch.stack(by_tensor), dim=0)
+        scale = (max_norm / (norms + 1e-6)).clamp(max=1.0)
         for name, gradient in gradients.items():
             gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))
-            for k, part in enumerate(self.parts):
-                part[name].grad = _turned(gradient)[k]
+            for k, slices in enumerate(self.slices):
+                slices[name].grad = _transposed(gradient)[k]
 
-    def clear(self) -> None:
-        for tensor in self.weights.values():
-            tensor.grad = None
+    def zero_grad(self) -> None:
+        for weights in self.weights.values():
+            weights.grad = None
 
 
-def _turned(weights: Tensor) -> Tensor:
-    """Return stacked weights with matrices transposed, [probes, a, b] as [probes, b, a]; the memory is the same."""
+def _transposed(weights: Tensor) -> Tensor:
+    """Return a view of stacked weights with matrices transposed, [probes, a, b] as [probes, b, a]."""
     return weights.mT if weights.dim() > 2 else weights

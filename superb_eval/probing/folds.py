@@ -1,4 +1,4 @@
-"""Trains and tests the heads of one fold: one for each learning rate, the best on dev tested, on shared features."""
+"""Trains and tests the heads of one fold: one for each learning rate, of which the best on dev is tested."""
 
 from __future__ import annotations
 
@@ -10,26 +10,24 @@ from typing import Any
 
 import torch
 
-from downstreams.base import Prediction, Task
-from superb_eval.errors import UserError
-from superb_eval.features.dataset import FeatureDataset, Features
-from superb_eval.features.featurizer import Featurizer
-from superb_eval.probing import lockstep
-from superb_eval.probing.probe import Probe, Split, decoded, load_weights
-from superb_eval.probing.probe_state import BEST, BEST_ON_TEST, ProbeState, TrainingState, best
-from superb_eval.probing.training import Training
-from superb_eval.runs.config import Fold, PreparedRun
+from downstreams.base import Prediction, TrainedTask
+from superb_eval.features.dataset import FeatureDataset
+from superb_eval.probing.config import Fold, ProbeConfig
+from superb_eval.probing.probe import Probe, Split, decode, load_weights, new_probe, splits_of
+from superb_eval.probing.probe_state import BEST, BEST_ON_TEST, ProbeState, TrainingState, best_on_dev
+from superb_eval.probing.training import Training, train
+from superb_eval.recipe import TrainSettings
 from superb_eval.runtime import atomic_files, threads
 from superb_eval.runtime.progress import Progress
 
 WORK = "training"
-"""In a run's folder: the state of its trainings; removed once the record is written."""
+"""In a run's folder: the checkpoints of its trainings; removed once the record is written."""
 
 READERS = 4
-"""Threads at most that read, or compute, the frames of batches ahead."""
+"""Threads at most that read, or compute, the frames of the next batches."""
 
-LARGE, LARGE_THREADS = 5_000_000, 4
-"""Heads of as many weights train on as many threads; smaller ones gain nothing by a second."""
+LARGE_HEAD, LARGE_HEAD_THREADS = 5_000_000, 4
+"""Heads of at least so many weights train on so many threads; smaller ones are no faster on two."""
 
 
 def weights_name(fold: int) -> str:
@@ -38,23 +36,24 @@ def weights_name(fold: int) -> str:
 
 
 @dataclass(frozen=True)
-class Rate:
-    """What training with one learning rate came to."""
+class LearningRateResult:
+    """The result of training with one learning rate."""
 
     lr: float
     state: TrainingState
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What one fold came to. `rows` are the predictions on test; `historical` those of the published procedure.
+class FoldResult:
+    """The result of one fold. `rows` are the predictions on test; `historical` those of the published procedure.
 
-    A search (`superb_eval.probing.layer_search`) has no `rates`. `skipped` names what was left out.
+    `rates` has the result of each learning rate, `chosen` the one that is best on dev; a layer search
+    (`superb_eval.probing.layer_search`) has none. `skipped` names what was left out.
     """
 
     fold: int
-    rates: tuple[Rate, ...]
-    chosen: Rate | None
+    rates: tuple[LearningRateResult, ...]
+    chosen: LearningRateResult | None
     rows: list[Prediction]
     historical: list[Prediction]
     layer_weights: list[float]
@@ -64,102 +63,100 @@ class Outcome:
 
 
 def train_and_test(
-    settings: Sequence[PreparedRun], fold: Fold[Task], bank: FeatureDataset, progress: Progress
-) -> list[Outcome]:
-    """Train a head for each learning rate, choose one on dev, and test it; so for each setting.
+    configs: Sequence[ProbeConfig],
+    settings: TrainSettings,
+    fold: Fold[TrainedTask],
+    dataset: FeatureDataset,
+    progress: Progress,
+) -> list[FoldResult]:
+    """Train a head for each learning rate, choose one on dev, and test it; return one result for each of `configs`.
 
-    Several settings differ in their seeds alone, and share the order of their utterances.
+    Several `configs` differ in their seeds alone, and share the order of their utterances.
 
     Raises:
-        UserError: see `lockstep.run`; or the features have no such layer.
+        UserError: see `training.train`; or the features have no such layer.
     """
-    setting = settings[0]
-    splits = {
-        name: Split(manifest, bank.select([setting.digests[u.clip] for u in manifest]))
-        for name, manifest in fold.corpus.splits.items()
-    }
-    readers = min(READERS, torch.get_num_threads()) if setting.upstream.reentrant else 1
-    trainings = [_training(setting, fold, splits) for setting in settings]
-    with threads.at_most(_threads(trainings[0].members[0].probe)), threads.without_denormals():
-        with progress.step(_stage(settings, fold), setting.train.steps) as update:
-            lockstep.run(trainings, readers, update)
-        return _test(settings, fold, splits, [training.members for training in trainings])
+    first = configs[0]
+    splits = splits_of(fold.corpus, first, dataset)
+    trainings = [_new_training(config, settings, fold, splits) for config in configs]
+    readers = min(READERS, torch.get_num_threads()) if first.reentrant else 1
+    with threads.limit_threads(_threads(trainings[0].states[0].probe)), threads.flush_denormals():
+        with progress.step(_title(len(configs), settings, fold), settings.steps) as update:
+            train(trainings, readers, update)
+        return _test(configs, fold, splits, [training.states for training in trainings])
 
 
-def _training(setting: PreparedRun, fold: Fold[Task], splits: dict[str, Split]) -> Training:
-    place = setting.folder() / WORK / f"fold{fold.number}"
-    team = [
-        ProbeState(lr, new_probe(setting, fold, splits["train"].features), place / f"lr{lr:g}")
-        for lr in setting.train.rates()
+def _new_training(
+    config: ProbeConfig, settings: TrainSettings, fold: Fold[TrainedTask], splits: dict[str, Split]
+) -> Training:
+    folder = config.folder / WORK / f"fold{fold.number}"
+    states = [
+        ProbeState(lr, new_probe(config, fold.task, splits["train"].features), folder / f"lr{lr:g}")
+        for lr in settings.rates()
     ]
-    return Training(team, fold.task, splits, setting.train, seed=setting.order.seed, folder=place)
+    return Training(states, fold.task, splits, settings, seed=config.seed, folder=folder)
 
 
-def _stage(settings: Sequence[PreparedRun], fold: Fold[Task]) -> str:
-    """What the training is called beside its bar."""
-    first = settings[0]
-    rates = first.train.rates()
-    parts = [f"fold {fold.number}"] if len(first.folds) > 1 else []
-    parts += [f"{len(settings)} seeds"] if len(settings) > 1 else []
+def _title(seeds: int, settings: TrainSettings, fold: Fold[TrainedTask]) -> str:
+    """The name of the training beside its progress bar."""
+    rates = settings.rates()
+    parts = [f"fold {fold.number}"] if fold.total > 1 else []
+    parts += [f"{seeds} seeds"] if seeds > 1 else []
     return ", ".join(["training", *parts, f"lr {rates[0]:g}" if len(rates) == 1 else f"{len(rates)} rates"])
 
 
 def _threads(probe: Probe) -> int:
-    """How many threads a head trains on. It depends on the head alone: another number rounds otherwise, and no figure
-    may depend on how many cells share a machine."""
-    return 1 if sum(p.numel() for p in probe.parameters()) < LARGE else LARGE_THREADS
-
-
-def new_probe(setting: PreparedRun, fold: Fold[Task], features: Features) -> Probe:
-    """Return an untrained probe; the run's seed decides its weights."""
-    torch.manual_seed(setting.order.seed)
-    layer = setting.recipe.features.layer
-    try:
-        featurizer = Featurizer(features.bank.layers, -1 if layer == "last" else layer)
-    except IndexError as error:
-        raise UserError(f"features.layer: {setting.order.upstream} has no {error}.") from error
-    return Probe(featurizer, fold.task.head(features.bank.dim)).to(setting.order.device)
+    """Threads to train a head on. Another number rounds differently, and no figure may depend on how many runs share a
+    machine, so the head alone decides."""
+    return 1 if sum(p.numel() for p in probe.parameters()) < LARGE_HEAD else LARGE_HEAD_THREADS
 
 
 def _test(
-    settings: Sequence[PreparedRun], fold: Fold[Task], splits: dict[str, Split], teams: Sequence[Sequence[ProbeState]]
-) -> list[Outcome]:
-    """Test the rate of each team that dev chose; all hear dev and test in one pass each."""
+    configs: Sequence[ProbeConfig],
+    fold: Fold[TrainedTask],
+    splits: dict[str, Split],
+    states_by_seed: Sequence[Sequence[ProbeState]],
+) -> list[FoldResult]:
+    """Test the learning rate of each seed that is best on dev; all seeds share one pass over dev and one over test."""
     task, test = fold.task, splits["test"]
-    chosen = [best(team, task) for team in teams]
-    probes = [new_probe(setting, fold, test.features) for setting in settings]
+    chosen = [best_on_dev(states, task) for states in states_by_seed]
+    probes = [new_probe(config, task, test.features) for config in configs]
 
-    def answers(kept: str, split: str) -> list[list[Any]]:
-        for member, probe in zip(chosen, probes, strict=True):
-            load_weights(member.folder / kept, probe)
-        return decoded(probes, task, splits[split].features)
+    def decode_with(weights: str, split: str) -> list[list[Any]]:
+        for state, probe in zip(chosen, probes, strict=True):
+            load_weights(state.folder / weights, probe)
+        return decode(probes, task, splits[split].features)
 
-    # Before anything is tuned.
-    on_test = [task.rows(test.manifest, own) for own in answers(BEST_ON_TEST, "test")] if task.best_on_test else []
-    on_dev, found = answers(BEST, "dev"), answers(BEST, "test")
-    outcomes = []
-    for k, (setting, team) in enumerate(zip(settings, teams, strict=True)):
+    # Before `tune` changes how rows are made.
+    best_on_test = (
+        [task.rows(test.manifest, decoded) for decoded in decode_with(BEST_ON_TEST, "test")]
+        if task.best_on_test
+        else []
+    )
+    on_dev, on_test = decode_with(BEST, "dev"), decode_with(BEST, "test")
+    results = []
+    for k, (config, states) in enumerate(zip(configs, states_by_seed, strict=True)):
         tuned = task.tune(splits["dev"].manifest, on_dev[k])
-        historical = on_test[k] if on_test else task.historical(test.manifest, found[k])
-        _keep(chosen[k].folder / BEST, setting.folder() / weights_name(fold.number))
-        outcomes.append(
-            Outcome(
+        historical = best_on_test[k] if best_on_test else task.historical(test.manifest, on_test[k])
+        _copy(chosen[k].folder / BEST, config.folder / weights_name(fold.number))
+        results.append(
+            FoldResult(
                 fold=fold.number,
-                rates=tuple(Rate(member.lr, member.state) for member in team),
-                chosen=Rate(chosen[k].lr, chosen[k].state),
-                rows=_of_fold(task.rows(test.manifest, found[k]), fold),
-                historical=_of_fold(historical, fold),
+                rates=tuple(LearningRateResult(state.lr, state.state) for state in states),
+                chosen=LearningRateResult(chosen[k].lr, chosen[k].state),
+                rows=_with_fold(task.rows(test.manifest, on_test[k]), fold),
+                historical=_with_fold(historical, fold),
                 layer_weights=probes[k].featurizer.layer_weights().tolist(),
                 parameters=sum(p.numel() for p in probes[k].parameters()),
                 tuned=tuned,
             )
         )
-    return outcomes
+    return results
 
 
-def _keep(weights: Path, path: Path) -> None:
+def _copy(weights: Path, path: Path) -> None:
     atomic_files.write(path, lambda temporary: shutil.copyfile(weights, temporary))
 
 
-def _of_fold(rows: list[Prediction], fold: Fold[Task]) -> list[Prediction]:
+def _with_fold(rows: list[Prediction], fold: Fold[TrainedTask]) -> list[Prediction]:
     return [row._replace(fold=fold.number) for row in rows]

@@ -1,4 +1,4 @@
-"""The probe: a featurizer and a head, what they answer, and how their weights are kept."""
+"""The probe: a featurizer and a head, its predictions on a split, and its weights on disk."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from downstreams.base import Task
-from superb_eval.data.manifest import Manifest
+from downstreams.base import TrainedTask
+from superb_eval.data.manifest import Corpus, Manifest
 from superb_eval.errors import UserError
-from superb_eval.features.dataset import Batch, Features
+from superb_eval.features.dataset import FeatureDataset, Features
 from superb_eval.features.featurizer import Featurizer
+from superb_eval.probing.config import ProbeConfig
 from superb_eval.runtime import out_of_memory, safetensors_io
 
 EVAL_BATCH = {True: 4096, False: 32}
-"""Utterances per evaluation batch, pooled or not; the answers do not depend on it."""
+"""Utterances per evaluation batch, pooled or not; predictions do not depend on it."""
 
 
 class Probe(nn.Module):
@@ -31,10 +32,27 @@ class Probe(nn.Module):
         self.featurizer = featurizer
         self.head = head
 
-    def forward(self, hidden: Tensor, lengths: Tensor | None) -> Tensor:
-        """Weigh [batch, layers, dim] or [batch, frames, layers, dim] and apply the head."""
+    def forward(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        """Weigh the layers of [batch, layers, dim] or [batch, frames, layers, dim] and apply the head.
+
+        `lengths` [batch] counts valid frames; ones where features are pooled.
+        """
         output: Tensor = self.head(self.featurizer(hidden), lengths)
         return output
+
+
+def new_probe(config: ProbeConfig, task: TrainedTask, features: Features) -> Probe:
+    """Return an untrained probe; the run's seed decides its weights.
+
+    Raises:
+        UserError: the features have no such layer as the recipe names.
+    """
+    torch.manual_seed(config.seed)
+    try:
+        featurizer = Featurizer(features.dataset.layers, -1 if config.layer == "last" else config.layer)
+    except IndexError as error:
+        raise UserError(f"features.layer: {config.upstream} has no {error}.") from error
+    return Probe(featurizer, task.head(features.dataset.dim)).to(config.device)
 
 
 @dataclass(frozen=True)
@@ -45,49 +63,54 @@ class Split:
     features: Features
 
 
-def decoded(probes: Sequence[Probe], task: Task, features: Features) -> list[list[Any]]:
-    """Return what the task makes of each probe's output, for each utterance; all probes share one pass."""
+def splits_of(corpus: Corpus, config: ProbeConfig, dataset: FeatureDataset) -> dict[str, Split]:
+    """Return the splits of a corpus with their features."""
+    return {
+        name: Split(manifest, dataset.select([config.digests[u.clip] for u in manifest]))
+        for name, manifest in corpus.splits.items()
+    }
+
+
+def decode(probes: Sequence[Probe], task: TrainedTask, features: Features) -> list[list[Any]]:
+    """Return what the task decodes from each probe's output, per utterance; all probes share one pass.
+
+    A batch that memory can't hold is decoded in halves.
+    """
     device = next(probes[0].parameters()).device
     size = EVAL_BATCH[features.pooled]
-    found: list[list[Any]] = [[] for _ in probes]
+    decoded: list[list[Any]] = [[] for _ in probes]
     for probe in probes:
         probe.eval()
     with torch.inference_mode():
-        while len(found[-1]) < len(features):
-            some = range(len(found[-1]), min(len(found[-1]) + size, len(features)))
+        while (done := len(decoded[-1])) < len(features):
             try:
-                batch = to_device(features.batch(some), device)
-                answers = [task.decode(probe(batch.hidden, batch.lengths), batch.lengths) for probe in probes]
+                batch = features.batch(range(done, min(done + size, len(features)))).to(device)
+                outputs = [task.decode(probe(batch.hidden, batch.lengths), batch.lengths) for probe in probes]
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory.is_out_of_memory(error) or size == 1:
                     raise
                 out_of_memory.release(error)
                 size = math.ceil(size / 2)
-                warnings.warn(f"memory ran out; {size} utterances at a time are answered from here on", stacklevel=2)
+                warnings.warn(f"memory ran out: evaluation continues with batches of {size} utterances", stacklevel=2)
             else:
-                for before, more in zip(found, answers, strict=True):
+                for before, more in zip(decoded, outputs, strict=True):
                     before.extend(more)
     for probe in probes:
         probe.train()
-    return found
+    return decoded
 
 
 def load_weights(path: Path, probe: Probe) -> None:
     """Fill `probe` with saved weights.
 
     Raises:
-        UserError: they are not what was written.
+        UserError: the file is damaged.
     """
     try:
         weights, _ = safetensors_io.read(path)
     except safetensors_io.DamagedError as error:
-        raise UserError(f"{path}: damaged ({error}). Remove it, and run its cell again.") from error
+        raise UserError(f"{path}: damaged ({error}). Remove it, and repeat its run.") from error
     probe.load_state_dict(weights)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch on a device."""
-    return Batch(batch.hidden.to(device), None if batch.lengths is None else batch.lengths.to(device))
 
 
 def save_weights(path: Path, probe: Probe) -> None:

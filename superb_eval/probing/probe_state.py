@@ -1,4 +1,4 @@
-"""The trainings of one fold, one for each learning rate: how far each has come, and how that is kept."""
+"""The state of probes in training, one for each learning rate: curve, best weights, and the checkpoint to resume."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 
 import torch
 
-from downstreams.base import Task
+from downstreams.base import TrainedTask
 from downstreams.metrics.scores import Metric
 from superb_eval.probing.probe import Probe, save_weights
 from superb_eval.runtime import atomic_files, safetensors_io
 
 BEST, BEST_ON_TEST, LAST = "best.safetensors", "best-on-test.safetensors", "last.pt"
-"""In a training's folder: the weights that dev chose, those that test would choose, and the state to go on from."""
+"""In a training's folder: the best weights on dev, the best on test (where the task tracks them), the checkpoint."""
 
 
 @dataclass
 class Best:
-    """The best evaluation so far by some measure."""
+    """The best evaluation so far on one split."""
 
     step: int = 0
     value: float | None = None
 
-    def beaten_by(self, value: float, higher_is_better: bool) -> bool:
-        """Whether `value` is strictly better."""
+    def is_beaten_by(self, value: float, higher_is_better: bool) -> bool:
+        """Return whether `value` is strictly better."""
         if self.value is None:
             return True
         return value > self.value if higher_is_better else value < self.value
@@ -35,7 +35,7 @@ class Best:
 
 @dataclass
 class TrainingState:
-    """How far training has come. `curve`: one dict per evaluation, with step, loss, dev, and test if it is watched."""
+    """How far training is. `curve`: one dict per evaluation with step, loss, dev, and test where it is tracked."""
 
     step: int = 0
     best: Best = field(default_factory=Best)
@@ -53,72 +53,75 @@ class ProbeState:
     folder: Path
     state: TrainingState = field(default_factory=TrainingState)
 
-    def note(self, point: dict[str, float], dev_is_higher: bool, test_is_higher: bool) -> None:
-        """Put an evaluation on the curve, and keep the weights where they are strictly better than any before."""
+    def record(self, point: dict[str, float], dev_higher_is_better: bool, test_higher_is_better: bool) -> None:
+        """Append an evaluation to the curve, and save the weights where they are strictly better than any before."""
         self.state.step = int(point["step"])
         self.state.curve.append(point)
-        if self.state.best.beaten_by(point["dev"], dev_is_higher):
+        if self.state.best.is_beaten_by(point["dev"], dev_higher_is_better):
             self.state.best = Best(self.state.step, point["dev"])
             save_weights(self.folder / BEST, self.probe)
-        if "test" in point and self.state.best_on_test.beaten_by(point["test"], test_is_higher):
+        if "test" in point and self.state.best_on_test.is_beaten_by(point["test"], test_higher_is_better):
             self.state.best_on_test = Best(self.state.step, point["test"])
             save_weights(self.folder / BEST_ON_TEST, self.probe)
 
 
-def save(path: Path, members: Sequence[ProbeState], optimizer: torch.optim.Optimizer) -> None:
-    """Write what is needed to go on from here."""
+def selection_metric(task: TrainedTask) -> Metric:
+    """Return the metric that selects a task's checkpoint, and its learning rate, on dev."""
+    return task.criterion or task.metrics[0]
+
+
+def best_on_dev(states: Sequence[ProbeState], task: TrainedTask) -> ProbeState:
+    """Return the probe whose best dev value is best; the first of equals."""
+    chosen = states[0]
+    for state in states[1:]:
+        value = state.state.best.value
+        if value is not None and chosen.state.best.is_beaten_by(value, selection_metric(task).higher_is_better):
+            chosen = state
+    return chosen
+
+
+def save(path: Path, states: Sequence[ProbeState], optimizer: torch.optim.Optimizer) -> None:
+    """Write the checkpoint that `resume` reads, atomically."""
     content = {
-        "probes": [member.probe.state_dict() for member in members],
-        "states": [asdict(member.state) for member in members],
+        "probes": [state.probe.state_dict() for state in states],
+        "states": [asdict(state.state) for state in states],
         "optimizer": optimizer.state_dict(),
     }
     atomic_files.write(path, lambda temporary: torch.save(content, temporary))
 
 
-def resume(path: Path, members: Sequence[ProbeState], optimizer: torch.optim.Optimizer) -> int:
-    """Fill members and optimiser from the last save, where there is a whole one; return its step."""
-    content = _saved(path, members)
+def resume(path: Path, states: Sequence[ProbeState], optimizer: torch.optim.Optimizer) -> int:
+    """Fill probes, their states and the optimizer from the checkpoint; return its step, 0 where there is none.
+
+    A damaged checkpoint is reported as a warning, and training starts over.
+    """
+    content = _read(path, states)
     if content is None:
         return 0
-    for member, weights, kept in zip(members, content["probes"], content["states"], strict=True):
-        member.probe.load_state_dict(weights)
-        best, best_on_test = Best(**kept.pop("best")), Best(**kept.pop("best_on_test"))
-        member.state = TrainingState(best=best, best_on_test=best_on_test, **kept)
-        member.state.resumed_at.append(member.state.step)
+    for state, weights, saved in zip(states, content["probes"], content["states"], strict=True):
+        state.probe.load_state_dict(weights)
+        best, best_on_test = Best(**saved.pop("best")), Best(**saved.pop("best_on_test"))
+        state.state = TrainingState(best=best, best_on_test=best_on_test, **saved)
+        state.state.resumed_at.append(state.state.step)
     optimizer.load_state_dict(content["optimizer"])
-    return members[0].state.step
+    return states[0].state.step
 
 
-def _saved(path: Path, members: Sequence[ProbeState]) -> dict[str, Any] | None:
-    """Return what was saved last; None where there is nothing, or where part of it is damaged, which is said."""
+def _read(path: Path, states: Sequence[ProbeState]) -> dict[str, Any] | None:
+    """Return a checkpoint; None where there is none, or with a warning where it or best weights are damaged."""
     if not path.is_file():
         return None
     reading = path
     try:
         atomic_files.check_archive(path)
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        for member, state in zip(members, content["states"], strict=True):
+        for state, saved in zip(states, content["states"], strict=True):
             for name, key in ((BEST, "best"), (BEST_ON_TEST, "best_on_test")):
-                if state[key]["value"] is not None:
-                    reading = member.folder / name
+                if saved[key]["value"] is not None:
+                    reading = state.folder / name
                     safetensors_io.read(reading)
-    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
+    except Exception as error:  # damaged bytes may raise anything
         reason = f"{type(error).__name__}: {error}"[:160]
-        warnings.warn(f"{reading}: damaged ({reason}); this training begins anew", stacklevel=2)
+        warnings.warn(f"{reading}: damaged ({reason}); this training starts over", stacklevel=2)
         return None
     return content
-
-
-def chooses(task: Task) -> Metric:
-    """Return the figure that chooses a task's checkpoint, and its learning rate, on dev."""
-    return task.criterion or task.metrics[0]
-
-
-def best(team: Sequence[ProbeState], task: Task) -> ProbeState:
-    """Return the member whose best dev figure is best; the first of equals."""
-    chosen = team[0]
-    for member in team[1:]:
-        value = member.state.best.value
-        if value is not None and chosen.state.best.beaten_by(value, chooses(task).higher_is_better):
-            chosen = member
-    return chosen

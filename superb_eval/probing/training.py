@@ -1,14 +1,18 @@
-"""The training of the probes of one fold and seed, one for each learning rate, side by side on the same micro-batches.
+"""How a head is trained: the loop, one update, evaluation on dev, and selection of the checkpoint, from top to bottom.
 
-A step is an update of the optimiser. What is random in a head is seeded by run and micro-batch. The loop is in
-`superb_eval.probing.lockstep`.
+One `Training` holds the probes of one fold and seed, one probe for each learning rate, which share their micro-batches.
+`train` runs the loop over one `Training`, or over those of several seeds that draw the same micro-batches. A step is an
+update of the optimizer, from `accumulate` micro-batches. Dev is evaluated every `eval_every` steps and after the last
+one; a strictly better value saves the weights (s3prl `downstream/runner.py`). The checkpoint is written at each
+evaluation, so that a killed run resumes there and ends with the bits of an uninterrupted one.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,171 +20,159 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from downstreams.base import Task
+from downstreams.base import TrainedTask
 from downstreams.batching.sampling import BatchSource, Sampler, class_weights
 from superb_eval.data import audio
 from superb_eval.errors import UserError
 from superb_eval.features.dataset import Batch, Crop
-from superb_eval.features.prefetch import in_order
 from superb_eval.probing import probe_state
-from superb_eval.probing.batched_probes import MicroBatch, assemble
-from superb_eval.probing.probe import Split, to_device
-from superb_eval.probing.probe_state import LAST, ProbeState, best, chooses
+from superb_eval.probing.batched_probes import MicroBatch, batch_probes
+from superb_eval.probing.probe import Split, decode
+from superb_eval.probing.probe_state import LAST, ProbeState, best_on_dev, selection_metric
 from superb_eval.recipe import TrainSettings
 from superb_eval.runtime import out_of_memory
+from superb_eval.runtime.prefetch import prefetch
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 CHECK_EVERY = 50
-"""Steps between two looks at the losses: to look at each would make a GPU wait for this process."""
+"""Steps between two checks that losses are finite: to check each would make a GPU wait for this process."""
 
 Drawn = tuple[Sequence[int], Batch]
-"""A micro-batch: the places of its utterances in the training split, and their features."""
+"""A micro-batch: the positions of its utterances in the training split, and their features."""
+
+OnStep = Callable[[int, str], None]
+"""Called with (steps done, text beside the progress bar)."""
+
+
+def train(trainings: Sequence[Training], readers: int, on_step: OnStep) -> None:
+    """Train to the last step, resuming from checkpoints; leave the best weights on dev in the probes' folders.
+
+    Several trainings must share their order of utterances; one that is behind catches up first. `readers` threads read
+    or compute the features of the next batches.
+
+    Raises:
+        UserError: a loss is not finite, or the disk is full; the last checkpoint stays.
+    """
+    for training in trainings:
+        training.resume()
+    last = trainings[0].settings.steps
+    while (step := min(training.step for training in trainings)) < last:
+        together = [training for training in trainings if training.step == step]
+        until = min((training.step for training in trainings if training.step > step), default=last)
+        _train_until(together, until, readers, on_step)
+
+
+def _train_until(trainings: Sequence[Training], until: int, readers: int, on_step: OnStep) -> None:
+    """The loop: draw the micro-batches of a step, update, evaluate where it is due."""
+    first = trainings[0]
+    with closing(first.micro_batches(readers)) as micro_batches:
+        while first.step < until:
+            drawn = [next(micro_batches) for _ in range(first.settings.accumulate)]
+            for training in trainings:
+                training.train_step(drawn)
+            if first.evaluation_due:
+                _evaluate(trainings)
+            on_step(first.step, first.postfix())
+
+
+def _evaluate(trainings: Sequence[Training]) -> None:
+    """Evaluate all probes on dev, and on test where the task tracks it, in one pass over each split."""
+    out_of_memory.trim_memory()  # not after each batch: where features are computed live, a small batch takes as long
+    task, splits = trainings[0].task, trainings[0].splits
+    probes = [state.probe for training in trainings for state in training.states]
+    decoded = {
+        name: iter(decode(probes, task, splits[name].features))
+        for name in ("dev", *(("test",) if task.best_on_test else ()))
+    }
+    for training in trainings:
+        training.record({name: [next(outputs) for _ in training.states] for name, outputs in decoded.items()})
 
 
 class Training:
-    """The training of some probes: on `splits["train"]`, choosing on `splits["dev"]`, keeping its state in `folder`.
+    """The training of some probes on `splits["train"]`, selected on `splits["dev"]`, with its checkpoint in `folder`.
 
-    `seed` is that of what is random in heads, and of the utterances' order where the recipe names no other.
-
-    Where the task asks for it (`Task.best_on_test`), the weights that score best on test are kept too, apart.
+    `seed` seeds dropout and masks, and the utterances' order where the recipe has no `order_seed`. Where the task
+    tracks test (`TrainedTask.best_on_test`), the best weights on test are saved too, apart.
     """
 
     def __init__(
         self,
-        team: Sequence[ProbeState],
-        task: Task,
+        states: Sequence[ProbeState],
+        task: TrainedTask,
         splits: dict[str, Split],
         settings: TrainSettings,
         *,
         seed: int,
         folder: Path,
     ) -> None:
-        self.members, self.task, self.splits, self.settings = team, task, splits, settings
+        self.states, self.task, self.splits, self.settings = states, task, splits, settings
         self.seed, self.folder = seed, folder
         self.order_seed = seed if settings.order_seed is None else settings.order_seed
         self.targets = [task.target(u) for u in splits["train"].manifest]
-        self.device = next(team[0].probe.parameters()).device
+        self.device = next(states[0].probe.parameters()).device
         self.pooled = splits["train"].features.pooled
-        self.team = assemble([member.probe for member in team], task, self.pooled, settings.precision)
-        groups = [{"params": self.team.parameters(k), "lr": member.lr} for k, member in enumerate(team)]
+        self.probes = batch_probes([state.probe for state in states], task, self.pooled, settings.precision)
+        groups = [{"params": self.probes.parameters(k), "lr": state.lr} for k, state in enumerate(states)]
         self.optimizer: torch.optim.Optimizer = OPTIMIZERS[settings.optimizer](groups, fused=True)
         self.step = 0
         self.losses: list[Tensor] = []
         """Of the steps since the last evaluation, [probes] each."""
         self.parts = 1
-        """Into which each micro-batch is cut, since memory ran out."""
+        """Parts that each micro-batch is computed in; doubled whenever memory runs out."""
 
     def resume(self) -> None:
-        """Take up what was interrupted, where there is something."""
-        self.step = probe_state.resume(self.folder / LAST, self.members, self.optimizer)
+        """Continue from the checkpoint, where there is one."""
+        self.step = probe_state.resume(self.folder / LAST, self.states, self.optimizer)
 
-    def take(self, drawn: Sequence[Drawn]) -> None:
+    # One step
+
+    def train_step(self, drawn: Sequence[Drawn]) -> None:
         """Make the next update from its micro-batches.
 
         Raises:
-            UserError: a loss is no longer finite, or memory runs out for a single utterance; what was saved is kept.
+            UserError: a loss is not finite, or memory runs out for a single utterance; the last checkpoint stays.
         """
         self.step += 1
         self.losses.append(self._update(drawn))
-        if self.due or len(self.losses) % CHECK_EVERY == 0:
-            self._check()
-
-    @property
-    def due(self) -> bool:
-        """Whether dev is to be evaluated after this step."""
-        return self.step % self.settings.eval_every == 0 or self.step == self.settings.steps
-
-    def note(self, answers: Mapping[str, Sequence[list[Any]]]) -> None:
-        """Put an evaluation on each probe's curve, keep the weights that are its best so far, and save the state.
-
-        `answers` are what each probe decodes, by split: dev, and test where the task asks for it.
-
-        Raises:
-            UserError: the disk is full.
-        """
-        means = torch.stack(self.losses).mean(dim=0).tolist()
-        self.losses.clear()
-        higher = chooses(self.task).higher_is_better, self.task.metrics[0].higher_is_better
-        for k, (member, loss) in enumerate(zip(self.members, means, strict=True)):
-            scores = {split: self._score(found[k], split) for split, found in answers.items()}
-            member.note({"step": self.step, "loss": loss, **scores}, *higher)
-        probe_state.save(self.folder / LAST, self.members, self.optimizer)
-
-    @cached_property
-    def sampler(self) -> BatchSource:
-        """What deals the training utterances."""
-        train = self.splits["train"].manifest
-        # Tasks on means over time draw without a look at lengths; for 50 000 files that look takes seconds.
-        seconds = [] if self.pooled else [audio.seconds(u.clip) for u in train]
-        return self.task.sampler(train, seconds, self.settings, self.order_seed)
-
-    def drawn(self, readers: int) -> Generator[Drawn, None, None]:
-        """Yield micro-batches from the next step on; `readers` threads fetch or compute their features ahead.
-
-        Means over time are at hand sooner than a thread is.
-        """
-        count = self.settings.accumulate
-        numbers = range(self.step * count, self.settings.steps * count)
-        dealt = ((number, self.sampler.batch(number)) for number in numbers)
-        if self.pooled:
-            yield from map(self._draw, dealt)
-        else:
-            yield from in_order(self._draw, dealt, readers)
-
-    def _draw(self, dealt: tuple[int, Sequence[int]]) -> Drawn:
-        number, indices = dealt
-        return indices, self.splits["train"].features.batch(indices, self._crop(number))
-
-    def _crop(self, number: int) -> Crop | None:
-        """The random cut of a micro-batch: of its features, since the upstream has heard utterances whole."""
-        if self.settings.crop_seconds is None:
-            return None
-        if self.task.whole:
-            raise UserError(f"train.crop_seconds: {self.task.name} needs whole utterances; leave it out.")
-        frames = round(self.settings.crop_seconds * audio.SAMPLE_RATE / self.task.setup.stride)
-        generator = torch.Generator().manual_seed(_seed(self.order_seed, number))
-
-        def cut(row: Tensor) -> Tensor:
-            start = int(torch.randint(max(0, len(row) - frames) + 1, (), generator=generator))
-            return row[start : start + frames]
-
-        return cut
+        if self.evaluation_due or len(self.losses) % CHECK_EVERY == 0:
+            self._check_losses()
 
     def _update(self, drawn: Sequence[Drawn]) -> Tensor:
         """Make one update from its micro-batches; return the probes' mean losses [probes].
 
-        Where memory runs out, all of it is done anew in smaller parts, whose gradients add up to the same.
+        Where memory runs out, the update is repeated in smaller parts, whose gradients add up to the same.
         """
         try:
             losses = torch.stack([self._backward(*micro, k) for k, micro in enumerate(drawn)]).mean(dim=0)
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory.is_out_of_memory(error):
                 raise
-            self._halve(max(len(indices) for indices, _ in drawn), error)
+            self._double_parts(max(len(indices) for indices, _ in drawn), error)
             out_of_memory.release(error)
         else:
-            self.team.clip(self.settings.clip)
+            self.probes.clip(self.settings.clip)
             self.optimizer.step()
-            self.team.clear()
+            self.probes.zero_grad()
             return losses
-        self.team.clear()
+        self.probes.zero_grad()
         return self._update(drawn)
 
     def _backward(self, indices: Sequence[int], batch: Batch, micro: int) -> Tensor:
-        """Add a micro-batch's gradients, part by part; return its mean losses [probes]."""
+        """Add the gradients of a micro-batch, part by part; return its mean losses [probes]."""
         size = math.ceil(len(indices) / self.parts)
         whole = self.task.weight([self.targets[i] for i in indices])
-        seed, parts = _seed(self.seed, (self.step - 1) * self.settings.accumulate + micro), []
+        seed, losses = _micro_batch_seed(self.seed, (self.step - 1) * self.settings.accumulate + micro), []
         for start in range(0, len(indices), size):
-            part = to_device(batch if self.parts == 1 else batch.part(start, start + size), self.device)
+            part = (batch if self.parts == 1 else batch.part(start, start + size)).to(self.device)
             targets = [self.targets[i] for i in indices[start : start + size]]
             share = self.task.weight(targets) / whole
-            parts.append(share * self.team.backward(MicroBatch(part, targets, seed), share / self.settings.accumulate))
-        return torch.stack(parts).sum(dim=0)
+            micro_batch = MicroBatch(part, targets, seed)
+            losses.append(share * self.probes.backward(micro_batch, share / self.settings.accumulate))
+        return torch.stack(losses).sum(dim=0)
 
-    def _halve(self, largest: int, error: Exception) -> None:
-        """Let micro-batches be computed in twice as many parts from now on, and say so."""
+    def _double_parts(self, largest: int, error: Exception) -> None:
+        """Compute micro-batches in twice as many parts from now on, and warn of it."""
         if self.parts >= largest:
             raise UserError(
                 f"step {self.step}: memory runs out for a single utterance. Free some, or cut train.crop_seconds."
@@ -192,33 +184,8 @@ class Training:
             stacklevel=2,
         )
 
-    def _score(self, found: list[Any], split: str) -> float:
-        """Return the first metric of a split's answers, or of the class-balanced resample that the recipe asks for.
-
-        On dev it is the task's criterion where it has one.
-        """
-        manifest = self.splits[split].manifest
-        if split == "dev" and self.task.criterion is not None:
-            return self.task.select(manifest, found)
-        rows = self.task.rows(manifest, found)
-        if split == "dev" and "dev" in self.settings.balance:
-            # The same draw at every evaluation, as in s3prl, where each evaluation starts from one seed.
-            weights = class_weights(self.task.classes(manifest) or [""] * len(rows))
-            rows = [rows[i] for i in Sampler(len(rows), len(rows), self.seed, weights).batch(0)]
-        return self.task.score(rows)[0].value
-
-    def beside(self) -> str:
-        """Return what stands beside the progress bar: how the member fares that is best so far."""
-        if not self.members[0].state.curve:
-            return ""
-        member = best(self.members, self.task)
-        state, heading = member.state, chooses(self.task).heading
-        last, rate = state.curve[-1], f"lr {member.lr:g}: " if len(self.members) > 1 else ""
-        top = f"best {state.best.value:.2f} at {state.best.step}"
-        return f"{rate}loss {last['loss']:.3f}  dev {heading} {last['dev']:.2f} ({top})"
-
-    def _check(self) -> None:
-        """Look at the losses since the last look.
+    def _check_losses(self) -> None:
+        """Check the losses since the last check.
 
         Raises:
             UserError: one isn't finite.
@@ -228,17 +195,107 @@ class Training:
             return
         row, k = (int(place) for place in (~recent.isfinite()).nonzero()[0])
         step, count = self.step - len(recent) + 1 + row, self.settings.accumulate
-        train = self.splits["train"].manifest.utterances
-        ids = [train[i].id for micro in range(count) for i in self.sampler.batch((step - 1) * count + micro)]
-        curve = self.members[0].state.curve
+        utterances = self.splits["train"].manifest.utterances
+        ids = [utterances[i].id for micro in range(count) for i in self.sampler.batch((step - 1) * count + micro)]
+        curve = self.states[0].state.curve
         saved = int(curve[-1]["step"]) if curve else 0
-        rate = f" (lr {self.members[k].lr:g})" if len(self.members) > 1 else ""
+        rate = f" (lr {self.states[k].lr:g})" if len(self.states) > 1 else ""
         raise UserError(
             f"step {step}: the loss is {float(recent[row, k])} on utterances {', '.join(ids[:4])}, ...{rate} "
-            f"Lower -o train.lr; the state of step {saved} is kept."
+            f"Lower -o train.lr; the checkpoint of step {saved} is saved."
         )
 
+    # Micro-batches
 
-def _seed(seed: int, number: int) -> int:
-    """The seed of what is random in a micro-batch."""
+    @cached_property
+    def sampler(self) -> BatchSource:
+        """The sampler of training utterances."""
+        manifest = self.splits["train"].manifest
+        # Where features are pooled, no sampler needs lengths, which take seconds to read for 50 000 files.
+        seconds = [] if self.pooled else [audio.seconds(u.clip) for u in manifest]
+        return self.task.sampler(manifest, seconds, self.settings, self.order_seed)
+
+    def micro_batches(self, readers: int) -> Generator[Drawn, None, None]:
+        """Yield micro-batches from the next step on; `readers` threads read or compute their features ahead.
+
+        Means over time are read faster than a thread starts.
+        """
+        count = self.settings.accumulate
+        numbers = range(self.step * count, self.settings.steps * count)
+        sampled = ((number, self.sampler.batch(number)) for number in numbers)
+        if self.pooled:
+            yield from map(self._draw, sampled)
+        else:
+            yield from prefetch(self._draw, sampled, readers)
+
+    def _draw(self, sampled: tuple[int, Sequence[int]]) -> Drawn:
+        number, indices = sampled
+        return indices, self.splits["train"].features.batch(indices, self._crop(number))
+
+    def _crop(self, number: int) -> Crop | None:
+        """The random crop of a micro-batch: of its features, since the upstream processes whole utterances."""
+        if self.settings.crop_seconds is None:
+            return None
+        if self.task.whole:
+            raise UserError(f"train.crop_seconds: {self.task.name} needs whole utterances; leave it out.")
+        frames = round(self.settings.crop_seconds * audio.SAMPLE_RATE / self.task.setup.stride)
+        generator = torch.Generator().manual_seed(_micro_batch_seed(self.order_seed, number))
+
+        def crop(row: Tensor) -> Tensor:
+            start = int(torch.randint(max(0, len(row) - frames) + 1, (), generator=generator))
+            return row[start : start + frames]
+
+        return crop
+
+    # Evaluation and selection of the checkpoint
+
+    @property
+    def evaluation_due(self) -> bool:
+        """Whether dev is evaluated after this step."""
+        return self.step % self.settings.eval_every == 0 or self.step == self.settings.steps
+
+    def record(self, decoded: Mapping[str, Sequence[list[Any]]]) -> None:
+        """Append an evaluation to each probe's curve, save weights that are its best, and write the checkpoint.
+
+        `decoded` holds what the task decodes from each probe's outputs, by split.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        mean_losses = torch.stack(self.losses).mean(dim=0).tolist()
+        self.losses.clear()
+        higher = selection_metric(self.task).higher_is_better, self.task.metrics[0].higher_is_better
+        for k, (state, loss) in enumerate(zip(self.states, mean_losses, strict=True)):
+            scores = {split: self._score(outputs[k], split) for split, outputs in decoded.items()}
+            state.record({"step": self.step, "loss": loss, **scores}, *higher)
+        probe_state.save(self.folder / LAST, self.states, self.optimizer)
+
+    def _score(self, decoded: list[Any], split: str) -> float:
+        """Return the first metric on a split, or on the class-balanced resample of dev that the recipe asks for.
+
+        On dev it is the task's criterion where it has one.
+        """
+        manifest = self.splits[split].manifest
+        if split == "dev" and self.task.criterion is not None:
+            return self.task.select(manifest, decoded)
+        rows = self.task.rows(manifest, decoded)
+        if split == "dev" and "dev" in self.settings.balance:
+            # The same draw at every evaluation, as in s3prl, where each evaluation starts from one seed.
+            weights = class_weights(self.task.classes(manifest) or [""] * len(rows))
+            rows = [rows[i] for i in Sampler(len(rows), len(rows), self.seed, weights).batch(0)]
+        return self.task.score(rows)[0].value
+
+    def postfix(self) -> str:
+        """Return the text beside the progress bar: the curve of the probe that is best so far."""
+        if not self.states[0].state.curve:
+            return ""
+        leader = best_on_dev(self.states, self.task)
+        state, heading = leader.state, selection_metric(self.task).heading
+        latest, rate = state.curve[-1], f"lr {leader.lr:g}: " if len(self.states) > 1 else ""
+        best = f"best {state.best.value:.2f} at {state.best.step}"
+        return f"{rate}loss {latest['loss']:.3f}  dev {heading} {latest['dev']:.2f} ({best})"
+
+
+def _micro_batch_seed(seed: int, number: int) -> int:
+    """The seed of dropout, masks or crops of one micro-batch."""
     return seed * 1_000_003 + number

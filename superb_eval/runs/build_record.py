@@ -1,4 +1,4 @@
-"""Puts together the record of a cell from what its run left."""
+"""Builds the record of a run from its results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from superb_eval.data import audio
 from superb_eval.features.dataset import FeatureDataset
-from superb_eval.probing.folds import Outcome, Rate
+from superb_eval.probing.folds import FoldResult, LearningRateResult
 from superb_eval.results import code_versions
 from superb_eval.results import record as records
 from superb_eval.results.record import RunRecord
@@ -20,111 +20,112 @@ from superb_eval.runtime import atomic_files, environment, threads
 
 
 @dataclass
-class StageTimer:
-    """Wall-clock seconds by stage; of stages that several cells share, each cell's part."""
+class StepTimer:
+    """Wall-clock seconds by step; for steps that several runs share, each run's part."""
 
-    cells: int = 1
+    runs: int = 1
     started: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def among(self, cells: int) -> StageTimer:
-        """Return one that goes on from here, for stages that so many cells share."""
-        return replace(self, cells=cells, seconds=dict(self.seconds))
+    def shared_by(self, runs: int) -> StepTimer:
+        """Return a copy for the next steps, which so many runs share."""
+        return replace(self, runs=runs, seconds=dict(self.seconds))
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time that the context lasts to a stage."""
-        before = time.perf_counter()
+    def step(self, name: str) -> Iterator[None]:
+        """Add the time that the context lasts to a step."""
+        start = time.perf_counter()
         yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + (time.perf_counter() - before) / self.cells, 3)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + (time.perf_counter() - start) / self.runs, 3)
 
 
 def build_record(
-    setting: PreparedRun,
-    bank: FeatureDataset,
-    outcomes: Sequence[Outcome],
-    found: list[records.MetricRecord],
-    clock: StageTimer,
+    run: PreparedRun,
+    dataset: FeatureDataset,
+    results: Sequence[FoldResult],
+    metrics: list[records.MetricRecord],
+    timer: StepTimer,
 ) -> RunRecord:
-    """Return the record of a run that is through."""
-    chosen, folder = setting.recipe, setting.folder()
+    """Return the record of a finished run, whose predictions and heads are in its folder."""
+    recipe, folder = run.recipe, run.folder()
     return RunRecord(
         schema_version=records.SCHEMA_VERSION,
-        task=chosen.task,
-        profile=chosen.profile,
-        seed=setting.order.seed,
-        metrics=found,
-        chance=setting.folds[0].task.chance([row for outcome in outcomes for row in outcome.rows]),
-        upstream=_upstream(setting, bank),
-        corpus=_corpus(setting),
-        features=records.FeaturesRecord(
-            kind="pooled" if bank.pooled else "frames",
-            extracted=bank.extracted,
-            stored=len(bank.places) - bank.extracted,
-            live=len(bank.unstored),
-            made_on=bank.made_on,
-            norms=[round(norm, 6) for norm in bank.norms()],
-        ),
-        training=[_training(outcome) for outcome in outcomes],
-        recipe=chosen.model_dump(mode="json"),
-        recipe_digest=chosen.digest(),
-        departures=[*chosen.departures, *setting.corpus.notes],
-        predictions={path.name: atomic_files.sha256(path) for path in sorted(folder.glob("predictions*.csv"))},
-        heads={
-            path.name: atomic_files.sha256(path)
-            for path in sorted(folder.glob("probe-*.safetensors")) + _labels(folder)
-        },
-        code=code_versions.versions(chosen.task),
-        command=setting.order.command(),
+        task=recipe.task,
+        profile=recipe.profile,
+        seed=run.config.seed,
+        metrics=metrics,
+        chance=run.folds[0].task.chance([row for result in results for row in result.rows]),
+        upstream=_upstream(run, dataset),
+        corpus=_corpus(run),
+        features=_features(dataset),
+        training=[_training(result) for result in results],
+        recipe=recipe.model_dump(mode="json"),
+        recipe_digest=recipe.digest(),
+        departures=[*recipe.departures, *run.corpus.notes],
+        predictions=_file_digests(sorted(folder.glob("predictions*.csv"))),
+        heads=_file_digests([*sorted(folder.glob("probe-*.safetensors")), *folder.glob(records.LABELS)]),
+        code=code_versions.versions(recipe.task),
+        command=run.config.command(),
         versions=environment.versions(),
-        hardware={**environment.hardware(), **threads.thread_settings(), "device": setting.order.device},
-        started=clock.started,
-        seconds=clock.seconds,
-        skipped=[text for outcome in outcomes for text in outcome.skipped],
+        hardware={**environment.hardware(), **threads.thread_settings(), "device": run.config.device},
+        started=timer.started,
+        seconds=timer.seconds,
+        skipped=[text for result in results for text in result.skipped],
     )
 
 
-def _upstream(setting: PreparedRun, bank: FeatureDataset) -> records.UpstreamRecord:
-    card = setting.upstream.card
+def _upstream(run: PreparedRun, dataset: FeatureDataset) -> records.UpstreamRecord:
+    card = run.upstream.card
     return records.UpstreamRecord(
-        address=setting.order.upstream,
+        address=run.config.upstream,
         name=card.name,
-        fingerprint=setting.fingerprint,
-        identity=dict(setting.identity),
-        parameters=setting.upstream.count_parameters(),
-        layers=bank.layers,
-        width=bank.dim,
-        stride=setting.upstream.get_downsample_rates(setting.recipe.features.key),
+        fingerprint=run.fingerprint,
+        identity=dict(run.identity),
+        parameters=run.upstream.count_parameters(),
+        layers=dataset.layers,
+        width=dataset.dim,
+        stride=run.upstream.get_downsample_rates(run.recipe.features.key),
         licence=card.licence,
-        training_data="none (random weights)" if "@random" in setting.order.upstream else card.training_data,
+        training_data="none (random weights)" if "@random" in run.config.upstream else card.training_data,
         notes=list(card.notes),
     )
 
 
-def _corpus(setting: PreparedRun) -> records.CorpusRecord:
-    corpus = setting.corpus
+def _corpus(run: PreparedRun) -> records.CorpusRecord:
+    corpus = run.corpus
     return records.CorpusRecord(
         name=corpus.name,
         synthetic=corpus.synthetic,
         official=corpus.complete(),
-        digest=setting.corpus_digest,
+        digest=run.corpus_digest,
         utterances={split: len(manifest) for split, manifest in corpus.splits.items()},
         hours=round(sum(audio.seconds(clip) for clip in corpus.clips()) / 3600, 4),
     )
 
 
-def _training(outcome: Outcome) -> records.TrainingRecord:
-    return records.TrainingRecord(
-        fold=outcome.fold,
-        lr=outcome.chosen.lr if outcome.chosen else None,
-        rates=[_rate(rate) for rate in outcome.rates],
-        layer_weights=[round(weight, 6) for weight in outcome.layer_weights],
-        tuned=outcome.tuned,
-        parameters=outcome.parameters,
+def _features(dataset: FeatureDataset) -> records.FeaturesRecord:
+    return records.FeaturesRecord(
+        kind="pooled" if dataset.pooled else "frames",
+        extracted=dataset.extracted,
+        stored=len(dataset.places) - dataset.extracted,
+        live=len(dataset.unstored),
+        made_on=dataset.made_on,
+        norms=[round(norm, 6) for norm in dataset.norms()],
     )
 
 
-def _rate(rate: Rate) -> records.RateRecord:
+def _training(result: FoldResult) -> records.TrainingRecord:
+    return records.TrainingRecord(
+        fold=result.fold,
+        lr=result.chosen.lr if result.chosen else None,
+        rates=[_rate(rate) for rate in result.rates],
+        layer_weights=[round(weight, 6) for weight in result.layer_weights],
+        tuned=result.tuned,
+        parameters=result.parameters,
+    )
+
+
+def _rate(rate: LearningRateResult) -> records.RateRecord:
     state = rate.state
     return records.RateRecord(
         lr=rate.lr,
@@ -136,5 +137,6 @@ def _rate(rate: Rate) -> records.RateRecord:
     )
 
 
-def _labels(folder: Path) -> list[Path]:
-    return [folder / records.LABELS] if (folder / records.LABELS).is_file() else []
+def _file_digests(paths: Sequence[Path]) -> dict[str, str]:
+    """Return the SHA-256 of files, by name."""
+    return {path.name: atomic_files.sha256(path) for path in paths}

@@ -1,28 +1,26 @@
-"""What is asked for, and what has to be known before a cell can run: recipe, corpus, task and upstream."""
+"""The configuration of a run, and what is loaded from it before features are computed: recipe, corpus, upstream."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from downstreams import registry as tasks
-from downstreams.base import Scored, Setup
-from superb_eval import recipe
+from downstreams.base import BaseTask, Setup
+from superb_eval import recipe as recipes
 from superb_eval.corpora import embedded, load_corpus
-from superb_eval.data import audio
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Corpus
-from superb_eval.recipe import Recipe, TrainSettings
+from superb_eval.probing.config import Fold, ProbeConfig
+from superb_eval.recipe import Recipe
+from superb_eval.results.folder import run_name, slug
 from superb_eval.runtime.progress import Progress
-from upstreams.loading import earlier_fingerprints
 from upstreams.loading import identity as identities
+from upstreams.loading import legacy_fingerprints
 
 if TYPE_CHECKING:
     from upstreams.base import Upstream
@@ -30,7 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What was asked for: everything that `run` takes."""
+    """The options of `superb-eval run`.
+
+    `upstream` is an address, `task` a task or a recipe file, `data` the corpus folder (None: the embedded corpus).
+    Without a `profile`, the protocol follows the corpus (see `choose_recipe`). `store` and `store_gb` name the feature
+    store and its budget (None: see `superb_eval.features.store.Store`). `fresh` reruns what is finished.
+    """
 
     upstream: str
     task: str
@@ -45,7 +48,7 @@ class RunConfig:
     store_gb: float | None = None
 
     def command(self) -> str:
-        """Return the command line that asks for the same."""
+        """Return the command line of the same run."""
         words = ["superb-eval", "run", self.task, "-u", self.upstream]
         words += ["--data", str(self.data)] if self.data else []
         words += ["--profile", self.profile] if self.profile else []
@@ -54,147 +57,104 @@ class RunConfig:
         return shlex.join(words)
 
 
-AnyTask = TypeVar("AnyTask", bound=Scored)
-
-
-@dataclass(frozen=True)
-class Fold(Generic[AnyTask]):
-    """One of the corpora that a cell trains and tests on, and the task as that corpus taught it."""
-
-    number: int
-    corpus: Corpus
-    task: AnyTask
-
-
 @dataclass(frozen=True)
 class PreparedRun:
-    """A cell made ready: all that has to be known before the first feature is computed."""
+    """A run with everything loaded that must be known before its first feature is computed.
 
-    order: RunConfig
+    `identity` is the upstream's, computed once since it reads all weights; `digests` holds `audio.digest` of every clip
+    of the corpus.
+    """
+
+    config: RunConfig
     recipe: Recipe
     corpus: Corpus
     folds: tuple[Fold[Any], ...]
     upstream: Upstream
-    identity: Mapping[str, str]
-    """The upstream's, computed once: it reads all the weights."""
+    identity: dict[str, str]
     digests: dict[Clip, str]
-    """`audio.digest` of every clip of the corpus."""
 
     @property
-    def kind(self) -> type[Scored]:
-        """The task."""
+    def task_type(self) -> type[BaseTask]:
+        """The class of the task."""
         return type(self.folds[0].task)
 
-    @property
-    def train(self) -> TrainSettings:
-        """How heads are trained; only where the task trains one (`recipe.load` has seen to it)."""
-        assert self.recipe.train is not None  # noqa: S101 - for the type checker
-        return self.recipe.train
+    @cached_property
+    def fingerprint(self) -> str:
+        """The upstream's fingerprint (`upstreams.loading.identity`)."""
+        return identities.fingerprint(self.identity)
 
     @cached_property
     def corpus_digest(self) -> str:
         """A SHA-256 of the rows and trials of all splits and of their audio."""
-        return digest_of(self.corpus, self.digests)
+        return load_corpus.corpus_digest(self.corpus, self.digests)
 
     def with_seed(self, seed: int) -> PreparedRun:
-        """Return the cell of another seed, with all that is open already."""
-        return replace(self, order=replace(self.order, seed=seed))
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """The upstream's fingerprint (`upstreams.identity`)."""
-        return identities.fingerprint(self.identity)
+        """Return the run of another seed, which shares everything that is loaded."""
+        return replace(self, config=replace(self.config, seed=seed))
 
     def folder(self) -> Path:
-        """Return where the run lives: `OUT/<upstream>/<task>/<profile>-seed<n>-<digest>`."""
+        """Return the run's folder: `OUT/<upstream>/<task>/<profile>-seed<n>-<digest>`."""
         return self._folder(self.fingerprint)
 
     def earlier_folders(self) -> list[Path]:
-        """Return where the same run may lie from before, under fingerprints that the upstream had then."""
-        return [self._folder(fingerprint) for fingerprint in earlier_fingerprints.earlier(self.fingerprint)]
+        """Return the folders of the same run under the upstream's earlier fingerprints."""
+        return [self._folder(fingerprint) for fingerprint in legacy_fingerprints.legacy(self.fingerprint)]
 
     def _folder(self, fingerprint: str) -> Path:
-        name = run_name(self.recipe.profile, self.order.seed, self.recipe.digest(), fingerprint, self.corpus_digest)
-        return self.order.out / slug(self.order.upstream) / self.recipe.task / name
+        name = run_name(self.recipe.profile, self.config.seed, self.recipe.digest(), fingerprint, self.corpus_digest)
+        return self.config.out / slug(self.config.upstream) / self.recipe.task / name
+
+    def probe_config(self) -> ProbeConfig:
+        """Return what probing needs to know of this run."""
+        return ProbeConfig(
+            upstream=self.config.upstream,
+            layer=self.recipe.features.layer,
+            seed=self.config.seed,
+            device=self.config.device,
+            folder=self.folder(),
+            digests=self.digests,
+            reentrant=self.upstream.reentrant,
+        )
 
 
-def digest_of(corpus: Corpus, digests: Mapping[Clip, str]) -> str:
-    """Return a SHA-256 of the rows and trials of all splits and of their audio, given `audio.digest` of every clip."""
-    rows = {name: [split.digest(), [digests[u.clip] for u in split]] for name, split in corpus.splits.items()}
-    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
-
-
-def run_name(profile: str, seed: int, recipe: str, fingerprint: str, corpus: str) -> str:
-    """Return the folder name of a run, from the digests of all that it depends on."""
-    digest = hashlib.sha256("|".join((recipe, fingerprint, corpus, str(seed))).encode()).hexdigest()[:10]
-    return f"{profile}-seed{seed}-{digest}"
-
-
-def slug(address: str) -> str:
-    """Return an upstream's address as a folder name: safe anywhere, and never two addresses for one name."""
-    safe = re.sub(r"[^A-Za-z0-9_.@=-]+", "-", address).strip("-.")[:80]
-    if safe == address:
-        return safe
-    return f"{safe}-{hashlib.sha256(address.encode()).hexdigest()[:6]}"
-
-
-def prepare(order: RunConfig, reporter: Progress) -> PreparedRun:
-    """Open everything that an order names, and check that it fits together.
+def prepare(config: RunConfig, progress: Progress) -> PreparedRun:
+    """Load the recipe, corpus and upstream of a run, and check that they fit together.
 
     Raises:
         UserError: an unknown name or key, a missing corpus, bad rows, unreadable audio or weights.
     """
-    from superb_eval.features import upstream_cache  # with torch, which takes seconds: only who runs a cell should wait
+    from superb_eval.features import upstream_cache  # imports torch, which takes seconds: only a run should wait for it
 
-    chosen = choose(order.task, order.data, order.profile, order.overrides)
-    corpus = read_corpus(chosen, order.data or embedded.folder(chosen.profile, chosen.part, reporter))
-    kind = tasks.get(chosen.task)
-    upstream = upstream_cache.load(order.upstream, order.device, order.store)
-    stride = upstream.get_downsample_rates(chosen.features.key)
-    folds = tuple(_fold(k, fold, kind, chosen, stride) for k, fold in enumerate(kind.folds(corpus), start=1))
-    return PreparedRun(order, chosen, corpus, folds, upstream, upstream.identity(), digests(corpus.clips(), reporter))
+    recipe = choose_recipe(config.task, config.data, config.profile, config.overrides)
+    data = config.data or embedded.ensure_folder(recipe.profile, recipe.part, progress)
+    corpus = load_corpus.read_corpus(recipe, data)
+    upstream = upstream_cache.load(config.upstream, config.device, config.store)
+    folds = split_folds(recipe, corpus, upstream.get_downsample_rates(recipe.features.key))
+    digests = load_corpus.audio_digests(corpus.clips(), progress)
+    return PreparedRun(config, recipe, corpus, folds, upstream, upstream.identity(), digests)
 
 
-def choose(task: str, data: Path | None, profile: str | None = None, overrides: Sequence[str] = ()) -> Recipe:
-    """Return the recipe of a task, or in a file; without a profile, superb where `data` is official and else mini.
+def choose_recipe(task: str, data: Path | None, profile: str | None = None, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of a task, or of a recipe file. Without a profile: superb where `data` is official, else mini.
 
     Raises:
         UserError: see `recipe.find` and `recipe.load`.
     """
-    official = data is not None and load_corpus.is_official(_task_name(task), data)
-    return recipe.load(recipe.find(task, profile or ("superb" if official else "mini")), overrides)
+    name = Path(task).stem if task.endswith((".yaml", ".yml")) else task
+    official = data is not None and load_corpus.is_official(name, data)
+    return recipes.load(recipes.find(task, profile or ("superb" if official else "mini")), overrides)
 
 
-def read_corpus(chosen: Recipe, root: Path) -> Corpus:
-    """Return the corpus under `root` as a recipe's task reads it.
-
-    Raises:
-        UserError: see `opening.open_corpus` and the task's `annotate`.
-    """
-    kind = tasks.get(chosen.task)
-    columns = kind.needs(kind.Head.model_validate(chosen.head))
-    return kind.annotate(load_corpus.open_corpus(chosen.task, root, columns, chosen.corpus))
-
-
-def _fold(number: int, corpus: Corpus, kind: type[Scored], chosen: Recipe, stride: int) -> Fold[Scored]:
-    head = kind.Head.model_validate(chosen.head)
-    return Fold(number, corpus, kind(Setup(kind.learn(corpus, head), head, stride)))
-
-
-def _task_name(task_or_recipe: str) -> str:
-    """The task that a word of the command line is about, before the recipe is read."""
-    return Path(task_or_recipe).stem if task_or_recipe.endswith((".yaml", ".yml")) else task_or_recipe
-
-
-def digests(clips: Sequence[Clip], reporter: Progress) -> dict[Clip, str]:
-    """Return `audio.digest` of every clip.
+def split_folds(recipe: Recipe, corpus: Corpus, stride: int) -> tuple[Fold[BaseTask], ...]:
+    """Return the folds of a corpus, each with its task; `stride` is samples per feature frame.
 
     Raises:
-        UserError: a file can't be read.
+        UserError: see the task's `learn`.
     """
-    found: dict[Clip, str] = {}
-    with reporter.stage("reading audio", len(clips)) as update:
-        for done, clip in enumerate(clips, start=1):
-            found[clip] = audio.digest(clip)
-            update(done)
-    return found
+    task_type = tasks.get(recipe.task)
+    head = task_type.Head.model_validate(recipe.head)
+    parts = task_type.folds(corpus)
+    return tuple(
+        Fold(number, part, task_type(Setup(task_type.learn(part, head), head, stride)), total=len(parts))
+        for number, part in enumerate(parts, start=1)
+    )

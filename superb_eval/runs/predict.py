@@ -1,4 +1,4 @@
-"""Uses a head that was trained: audio files in, the task's answers out."""
+"""Predicts with a trained head: audio files in, the task's answers out."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from pathlib import Path
 import torch
 
 from downstreams import registry as tasks
-from downstreams.base import Setup, Task
+from downstreams.base import Setup, TrainedTask
 from superb_eval.data.audio import SAMPLE_RATE, Clip
 from superb_eval.errors import UserError
 from superb_eval.features.dataset import Features
 from superb_eval.features.extract import Extraction, extract
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.probing.folds import weights_name
-from superb_eval.probing.probe import Probe, decoded, load_weights
+from superb_eval.probing.probe import Probe, decode, load_weights
 from superb_eval.recipe import Recipe
 from superb_eval.results import record as records
 from superb_eval.results.record import RunRecord
 from upstreams import registry as upstreams
 from upstreams.base import Upstream
-from upstreams.loading import earlier_fingerprints, identity
+from upstreams.loading import identity, legacy_fingerprints
 
 AUDIO = {".wav", ".flac", ".ogg", ".mp3"}
-"""What is taken of a folder."""
+"""Files of a folder that are read."""
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A head that was trained, with all that it was trained on."""
+class TrainedProbe:
+    """A trained head, with its record, recipe, task and upstream."""
 
     record: RunRecord
     recipe: Recipe
     upstream: Upstream
-    task: Task
+    task: TrainedTask
     probe: Probe
 
 
@@ -45,30 +45,30 @@ def predict(run: Path, sources: Sequence[Path], device: str = "cpu") -> dict[Pat
     """Return the answer of a finished run's head (of its first fold) for each audio file, or file of a folder.
 
     Raises:
-        UserError: see `trained`; or a file can't be read.
+        UserError: see `load_trained`; or a file can't be read.
     """
     paths = _audio_files(sources)
-    found = trained(run, device)
-    features = _features(found.upstream, paths, found.recipe, device)
-    (answers,) = decoded([found.probe], found.task, features)
-    return dict(zip(paths, found.task.show(answers), strict=True))
+    trained = load_trained(run, device)
+    features = _extract(trained.upstream, paths, trained.recipe, device)
+    (decoded,) = decode([trained.probe], trained.task, features)
+    return dict(zip(paths, trained.task.show(decoded), strict=True))
 
 
-def trained(run: Path, device: str = "cpu") -> Trained:
-    """Open the head of a finished run, of its first fold, and its upstream.
+def load_trained(run: Path, device: str = "cpu") -> TrainedProbe:
+    """Load the head of a finished run, of its first fold, and its upstream.
 
     Raises:
-        UserError: the folder holds no finished run, or the upstream is no longer the one it was trained on.
+        UserError: the folder holds no finished run, or the upstream has changed since it was trained.
     """
     record = records.read(run / records.NAME)
     upstream = upstreams.load(record.upstream.address).to(device)
     _check_same(run, record, upstream)
-    recipe = Recipe.model_validate(record.recipe)
-    kind = tasks.get(record.task)
-    if not issubclass(kind, Task):
-        raise UserError(f"{run}: {record.task} trains no head, so there is none to use.")
+    recipe = Recipe.of_record(record.recipe)
+    task_type = tasks.get(record.task)
+    if not issubclass(task_type, TrainedTask):
+        raise UserError(f"{run}: {record.task} trains no head, so there is none to predict with.")
     labels = json.loads((run / records.LABELS).read_text(encoding="utf8"))["1"]
-    task = kind(Setup(labels, kind.Head.model_validate(recipe.head), record.upstream.stride))
+    task = task_type(Setup(labels, task_type.Head.model_validate(recipe.head), record.upstream.stride))
     task.adopt(record.training[0].tuned)
     with torch.inference_mode():
         states = upstream([torch.zeros(SAMPLE_RATE, device=device)])[recipe.features.key]
@@ -76,17 +76,17 @@ def trained(run: Path, device: str = "cpu") -> Trained:
     featurizer = Featurizer(len(states), -1 if layer == "last" else layer)
     probe = Probe(featurizer, task.head(states[0].shape[-1])).to(device)
     load_weights(run / weights_name(1), probe)
-    return Trained(record, recipe, upstream, task, probe)
+    return TrainedProbe(record, recipe, upstream, task, probe)
 
 
 def _check_same(run: Path, record: RunRecord, upstream: Upstream) -> None:
     recorded, present = record.upstream.identity, upstream.identity()
-    if earlier_fingerprints.current(record.upstream.fingerprint) == identity.fingerprint(present):
+    if legacy_fingerprints.current(record.upstream.fingerprint) == identity.fingerprint(present):
         return
-    if identity.only_outputs_differ(recorded, present):  # a head trained elsewhere serves here too
+    if identity.only_outputs_differ(recorded, present):  # a head trained on another machine works here too
         warnings.warn(
-            f"{run}: {record.upstream.address} gives other bits on the probe waveforms than it did in training, with "
-            "the same weights and files: another processor or library version may be why",
+            f"{run}: {record.upstream.address} gives other bits on the probe waveforms than in training, with the "
+            "same weights and files: another processor or library version may be why",
             stacklevel=2,
         )
         return
@@ -94,19 +94,26 @@ def _check_same(run: Path, record: RunRecord, upstream: Upstream) -> None:
     raise UserError(f"{run}: was trained on another {record.upstream.address}{changed}. Run it again with --fresh.")
 
 
-def _features(upstream: Upstream, paths: Sequence[Path], recipe: Recipe, device: str) -> Features:
-    chosen = recipe.features
-    how = Extraction("frames", chosen.key, chosen.normalize, chosen.batch_seconds, chosen.precision, dtype=chosen.dtype)
+def _extract(upstream: Upstream, paths: Sequence[Path], recipe: Recipe, device: str) -> Features:
+    settings = recipe.features
+    extraction = Extraction(
+        "frames",
+        settings.key,
+        settings.normalize,
+        settings.batch_seconds,
+        settings.precision,
+        dtype=settings.dtype,
+    )
     clips = [Clip(path, gain_db=recipe.corpus.gain_db, trim_silence=recipe.corpus.trim_silence) for path in paths]
-    rows = dict(extract(upstream, clips, how, device))
-    return Features.of([rows[i] for i in range(len(clips))])
+    rows = dict(extract(upstream, clips, extraction, device))
+    return Features.from_tensors([rows[i] for i in range(len(clips))])
 
 
 def _audio_files(sources: Sequence[Path]) -> list[Path]:
     paths: list[Path] = []
     for source in sources:
-        inside = sorted(p for p in source.rglob("*") if p.suffix.lower() in AUDIO) if source.is_dir() else [source]
-        if not inside:
+        files = sorted(p for p in source.rglob("*") if p.suffix.lower() in AUDIO) if source.is_dir() else [source]
+        if not files:
             raise UserError(f"{source}: holds no audio file ({', '.join(sorted(AUDIO))}).")
-        paths += inside
+        paths += files
     return paths

@@ -29,7 +29,7 @@ def run() -> str:
         ours = made.ours(registry.load(f"hubert@{path}"), (4, 8, 12), replay=False, theirs=theirs)
     heard = made.batch([SAMPLES] * CLIPS)._replace(clips=tuple(range(CLIPS)))
     said = ours.targets(heard).transpose(1, 2).half()  # [batch, frames, layers, width]
-    bank = Features.of(list(said)).bank
+    bank = Features.from_tensors(list(said)).dataset
     parameters = {"theirs": list(theirs.model.parameters()), "ours": list(ours.parameters())}
     # Ours as `superb_eval.pretraining.schedule` makes it.
     optimizers = {name: torch.optim.AdamW(some, lr=2e-6, fused=name == "ours") for name, some in parameters.items()}

@@ -22,7 +22,7 @@ from superb_eval.features.extract import Extraction
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.features.load_or_extract import FeatureSource, load_or_extract
 from superb_eval.features.store import Store
-from superb_eval.probing.batched_probes import BatchedProbes, MicroBatch, assemble
+from superb_eval.probing.batched_probes import BatchedProbes, MicroBatch, batch_probes
 from superb_eval.probing.probe import Probe
 from tests.benchmarks import peers
 from tests.benchmarks.timing import pair, seconds
@@ -108,7 +108,7 @@ def _ours(task, bank: FeatureDataset, digests: list[str], seeds: int = 1):  # ty
             losses.append(team.backward(MicroBatch(batch, [TARGET] * CLIPS, 0), 1.0)[0])
             team.clip(1.0)
             optimizer.step()
-            team.clear()
+            team.zero_grad()
         return losses[0]
 
     return update
@@ -117,4 +117,4 @@ def _ours(task, bank: FeatureDataset, digests: list[str], seeds: int = 1):  # ty
 def _side(task, bank: FeatureDataset, seed: int) -> tuple[BatchedProbes, torch.optim.Optimizer]:  # type: ignore[no-untyped-def]
     torch.manual_seed(seed)
     probe = Probe(Featurizer(bank.layers), task.head(bank.dim))
-    return assemble([probe], task, pooled=False), torch.optim.Adam(probe.parameters(), lr=1e-3, fused=True)
+    return batch_probes([probe], task, pooled=False), torch.optim.Adam(probe.parameters(), lr=1e-3, fused=True)

@@ -13,15 +13,16 @@ import pandas as pd
 import pytest
 import soundfile
 
+from superb_eval.corpora.load_corpus import read_corpus
 from superb_eval.data import audio
 from superb_eval.data.manifest import Corpus, Manifest
 from superb_eval.export import hf_dataset
-from superb_eval.runs import config
+from superb_eval.runs.config import choose_recipe
 from superb_eval.runtime.progress import NoProgress
 
 
 def read(task: str, root: Path) -> Corpus:
-    return config.read_corpus(config.choose(task, root), root)
+    return read_corpus(choose_recipe(task, root), root)
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def exported(corpus: Corpus, out: Path) -> dict[str, pd.DataFrame]:
     return {name: pd.read_parquet(out / name / hf_dataset.METADATA) for name in hf_dataset.FOLDERS.values()}
 
 
-def test_text_stays_text_and_audio_is_what_the_row_says(corpus: Corpus, tmp_path: Path) -> None:
+def test_text_stays_text_and_audio_is_cut_as_the_row_defines(corpus: Corpus, tmp_path: Path) -> None:
     tables = exported(corpus, tmp_path / "out")
     assert {name: len(table) for name, table in tables.items()} == {"train": 36, "validation": 18, "test": 3}
     test = tables["test"]
@@ -56,7 +57,7 @@ def test_text_stays_text_and_audio_is_what_the_row_says(corpus: Corpus, tmp_path
         np.testing.assert_allclose(written, wanted, atol=2**-15)
 
 
-def test_what_is_there_is_kept_and_what_is_listed_no_more_goes(corpus: Corpus, tmp_path: Path) -> None:
+def test_existing_clips_stay_and_unlisted_ones_are_removed(corpus: Corpus, tmp_path: Path) -> None:
     out = tmp_path / "out"
     exported(corpus, out)
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.flac")}

@@ -12,7 +12,7 @@ from superb_eval.data import audio
 from superb_eval.data.audio import Clip
 from superb_eval.errors import UserError
 from superb_eval.features.dataset import Features
-from superb_eval.features.extract import Extraction, extract, plan
+from superb_eval.features.extract import Extraction, extract, plan_batches
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.probing.probe import Probe
 from upstreams import registry
@@ -29,14 +29,14 @@ def clips(tones: Path) -> list[Clip]:
     return [Clip(path) for path in sorted((tones / "audio" / "test").glob("*.flac"))]
 
 
-def features(upstream: Upstream, clips: list[Clip], how: Extraction) -> list[torch.Tensor]:
-    rows = dict(extract(upstream, clips, how, "cpu"))
+def features(upstream: Upstream, clips: list[Clip], extraction: Extraction) -> list[torch.Tensor]:
+    rows = dict(extract(upstream, clips, extraction, "cpu"))
     return [rows[i] for i in range(len(clips))]
 
 
-def test_batches_hold_everything_once_within_their_bound(upstream: Upstream) -> None:
+def test_batches_hold_every_clip_once_within_their_bound(upstream: Upstream) -> None:
     seconds = np.random.default_rng(0).uniform(0.5, 20, size=200).tolist()
-    batches = plan(upstream, seconds, batch_seconds=60)
+    batches = plan_batches(upstream, seconds, batch_seconds=60)
     assert sorted(i for batch in batches for i in batch) == list(range(200))
     assert all(len(batch) == 1 or len(batch) * max(seconds[i] for i in batch) <= 60 for batch in batches)
     assert len(batches) < 60
@@ -47,9 +47,9 @@ def test_an_upstream_that_counts_no_frames_gets_equal_lengths_only(upstream: Ups
         def frames(self, samples: int) -> None:
             return None
 
-    shy = Uncounted(upstream.card, upstream.model)
+    uncounted = Uncounted(upstream.card, upstream.model)
     seconds = [1.0, 2.0, 1.0, 2.0, 3.0]
-    for batch in plan(shy, seconds, batch_seconds=60):
+    for batch in plan_batches(uncounted, seconds, batch_seconds=60):
         assert len({seconds[i] for i in batch}) == 1
 
 
@@ -85,18 +85,18 @@ def test_pooled_features_give_the_frame_paths_logits(upstream: Upstream, clips: 
     probe = Probe(Featurizer(3), UtteranceLevel(192, 256, 12))
     torch.nn.init.normal_(probe.featurizer.weights)
     everyone = list(range(len(clips)))
-    pooled = Features.of(features(upstream, clips, Extraction("pooled"))).batch(everyone)
-    frames = Features.of(features(upstream, clips, Extraction("frames"))).batch(everyone)
-    assert frames.lengths is not None and pooled.lengths is None
+    pooled = Features.from_tensors(features(upstream, clips, Extraction("pooled"))).batch(everyone)
+    frames = Features.from_tensors(features(upstream, clips, Extraction("frames"))).batch(everyone)
+    assert pooled.lengths.tolist() == [1] * len(everyone)
     expected = probe(frames.hidden, frames.lengths)
-    torch.testing.assert_close(probe(pooled.hidden, None), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(probe(pooled.hidden, pooled.lengths), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_normalised_pooling_normalises_each_frame_first(upstream: Upstream, clips: list[Clip]) -> None:
     frames = features(upstream, clips[:1], Extraction("frames"))[0]
     expected = torch.nn.functional.layer_norm(frames, frames.shape[-1:]).mean(dim=0)
-    found = features(upstream, clips[:1], Extraction("pooled", normalize=True))[0]
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    pooled = features(upstream, clips[:1], Extraction("pooled", normalize=True))[0]
+    torch.testing.assert_close(pooled, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_bf16_is_near_but_not_equal(upstream: Upstream, clips: list[Clip]) -> None:
@@ -106,19 +106,19 @@ def test_bf16_is_near_but_not_equal(upstream: Upstream, clips: list[Clip]) -> No
     assert 0 < difference < 0.05
 
 
-def test_faults_name_the_file_or_the_key(upstream: Upstream, clips: list[Clip]) -> None:
+def test_errors_name_the_file_or_the_key(upstream: Upstream, clips: list[Clip]) -> None:
     with pytest.raises(UserError, match="no feature 'paper'. It has: hidden_states"):
         list(extract(upstream, clips[:1], Extraction("pooled", key="paper"), "cpu"))
     with torch.no_grad():
         weight = upstream.model.encoder.layers[0].final_layer_norm.weight  # type: ignore[union-attr]
-        kept = weight.clone()
+        original = weight.clone()
         weight.fill_(float("nan"))
     try:
         with pytest.raises(UserError, match=r"\.flac: the upstream gives NaN"):
             list(extract(upstream, clips[:1], Extraction("pooled"), "cpu"))
     finally:
         with torch.no_grad():
-            weight.copy_(kept)
+            weight.copy_(original)
     assert audio.seconds(clips[0]) > 0.05
 
 
@@ -129,7 +129,7 @@ class Large(Upstream):
         return {"hidden_states": [torch.full((len(wavs), 5, 2), 1e5)]}
 
 
-def test_what_16_bits_cant_hold_is_refused_by_name(clips: list[Clip]) -> None:
+def test_features_too_large_for_16_bits_are_refused(clips: list[Clip]) -> None:
     upstream = Large(Card("large", "", 320))
     (whole,) = features(upstream, clips[:1], Extraction("frames"))
     assert float(whole.max()) == 1e5

@@ -14,12 +14,12 @@ from superb_eval.data.audio import Clip
 from superb_eval.errors import UserError
 from superb_eval.features.dataset import FeatureDataset, Features
 from superb_eval.features.extract import Extraction
-from superb_eval.features.load_or_extract import FeatureSource, Rates, _deal, load_or_extract
+from superb_eval.features.load_or_extract import ClipCosts, FeatureSource, _assign_to_shards, load_or_extract
 from superb_eval.features.store import Store
 from superb_eval.runtime import out_of_memory
 from upstreams import registry
 
-HOW = Extraction("pooled")
+POOLED = Extraction("pooled")
 
 
 @pytest.fixture
@@ -32,95 +32,96 @@ def clips(tones: Path) -> list[Clip]:
     return [Clip(path) for path in sorted((tones / "audio" / "test").glob("*.flac"))]
 
 
-def gathered(clips: Sequence[Clip], store: Store, name: str = "fbank_nonorm", how: Extraction = HOW) -> FeatureDataset:
+def load(
+    clips: Sequence[Clip], store: Store, name: str = "fbank_nonorm", extraction: Extraction = POOLED
+) -> FeatureDataset:
     upstream = registry.load(name)
-    source = FeatureSource(upstream, upstream.fingerprint(), how, "cpu")
+    source = FeatureSource(upstream, upstream.fingerprint(), extraction, "cpu")
     return load_or_extract(source, {audio.digest(clip): clip for clip in clips}, store, print)
 
 
-def values(bank: FeatureDataset, clips: Sequence[Clip]) -> Features:
-    return bank.select([audio.digest(clip) for clip in clips])
+def features_of(dataset: FeatureDataset, clips: Sequence[Clip]) -> Features:
+    return dataset.select([audio.digest(clip) for clip in clips])
 
 
-def stacked(bank: FeatureDataset, clips: Sequence[Clip]) -> torch.Tensor:
-    return torch.stack(values(bank, clips).rows())
+def stacked(dataset: FeatureDataset, clips: Sequence[Clip]) -> torch.Tensor:
+    return torch.stack(features_of(dataset, clips).rows())
 
 
 def shards(store: Store) -> list[Path]:
     return sorted(store.folder.glob("*/*.safetensors"))
 
 
-def test_a_second_pass_reads_what_the_first_one_made(clips: list[Clip], store: Store) -> None:
-    first, second = gathered(clips, store), gathered(clips, store)
+def test_a_second_pass_reads_what_the_first_one_stored(clips: list[Clip], store: Store) -> None:
+    first, second = load(clips, store), load(clips, store)
     assert (first.extracted, second.extracted) == (len(clips), 0)
     assert torch.equal(stacked(first, clips), stacked(second, clips))
     assert second.made_on == "cpu float32"
 
 
 @pytest.mark.parametrize(
-    "how", [Extraction("pooled", normalize=True), Extraction("frames"), Extraction("pooled", precision="bf16")]
+    "extraction", [Extraction("pooled", normalize=True), Extraction("frames"), Extraction("pooled", precision="bf16")]
 )
-def test_other_settings_are_other_features(clips: list[Clip], store: Store, how: Extraction) -> None:
-    gathered(clips, store)
-    assert gathered(clips, store, how=how).extracted == len(clips)
+def test_other_settings_are_other_features(clips: list[Clip], store: Store, extraction: Extraction) -> None:
+    load(clips, store)
+    assert load(clips, store, extraction=extraction).extracted == len(clips)
 
 
-def test_another_upstream_or_another_gain_is_never_mistaken(clips: list[Clip], store: Store) -> None:
-    gathered(clips, store)
-    assert gathered(clips, store, "fbank").extracted == len(clips)
-    assert gathered([Clip(c.path, gain_db=-3.0) for c in clips], store).extracted == len(clips)
+def test_another_upstream_or_another_gain_is_extracted(clips: list[Clip], store: Store) -> None:
+    load(clips, store)
+    assert load(clips, store, "fbank").extracted == len(clips)
+    assert load([Clip(c.path, gain_db=-3.0) for c in clips], store).extracted == len(clips)
 
 
 def test_frames_come_back_with_their_lengths(clips: list[Clip], store: Store) -> None:
-    how = Extraction("frames", dtype="float16")
-    first, second = gathered(clips, store, how=how), gathered(clips, store, how=how)
-    batch = values(second, clips).batch([0, 3, 5])
-    assert batch.lengths is not None
+    extraction = Extraction("frames", dtype="float16")
+    first, second = load(clips, store, extraction=extraction), load(clips, store, extraction=extraction)
+    batch = features_of(second, clips).batch([0, 3, 5])
     assert batch.hidden.shape == (3, int(batch.lengths.max()), 1, 240)
-    assert torch.equal(batch.hidden, values(first, clips).batch([0, 3, 5]).hidden)
+    assert torch.equal(batch.hidden, features_of(first, clips).batch([0, 3, 5]).hidden)
 
 
 def test_a_clip_may_be_asked_for_more_than_once(clips: list[Clip], store: Store) -> None:
-    features = values(gathered(clips, store), [*clips, clips[0]])
+    features = features_of(load(clips, store), [*clips, clips[0]])
     assert torch.equal(features.rows()[0], features.rows()[-1])
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
-def test_a_damaged_shard_is_named_and_made_anew(clips: list[Clip], store: Store, damage: str) -> None:
-    expected = stacked(gathered(clips, store), clips)
+def test_a_damaged_shard_is_reported_and_extracted_again(clips: list[Clip], store: Store, damage: str) -> None:
+    expected = stacked(load(clips, store), clips)
     path = shards(store)[0]
     content = bytearray(path.read_bytes())
     if damage == "flip":
         content[-100] ^= 1
     path.write_bytes({"truncate": content[: len(content) // 2], "flip": content, "empty": b""}[damage])
     with pytest.warns(UserWarning, match=path.name):
-        again = gathered(clips, store)
+        again = load(clips, store)
     assert again.extracted > 0
     assert torch.equal(stacked(again, clips), expected)
 
 
-def test_the_least_recently_used_make_room(clips: list[Clip], tmp_path: Path) -> None:
+def test_the_least_recently_used_shards_are_deleted(clips: list[Clip], tmp_path: Path) -> None:
     first = Store(tmp_path, budget_gb=1.0)
-    gathered(clips, first, "fbank")
+    load(clips, first, "fbank")
     old = shards(first)
     for path in old:
         os.utime(path, (1, 1))
     size = sum(path.stat().st_size for path in old)
-    gathered(clips, Store(tmp_path, budget_gb=1.5 * size / 1e9))
+    load(clips, Store(tmp_path, budget_gb=1.5 * size / 1e9))
     assert not any(path.exists() for path in old)
     assert shards(first)
 
 
 def test_a_run_larger_than_the_budget_is_refused(clips: list[Clip], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"budget of 1e-06 GB.*--store-gb"):
-        gathered(clips, Store(tmp_path, budget_gb=1e-6))
+        load(clips, Store(tmp_path, budget_gb=1e-6))
 
 
 def test_one_clip_more_changes_one_shard() -> None:
     digests = sorted(audio_digest(k) for k in range(1000))
-    before, after = _deal(digests), _deal(sorted([*digests, audio_digest(1000)]))
-    assert sum(hand not in before for hand in after) == 1
-    assert sorted(d for hand in before for d in hand) == digests
+    before, after = _assign_to_shards(digests), _assign_to_shards(sorted([*digests, audio_digest(1000)]))
+    assert sum(shard not in before for shard in after) == 1
+    assert sorted(d for shard in before for d in shard) == digests
     assert max(map(len, before)) < 256
 
 
@@ -136,12 +137,16 @@ def test_an_unreadable_budget_is_explained(monkeypatch: pytest.MonkeyPatch) -> N
         Store()
 
 
-@pytest.mark.parametrize("how", [HOW, Extraction("frames")], ids=["pooled", "frames"])
-def test_norms_are_the_mean_length_of_each_layers_vectors(clips: list[Clip], store: Store, how: Extraction) -> None:
-    bank = gathered(clips, store, "hubert_nano@random", how)
-    rows = [row.reshape(-1, *row.shape[-2:]) for row in values(bank, clips).rows()]  # [1 or frames, layers, dim]
+@pytest.mark.parametrize("extraction", [POOLED, Extraction("frames")], ids=["pooled", "frames"])
+def test_norms_are_the_mean_norm_of_each_layers_vectors(
+    clips: list[Clip], store: Store, extraction: Extraction
+) -> None:
+    dataset = load(clips, store, "hubert_nano@random", extraction)
+    rows = [
+        row.reshape(-1, *row.shape[-2:]) for row in features_of(dataset, clips).rows()
+    ]  # [1 or frames, layers, dim]
     lengths = torch.stack([row.pow(2).sum(dim=-1).sqrt().mean(dim=0) for row in rows]).mean(dim=0)
-    assert bank.norms() == pytest.approx(lengths.tolist()) and len(bank.norms()) > 1
+    assert dataset.norms() == pytest.approx(lengths.tolist()) and len(dataset.norms()) > 1
 
 
 FRAMES = Extraction("frames")
@@ -153,17 +158,17 @@ def live(clips: Sequence[Clip], store: Store, passes: float | None = 100.0) -> F
     return load_or_extract(source, {audio.digest(clip): clip for clip in clips}, store, lambda done: None, passes)
 
 
-def test_frames_without_room_are_computed_when_asked_for(clips: list[Clip], store: Store, tmp_path: Path) -> None:
+def test_frames_without_room_are_computed_live(clips: list[Clip], store: Store, tmp_path: Path) -> None:
     stored, none = live(clips, store), live(clips, Store(tmp_path / "small", budget_gb=1e-6))
     assert not stored.unstored and len(none.unstored) == len(none) == len(clips) and not none.places
     assert not list((tmp_path / "small").glob("*/*.safetensors"))
-    a, b = values(stored, clips).batch([0, 5, 2]), values(none, clips).batch([0, 5, 2])
+    a, b = features_of(stored, clips).batch([0, 5, 2]), features_of(none, clips).batch([0, 5, 2])
     torch.testing.assert_close(a.hidden, b.hidden, rtol=1e-4, atol=1e-5)
-    assert a.lengths is not None and b.lengths is not None and torch.equal(a.lengths, b.lengths)
+    assert torch.equal(a.lengths, b.lengths)
     assert (none.layers, none.dim) == (stored.layers, stored.dim)
 
 
-def test_what_is_searched_whole_has_to_be_stored(clips: list[Clip], tmp_path: Path) -> None:
+def test_features_of_a_search_have_to_be_stored(clips: list[Clip], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--store-gb"):
         live(clips, Store(tmp_path, budget_gb=1e-6), passes=None)
 
@@ -176,17 +181,17 @@ def test_part_of_a_corpus_is_stored_where_part_of_it_has_room(
     sizes = sorted(path.stat().st_size for path in shards(store))
     some = live(clips, Store(tmp_path / "half", budget_gb=sum(sizes) * 0.6 / 1e9))
     assert some.places and some.unstored and len(some) == len(clips)
-    for a, b in zip(values(whole, clips).rows(), values(some, clips).rows(), strict=True):
+    for a, b in zip(features_of(whole, clips).rows(), features_of(some, clips).rows(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_a_clip_heard_once_is_not_worth_storing() -> None:
-    slow_upstream, fast_upstream = Rates(1e6, compute=1.0, write=0.01), Rates(1e6, compute=0.01, write=1.0)
+def test_features_that_are_read_once_are_not_worth_storing() -> None:
+    slow_upstream, fast_upstream = ClipCosts(1e6, compute=1.0, write=0.01), ClipCosts(1e6, compute=0.01, write=1.0)
     assert slow_upstream.worth_storing(passes=10) and not slow_upstream.worth_storing(passes=1)
     assert not fast_upstream.worth_storing(passes=1000)
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="Linux tells what memory is backed by")
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="needs Linux's memory maps")
 def test_written_shards_are_mapped(store: Store) -> None:
     path = store.address("mapped").with_name("0.safetensors")
     written = torch.ones(100_000)
@@ -212,14 +217,14 @@ assert all(bool((shard.tensors["values"] == 1).all()) for shard in kept)
 
 
 @pytest.mark.skipif(out_of_memory._trim() is None or not Path("/proc/self/status").is_file(), reason="glibc on Linux")
-def test_written_shards_are_not_held(tmp_path: Path) -> None:
-    """In a process of its own: how much of it is kept hangs on what was allocated before."""
+def test_written_shards_do_not_fill_memory(tmp_path: Path) -> None:
+    """In a process of its own: earlier allocations of this one would blur the measurement."""
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", _WRITES, str(tmp_path)], check=True, cwd=root)
 
 
 def _behind(tensor: torch.Tensor) -> str:
-    """Return the file that a tensor's memory is a mapping of, or something else where it is none's (proc(5))."""
+    """Return the file that a tensor's memory is a mapping of, or something else where it is no mapping (proc(5))."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         span, *_, name = line.split()
         first, last = (int(text, 16) for text in span.split("-"))

@@ -1,4 +1,4 @@
-"""A store knows upstreams: what is known is what opening them would tell, and never outlives a change."""
+"""Cached facts of upstreams equal those of the loaded upstream, and never outlive a change."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def saved(folder: Path, seed: int) -> Path:
     return folder
 
 
-def twice(address: str, folder: Path) -> CachedUpstream:
+def load_twice(address: str, folder: Path) -> CachedUpstream:
     assert not isinstance(upstream_cache.load(address, "cpu", folder), CachedUpstream)
     second = upstream_cache.load(address, "cpu", folder)
     assert isinstance(second, CachedUpstream)
@@ -42,35 +42,35 @@ def twice(address: str, folder: Path) -> CachedUpstream:
 
 
 @pytest.mark.parametrize("address", [ADDRESS, "hubert_mini", "distilhubert_mini", "distilhubert_heads@random"])
-def test_what_is_known_is_what_the_upstream_says(address: str, tmp_path: Path) -> None:
-    ours, theirs = twice(address, tmp_path), registry.load(address)
+def test_cached_facts_equal_those_of_the_upstream(address: str, tmp_path: Path) -> None:
+    ours, theirs = load_twice(address, tmp_path), registry.load(address)
     assert (ours.card, ours.keys(), ours.reentrant) == (theirs.card, theirs.keys(), theirs.reentrant)
     assert ours.fingerprint() == theirs.fingerprint() and ours.count_parameters() == theirs.count_parameters()
     assert all(ours.get_downsample_rates(key) == theirs.get_downsample_rates(key) for key in theirs.keys())  # noqa: SIM118
-    assert not ours._found and not ours.training
+    assert not ours._loaded and not ours.training
     wavs = [torch.randn(n, generator=torch.Generator().manual_seed(n)) for n in (9_000, 6_000)]
     with torch.inference_mode():
-        found, expected = ours(wavs)["hidden_states"], theirs(wavs)["hidden_states"]
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        hidden, expected = ours(wavs)["hidden_states"], theirs(wavs)["hidden_states"]
+    assert all(torch.equal(a, b) for a, b in zip(hidden, expected, strict=True))
     assert [ours.frames(n) for n in (399, 400, 16_000)] == [theirs.frames(n) for n in (399, 400, 16_000)]
 
 
-def test_a_cell_whose_features_are_stored_opens_nothing(
+def test_a_run_whose_features_are_stored_loads_no_upstream(
     tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = ("train.steps=20", "train.eval_every=20", "train.lr=1e-2")
-    order = RunConfig(ADDRESS, "ks", tones, overrides=short, out=tmp_path / "first")
-    first, _ = evaluate(order)
-    monkeypatch.setattr(registry, "load", lambda _: pytest.fail("it was opened"))
-    second, _ = evaluate(replace(order, out=tmp_path / "second"))
+    config = RunConfig(ADDRESS, "ks", tones, overrides=short, out=tmp_path / "first")
+    first, _ = evaluate(config)
+    monkeypatch.setattr(registry, "load", lambda _: pytest.fail("it was loaded"))
+    second, _ = evaluate(replace(config, out=tmp_path / "second"))
     assert (first.features.extracted, second.features.extracted) == (72, 0)
     assert (second.upstream, second.metrics) == (first.upstream, first.metrics)
 
 
-def test_other_weights_under_the_same_name_are_opened(student: str, tmp_path: Path) -> None:
-    before = twice(student, tmp_path).fingerprint()
+def test_other_weights_under_the_same_name_are_loaded(student: str, tmp_path: Path) -> None:
+    before = load_twice(student, tmp_path).fingerprint()
     saved(tmp_path / "weights", 1)
-    assert twice(student, tmp_path).fingerprint() != before
+    assert load_twice(student, tmp_path).fingerprint() != before
 
 
 def change_code(facts: dict[str, dict[str, str]]) -> None:
@@ -86,41 +86,39 @@ def other_version(facts: dict[str, dict[str, str]]) -> None:
 
 
 @pytest.mark.parametrize("change", [change_code, lose_code, other_version])
-def test_what_no_longer_holds_is_found_anew(
-    change: Callable[[dict[str, dict[str, str]]], None], tmp_path: Path
-) -> None:
-    twice(ADDRESS, tmp_path)
+def test_outdated_facts_are_read_again(change: Callable[[dict[str, dict[str, str]]], None], tmp_path: Path) -> None:
+    load_twice(ADDRESS, tmp_path)
     (path,) = tmp_path.glob("upstreams/*.json")
-    kept = path.read_text()
-    facts = json.loads(kept)
+    original = path.read_text()
+    facts = json.loads(original)
     change(facts)
     path.write_text(json.dumps(facts))
-    assert isinstance(twice(ADDRESS, tmp_path), CachedUpstream)
-    assert path.read_text() == kept
+    assert isinstance(load_twice(ADDRESS, tmp_path), CachedUpstream)
+    assert path.read_text() == original
 
 
-def test_a_torn_file_is_made_anew(tmp_path: Path) -> None:
-    twice(ADDRESS, tmp_path)
+def test_a_damaged_file_is_written_again(tmp_path: Path) -> None:
+    load_twice(ADDRESS, tmp_path)
     (path,) = tmp_path.glob("upstreams/*.json")
     path.write_text(path.read_text()[:50])
-    assert isinstance(twice(ADDRESS, tmp_path), CachedUpstream)
+    assert isinstance(load_twice(ADDRESS, tmp_path), CachedUpstream)
 
 
 def test_another_version_of_a_library_is_another_upstream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    twice(ADDRESS, tmp_path)
+    load_twice(ADDRESS, tmp_path)
     monkeypatch.setattr(upstream_cache, "_version", lambda name: f"{name} of tomorrow")
-    assert isinstance(twice(ADDRESS, tmp_path), CachedUpstream)
+    assert isinstance(load_twice(ADDRESS, tmp_path), CachedUpstream)
 
 
-def test_weights_that_change_before_they_are_opened_are_refused(student: str, tmp_path: Path) -> None:
-    upstream = twice(student, tmp_path)
+def test_weights_that_change_before_they_are_loaded_are_refused(student: str, tmp_path: Path) -> None:
+    upstream = load_twice(student, tmp_path)
     saved(tmp_path / "weights", 1)
     with pytest.raises(UserError, match="its weights changed while this ran"):
         upstream([torch.zeros(16_000)])
 
 
 @pytest.mark.parametrize("address", ["fbank", "FILE.py:Mine"])
-def test_what_cant_be_known_from_outside_is_opened_each_time(address: str, tmp_path: Path) -> None:
+def test_upstreams_without_known_files_are_loaded_each_time(address: str, tmp_path: Path) -> None:
     (tmp_path / "FILE.py").write_text(
         "import torch\nclass Mine(torch.nn.Module):\n"
         "    def forward(self, wavs):\n"

@@ -11,7 +11,7 @@ from downstreams.base import Setup
 from downstreams.nets.heads import UtteranceLevel
 from superb_eval.features.dataset import Batch
 from superb_eval.features.featurizer import Featurizer
-from superb_eval.probing.batched_probes import MicroBatch, assemble
+from superb_eval.probing.batched_probes import MicroBatch, batch_probes
 from superb_eval.probing.probe import Probe
 
 RATES = (1e-1, 1e-2, 1e-3)
@@ -39,19 +39,19 @@ def trained(team_of, task, precision: str = "float32", steps: int = 12) -> tuple
     generator, losses = torch.Generator().manual_seed(0), []
     for _ in range(steps):
         for _ in range(2):
-            batch = Batch(3 * torch.randn(5, 4, 6, generator=generator), None)
+            batch = Batch(3 * torch.randn(5, 4, 6, generator=generator), torch.ones(5, dtype=torch.long))
             targets = torch.randint(3, (5,), generator=generator).tolist()
             losses.append(team.backward(MicroBatch(batch, targets, 0), 0.5))
         team.clip(0.05)
         optimizer.step()
-        team.clear()
+        team.zero_grad()
     return torch.stack(losses), [probe.state_dict() for probe in members]
 
 
 def test_a_batched_team_trains_each_probe_as_if_it_were_alone(task) -> None:  # type: ignore[no-untyped-def]
     """Against one probe after the other, with torch's own gradient clipping."""
-    together, weights = trained(lambda *args: assemble(args[0], args[1], True, args[2]), task)
-    alone, expected = trained(lambda *args: assemble(args[0], args[1], False, args[2]), task)
+    together, weights = trained(lambda *args: batch_probes(args[0], args[1], True, args[2]), task)
+    alone, expected = trained(lambda *args: batch_probes(args[0], args[1], False, args[2]), task)
     assert together.shape == (24, 3)
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
     for ours, theirs in zip(weights, expected, strict=True):
@@ -60,8 +60,8 @@ def test_a_batched_team_trains_each_probe_as_if_it_were_alone(task) -> None:  # 
 
 
 def test_a_batched_team_in_16_bits_is_near(task) -> None:  # type: ignore[no-untyped-def]
-    exact, _ = trained(lambda *args: assemble(args[0], args[1], True, args[2]), task)
-    rough, _ = trained(lambda *args: assemble(args[0], args[1], True, args[2]), task, "bf16")
+    exact, _ = trained(lambda *args: batch_probes(args[0], args[1], True, args[2]), task)
+    rough, _ = trained(lambda *args: batch_probes(args[0], args[1], True, args[2]), task, "bf16")
     assert exact.dtype == rough.dtype == torch.float32
     assert 0 < float((exact - rough).abs().max()) < 0.5
 
@@ -77,10 +77,14 @@ def test_probes_in_turn_meet_the_same_draws(task) -> None:  # type: ignore[no-un
     one = Probe(Featurizer(4), Dropping(6, 8, 3))
     two = Probe(Featurizer(4), Dropping(6, 8, 3))
     two.load_state_dict(one.state_dict())
-    team = assemble([one, two], task, pooled=False)
-    losses = team.backward(MicroBatch(Batch(torch.randn(5, 4, 6), None), [0, 1, 2, 0, 1], seed=7), 1.0)
+    team = batch_probes([one, two], task, pooled=False)
+    losses = team.backward(
+        MicroBatch(Batch(torch.randn(5, 4, 6), torch.ones(5, dtype=torch.long)), [0, 1, 2, 0, 1], seed=7), 1.0
+    )
     assert losses[0] == losses[1]
-    other = team.backward(MicroBatch(Batch(torch.randn(5, 4, 6), None), [0, 1, 2, 0, 1], seed=8), 1.0)
+    other = team.backward(
+        MicroBatch(Batch(torch.randn(5, 4, 6), torch.ones(5, dtype=torch.long)), [0, 1, 2, 0, 1], seed=8), 1.0
+    )
     assert other[0] != losses[0]
 
 
@@ -88,7 +92,7 @@ def test_weights_of_a_batched_team_are_saved_and_come_back(task, tmp_path: Path)
     from superb_eval.probing.probe import load_weights, save_weights
 
     members = probes()
-    assemble(members, task, True)
+    batch_probes(members, task, True)
     for k, probe in enumerate(members):
         save_weights(tmp_path / f"{k}.safetensors", probe)
     fresh = Probe(Featurizer(4), UtteranceLevel(6, 8, 3))

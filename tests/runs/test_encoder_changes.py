@@ -19,9 +19,9 @@ from superb_eval.results.verify_checks import Scope
 from superb_eval.runs import config as orders
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate, evaluate_seeds
-from superb_eval.runs.predict import trained
+from superb_eval.runs.predict import load_trained
 from upstreams import registry
-from upstreams.loading import earlier_fingerprints
+from upstreams.loading import legacy_fingerprints
 
 SHORT = ("train.steps=20", "train.eval_every=20", "train.batch_size=8", "train.lr=1e-2")
 
@@ -80,9 +80,9 @@ def test_what_changed_is_computed_anew_and_named(order: RunConfig, tmp_path: Pat
     assert verify(order.out).findings == ()
     name = change(tmp_path)
     (finding,) = verify(order.out).findings
-    assert finding.what == "weights" and name in finding.says and not finding.remark
+    assert finding.check == "weights" and name in finding.message and not finding.remark
     with pytest.raises(UserError, match=rf"{name}.*changed\)\. Run it again with --fresh"):
-        trained(folder)
+        load_trained(folder)
     second, other = evaluate(replace(order, fresh=fresh))
     assert (second.features.extracted, second.features.stored) == (72, 0)
     assert folder != other
@@ -97,7 +97,7 @@ def test_a_head_that_was_trained_on_another_processor_serves(order: RunConfig) -
     content["upstream"]["fingerprint"] = "1" * 64
     path.write_text(json.dumps(content))
     with pytest.warns(UserWarning, match="another processor or library version may be why"):
-        trained(folder)
+        load_trained(folder)
 
 
 OLD, NEW = "hubert_nano@random", registry.load("hubert_nano@random").fingerprint()
@@ -107,7 +107,7 @@ OLD, NEW = "hubert_nano@random", registry.load("hubert_nano@random").fingerprint
 def before(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     """A run, a head and a store as they were left under the fingerprint of before."""
     asked = RunConfig(OLD, "ks", tones, overrides=SHORT, out=tmp_path / "results", store=tmp_path / "store")
-    (earlier,) = earlier_fingerprints.earlier(NEW)
+    (earlier,) = legacy_fingerprints.legacy(NEW)
     with monkeypatch.context() as then:
         then.setattr(orders.PreparedRun, "fingerprint", earlier)
         _, folder = evaluate(asked)
@@ -127,8 +127,8 @@ def test_a_run_and_a_head_of_before_are_done_and_verified(before: RunConfig, mon
     assert record.upstream.fingerprint != NEW
     assert {path: path.read_bytes() for path in before.out.rglob("*.*") if path.is_file()} == content
     report = verify(before.out)
-    assert {(finding.what, finding.remark) for finding in report.findings} == {("schema", True), ("code", True)}
-    assert trained(folder).record == record
+    assert {(finding.check, finding.remark) for finding in report.findings} == {("schema", True), ("code", True)}
+    assert load_trained(folder).record == record
 
 
 def test_a_store_of_before_is_read_and_fresh_runs_anew(before: RunConfig) -> None:
@@ -136,7 +136,7 @@ def test_a_store_of_before_is_read_and_fresh_runs_anew(before: RunConfig) -> Non
     assert (record.features.extracted, record.features.stored) == (0, 72)
     assert record.upstream.fingerprint == NEW
     runs = open_results(before.out).runs
-    assert [len({run.question for run in runs}), len(runs)] == [1, 2], "they are repetitions of one another"
+    assert [len({run.repeat_key for run in runs}), len(runs)] == [1, 2], "they are repetitions of one another"
     assert evaluate(before)[1] == folder
 
 
@@ -150,6 +150,6 @@ def test_further_seeds_join_a_run_of_before(before: RunConfig) -> None:
 def test_a_recorded_run_of_before_is_read(tmp_path: Path) -> None:
     shutil.copytree(EARLIER, tmp_path / "results")
     (run,) = open_results(tmp_path / "results").runs
-    assert earlier_fingerprints.current(run.record.upstream.fingerprint) == registry.load("fbank_nonorm").fingerprint()
+    assert legacy_fingerprints.current(run.record.upstream.fingerprint) == registry.load("fbank_nonorm").fingerprint()
     wrong = [finding for finding in verify(tmp_path / "results", Scope(quick=True)).findings if not finding.remark]
-    assert [finding.says for finding in wrong] == ["probe-1.safetensors is missing"]
+    assert [finding.message for finding in wrong] == ["probe-1.safetensors is missing"]

@@ -1,4 +1,4 @@
-"""A cell from corpus to record: what it writes, that it repeats to the bit, and that it survives being killed."""
+"""A run from corpus to record: what it writes, that it repeats bit for bit, and that it resumes after a kill."""
 
 from __future__ import annotations
 
@@ -16,20 +16,27 @@ from typing import Any
 import pytest
 import torch
 from filelock import FileLock
+from torch import Tensor
 
 import superb_eval
 from superb_eval.errors import UserError
+from superb_eval.features.dataset import Batch
+from superb_eval.probing.batched_probes import MicroBatch
 from superb_eval.probing.folds import WORK
-from superb_eval.probing.training import LAST, Training
+from superb_eval.probing.probe import new_probe, splits_of
+from superb_eval.probing.probe_state import LAST, ProbeState
+from superb_eval.probing.training import Training
+from superb_eval.results.folder import slug
 from superb_eval.results.record import RateRecord, RunRecord
-from superb_eval.runs.config import RunConfig, slug
-from superb_eval.runs.evaluate import evaluate
+from superb_eval.runs.config import RunConfig, prepare
+from superb_eval.runs.evaluate import evaluate, load_features
+from superb_eval.runtime.progress import NoProgress
 
 SHORT = ("train.steps=60", "train.eval_every=20", "train.batch_size=8", "train.lr=1e-2")
 
 
 @pytest.fixture
-def order(tones: Path, tmp_path: Path) -> RunConfig:
+def config(tones: Path, tmp_path: Path) -> RunConfig:
     return RunConfig("fbank_nonorm", "ks", tones, overrides=SHORT, out=tmp_path / "results")
 
 
@@ -42,12 +49,12 @@ def predictions(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((folder / "predictions.csv").open(encoding="utf8")))
 
 
-def test_a_cell_learns_and_its_record_tells_how(order: RunConfig, tones: Path) -> None:
-    record, folder = evaluate(order)
+def test_a_head_learns_and_the_record_describes_its_training(config: RunConfig, tones: Path) -> None:
+    record, folder = evaluate(config)
     (acc,) = record.metrics
     assert acc.value > 60 > (record.chance or 100)
     assert acc.low <= acc.value <= acc.high
-    assert folder == order.out / "fbank_nonorm" / "ks" / folder.name and folder.name.startswith("mini-seed0-")
+    assert folder == config.out / "fbank_nonorm" / "ks" / folder.name and folder.name.startswith("mini-seed0-")
     assert RunRecord.model_validate_json((folder / "result.json").read_text()) == record
     assert record.corpus.utterances == {"train": 36, "dev": 18, "test": 18}
     assert (record.corpus.name, record.corpus.synthetic) == (tones.name, False)
@@ -62,44 +69,44 @@ def test_a_cell_learns_and_its_record_tells_how(order: RunConfig, tones: Path) -
     )
     rows = predictions(folder)
     assert acc.value == pytest.approx(100 * sum(row["truth"] == row["answer"] for row in rows) / len(rows))
-    assert not (folder / WORK).exists(), "the state of training is of no use once the record is written"
+    assert not (folder / WORK).exists(), "checkpoints are removed once the record is written"
 
 
-def test_the_same_run_twice_gives_the_same_bits(order: RunConfig, tmp_path: Path) -> None:
-    order = replace(order, upstream="hubert_nano@random")
-    first, folder = evaluate(order)
-    second, other = evaluate(replace(order, out=tmp_path / "again", store=tmp_path / "other-store"))
-    assert second.features.extracted == 72, "a store of its own: features are computed twice"
+def test_the_same_run_twice_gives_the_same_bits(config: RunConfig, tmp_path: Path) -> None:
+    config = replace(config, upstream="hubert_nano@random")
+    first, folder = evaluate(config)
+    second, other = evaluate(replace(config, out=tmp_path / "again", store=tmp_path / "other-store"))
+    assert second.features.extracted == 72, "a store of its own: features are extracted again"
     assert (folder / "predictions.csv").read_bytes() == (other / "predictions.csv").read_bytes()
     assert (folder / "probe-1.safetensors").read_bytes() == (other / "probe-1.safetensors").read_bytes()
     assert first.training == second.training
     assert first.metrics == second.metrics
 
 
-def test_another_learning_rate_reads_the_store(order: RunConfig) -> None:
-    _, first = evaluate(order)
-    record, second = evaluate(replace(order, overrides=(*SHORT, "train.lr=1e-3")))
+def test_another_learning_rate_reads_the_store(config: RunConfig) -> None:
+    _, first = evaluate(config)
+    record, second = evaluate(replace(config, overrides=(*SHORT, "train.lr=1e-3")))
     assert (record.features.extracted, record.features.stored) == (0, 72)
     assert first != second, "each recipe has a folder of its own"
 
 
-def test_a_finished_cell_is_kept_and_fresh_runs_it_again(order: RunConfig) -> None:
-    first, folder = evaluate(order)
+def test_a_finished_run_is_kept_and_fresh_repeats_it(config: RunConfig) -> None:
+    first, folder = evaluate(config)
     written = (folder / "result.json").stat().st_mtime_ns
-    assert evaluate(order)[0] == first
+    assert evaluate(config)[0] == first
     assert (folder / "result.json").stat().st_mtime_ns == written
-    again, _ = evaluate(replace(order, fresh=True))
+    again, _ = evaluate(replace(config, fresh=True))
     assert (folder / "result.json").stat().st_mtime_ns > written
     assert again.metrics == first.metrics
 
 
-def test_an_interrupted_training_ends_with_the_bits_of_an_unbroken_one(
-    order: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_training_ends_with_the_bits_of_an_uninterrupted_one(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unbroken, expected = evaluate(replace(order, out=tmp_path / "unbroken"))
+    uninterrupted, expected = evaluate(replace(config, out=tmp_path / "uninterrupted"))
     update = Training._update
 
-    def interrupted(training: Training, *args: Any) -> float:
+    def interrupted(training: Training, *args: Any) -> Tensor:
         if training.step == 31:
             raise KeyboardInterrupt
         return update(training, *args)
@@ -107,60 +114,82 @@ def test_an_interrupted_training_ends_with_the_bits_of_an_unbroken_one(
     with monkeypatch.context() as patch:
         patch.setattr(Training, "_update", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            evaluate(order)
-    resumed, folder = evaluate(order)
+            evaluate(config)
+    resumed, folder = evaluate(config)
     assert curve_of(resumed).resumed_at == [20]
-    assert curve_of(resumed).curve == curve_of(unbroken).curve
-    assert resumed.metrics == unbroken.metrics
+    assert curve_of(resumed).curve == curve_of(uninterrupted).curve
+    assert resumed.metrics == uninterrupted.metrics
     for name in ("predictions.csv", "probe-1.safetensors"):
         assert (folder / name).read_bytes() == (expected / name).read_bytes()
 
 
-def test_frames_and_means_give_the_same_answers(order: RunConfig) -> None:
-    pooled, folder = evaluate(replace(order, upstream="hubert_nano@random"))
-    frames, other = evaluate(replace(order, upstream="hubert_nano@random", overrides=(*SHORT, "features.pooled=false")))
-    assert (pooled.features.kind, frames.features.kind) == ("pooled", "frames")
-    for a, b in zip(curve_of(pooled).curve, curve_of(frames).curve, strict=True):
-        assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
-    assert predictions(folder) == predictions(other)
+def first_update(config: RunConfig, folder: Path) -> tuple[Batch, Tensor, dict[str, Tensor]]:
+    """Return the first micro-batch of a run, its loss, and the gradients of all weights."""
+    run = prepare(config, NoProgress())
+    (fold,), probe_config = run.folds, run.probe_config()
+    splits = splits_of(fold.corpus, probe_config, load_features(run, NoProgress()))
+    probe = new_probe(probe_config, fold.task, splits["train"].features)
+    assert run.recipe.train is not None
+    training = Training([ProbeState(1e-2, probe, folder)], fold.task, splits, run.recipe.train, seed=0, folder=folder)
+    indices, batch = next(training.micro_batches(1))
+    loss = training.probes.backward(MicroBatch(batch, [training.targets[i] for i in indices], seed=0), 1.0)
+    return batch, loss, {name: p.grad for name, p in probe.named_parameters() if p.grad is not None}
 
 
-def test_accumulation_equals_a_larger_batch(order: RunConfig) -> None:
-    whole = evaluate(replace(order, overrides=(*SHORT, "train.batch_size=12")))[0]
-    parts = evaluate(replace(order, overrides=(*SHORT, "train.batch_size=6", "train.accumulate=2")))[0]
-    # Rounding grows from update to update; the first twenty leave no room for another reason.
+def test_frames_and_their_means_train_the_same_head(config: RunConfig, tmp_path: Path) -> None:
+    """Equal up to rounding at equal weights. Over many updates rounding differences grow, as far as the processor
+    decides: so training is compared by what comes of it."""
+    means = replace(config, upstream="hubert_nano@random")
+    frames = replace(means, overrides=(*SHORT, "features.pooled=false"))
+    pooled_batch, pooled_loss, pooled_gradients = first_update(means, tmp_path)
+    frame_batch, frame_loss, frame_gradients = first_update(frames, tmp_path)
+    assert pooled_batch.pooled and not frame_batch.pooled
+    assert len(set(frame_batch.lengths.tolist())) > 1, "padding must not change the mean"
+    torch.testing.assert_close(pooled_loss, frame_loss, rtol=1e-5, atol=1e-6)
+    assert pooled_gradients.keys() == frame_gradients.keys() and len(pooled_gradients) == 5
+    for name, gradient in pooled_gradients.items():
+        torch.testing.assert_close(gradient, frame_gradients[name], rtol=1e-3, atol=1e-5 * float(gradient.abs().max()))
+    (pooled, _), (whole, _) = evaluate(means), evaluate(frames)
+    assert (pooled.features.kind, whole.features.kind) == ("pooled", "frames")
+    assert pooled.metrics[0].value == pytest.approx(whole.metrics[0].value, abs=100 / 18), "one utterance at most"
+
+
+def test_accumulation_equals_a_larger_batch(config: RunConfig) -> None:
+    whole = evaluate(replace(config, overrides=(*SHORT, "train.batch_size=12")))[0]
+    parts = evaluate(replace(config, overrides=(*SHORT, "train.batch_size=6", "train.accumulate=2")))[0]
+    # Rounding differences grow from update to update: only the first evaluation is compared.
     assert curve_of(whole).curve[0]["loss"] == pytest.approx(curve_of(parts).curve[0]["loss"], rel=1e-4)
 
 
-def test_a_loss_that_diverges_stops_with_step_and_utterances(order: RunConfig) -> None:
+def test_a_loss_that_diverges_stops_with_step_and_utterances(config: RunConfig) -> None:
     with pytest.raises(UserError, match=r"step \d+: the loss is (nan|inf) on utterances train-.*Lower -o train.lr"):
-        evaluate(replace(order, overrides=(*SHORT, "train.lr=1e30")))
+        evaluate(replace(config, overrides=(*SHORT, "train.lr=1e30")))
 
 
-def test_a_sweep_tests_the_rate_that_dev_chose_and_keeps_every_curve(order: RunConfig) -> None:
-    record, _ = evaluate(replace(order, overrides=(*SHORT, "train.lr={sweep: [1e-5, 1e-2, 1e-3]}")))
+def test_a_sweep_tests_the_best_rate_on_dev_and_records_every_curve(config: RunConfig) -> None:
+    record, _ = evaluate(replace(config, overrides=(*SHORT, "train.lr={sweep: [1e-5, 1e-2, 1e-3]}")))
     (training,) = record.training
     assert [rate.lr for rate in training.rates] == [1e-5, 1e-2, 1e-3]
     assert training.lr == max(training.rates, key=lambda rate: rate.best_dev).lr
-    alone, _ = evaluate(replace(order, overrides=(*SHORT, f"train.lr={training.lr}")))
+    alone, _ = evaluate(replace(config, overrides=(*SHORT, f"train.lr={training.lr}")))
     assert alone.features.extracted == 0, "one pass of the upstream feeds every rate"
     assert alone.metrics == record.metrics
-    beside = next(rate.curve for rate in training.rates if rate.lr == training.lr)
-    for a, b in zip(curve_of(alone).curve, beside, strict=True):
-        assert a == pytest.approx(b, rel=1e-3), "three heads in one product round otherwise than one alone"
+    swept = next(rate.curve for rate in training.rates if rate.lr == training.lr)
+    for a, b in zip(curve_of(alone).curve, swept, strict=True):
+        assert a == pytest.approx(b, rel=1e-3), "three heads in one product round differently than one alone"
 
 
-def test_a_cell_that_runs_elsewhere_is_left_alone(order: RunConfig) -> None:
-    _, folder = evaluate(order)
-    with FileLock(folder / ".lock"), pytest.raises(UserError, match="another process runs this cell"):
-        evaluate(replace(order, fresh=True))
+def test_a_run_of_another_process_is_refused(config: RunConfig) -> None:
+    _, folder = evaluate(config)
+    with FileLock(folder / ".lock"), pytest.raises(UserError, match="another process computes this run"):
+        evaluate(replace(config, fresh=True))
 
 
-def test_layers_and_keys_that_are_not_there_are_named(order: RunConfig) -> None:
+def test_missing_layers_and_feature_keys_are_named(config: RunConfig) -> None:
     with pytest.raises(UserError, match=r"features\.layer: fbank_nonorm has no layer 3 of 1"):
-        evaluate(replace(order, overrides=("features.layer=3",)))
+        evaluate(replace(config, overrides=("features.layer=3",)))
     with pytest.raises(UserError, match="fbank_nonorm has no feature 'paper'"):
-        evaluate(replace(order, overrides=("features.key=paper",)))
+        evaluate(replace(config, overrides=("features.key=paper",)))
 
 
 def test_runs_from_python(tones: Path, tmp_path: Path) -> None:
@@ -169,7 +198,7 @@ def test_runs_from_python(tones: Path, tmp_path: Path) -> None:
     assert record.metrics[0].value < 60, "normalised FBANK has a mean of zero: nothing to learn from"
 
 
-def test_folder_names_are_safe_and_never_shared() -> None:
+def test_folder_names_are_safe_and_unique() -> None:
     addresses = ["fbank", "s3prl:fbank", "s3prl-fbank", "../../x", "a/b.py:C", "hubert@random", "ü" * 300]
     slugs = [slug(address) for address in addresses]
     assert len(set(slugs)) == len(addresses)
@@ -178,9 +207,9 @@ def test_folder_names_are_safe_and_never_shared() -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_same_command_ends_alike(order: RunConfig, tmp_path: Path) -> None:
-    """SIGKILL, several times in one run: during start-up, extraction or training, wherever it happens to strike."""
-    expected = evaluate(replace(order, upstream="hubert_nano@random", out=tmp_path / "unbroken"))[0]
+def test_a_killed_run_resumes_with_identical_results(config: RunConfig, tmp_path: Path) -> None:
+    """SIGKILL twice in one run: during extraction and during training."""
+    expected = evaluate(replace(config, upstream="hubert_nano@random", out=tmp_path / "uninterrupted"))[0]
     command = [
         sys.executable,
         "-m",
@@ -190,23 +219,23 @@ def test_killed_at_any_moment_the_same_command_ends_alike(order: RunConfig, tmp_
         "-u",
         "hubert_nano@random",
         "--data",
-        str(order.data),
+        str(config.data),
     ]
-    command += ["--out", str(order.out), "--store", str(tmp_path / "killed"), *[w for o in SHORT for w in ("-o", o)]]
+    command += ["--out", str(config.out), "--store", str(tmp_path / "killed"), *[w for o in SHORT for w in ("-o", o)]]
     kills = 0
     for moment in (_shard_written, _state_saved):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not moment(tmp_path / "killed", order.out):
+        while process.poll() is None and not moment(tmp_path / "killed", config.out):
             time.sleep(0.002)
         kills += process.poll() is None
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     assert kills == 2, "both kills struck a running process"
     subprocess.run(command, check=True, capture_output=True)
-    (path,) = order.out.rglob("result.json")
-    found = json.loads(path.read_text())
-    assert found["metrics"] == json.loads(expected.model_dump_json())["metrics"]
-    assert found["training"][0]["rates"][0]["curve"] == curve_of(expected).curve
+    (path,) = config.out.rglob("result.json")
+    record = json.loads(path.read_text())
+    assert record["metrics"] == json.loads(expected.model_dump_json())["metrics"]
+    assert record["training"][0]["rates"][0]["curve"] == curve_of(expected).curve
 
 
 def _shard_written(store: Path, out: Path) -> bool:
