@@ -80,7 +80,7 @@ def suite(
     demand: Demands = "",
     retries: Retries = 2,
 ) -> None:
-    """Run tasks x upstreams: a plan first, then every missing run; finished ones are kept.
+    """Run tasks x upstreams: a plan first, then every missing run; finished ones are skipped.
 
     A run that fails is reported at the end and stops no other. The same command resumes what was interrupted. Several
     suites may share one results folder: each run is executed by one of them. `superb-eval board OUT` shows them all.
@@ -94,20 +94,19 @@ def suite(
     """
     from superb_eval.runtime.progress import TerminalProgress
     from superb_eval.suite import progress_view
+    from superb_eval.suite.progress_view import ProgressView
     from superb_eval.suite.run import run
 
     workers = jobs or _default(device)
     scheduler = _scheduler(workers, device, ray, slurm, slurm_options, demand, at_once=jobs or 0)
-    request = _planned(upstreams, tasks, data, profile, seeds, out, override, device, store, store_gb, workers)
-    if not request.missing:
+    suite_plan = _planned(upstreams, tasks, data, profile, seeds, out, override, device, store, store_gb, workers)
+    if not suite_plan.missing:
         print(f"nothing to run. superb-eval table {out}")
         return
     outcome = run(
-        request,
+        suite_plan,
         scheduler,
-        lambda so_far, total: progress_view.shown(
-            progress_view.ProgressView(total, min(workers, max(1, total)), so_far)
-        ),
+        lambda outcome, total: progress_view.show(ProgressView(total, min(workers, max(1, total)), outcome)),
         TerminalProgress(),
         retries,
     )
@@ -161,19 +160,19 @@ def _scheduler(
     if (demand or slurm_options) and not (ray or slurm):
         raise UserError("--demand and --slurm-options are for --ray and --slurm; on one machine, --jobs.")
     if ray:
-        from superb_eval.suite import resources as demands
+        from superb_eval.suite import resources
         from superb_eval.suite.executors.ray import Ray
 
-        return Ray(ray, demands.parse(demand, device), workers)
+        return Ray(ray, resources.parse(demand, device), workers)
     if slurm:
-        from superb_eval.suite import resources as demands
+        from superb_eval.suite import resources
         from superb_eval.suite.executors.slurm import Slurm
 
         try:
             options = tuple(shlex.split(slurm_options))
         except ValueError as error:
             raise UserError(f"--slurm-options {slurm_options}: {error}. Check the quotes.") from error
-        return Slurm(demands.parse(demand, device), options, at_once)
+        return Slurm(resources.parse(demand, device), options, at_once)
     from superb_eval.suite.executors.local import Local
 
     return Local(workers)
@@ -193,17 +192,17 @@ def _planned(
     workers: int,
 ) -> Plan:
     from superb_eval.runtime.progress import TerminalProgress
-    from superb_eval.suite import plan as plans
-    from superb_eval.suite.jobs import Request
+    from superb_eval.suite.jobs import SuiteConfig
+    from superb_eval.suite.plan import describe, estimate, make_plan
 
     overrides, names = tuple(override or ()), tuple(part.strip() for part in upstreams.split(",") if part.strip())
-    wanted = tuple(tasks.replace(",", " ").split())
-    request = Request(names, wanted, data, profile, overrides, seeds, out, device, store, store_gb)
-    made = plans.sort(request)
-    if made.missing:
-        plans.examine(made, TerminalProgress())
-    print("\n".join(plans.describe(made, workers)), flush=True)
-    return made
+    chosen = tuple(tasks.replace(",", " ").split())
+    config = SuiteConfig(names, chosen, data, profile, overrides, seeds, out, device, store, store_gb)
+    suite_plan = make_plan(config)
+    if suite_plan.missing:
+        estimate(suite_plan, TerminalProgress())
+    print("\n".join(describe(suite_plan, workers)), flush=True)
+    return suite_plan
 
 
 def _default(device: str) -> int:
@@ -214,12 +213,12 @@ def _default(device: str) -> int:
 
 def _report(outcome: SuiteOutcome, out: Path) -> None:
     """Print what failed, and exit with 2 where users can fix all of it, with 1 where something broke."""
-    done, kept = len(outcome.finished), len(outcome.kept)
-    print(f"{done} run(s) finished, {kept} kept, {len(outcome.failed)} failed. superb-eval table {out}")
+    finished, before, failures = len(outcome.finished), len(outcome.done_before), len(outcome.failed)
+    print(f"{finished} run(s) finished, {before} done before, {failures} failed. superb-eval table {out}")
     for failed in outcome.failed:
         where = f" (log: {failed.log})" if failed.log else ""
-        print(f"failed: {failed.job}: {failed.sentence}{where}", file=sys.stderr)
-    if any(not failed.mendable for failed in outcome.failed):
+        print(f"failed: {failed.job}: {failed.message}{where}", file=sys.stderr)
+    if any(not failed.fixable for failed in outcome.failed):
         sys.exit(1)
     if outcome.failed:
         raise UserError(f"{len(outcome.failed)} run(s) failed; see above. The same command runs them again.")

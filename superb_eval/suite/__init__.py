@@ -1,1 +1,1 @@
-"""Many cells: what is missing is planned and run, what is finished is kept."""
+"""Many runs: plan and execute what is missing, skip what is finished."""

@@ -1,4 +1,4 @@
-"""What a scheduler tells while it runs cells, and what a scheduler is."""
+"""What a scheduler reports while it executes runs, and what a scheduler is."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from superb_eval.suite.jobs import Job
 
 @dataclass(frozen=True)
 class Started:
-    """A cell begins."""
+    """A run starts."""
 
     job: Job
 
 
 @dataclass(frozen=True)
 class JobProgress:
-    """A cell has come some way in one of its stages; `total` is 0 where it isn't known."""
+    """Units done of a run's current step; `total` is 0 where it is unknown."""
 
     job: Job
-    stage: str
+    step: str
     done: int
     total: int
-    beside: str = ""
+    postfix: str = ""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A cell is through: `run` is its folder under the results folder, `figures` what it came to, in words."""
+    """A run is finished: `run` is its folder under the results folder, `figures` its strict metrics as text."""
 
     job: Job
     run: str
@@ -39,54 +39,57 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A cell could not be run. `mendable`: `sentence` says what its user can do; else something broke, and `log` says
-    where. `died`: its process did, or its machine, through no fault that was seen: it is worth another try."""
+    """A run failed.
+
+    `fixable`: `message` says what the user can do; otherwise something broke, and `log` is the path of its log.
+    `died`: its process or machine was lost, without an error of the run, so another attempt is worthwhile.
+    """
 
     job: Job
-    sentence: str
-    mendable: bool
+    message: str
+    fixable: bool
     log: str = ""
     died: bool = False
 
 
 @dataclass(frozen=True)
 class Busy:
-    """A cell is run by somebody else, who also uses this results folder."""
+    """Another suite on this results folder executes the run: `holder` names its process."""
 
     job: Job
-    by: str
+    holder: str
 
 
 @dataclass(frozen=True)
 class Retried:
-    """A cell's process died, and it will be run once more, in `seconds` at the earliest."""
+    """A run's process died; the run is executed again after `seconds` at the earliest."""
 
     job: Job
-    sentence: str
+    message: str
     seconds: float
 
 
 Event = Started | JobProgress | Finished | Failed | Busy | Retried
-Tell = Callable[[Event], None]
+EventHandler = Callable[[Event], None]
 
 
 class Scheduler(Protocol):
-    """Where cells run: this machine's cores (`superb_eval.suite.executors.local`), Ray's or SLURM's.
+    """Where runs are executed: on this machine's cores (`superb_eval.suite.executors.local`), by Ray or by SLURM.
 
-    Each of them runs a cell by `superb_eval.suite.execute`, under the ledger.
+    Each of them executes a run by `superb_eval.suite.execute`, under a lease of `superb_eval.suite.job_state`.
     """
 
-    def run(self, jobs: Sequence[Job], tell: Tell) -> None:
-        """Run every job, in about this order, and tell how it goes; return once each is finished, failed or busy.
+    def run(self, jobs: Sequence[Job], on_event: EventHandler) -> None:
+        """Execute every job, in about this order, and report events; return once each is finished, failed or busy.
 
-        One that fails doesn't stop the others. `tell` may be called from any thread, one call at a time.
+        A run that fails doesn't stop the others. `on_event` may be called from any thread, one call at a time.
         """
 
 
 @dataclass
 class SuiteOutcome:
-    """What became of the cells of a suite."""
+    """The runs of a suite that were finished before, that it finished, and that failed."""
 
-    kept: list[Job] = field(default_factory=list)
+    done_before: list[Job] = field(default_factory=list)
     finished: list[Finished] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)

@@ -1,6 +1,6 @@
-"""Runs one cell under the ledger: claimed first, beating while it runs, a receipt or the failure kept afterwards.
+"""Executes one run under a lease: acquired first, with heartbeats while it runs; a receipt or the failure is stored.
 
-Whatever runs cells does it through here: workers of this machine, Ray's and SLURM's.
+Every scheduler executes its runs by this module: workers of this machine, Ray's and SLURM's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from superb_eval import recipe
 from superb_eval.errors import UserError
 from superb_eval.runs.config import RunConfig
 from superb_eval.runtime.progress import Progress, Update
-from superb_eval.suite import jobs
+from superb_eval.suite import inputs, jobs
 from superb_eval.suite.job_state import HeldLease, JobStates, Receipt
 from superb_eval.suite.jobs import Job
 from superb_eval.suite.leases import BusyError
@@ -26,81 +26,81 @@ if TYPE_CHECKING:
 
 
 def execute(job: Job, progress: Progress) -> Receipt:
-    """Run a cell, take up an interrupted one, or return the receipt of one that is finished.
+    """Execute a run, resume an interrupted one, or return the receipt of a finished one.
 
-    Planned cells that differ in their seed alone are run along with it where the recipe lets them share a pass.
+    Planned runs that differ in their seed alone are executed with it where the recipe lets them share a pass.
 
     Raises:
-        BusyError: another process runs it.
-        UserError: something that the user can mend; the ledger keeps it, and so it does whatever else is raised.
+        BusyError: another process executes it.
+        UserError: something that the user can fix. It is stored as the run's failure, and so is any other error.
     """
-    ledger = JobStates(job.out)
-    with ledger.claim(job) as hold:
-        jobs.forget()
-        receipt = ledger.receipt(job)
+    states = JobStates(job.out)
+    with states.acquire(job) as lease:
+        inputs.clear_cache()
+        receipt = states.receipt(job)
         if receipt is not None and jobs.finished(job):
             return receipt
-        with ExitStack() as held, _failures_kept(ledger, job):
-            holds = {job: hold}
-            for other in _companions(ledger, job):
-                with suppress(BusyError):  # somebody was quicker
-                    holds[other] = held.enter_context(ledger.claim(other))
-            # Taken before cells run: what changes meanwhile must not pass for what they were made with.
-            signatures = {each: jobs.signature(each) for each in holds}
-            receipts = _evaluate(signatures, _Noting(progress, list(holds.values())))
+        with ExitStack() as stack, _failure_stored(states, job):
+            leases = {job: lease}
+            for other in _seeds_to_share(states, job):
+                with suppress(BusyError):  # another process was faster
+                    leases[other] = stack.enter_context(states.acquire(other))
+            # Computed before the runs: an input that changes meanwhile must not count as what they were made with.
+            signatures = {each: jobs.signature(each) for each in leases}
+            receipts = _evaluate(signatures, _LeaseProgress(progress, list(leases.values())))
             for each, receipt in receipts.items():
-                ledger.finish(each, receipt)
+                states.finish(each, receipt)
     return receipts[job]
 
 
-def _companions(ledger: JobStates, job: Job) -> list[Job]:
-    """Planned cells of other seeds that nobody runs, and that would hear the utterances in the same order."""
+def _seeds_to_share(states: JobStates, job: Job) -> list[Job]:
+    """Return planned runs of other seeds that no process executes, and that read the utterances in the same order."""
     train = recipe.load(recipe.find(job.task, job.profile), job.overrides).train
     if train is None or train.order_seed is None:
         return []
-    others = [other for other in ledger.planned() if other != job and replace(other, seed=job.seed) == job]
-    return [other for other in others if not (ledger.claimed(other) or ledger.failure(other) or jobs.finished(other))]
+    others = [other for other in states.planned() if other != job and replace(other, seed=job.seed) == job]
+    return [other for other in others if not (states.lease(other) or states.failure(other) or jobs.finished(other))]
 
 
 def extract(job: Job, progress: Progress) -> None:
-    """Fill the store with the features of a cell, and claim it meanwhile. What is wrong, the cell itself will tell.
+    """Store the features of a run, under its lease. A user's mistake is only logged: the run itself will report it.
 
     Raises:
-        BusyError: another process runs it.
+        BusyError: another process executes the run.
     """
     from superb_eval.runs.config import prepare
     from superb_eval.runs.evaluate import load_features
 
-    with JobStates(job.out).claim(job) as hold:
-        noting = _Noting(progress, [hold])
+    with JobStates(job.out).acquire(job) as lease:
+        progress = _LeaseProgress(progress, [lease])
         try:
-            load_features(prepare(_order(job), noting), noting)
+            load_features(prepare(_run_config(job), progress), progress)
         except UserError as error:
-            noting.log(str(error))
+            progress.log(str(error))
 
 
 @contextmanager
-def _failures_kept(ledger: JobStates, job: Job) -> Iterator[None]:
+def _failure_stored(states: JobStates, job: Job) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        ledger.fail(job, str(error), mendable=True)
+        states.fail(job, str(error), fixable=True)
         raise
     except Exception as error:
-        ledger.fail(job, f"{type(error).__name__}: {error}", mendable=False, log=traceback.format_exc())
+        states.fail(job, f"{type(error).__name__}: {error}", fixable=False, log=traceback.format_exc())
         raise
 
 
 def _evaluate(signatures: Mapping[Job, str], progress: Progress) -> dict[Job, Receipt]:
-    """Run cells that differ in their seeds; return what became of each, with its part of the seconds."""
+    """Execute runs that differ in their seeds; return their receipts, each with its share of the seconds."""
     from superb_eval.runs.evaluate import evaluate_seeds
 
     before = time.perf_counter()
-    found = evaluate_seeds(_order(next(iter(signatures))), [job.seed for job in signatures], progress)
-    seconds = round((time.perf_counter() - before) / len(found), 3)
+    results = evaluate_seeds(_run_config(next(iter(signatures))), [job.seed for job in signatures], progress)
+    seconds = round((time.perf_counter() - before) / len(results), 3)
     return {
-        job: Receipt(str(job), signature, str(folder.relative_to(job.out)), _figures(record), seconds)
-        for (job, signature), (record, folder) in zip(signatures.items(), found, strict=True)
+        job: Receipt(signature, str(folder.relative_to(job.out)), _figures(record), seconds)
+        for (job, signature), (record, folder) in zip(signatures.items(), results, strict=True)
     }
 
 
@@ -109,7 +109,7 @@ def _figures(record: RunRecord) -> str:
     return ", ".join(f"{metric.heading} {metric.value:.2f}" for metric in strict)
 
 
-def _order(job: Job) -> RunConfig:
+def _run_config(job: Job) -> RunConfig:
     return RunConfig(
         upstream=job.upstream,
         task=job.task,
@@ -124,22 +124,22 @@ def _order(job: Job) -> RunConfig:
     )
 
 
-class _Noting:
-    """A progress that hands on, and notes in the claims how far the cells are."""
+class _LeaseProgress:
+    """A `Progress` that forwards to another one and writes each step into leases."""
 
-    def __init__(self, progress: Progress, holds: Sequence[HeldLease]) -> None:
-        self.progress, self.holds = progress, holds
+    def __init__(self, progress: Progress, leases: Sequence[HeldLease]) -> None:
+        self.progress, self.leases = progress, leases
 
     def log(self, text: str) -> None:
         self.progress.log(text)
 
     @contextmanager
     def step(self, name: str, total: int) -> Iterator[Update]:
-        with self.progress.step(name, total) as hand_on:
+        with self.progress.step(name, total) as forward:
 
             def update(done: int, postfix: str = "", total: int | None = total) -> None:
-                for hold in self.holds:
-                    hold.note(name, done, total or 0, postfix)
-                hand_on(done, postfix, total)
+                for lease in self.leases:
+                    lease.report(name, done, total or 0, postfix)
+                forward(done, postfix, total)
 
             yield update

@@ -1,9 +1,12 @@
-"""The ledger of a results folder: what is planned, what runs and by whom, what is done, what failed and why.
+"""The states of a suite's runs: what is planned, what runs and on which process, what is finished, what failed and why.
 
-Each of these is a small JSON file in `OUT/.suite`, named by its cell and written whole, so that suites, workers and
-boards agree without talking, on any number of machines that share the folder. A claim tells of the process that runs a
-cell; that process counts on in it, every few seconds. Whether the counter moves is judged by the clock of whoever
-looks, from when that clock was started: no two clocks are compared, and none may be wrong.
+Each state is a small JSON file in `OUT/.suite`, named by the run's digest and written atomically, so that suites,
+workers and status views on any number of machines that share the folder agree without talking to each other. A lease
+names the process that executes a run; that process increments a heartbeat in it every few seconds. Whoever watches
+measures with their own clock how long ago the heartbeat advanced: no two machines' clocks are compared.
+
+The record `result.json` is the truth about a finished run. Its receipt repeats the figures only so that a status view
+needs to open no record, and holds the signature by which a later suite skips the run.
 """
 
 from __future__ import annotations
@@ -15,161 +18,173 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock
 
 from superb_eval.errors import UserError
 from superb_eval.runtime import atomic_files, processes
 from superb_eval.suite import jobs
-from superb_eval.suite.jobs import PLACE, Job
-from superb_eval.suite.leases import PATIENCE, BusyError, Lease, LeaseWatcher
+from superb_eval.suite.jobs import SUITE_FOLDER, Job
+from superb_eval.suite.leases import TIMEOUT, BusyError, Lease, LeaseWatcher
 
-BEAT = 2.0
-"""Seconds between two beats of a claim."""
+HEARTBEAT = 2.0
+"""Seconds between two heartbeats of a lease."""
 
-TAIL = 20
-"""Lines of a log that are kept of a failure."""
+TAIL_LINES = 20
+"""Last lines of a log that are stored with a failure."""
+
+OLD_KEYS = {
+    "sentence": "message",
+    "mendable": "fixable",
+    "place": "machine",
+    "born": "started",
+    "beat": "heartbeat",
+    "stage": "step",
+    "beside": "postfix",
+}
+"""Keys of state files that earlier versions wrote, with their names of today."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a cell failed, in a sentence, and the last lines of its log; `mendable`: its user can do something."""
+    """Why a run failed, and the last lines of its log; `fixable`: the user can fix it, as `message` says."""
 
-    sentence: str
-    mendable: bool
+    message: str
+    fixable: bool
     host: str
     tail: str = ""
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of a finished cell: its run's folder under the results folder, its figures in words, the seconds."""
+    """A finished run: `jobs.signature` of its inputs, its folder under the results folder, its figures, the seconds."""
 
-    cell: str
     signature: str
     run: str
     figures: str
     seconds: float
 
 
+State = TypeVar("State", Failure, Receipt, Lease)
+
+
 class JobStates:
-    """The ledger of one results folder."""
+    """The states of the runs of one results folder."""
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.folder = out / PLACE
+        self.folder = out / SUITE_FOLDER
 
-    def plan(self, wanted: list[Job]) -> None:
-        """Note cells that are to be run, and forget how they failed or what they came to before."""
-        for job in wanted:
+    def plan(self, planned: list[Job]) -> None:
+        """Store runs as planned, and remove their earlier failures and outdated receipts.
+
+        Raises:
+            UserError: the disk is full or may not be written.
+        """
+        for job in planned:
             if jobs.finished(job) is None:
-                job.receipt().unlink(missing_ok=True)
+                job.receipt_path().unlink(missing_ok=True)
             self._path(job, "failed").unlink(missing_ok=True)
             atomic_files.write_text(self._path(job, "planned"), job.dumps() + "\n")
 
     def planned(self) -> list[Job]:
-        """Return every cell that was ever planned here, by name."""
-        found = [_read(path) for path in sorted(self.folder.glob("*.planned.json"))]
-        jobs_ = [Job.loads(json.dumps({**content, "out": str(self.out)})) for content in found if content]
-        return sorted(jobs_, key=str)
+        """Return every run that was ever planned here, by name."""
+        contents = [_read(path) for path in sorted(self.folder.glob("*.planned.json"))]
+        planned = [Job.loads(json.dumps({**content, "out": str(self.out)})) for content in contents if content]
+        return sorted(planned, key=str)
 
-    def claim(self, job: Job, patience: float = PATIENCE) -> HeldLease:
-        """Return a hold on a cell; that of a dead process is taken over.
+    def acquire(self, job: Job, timeout: float = TIMEOUT) -> HeldLease:
+        """Return this process's lease on a run; a dead process's lease is replaced.
 
-        Where another machine holds it, this waits until that is heard to live, or for `patience` seconds.
+        Where another machine holds it, this waits until its heartbeat advances, or for `timeout` seconds.
 
         Raises:
-            BusyError: another process that lives holds it.
+            BusyError: another live process holds it.
             UserError: the disk is full or may not be written.
         """
-        watcher = LeaseWatcher(patience)
+        watcher = LeaseWatcher(timeout)
         while True:
             with self._lock():
-                found = self.claimed(job)
-                if found is None or not watcher.lives(found):
-                    return self._take(job)
-            if watcher.sure(found):
-                raise BusyError(found)
-            time.sleep(min(BEAT / 4, patience / 4))
+                current = self.lease(job)
+                if current is None or not watcher.is_alive(current):
+                    return self._replace_lease(job)
+            if watcher.is_certain(current):
+                raise BusyError(current)
+            time.sleep(min(HEARTBEAT / 4, timeout / 4))
 
-    def claimed(self, job: Job) -> Lease | None:
-        """Return the claim on a cell, or None where there is none."""
-        content = _read(self._path(job, "claim"))
-        try:
-            return Lease(**content) if content else None
-        except TypeError:  # not ours
-            return None
+    def lease(self, job: Job) -> Lease | None:
+        """Return the lease on a run, or None without one."""
+        return _load(Lease, self._path(job, "claim"))
 
-    def release(self, job: Job, dead: Lease) -> None:
-        """Remove a claim that was found dead, unless it has moved since."""
+    def release(self, job: Job, expired: Lease) -> None:
+        """Remove an expired lease, unless it has changed since."""
         with self._lock():
-            if self.claimed(job) == dead:
+            if self.lease(job) == expired:
                 self._path(job, "claim").unlink(missing_ok=True)
 
     def finish(self, job: Job, receipt: Receipt) -> None:
-        """Keep a receipt: the cell is done."""
-        atomic_files.write_text(job.receipt(), json.dumps(asdict(receipt)) + "\n")
+        """Store the receipt of a finished run.
+
+        Raises:
+            UserError: the disk is full or may not be written.
+        """
+        atomic_files.write_text(job.receipt_path(), json.dumps(asdict(receipt)) + "\n")
         self._path(job, "failed").unlink(missing_ok=True)
 
     def receipt(self, job: Job) -> Receipt | None:
-        """Return the receipt of a cell, or None where it has none of this form."""
-        content = _read(job.receipt())
-        try:
-            return Receipt(**content) if content else None
-        except TypeError:
-            return None
+        """Return the receipt of a run, or None without a valid one."""
+        return _load(Receipt, job.receipt_path())
 
-    def fail(self, job: Job, sentence: str, mendable: bool, log: str = "") -> None:
-        """Keep why a cell failed; `log` is cut to its last lines."""
-        tail = "\n".join(log.strip().splitlines()[-TAIL:])
-        failure = Failure(sentence, mendable, socket.gethostname(), tail)
+    def fail(self, job: Job, message: str, fixable: bool, log: str = "") -> None:
+        """Store why a run failed, with the last lines of `log`.
+
+        Raises:
+            UserError: the disk is full or may not be written.
+        """
+        tail = "\n".join(log.strip().splitlines()[-TAIL_LINES:])
+        failure = Failure(message, fixable, socket.gethostname(), tail)
         atomic_files.write_text(self._path(job, "failed"), json.dumps(asdict(failure)) + "\n")
 
     def failure(self, job: Job) -> Failure | None:
-        """Return why a cell failed last, or None where it didn't."""
-        content = _read(self._path(job, "failed"))
-        try:
-            return Failure(**content) if content else None
-        except TypeError:
-            return None
+        """Return why a run's last attempt failed, or None where it didn't."""
+        return _load(Failure, self._path(job, "failed"))
 
-    def _take(self, job: Job) -> HeldLease:
-        """Put this process' claim where a dead one stands, or none; the ledger's lock is held."""
+    def _replace_lease(self, job: Job) -> HeldLease:
+        """Replace an expired lease, if there is one, by this process's; the folder's lock is held."""
         path, pid = self._path(job, "claim"), os.getpid()
         path.unlink(missing_ok=True)
-        claim = Lease(secrets.token_hex(8), socket.gethostname(), processes.machine_id(), pid, processes.start_time(pid))
-        # Where locks don't work across machines, this still lets one of them through.
-        if not atomic_files.create_text(path, _dump(claim)):
-            found = self.claimed(job)
-            raise BusyError(found or claim)
-        return HeldLease(path, claim)
+        started = processes.start_time(pid)
+        lease = Lease(secrets.token_hex(8), socket.gethostname(), processes.machine_id(), pid, started)
+        # Where file locks don't work across machines, exactly one process still creates the file.
+        if not atomic_files.create_text(path, _dump(lease)):
+            raise BusyError(self.lease(job) or lease)
+        return HeldLease(path, lease)
 
     def _lock(self) -> FileLock:
         with atomic_files.explain_disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / "ledger.lock")
 
-    def _path(self, job: Job, kind: str) -> Path:
-        receipt = job.receipt()
-        return self.folder / f"{receipt.stem}.{kind}.json"
+    def _path(self, job: Job, state: str) -> Path:
+        return self.folder / f"{job.receipt_path().stem}.{state}.json"
 
 
 class HeldLease:
-    """This process' claim on a cell: it counts on while the context lasts, and is gone afterwards."""
+    """This process's lease on a run: sends heartbeats while its context lasts, and is removed afterwards."""
 
-    def __init__(self, path: Path, claim: Lease) -> None:
-        self.path, self.claim = path, claim
+    def __init__(self, path: Path, lease: Lease) -> None:
+        self.path, self.lease = path, lease
         self._progress: dict[str, Any] = {}
         self._began = time.monotonic()
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread = threading.Thread(target=self._send_heartbeats, daemon=True)
 
-    def note(self, stage: str, done: int, total: int, beside: str) -> None:
-        """Remember how far the cell is; the next beat tells."""
-        self._progress = {"stage": stage, "done": done, "total": total, "beside": beside}
+    def report(self, step: str, done: int, total: int, postfix: str) -> None:
+        """Set the run's progress, which the next heartbeat writes."""
+        self._progress = {"step": step, "done": done, "total": total, "postfix": postfix}
 
     def __enter__(self) -> HeldLease:
         self._thread.start()
@@ -181,24 +196,33 @@ class HeldLease:
         if not self._lost():
             self.path.unlink(missing_ok=True)
 
-    def _beat(self) -> None:
-        while not self._over.wait(BEAT) and not self._lost():
+    def _send_heartbeats(self) -> None:
+        while not self._over.wait(HEARTBEAT) and not self._lost():
             seconds = round(time.monotonic() - self._began, 1)
-            self.claim = replace(self.claim, beat=self.claim.beat + 1, seconds=seconds, **self._progress)
-            with suppress(UserError, OSError):  # a full disk stops what is run, not the news of it
-                atomic_files.write_text(self.path, _dump(self.claim))
+            self.lease = replace(self.lease, heartbeat=self.lease.heartbeat + 1, seconds=seconds, **self._progress)
+            with suppress(UserError, OSError):  # a full disk stops the run itself, not its heartbeat
+                atomic_files.write_text(self.path, _dump(self.lease))
 
     def _lost(self) -> bool:
-        """Whether another process has taken the cell over, since this one was not heard of for too long."""
-        return bool(_read(self.path).get("token", self.claim.token) != self.claim.token)
+        """Return whether another process has replaced this lease, since its heartbeat was overdue."""
+        return bool(_read(self.path).get("token", self.lease.token) != self.lease.token)
 
 
-def _dump(claim: Lease) -> str:
-    return json.dumps(asdict(claim)) + "\n"
+def _dump(lease: Lease) -> str:
+    return json.dumps(asdict(lease)) + "\n"
+
+
+def _load(state: type[State], path: Path) -> State | None:
+    """Return the state in a file, an earlier version's too; None where the file is missing or damaged."""
+    content = {OLD_KEYS.get(key, key): value for key, value in _read(path).items()}
+    try:
+        return state(**{field.name: content[field.name] for field in fields(state) if field.name in content})
+    except TypeError:  # fields are missing
+        return None
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return what a file of the ledger holds; nothing where it is missing or damaged: then it says nothing."""
+    """Return the content of a state file; an empty one where the file is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf8"))
     except (OSError, ValueError, RecursionError):

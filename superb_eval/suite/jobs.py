@@ -1,4 +1,4 @@
-"""A cell as the suite deals with it: what `superb-eval run` would be asked, before anything heavy is imported."""
+"""A run as the suite handles it: the options of `superb-eval run`, before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from superb_eval.corpora import embedded, load_corpus
 from superb_eval.errors import UserError, near_miss
 from superb_eval.suite import inputs
 
-PLACE = ".suite"
-"""In a results folder: receipts and logs of the suite."""
+SUITE_FOLDER = ".suite"
+"""Subfolder of a results folder with the states and logs of the suite."""
 
 SUPERB = tuple(sorted(load_corpus.OFFICIAL))
-"""The ten that `all` means; other tasks are run where they are named."""
+"""The ten tasks that `all` stands for; other tasks are run where they are named."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What `suite` is asked for; `seeds` are 0, 1, ... up to one less."""
+class SuiteConfig:
+    """The options of `superb-eval suite`; `seeds` is their number: they are 0, 1, ..."""
 
     upstreams: tuple[str, ...]
     tasks: tuple[str, ...]
@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Job:
-    """One cell: the fields of `superb_eval.runs.config.RunConfig`, with the profile decided."""
+    """One run (a task, an upstream, a seed): fields of `superb_eval.runs.config.RunConfig`, with the profile chosen."""
 
     upstream: str
     task: str
@@ -72,41 +72,41 @@ class Job:
 
     @property
     def corpus(self) -> Path:
-        """Where its corpus lies."""
-        return self.data or embedded.place(self.profile)
+        """The corpus folder."""
+        return self.data or embedded.default_folder(self.profile)
 
     def part(self) -> str:
-        """Return the folder of a manifest corpus that its recipe reads.
+        """Return the folder of a manifest corpus that the job's recipe reads.
 
         Raises:
-            UserError: the recipe isn't there, or can't be read.
+            UserError: there is no such recipe, or it is invalid.
         """
         return recipe.resolve(recipe.find(self.task, self.profile), self.overrides, recipe.Recipe).part
 
-    def receipt(self) -> Path:
-        """Return the file that says, once the cell is finished, what it was made with."""
-        asked = (self.upstream, self.task, str(self.data and self.data.resolve()), self.profile, self.seed)
-        name = hashlib.sha256(json.dumps([*asked, *self.overrides]).encode()).hexdigest()[:20]
-        return self.out / PLACE / f"{name}.json"
+    def receipt_path(self) -> Path:
+        """Return the path of the run's receipt (`superb_eval.suite.job_state.Receipt`)."""
+        key = (self.upstream, self.task, str(self.data and self.data.resolve()), self.profile, self.seed)
+        name = hashlib.sha256(json.dumps([*key, *self.overrides]).encode()).hexdigest()[:20]
+        return self.out / SUITE_FOLDER / f"{name}.json"
 
 
-def expand(request: Request) -> list[Job]:
-    """Return a request's cells, in an order in which they share the features that the store keeps.
+def expand(config: SuiteConfig) -> list[Job]:
+    """Return the runs of a suite, in an order that reuses stored features.
 
     Tasks of one upstream follow one another, and further seeds come last: by then all features are stored.
 
     Raises:
         UserError: an unknown task, also before an override, or nothing to run.
     """
-    tasks = _tasks(request.tasks)
-    upstreams = list(dict.fromkeys(request.upstreams))
+    tasks = _tasks(config.tasks)
+    upstreams = list(dict.fromkeys(config.upstreams))
     if not upstreams:
         raise UserError("--upstreams: names none; give NAME,NAME,...")
-    profiles = {task: request.profile or _profile(task, request.data) for task in tasks}
-    common = (request.out, request.device, request.store, request.store_gb)
+    profiles = {task: config.profile or _profile(task, config.data) for task in tasks}
+    common = (config.out, config.device, config.store, config.store_gb)
     return [
-        Job(upstream, task, request.data, profiles[task], _overrides(request, task), seed, *common)
-        for seed, upstream, task in itertools.product(range(request.seeds), upstreams, tasks)
+        Job(upstream, task, config.data, profiles[task], _overrides(config, task), seed, *common)
+        for seed, upstream, task in itertools.product(range(config.seeds), upstreams, tasks)
     ]
 
 
@@ -122,34 +122,34 @@ def _tasks(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _overrides(request: Request, task: str) -> tuple[str, ...]:
-    """The overrides of a task's recipe: those for all, and those that begin with `TASK:`."""
-    found = []
-    for override in request.overrides:
+def _overrides(config: SuiteConfig, task: str) -> tuple[str, ...]:
+    """Return the overrides of a task's recipe: those for all tasks, and those that begin with `TASK:`."""
+    overrides = []
+    for override in config.overrides:
         head, colon, _ = override.partition("=")[0].partition(":")
         if not colon:
-            found.append(override)
+            overrides.append(override)
         elif head == task:
-            found.append(override.removeprefix(f"{head}:"))
+            overrides.append(override.removeprefix(f"{head}:"))
         elif head not in recipe.tasks():
             raise UserError(f"-o {override}: no task is called '{head}'.{near_miss(head, recipe.tasks())}")
-    return tuple(found)
+    return tuple(overrides)
 
 
 def _profile(task: str, data: Path | None) -> str:
-    """The profile that `superb-eval run` would choose."""
+    """Return the profile that `superb-eval run` would choose."""
     return "superb" if data is not None and load_corpus.is_official(task, data) else "mini"
 
 
 def finished(job: Job) -> Path | None:
-    """Return the folder of a finished cell whose inputs look as they did then, else None.
+    """Return the folder of a finished run whose inputs are unchanged, else None.
 
     Recipe, corpus, weights and a user's own encoder are compared by the names, sizes and times of their files, in
-    milliseconds and without opening any. None doesn't mean that the cell has to be run: only that this has to be found
-    out by opening them.
+    milliseconds and without opening any. None doesn't mean that the run must be repeated: only that its inputs have to
+    be opened to decide.
     """
     try:
-        receipt = json.loads(job.receipt().read_text(encoding="utf8"))
+        receipt = json.loads(job.receipt_path().read_text(encoding="utf8"))
         folder = job.out / str(receipt["run"])
         return folder if receipt["signature"] == signature(job) and (folder / "result.json").is_file() else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -157,22 +157,17 @@ def finished(job: Job) -> Path | None:
 
 
 def signature(job: Job) -> str:
-    """Return a digest of the files behind a cell, by name, size and time, and of the versions of our code.
+    """Return a digest of the files that a run depends on, by name, size and time, and of the versions of the code.
 
     Raises:
         UserError: the task has no recipe of that profile.
     """
     store = job.store or Path(os.environ.get("SUPERB_EVAL_STORE") or job.out)
     parts = (
-        inputs.state(recipe.find(job.task, job.profile)),
-        inputs.versions(job.task),
-        inputs.state(job.corpus),
-        inputs.upstream(job.upstream, (job.out, job.corpus, store)),
+        inputs.file_state(recipe.find(job.task, job.profile)),
+        inputs.code_state(job.task),
+        inputs.file_state(job.corpus),
+        inputs.upstream_state(job.upstream, (job.out, job.corpus, store)),
         job.device,
     )
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def forget() -> None:
-    """Look at files anew from now on."""
-    inputs.forget()

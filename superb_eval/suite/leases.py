@@ -1,4 +1,8 @@
-"""Who runs a cell, and whether that process still lives."""
+"""Leases: which process executes a run, and whether it is still alive.
+
+Unlike a file lock, a lease also holds between machines that share a folder over the network, and shows the run's
+progress: its process increments a heartbeat in it.
+"""
 
 from __future__ import annotations
 
@@ -8,58 +12,62 @@ from dataclasses import dataclass, field
 
 from superb_eval.runtime import processes
 
-PATIENCE = 60.0
-"""Seconds without a beat after which a claim of another machine is dead. On one machine its process is asked for."""
+TIMEOUT = 60.0
+"""Seconds without a heartbeat after which another machine's lease expires. On the same machine the pid is checked."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Who runs a cell, and how far it is. `beat` counts on while it runs, which it has for `seconds`."""
+    """The process that executes a run, and its progress.
+
+    `machine` is `processes.machine_id`, `started` the process's `processes.start_time`; `heartbeat` counts up while the
+    run lasts, which it has for `seconds`.
+    """
 
     token: str
     host: str
-    place: str
+    machine: str
     pid: int
-    born: str
-    beat: int = 0
+    started: str
+    heartbeat: int = 0
     seconds: float = 0.0
-    stage: str = ""
+    step: str = ""
     done: int = 0
     total: int = 0
-    beside: str = ""
+    postfix: str = ""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
 
 
 class BusyError(Exception):
-    """Another process runs the cell, and lives."""
+    """Another live process executes the run."""
 
-    def __init__(self, claim: Lease) -> None:
-        super().__init__(str(claim))
-        self.claim = claim
+    def __init__(self, lease: Lease) -> None:
+        super().__init__(str(lease))
+        self.lease = lease
 
 
 @dataclass
 class LeaseWatcher:
-    """Tells claims that live from dead ones by what it has seen of them itself; `now` never runs backwards."""
+    """Distinguishes live from expired leases by the heartbeats it has observed; `now` is a monotonic clock."""
 
-    patience: float = PATIENCE
+    timeout: float = TIMEOUT
     now: Callable[[], float] = time.monotonic
-    _seen: dict[str, tuple[int, float]] = field(default_factory=dict)
-    _heard: set[str] = field(default_factory=set)
+    _last: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _advanced: set[str] = field(default_factory=set)
 
-    def lives(self, claim: Lease) -> bool:
-        """Say whether the process behind a claim is there, or has been heard of within `patience`."""
-        if claim.place == processes.machine_id():
-            return processes.is_alive(claim.pid, claim.born)
-        beat, since = self._seen.setdefault(claim.token, (claim.beat, self.now()))
-        if beat == claim.beat:
-            return self.now() - since < self.patience
-        self._seen[claim.token] = (claim.beat, self.now())
-        self._heard.add(claim.token)
+    def is_alive(self, lease: Lease) -> bool:
+        """Return whether the lease's process runs on this machine, or has sent a heartbeat within `timeout`."""
+        if lease.machine == processes.machine_id():
+            return processes.is_alive(lease.pid, lease.started)
+        heartbeat, since = self._last.setdefault(lease.token, (lease.heartbeat, self.now()))
+        if heartbeat == lease.heartbeat:
+            return self.now() - since < self.timeout
+        self._last[lease.token] = (lease.heartbeat, self.now())
+        self._advanced.add(lease.token)
         return True
 
-    def sure(self, claim: Lease) -> bool:
-        """Say whether that is known: its process is of this machine, or was heard to count on."""
-        return claim.place == processes.machine_id() or claim.token in self._heard
+    def is_certain(self, lease: Lease) -> bool:
+        """Return whether `is_alive` is certain: the process is on this machine, or its heartbeat has advanced."""
+        return lease.machine == processes.machine_id() or lease.token in self._advanced

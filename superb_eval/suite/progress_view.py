@@ -1,4 +1,4 @@
-"""The board of a running suite: what runs, how far it is, what is through, and about how long the rest takes."""
+"""Shows the progress of a running suite: its current runs, their steps, how many are finished, and the time left."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from superb_eval.suite.events import Busy, Event, Failed, Finished, JobProgress, Retried, Started, SuiteOutcome
+from superb_eval.suite.events import (
+    Busy,
+    Event,
+    EventHandler,
+    Failed,
+    Finished,
+    JobProgress,
+    Retried,
+    Started,
+    SuiteOutcome,
+)
 from superb_eval.suite.jobs import Job
 from superb_eval.suite.plan import duration
 
@@ -19,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Running:
-    """A cell that runs: since when, and how far."""
+    """A current run: its start by the monotonic clock, and its last progress."""
 
     since: float
     progress: JobProgress | None = None
@@ -27,16 +37,16 @@ class Running:
 
 @dataclass
 class ProgressView:
-    """What is known of a suite that runs. It takes events, and draws itself on a terminal."""
+    """The progress of a suite of `total` runs, `workers` at a time. It handles events, and rich can draw it."""
 
     total: int
     workers: int
     outcome: SuiteOutcome
     running: dict[Job, Running] = field(default_factory=dict)
-    took: list[float] = field(default_factory=list)
+    durations: list[float] = field(default_factory=list)
 
-    def tell(self, event: Event) -> None:
-        """Take an event in."""
+    def handle(self, event: Event) -> None:
+        """Update the view by an event."""
         if isinstance(event, Started):
             self.running[event.job] = Running(time.monotonic())
         elif isinstance(event, JobProgress):
@@ -44,22 +54,26 @@ class ProgressView:
         elif isinstance(event, Busy | Retried):
             self.running.pop(event.job, None)
         else:
-            began = self.running.pop(event.job, Running(time.monotonic())).since
-            self.took.append(time.monotonic() - began)
-            (self.outcome.finished if isinstance(event, Finished) else self.outcome.failed).append(event)  # type: ignore[arg-type]
+            since = self.running.pop(event.job, Running(time.monotonic())).since
+            self.durations.append(time.monotonic() - since)
+            if isinstance(event, Finished):
+                self.outcome.finished.append(event)
+            else:
+                self.outcome.failed.append(event)
 
-    def left(self) -> float | None:
-        """Return about how many seconds are left; None before the first cell is through."""
-        if not self.took:
+    def seconds_left(self) -> float | None:
+        """Return an estimate of the seconds left; None before the first run is over."""
+        if not self.durations:
             return None
-        return sum(self.took) / len(self.took) * (self.total - len(self.took)) / self.workers
+        mean = sum(self.durations) / len(self.durations)
+        return mean * (self.total - len(self.durations)) / self.workers
 
     def summary(self) -> str:
-        """Return how far the suite is, in a line."""
-        left = self.left()
+        """Return the suite's progress in one line."""
+        left = self.seconds_left()
         failed = f", {len(self.outcome.failed)} failed" if self.outcome.failed else ""
         about = "" if left is None else f", about {duration(left)} left"
-        return f"{len(self.took)} of {self.total} cells through{failed}{about}"
+        return f"{len(self.durations)} of {self.total} runs done{failed}{about}"
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
@@ -68,49 +82,49 @@ class ProgressView:
         from rich.text import Text
 
         table = Table(box=None, padding=(0, 2, 0, 0))
-        for heading in ("cell", "stage", "", "for"):
+        for heading in ("run", "step", "", "time"):
             table.add_column(heading, no_wrap=True)
         for job, running in list(self.running.items()):
             p = running.progress
             share = f"{p.done}/{p.total}" if p and p.total else ""
-            beside = f"{share} {p.beside}" if p else ""
+            detail = f"{share} {p.postfix}" if p else ""
             since = duration(time.monotonic() - running.since)
-            table.add_row(escape(str(job)), escape(p.stage if p else "starting"), escape(beside.strip()), since)
+            table.add_row(escape(str(job)), escape(p.step if p else "starting"), escape(detail.strip()), since)
         return Group(table, Text(self.summary()))
 
 
 @contextmanager
-def shown(board: ProgressView) -> Iterator[Any]:
-    """Show a board while the context lasts: drawn on a terminal, else a line for each cell; yield what takes events."""
+def show(view: ProgressView) -> Iterator[EventHandler]:
+    """Show a view while the context lasts: drawn on a terminal, else a line for each run; yield its event handler."""
     from rich.console import Console
     from rich.live import Live
 
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
-        yield lambda event: _by_line(board, event)
+        yield lambda event: _print_lines(view, event)
         return
-    with Live(board, console=console, refresh_per_second=4):
+    with Live(view, console=console, refresh_per_second=4):
 
-        def tell(event: Event) -> None:
-            board.tell(event)
+        def handle(event: Event) -> None:
+            view.handle(event)
             for line in _lines(event):
                 console.print(line, markup=False)
 
-        yield tell
+        yield handle
 
 
-def _by_line(board: ProgressView, event: Event) -> None:
-    board.tell(event)
+def _print_lines(view: ProgressView, event: Event) -> None:
+    view.handle(event)
     for line in _lines(event):
-        print(f"{line}  ({board.summary()})", file=sys.stderr, flush=True)
+        print(f"{line}  ({view.summary()})", file=sys.stderr, flush=True)
 
 
 def _lines(event: Event) -> Iterator[str]:
     if isinstance(event, Finished):
         yield f"{event.job}: {event.figures} ({duration(event.seconds)})"
     elif isinstance(event, Failed):
-        yield f"{event.job}: FAILED: {event.sentence}"
+        yield f"{event.job}: FAILED: {event.message}"
     elif isinstance(event, Busy):
-        yield f"{event.job}: {event.by} runs it already; its result is waited for"
+        yield f"{event.job}: {event.holder} executes it already; waiting for its result"
     elif isinstance(event, Retried):
-        yield f"{event.job}: {event.sentence}; run again in {event.seconds:.0f} s"
+        yield f"{event.job}: {event.message}; retried in {event.seconds:.0f} s"

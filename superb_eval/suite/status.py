@@ -1,4 +1,4 @@
-"""A board of a results folder that any terminal can attach to: it reads the ledger, and nothing else."""
+"""The status of a results folder's suite, for any terminal: it reads the states of the runs, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import TYPE_CHECKING
 
 from superb_eval.errors import UserError
 from superb_eval.suite.job_state import Failure, JobStates, Receipt
-from superb_eval.suite.jobs import PLACE, Job
+from superb_eval.suite.jobs import SUITE_FOLDER, Job
 from superb_eval.suite.leases import Lease, LeaseWatcher
 from superb_eval.suite.plan import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-EVERY = 1.0
-"""Seconds between two looks."""
+POLL_SECONDS = 1.0
+"""Seconds between two updates."""
 
-FAINT = {"done": "green", "failed": "red", "running": "bold", "planned": "dim", "dead": "yellow"}
+STYLES = {"done": "green", "failed": "red", "running": "bold", "planned": "dim", "dead": "yellow"}
+"""The states of a run, in the order in which they are counted, and how each is printed."""
 
 
 @dataclass(frozen=True)
-class StatusLine:
-    """What is known of one cell: its state (planned, running, dead, done or failed), and the rest in words."""
+class RunStatus:
+    """The status of one run: its name, its state (a key of `STYLES`), details, and the end of a failure's log."""
 
-    cell: str
+    run: str
     state: str
     detail: str
     tail: str = ""
@@ -35,30 +36,30 @@ class StatusLine:
 
 @dataclass
 class StatusView:
-    """The state of all cells that were ever planned in a results folder."""
+    """The status of all runs that were ever planned in a results folder; rich can draw it."""
 
     out: Path
     watcher: LeaseWatcher = field(default_factory=LeaseWatcher)
 
     def __post_init__(self) -> None:
-        if not (self.out / PLACE).is_dir():
+        if not (self.out / SUITE_FOLDER).is_dir():
             raise UserError(
-                f"{self.out}: no suite was ever begun there. `superb-eval suite --out {self.out}` begins one."
+                f"{self.out}: no suite was ever started there. `superb-eval suite --out {self.out}` starts one."
             )
 
-    def lines(self) -> list[StatusLine]:
-        """Return a line for each cell, by name."""
-        ledger = JobStates(self.out)
-        return [self._line(ledger, job) for job in ledger.planned()]
+    def read(self) -> list[RunStatus]:
+        """Return the status of each run, by name."""
+        states = JobStates(self.out)
+        return [self._status(states, job) for job in states.planned()]
 
-    def _line(self, ledger: JobStates, job: Job) -> StatusLine:
-        claim = ledger.claimed(job)
-        if claim is not None:
-            return _running(job, claim, self.watcher.lives(claim))
-        failure, receipt = ledger.failure(job), ledger.receipt(job)
+    def _status(self, states: JobStates, job: Job) -> RunStatus:
+        lease = states.lease(job)
+        if lease is not None:
+            return _running(job, lease, self.watcher.is_alive(lease))
+        failure, receipt = states.failure(job), states.receipt(job)
         if receipt is not None:
             return _done(job, receipt)
-        return StatusLine(str(job), "planned", "") if failure is None else _failed(job, failure)
+        return RunStatus(str(job), "planned", "") if failure is None else _failed(job, failure)
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
@@ -67,25 +68,25 @@ class StatusView:
         from rich.text import Text
 
         table = Table(box=None, padding=(0, 2, 0, 0))
-        for heading in ("cell", "state", ""):
+        for heading in ("run", "state", ""):
             table.add_column(heading, no_wrap=heading != "")
-        found = self.lines()
-        for line in found:
-            table.add_row(escape(line.cell), Text(line.state, style=FAINT[line.state]), escape(line.detail))
-        return Group(table, Text(summary(found)))
+        statuses = self.read()
+        for status in statuses:
+            table.add_row(escape(status.run), Text(status.state, style=STYLES[status.state]), escape(status.detail))
+        return Group(table, Text(summary(statuses)))
 
 
-def summary(lines: list[StatusLine]) -> str:
-    """Return how many cells there are of each state, in a line."""
-    counts = Counter(line.state for line in lines)
-    return f"{len(lines)} cells: " + ", ".join(f"{counts[state]} {state}" for state in FAINT if counts[state])
+def summary(statuses: list[RunStatus]) -> str:
+    """Return the number of runs in each state, in one line."""
+    counts = Counter(status.state for status in statuses)
+    return f"{len(statuses)} runs: " + ", ".join(f"{counts[state]} {state}" for state in STYLES if counts[state])
 
 
 def show(out: Path, follow: bool) -> None:
-    """Print the board, and draw it anew every second as long as anything runs or is planned, where it is followed.
+    """Print the status; with `follow`, on a terminal, update it as long as a run is planned or running.
 
     Raises:
-        UserError: no suite was ever begun there.
+        UserError: no suite was ever started there.
     """
     from rich.console import Console
     from rich.live import Live
@@ -93,25 +94,25 @@ def show(out: Path, follow: bool) -> None:
     view, console = StatusView(out), Console(highlight=False)
     if not follow or not console.is_terminal:
         console.print(view)
-        for line in view.lines():
-            if line.tail:
-                console.print(f"\n{line.cell}: the end of its log\n{line.tail}", markup=False)
+        for status in view.read():
+            if status.tail:
+                console.print(f"\n{status.run}: the end of its log\n{status.tail}", markup=False)
         return
-    with Live(view, console=console, refresh_per_second=1 / EVERY):
-        while any(line.state in ("planned", "running") for line in view.lines()):
-            time.sleep(EVERY)
+    with Live(view, console=console, refresh_per_second=1 / POLL_SECONDS):
+        while any(status.state in ("planned", "running") for status in view.read()):
+            time.sleep(POLL_SECONDS)
 
 
-def _running(job: Job, claim: Lease, lives: bool) -> StatusLine:
-    share = f" {claim.done}/{claim.total}" if claim.total else ""
-    what = f"{claim.stage or 'starting'}{share} {claim.beside}".strip()
-    detail = f"{what}; for {duration(claim.seconds)}, by {claim}"
-    return StatusLine(str(job), "running" if lives else "dead", detail if lives else f"{detail}, which is gone")
+def _running(job: Job, lease: Lease, alive: bool) -> RunStatus:
+    share = f" {lease.done}/{lease.total}" if lease.total else ""
+    step = f"{lease.step or 'starting'}{share} {lease.postfix}".strip()
+    detail = f"{step}; for {duration(lease.seconds)}, by {lease}"
+    return RunStatus(str(job), "running" if alive else "dead", detail if alive else f"{detail}, which is gone")
 
 
-def _done(job: Job, receipt: Receipt) -> StatusLine:
-    return StatusLine(str(job), "done", f"{receipt.figures} ({duration(receipt.seconds)})")
+def _done(job: Job, receipt: Receipt) -> RunStatus:
+    return RunStatus(str(job), "done", f"{receipt.figures} ({duration(receipt.seconds)})")
 
 
-def _failed(job: Job, failure: Failure) -> StatusLine:
-    return StatusLine(str(job), "failed", f"{failure.sentence} ({failure.host})", failure.tail)
+def _failed(job: Job, failure: Failure) -> RunStatus:
+    return RunStatus(str(job), "failed", f"{failure.message} ({failure.host})", failure.tail)

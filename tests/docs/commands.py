@@ -12,8 +12,7 @@ import typer
 from downstreams import registry as tasks
 from superb_eval import recipe
 from superb_eval.cli.app import app
-from superb_eval.pretraining.distillation_recipe import DistillationRecipe
-from superb_eval.pretraining.recipe import PretrainRecipe
+from superb_eval.pretraining.recipe import DistillationRecipe, PretrainRecipe
 from superb_eval.pretraining.recipe import load as load_training
 from superb_eval.suite import jobs
 from upstreams import registry
@@ -59,7 +58,7 @@ def check(words: Sequence[str], whole: bool = True) -> None:
         recipe.load(recipe.find(given["task"], given["profile"] or _profile(given["task"])), overrides)
     if command in ("suite", "plan"):
         names = given["tasks"].replace(",", " ").split()
-        request = jobs.Request(("fbank",), tuple(names), None, given["profile"], tuple(overrides))
+        request = jobs.SuiteConfig(("fbank",), tuple(names), None, given["profile"], tuple(overrides))
         for job in jobs.expand(request):
             recipe.load(recipe.find(job.task, job.profile), job.overrides)
     if command in ("pretrain", "distill"):

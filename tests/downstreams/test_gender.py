@@ -57,17 +57,17 @@ def test_it_is_speaker_identification_with_another_label() -> None:
 
 def test_all_are_still_superbs_ten_and_no_total_counts_it() -> None:
     assert len(jobs.SUPERB) == 10 and "gender" not in jobs.SUPERB
-    request = jobs.Request(("fbank",), ("all", "gender"))
+    request = jobs.SuiteConfig(("fbank",), ("all", "gender"))
     assert [job.task for job in jobs.expand(request)] == [*jobs.SUPERB, "gender"]
     assert [job.task for job in jobs.expand(replace(request, tasks=("all",)))] == list(jobs.SUPERB)
     assert "gender" not in {task for task, _ in METRICS}
 
 
 def test_a_cell_needs_the_part_of_the_embedded_corpus_that_its_recipe_names() -> None:
-    (job,) = jobs.expand(jobs.Request(("fbank",), ("gender",)))
+    (job,) = jobs.expand(jobs.SuiteConfig(("fbank",), ("gender",)))
     assert (job.part(), job.profile) == ("asr", "mini")
     assert recipe.load(recipe.find("gender", "mini")).part == "asr"
-    (other,) = jobs.expand(jobs.Request(("fbank",), ("gender",), overrides=("gender:corpus.folder=sid",)))
+    (other,) = jobs.expand(jobs.SuiteConfig(("fbank",), ("gender",), overrides=("gender:corpus.folder=sid",)))
     assert other.part() == "sid"
 
 

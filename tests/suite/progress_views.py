@@ -1,30 +1,30 @@
-"""A board that shows nothing, and keeps what it is told."""
+"""A view that shows nothing and records its events."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from superb_eval.suite.events import Event, Failed, Finished, SuiteOutcome, Tell
-from superb_eval.suite.run import Shown
+from superb_eval.suite.events import Event, EventHandler, Failed, Finished, SuiteOutcome
+from superb_eval.suite.run import OpenView
 
 
-def keeping(told: list[Event]) -> Shown:
-    """Return a board whose events go into `told`."""
+def recording(events: list[Event]) -> OpenView:
+    """Return a view whose events are appended to `events`."""
 
-    def show(outcome: SuiteOutcome, total: int) -> AbstractContextManager[Tell]:
-        return _kept(told, outcome)
+    def open_view(outcome: SuiteOutcome, total: int) -> AbstractContextManager[EventHandler]:
+        return _recorded(events, outcome)
 
-    return show
+    return open_view
 
 
 @contextmanager
-def _kept(told: list[Event], outcome: SuiteOutcome) -> Iterator[Tell]:
-    def tell(event: Event) -> None:
-        told.append(event)
+def _recorded(events: list[Event], outcome: SuiteOutcome) -> Iterator[EventHandler]:
+    def handle(event: Event) -> None:
+        events.append(event)
         if isinstance(event, Finished):
             outcome.finished.append(event)
         if isinstance(event, Failed):
             outcome.failed.append(event)
 
-    yield tell
+    yield handle

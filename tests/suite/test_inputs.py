@@ -1,4 +1,4 @@
-"""What a run is made from is seen to change behind links, with size and time kept, and beside a user's encoder."""
+"""Changed inputs of a run are noticed: behind links, at equal size and time, and next to a user's encoder."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from superb_eval.suite import inputs, jobs
-from superb_eval.suite.jobs import Job, Request
+from superb_eval.suite.jobs import Job, SuiteConfig
 
 
 @pytest.fixture
 def linked(tmp_path: Path) -> Path:
-    """A corpus whose audio lies elsewhere: a folder and a file behind links, and a link that leads back."""
+    """A corpus whose audio is elsewhere: a folder and a file behind links, and a cyclic link."""
     corpus, elsewhere = tmp_path / "corpus", tmp_path / "elsewhere"
     (corpus / "ks").mkdir(parents=True)
     (elsewhere / "deep").mkdir(parents=True)
@@ -28,39 +28,39 @@ def linked(tmp_path: Path) -> Path:
     return corpus
 
 
-def now(path: Path) -> str:
-    inputs.forget()
-    return inputs.state(path)
+def current_state(path: Path) -> str:
+    inputs.clear_cache()
+    return inputs.file_state(path)
 
 
 def test_files_behind_links_count(linked: Path, tmp_path: Path) -> None:
-    before = now(linked)
-    assert now(linked) == before, "and the link that leads back ends nowhere"
+    before = current_state(linked)
+    assert current_state(linked) == before, "and the cyclic link is followed once"
     (tmp_path / "elsewhere" / "deep" / "a.flac").write_bytes(b"three")
-    changed = now(linked)
+    changed = current_state(linked)
     assert changed != before
     (tmp_path / "b.flac").write_bytes(b"four")
-    assert now(linked) != changed
+    assert current_state(linked) != changed
 
 
-def test_a_link_to_nowhere_is_a_state_too(linked: Path, tmp_path: Path) -> None:
-    before = now(linked)
+def test_a_dangling_link_is_a_state_too(linked: Path, tmp_path: Path) -> None:
+    before = current_state(linked)
     (tmp_path / "b.flac").unlink()
-    assert now(linked) not in ("", before)
+    assert current_state(linked) not in ("", before)
 
 
-def test_a_file_whose_size_and_time_were_kept(linked: Path, tmp_path: Path) -> None:
-    path, before = tmp_path / "elsewhere" / "deep" / "a.flac", now(linked)
+def test_a_file_changed_at_equal_size_and_time(linked: Path, tmp_path: Path) -> None:
+    path, before = tmp_path / "elsewhere" / "deep" / "a.flac", current_state(linked)
     state = path.stat()
     path.write_bytes(b"two")
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (state.st_size, state.st_mtime_ns)
-    assert now(linked) != before
+    assert current_state(linked) != before
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """A user's encoder with a helper, a configuration and much else beside it."""
+    """A user's encoder next to a helper, a configuration and unrelated files."""
     folder = tmp_path / "own"
     texts = {
         "encoder.py": "from helper import F",
@@ -82,12 +82,12 @@ def own(tmp_path: Path) -> Path:
 
 
 def upstream(own: Path) -> str:
-    inputs.forget()
-    return inputs.upstream(f"{own}/encoder.py:Mine", (own / "results", own / "corpus"))
+    inputs.clear_cache()
+    return inputs.upstream_state(f"{own}/encoder.py:Mine", (own / "results", own / "corpus"))
 
 
 @pytest.mark.parametrize("name", ["encoder.py", "helper.py", "parts/deep.py", "cfg.json", "new.bin"])
-def test_what_a_users_encoder_may_be_made_of_counts(name: str, own: Path) -> None:
+def test_files_that_an_encoder_may_read_count(name: str, own: Path) -> None:
     before = upstream(own)
     assert upstream(own) == before
     (own / name).write_text("changed")
@@ -98,19 +98,19 @@ def test_what_a_users_encoder_may_be_made_of_counts(name: str, own: Path) -> Non
     "name",
     ["train.log", ".git/HEAD", "__pycache__/encoder.pyc", "venv/lib/torch.py", "results/u/result.json", "corpus/b.csv"],
 )
-def test_what_it_is_not_made_of_does_not(name: str, own: Path) -> None:
+def test_files_that_an_encoder_does_not_read_do_not_count(name: str, own: Path) -> None:
     before = upstream(own)
     (own / name).write_text("changed")
     assert upstream(own) == before
 
 
-def test_beside_too_many_files_nothing_is_taken_for_unchanged(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "MOST_FILES", 4)
+def test_too_many_files_never_count_as_unchanged(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "MAX_FILES", 4)
     assert upstream(own) != upstream(own)
 
 
 def job_of(data: Path, out: Path) -> Job:
-    (job,) = jobs.expand(Request(("fbank",), ("ks",), data, overrides=("train.steps=4",), out=out))
+    (job,) = jobs.expand(SuiteConfig(("fbank",), ("ks",), data, overrides=("train.steps=4",), out=out))
     return job
 
 
@@ -135,8 +135,8 @@ def test_versions_count(
 
 
 @pytest.mark.slow
-def test_a_receipt_of_another_signature_opens_the_run_and_keeps_it(tones: Path, tmp_path: Path) -> None:
-    """As those of before versions were kept are."""
+def test_a_receipt_with_another_signature_opens_the_finished_run(tones: Path, tmp_path: Path) -> None:
+    """As receipts from before versions were recorded are."""
     from superb_eval.runtime.progress import NoProgress
     from superb_eval.suite.execute import execute
 
@@ -144,11 +144,11 @@ def test_a_receipt_of_another_signature_opens_the_run_and_keeps_it(tones: Path, 
     receipt = execute(job, NoProgress())
     record = job.out / receipt.run / "result.json"
     before = record.stat()
-    content = json.loads(job.receipt().read_text())
-    job.receipt().write_text(json.dumps({**content, "signature": "f" * 64}))
-    jobs.forget()
+    content = json.loads(job.receipt_path().read_text())
+    job.receipt_path().write_text(json.dumps({**content, "signature": "f" * 64}))
+    inputs.clear_cache()
     assert jobs.finished(job) is None
     again = execute(job, NoProgress())
     assert (again.run, again.figures, again.signature) == (receipt.run, receipt.figures, receipt.signature)
-    assert record.stat().st_mtime_ns == before.st_mtime_ns, "nothing was computed"
+    assert record.stat().st_mtime_ns == before.st_mtime_ns, "nothing was computed again"
     assert jobs.finished(job)

@@ -1,6 +1,7 @@
-"""One task of a job array: `python -m superb_eval.suite.executors.array_task cells|passes FILE NUMBER` runs that line.
+"""One task of a SLURM job array: `python -m superb_eval.suite.executors.array_task runs|passes FILE NUMBER`.
 
-Exit codes as the command line's: 0 done, or somebody else runs it; 2 its user can mend it; 1 something broke.
+It executes the run, or extracts the features, of that line of FILE. Exit codes as the command line's: 0 done, or
+another process executes it; 2 an error that the user can fix; 1 something broke.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from superb_eval.suite.leases import BusyError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one cell, or the pass before it."""
+    """Execute one run, or the pass that stores features for several; return the exit code."""
     from superb_eval.suite.execute import execute, extract
 
-    what, path, number = sys.argv[1:] if arguments is None else arguments
+    kind, path, number = sys.argv[1:] if arguments is None else arguments
     job = Job.loads(Path(path).read_text(encoding="utf8").splitlines()[int(number)])
     try:
-        if what == "passes":
+        if kind == "passes":
             extract(job, TerminalProgress())
         else:
             print(execute(job, TerminalProgress()).figures)
     except BusyError as error:
-        print(f"{job}: {error} runs it already.", file=sys.stderr)
+        print(f"{job}: {error} executes it already.", file=sys.stderr)
     except UserError as error:
         print(f"superb-eval: {error}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""Runs cells on this machine: some worker processes side by side, with as many threads as leave no core fought for."""
+"""Executes runs on this machine: parallel worker processes, each on its share of the cores."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from superb_eval.runtime import atomic_files, processes
 from superb_eval.runtime.threads import available_cores
-from superb_eval.suite.events import Busy, Event, Failed, Finished, JobProgress, Started, Tell
-from superb_eval.suite.jobs import PLACE, Job
+from superb_eval.suite.events import Busy, Event, EventHandler, Failed, Finished, JobProgress, Started
+from superb_eval.suite.jobs import SUITE_FOLDER, Job
 
 
 class Local:
@@ -24,22 +25,27 @@ class Local:
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._alive: set[_Worker] = set()
-        self._broken: list[Exception] = []
+        self._errors: list[Exception] = []
 
-    def run(self, jobs: Sequence[Job], tell: Tell) -> None:
-        """See `Scheduler.run`; interrupted, it takes its workers along."""
+    def run(self, jobs: Sequence[Job], on_event: EventHandler) -> None:
+        """See `Scheduler.run`; when interrupted, it ends its workers.
+
+        Raises:
+            UserError: the disk is full or may not be written.
+        """
         waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
         for job in jobs:
             waiting.put(job)
         lock = threading.Lock()
 
-        def one_by_one(event: Event) -> None:
+        def one_at_a_time(event: Event) -> None:
             with lock:
-                tell(event)
+                on_event(event)
 
         count = min(self.workers, len(jobs))
         threads = [
-            threading.Thread(target=self._watch, args=(k, waiting, one_by_one), daemon=True) for k in range(count)
+            threading.Thread(target=self._work_safely, args=(k, waiting, one_at_a_time), daemon=True)
+            for k in range(count)
         ]
         for thread in threads:
             thread.start()
@@ -50,17 +56,17 @@ class Local:
         finally:
             for worker in list(self._alive):
                 worker.stop()
-        if self._broken:
-            raise self._broken[0]
+        if self._errors:
+            raise self._errors[0]
 
-    def _watch(self, number: int, waiting: queue.SimpleQueue[Job], tell: Tell) -> None:
-        """Work, and keep what goes wrong here, or in `tell`, for the thread that waits."""
+    def _work_safely(self, number: int, waiting: queue.SimpleQueue[Job], on_event: EventHandler) -> None:
+        """Work, and store an error of this thread, or of `on_event`, for the main thread to raise."""
         try:
-            self._work(number, waiting, tell)
+            self._work(number, waiting, on_event)
         except Exception as error:
-            self._broken.append(error)
+            self._errors.append(error)
 
-    def _work(self, number: int, waiting: queue.SimpleQueue[Job], tell: Tell) -> None:
+    def _work(self, number: int, waiting: queue.SimpleQueue[Job], on_event: EventHandler) -> None:
         worker: _Worker | None = None
         while True:
             try:
@@ -68,9 +74,10 @@ class Local:
             except queue.Empty:
                 break
             if worker is None:
-                worker = _Worker(_log(job.out / PLACE, number), max(1, available_cores() // self.workers))
+                log = _log_path(job.out / SUITE_FOLDER, number)
+                worker = _Worker(log, max(1, available_cores() // self.workers))
                 self._alive.add(worker)
-            if not worker.do(job, tell):
+            if not worker.execute(job, on_event):
                 self._alive.discard(worker)
                 worker = None
         if worker is not None:
@@ -78,18 +85,18 @@ class Local:
             self._alive.discard(worker)
 
 
-def _log(folder: Path, number: int) -> Path:
-    """Return a new worker's log; those of suites of this machine that are gone make room."""
-    mine = f"worker-{processes.machine_id()}-"
-    for path in folder.glob(f"{mine}*.log"):
-        pid = path.stem.removeprefix(mine).partition("-")[0]
+def _log_path(folder: Path, number: int) -> Path:
+    """Return the path of a new worker's log, and remove the logs of this machine's dead suites."""
+    prefix = f"worker-{processes.machine_id()}-"
+    for path in folder.glob(f"{prefix}*.log"):
+        pid = path.stem.removeprefix(prefix).partition("-")[0]
         if not (pid.isdigit() and processes.is_alive(int(pid))):
             path.unlink(missing_ok=True)
-    return folder / f"{mine}{os.getpid()}-{number}.log"
+    return folder / f"{prefix}{os.getpid()}-{number}.log"
 
 
 class _Worker:
-    """A process that runs cells; its log holds what it prints."""
+    """A process that executes runs; its log holds what it prints."""
 
     def __init__(self, log: Path, threads: int) -> None:
         self.log = log
@@ -107,43 +114,38 @@ class _Worker:
                 text=True,
                 encoding="utf8",
             )
+        if self.process.stdin is None or self.process.stdout is None:
+            raise RuntimeError("a worker was started without pipes")
+        self.jobs, self.messages = self.process.stdin, self.process.stdout
 
-    def do(self, job: Job, tell: Tell) -> bool:
-        """Run a job to its end; return whether the process is alive and can take another."""
-        assert self.process.stdin is not None  # noqa: S101 - for the type checker
-        assert self.process.stdout is not None  # noqa: S101
-        tell(Started(job))
-        with suppress(BrokenPipeError):  # a process that is dead tells nothing below either
-            self.process.stdin.write(job.dumps() + "\n")
-            self.process.stdin.flush()
-        for line in self.process.stdout:
+    def execute(self, job: Job, on_event: EventHandler) -> bool:
+        """Execute a job to its end; return whether the process is alive for another one."""
+        on_event(Started(job))
+        with suppress(BrokenPipeError):  # a dead process sends no message either, which is handled below
+            self.jobs.write(job.dumps() + "\n")
+            self.jobs.flush()
+        for line in self.messages:
             event = self._event(job, json.loads(line))
-            tell(event)
+            on_event(event)
             if not isinstance(event, JobProgress):
                 return True
-        tell(Failed(job, self._death(), mendable=False, log=str(self.log), died=True))
+        on_event(Failed(job, self._death(), fixable=False, log=str(self.log), died=True))
         return False
 
     def stop(self) -> None:
-        """End the process, in the midst of a cell too: what it has saved is taken up again."""
+        """End the process, during a run too: what the run has saved is resumed later."""
         self.process.terminate()
         self.process.wait()
 
-    def _event(self, job: Job, message: dict[str, object]) -> Event:
-        if "stage" in message:
-            return JobProgress(
-                job,
-                str(message["stage"]),
-                int(str(message["done"])),
-                int(str(message["total"])),
-                str(message["postfix"]),
-            )
+    def _event(self, job: Job, message: dict[str, Any]) -> Event:
+        if "step" in message:
+            return JobProgress(job, message["step"], message["done"], message["total"], message["postfix"])
         if "busy" in message:
-            return Busy(job, str(message["busy"]))
+            return Busy(job, message["busy"])
         if "failed" in message:
-            log = "" if message["mendable"] else str(self.log)
-            return Failed(job, str(message["failed"]), bool(message["mendable"]), log)
-        return Finished(job, str(message["run"]), str(message["figures"]), float(str(message["seconds"])))
+            log = "" if message["fixable"] else str(self.log)
+            return Failed(job, message["failed"], message["fixable"], log)
+        return Finished(job, message["run"], message["figures"], message["seconds"])
 
     def _death(self) -> str:
         code = self.process.wait()

@@ -1,6 +1,6 @@
-"""A process that runs cells, one after the other: jobs come in as lines of JSON, and what happens goes out likewise.
+"""A process that executes runs one after the other: jobs arrive as lines of JSON, events leave as lines of JSON.
 
-It is started by `superb_eval.suite.executors.local`. Imports are paid for once, and a crash takes one cell along.
+It is started by `superb_eval.suite.executors.local`. Imports are paid for once, and a crash loses one run only.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from superb_eval.runtime.progress import Update
 from superb_eval.suite.jobs import Job
 from superb_eval.suite.leases import BusyError
 
-EVERY = 0.2
+REPORT_SECONDS = 0.2
 """Seconds between two reports of progress."""
 
 
-class Wire:
+class EventWriter:
     """A `superb_eval.runtime.progress.Progress` that writes lines of JSON."""
 
     def __init__(self, out: IO[str]) -> None:
@@ -37,50 +37,50 @@ class Wire:
         self.out.flush()
 
     def log(self, text: str) -> None:
-        """Log one line; the suite's board has no room for it."""
+        """Write one line to the worker's log."""
         print(text, file=sys.stderr, flush=True)
 
     @contextmanager
     def step(self, name: str, total: int) -> Iterator[Update]:
-        """Report a stage every so often, and its end."""
+        """Send a step's progress every `REPORT_SECONDS`, and its end."""
         last = 0.0
 
         def update(done: int, postfix: str = "", total: int | None = total) -> None:
             nonlocal last
             now = time.monotonic()
-            if now - last >= EVERY or done == total:
+            if now - last >= REPORT_SECONDS or done == total:
                 last = now
-                self.send(stage=name, done=done, total=total or 0, postfix=postfix)
+                self.send(step=name, done=done, total=total or 0, postfix=postfix)
 
         update(0)
         yield update
 
 
-def serve(lines: IO[str], wire: Wire) -> None:
-    """Run jobs until there are no more."""
+def serve(lines: IO[str], writer: EventWriter) -> None:
+    """Execute jobs until the input ends."""
     for text in _until_orphaned(lines):
         job = Job.loads(text)
         print(f"--- {job}", file=sys.stderr, flush=True)
         try:
-            wire.send(**_run(job, wire))
+            writer.send(**_execute(job, writer))
         except BusyError as error:
-            wire.send(busy=str(error))
+            writer.send(busy=str(error))
         except UserError as error:
-            wire.send(failed=str(error), mendable=True)
+            writer.send(failed=str(error), fixable=True)
         except Exception as error:
             traceback.print_exc()
-            wire.send(failed=f"{type(error).__name__}: {error}", mendable=False)
+            writer.send(failed=f"{type(error).__name__}: {error}", fixable=False)
 
 
-def _run(job: Job, wire: Wire) -> dict[str, Any]:
+def _execute(job: Job, writer: EventWriter) -> dict[str, Any]:
     from superb_eval.suite.execute import execute
 
-    receipt = execute(job, wire)
+    receipt = execute(job, writer)
     return {"run": receipt.run, "figures": receipt.figures, "seconds": receipt.seconds}
 
 
 def _until_orphaned(lines: IO[str]) -> Iterator[str]:
-    """Yield lines; where they end while a job runs, the suite is gone, and so is this process."""
+    """Yield lines; where they end during a run, the suite is gone, and this process exits."""
     waiting: queue.Queue[str | None] = queue.Queue()
     idle = threading.Event()
 
@@ -102,11 +102,11 @@ def _until_orphaned(lines: IO[str]) -> Iterator[str]:
 
 
 def main() -> None:
-    """Serve on standard input and output; what libraries print goes to standard error, so that lines stay whole."""
+    """Serve on standard input and output; prints of libraries go to standard error, so that messages stay intact."""
     out = os.fdopen(os.dup(1), "w", encoding="utf8")
     os.dup2(2, 1)
     try:
-        serve(sys.stdin, Wire(out))
+        serve(sys.stdin, EventWriter(out))
     except KeyboardInterrupt:
         os._exit(130)
 
