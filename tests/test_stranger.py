@@ -84,8 +84,8 @@ def test_one_file_and_it_stands_in_the_table_beside_hubert(copy: Path) -> None:
     )
     superb_eval(copy, "suite", "-u", "hubert_mini,strange_conv", "--tasks", "ks,pr,sid", "--profile", "nano")
     printed = superb_eval(copy, "table", "results", "--against", "hubert_mini", "--format", "json")
-    (board,) = json.loads(printed)["boards"]
-    figures = [figure for figure in board["figures"] if figure["task"]]
+    (table,) = json.loads(printed)["tables"]
+    figures = [figure for figure in table["figures"] if figure["task"]]
     cells = {(figure["upstream"], figure["task"]) for figure in figures}
     assert cells == {(name, task) for name in ("hubert_mini", "strange_conv") for task in ("ks", "pr", "sid")}
     assert all(figure["low"] <= figure["value"] <= figure["high"] for figure in figures)

@@ -46,12 +46,12 @@ def report(
     superb-eval report results/ --against hubert_mini --audio-mb 0
     """
     from superb_eval.report import page
-    from superb_eval.results.table.build import Wanted
+    from superb_eval.results.table.build import TableOptions
     from superb_eval.runtime.progress import TerminalProgress
 
     names = tuple(published.replace(",", " ").split())
-    wanted = Wanted("historical" if historical else "strict", against, names)
-    print(page.write(results, out, page.Asked(wanted, data, audio_mb), TerminalProgress()))
+    wanted = TableOptions("historical" if historical else "strict", against, names)
+    print(page.write(results, out, page.ReportOptions(wanted, data, audio_mb), TerminalProgress()))
 
 
 def layers(

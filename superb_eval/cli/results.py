@@ -54,7 +54,7 @@ def table(
     from superb_eval.results.table import build as tables
     from superb_eval.runtime.progress import TerminalProgress
 
-    wanted = tables.Wanted(
+    wanted = tables.TableOptions(
         "historical" if historical else "strict", against, tuple(published.replace(",", " ").split())
     )
     found, left_out = tables.collect(results, wanted, TerminalProgress())

@@ -93,7 +93,7 @@ def quick(
     """
     from superb_eval.cli import results, suite
     from superb_eval.report import page
-    from superb_eval.results.table.build import Wanted
+    from superb_eval.results.table.build import TableOptions
     from superb_eval.runtime.progress import TerminalProgress
 
     upstreams, failure = ",".join(dict.fromkeys([*QUICK_BASELINES, name])), None
@@ -104,7 +104,7 @@ def quick(
     if any(out.glob("*/*/*/result.json")):
         reference = QUICK_BASELINES[0]
         results.table(out, against=reference)
-        options = page.Asked(Wanted("strict", reference, ()), None, 0.0)  # no audio in it
+        options = page.ReportOptions(TableOptions("strict", reference, ()), None, 0.0)  # no audio in it
         print(f"report: {page.write(out, out / 'report.html', options, TerminalProgress())}\n{QUICK_NOTE}")
     if failure is not None:
         raise failure

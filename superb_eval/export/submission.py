@@ -13,16 +13,16 @@ from typing import Any
 from downstreams import qbe
 from downstreams.base import Prediction
 from superb_eval.errors import UserError
-from superb_eval.export.model_card import cells_of
+from superb_eval.export.model_card import run_groups_of
 from superb_eval.results.folder import Protocol, Run, open_results
 from superb_eval.results.stats import scoring
 from superb_eval.runtime import atomic_files
 
 SAMPLE_RATE = 16_000
-"""Hz, of what upstreams hear."""
+"""Hz, of the audio that upstreams process."""
 
-Written = tuple[str, Callable[[Path], object]]
-"""A file's place in the submission, and what writes it."""
+SubmissionFile = tuple[str, Callable[[Path], object]]
+"""A file's path in the submission, and the function that writes it."""
 
 
 def write(results: Path, name: str, protocol: Protocol, out: Path) -> list[Path]:
@@ -31,27 +31,27 @@ def write(results: Path, name: str, protocol: Protocol, out: Path) -> list[Path]
     Raises:
         UserError: the upstream has no official run, or a file can't be written.
     """
-    cells = cells_of(open_results(results), name)
-    official = [cell for cell in cells if cell.record.corpus.official and cell.record.profile == "superb"]
+    groups = run_groups_of(open_results(results), name)
+    official = [group for group in groups if group.record.corpus.official and group.record.profile == "superb"]
     if not official:
         raise UserError(
             f"{results}: no run of '{name}' follows the official protocol on a complete official corpus, "
-            "and the leaderboard takes no other. Run it with --data CORPORA --profile superb."
+            "which the leaderboard requires. Run it with --data CORPORA --profile superb."
         )
     paths = []
-    for cell in official:
-        run = cell.runs[0]
-        for place, save in files_of(run, scoring.rows_of(run.folder, protocol == "historical")):
-            atomic_files.write(out / run.record.task / place, save)
-            paths.append(out / run.record.task / place)
+    for group in official:
+        run = group.runs[0]
+        for path_in_task, save in files_of(run, scoring.run_predictions(run.folder, protocol == "historical")):
+            atomic_files.write(out / run.record.task / path_in_task, save)
+            paths.append(out / run.record.task / path_in_task)
     return paths
 
 
-def files_of(run: Run, rows: Sequence[Prediction]) -> Iterator[Written]:
+def files_of(run: Run, rows: Sequence[Prediction]) -> Iterator[SubmissionFile]:
     """Yield the files of one task.
 
     Raises:
-        UserError: the task is none of the leaderboard's.
+        UserError: the leaderboard has no such task.
     """
     if run.record.task not in FORMS:
         raise UserError(f"{run.folder}: the leaderboard has no task '{run.record.task}'.")
@@ -63,35 +63,35 @@ def _text(content: str) -> Callable[[Path], object]:
 
 
 def _lines(pairs: Sequence[tuple[str, str]]) -> Callable[[Path], object]:
-    """`ID ANSWER`, a line each; a line break inside would forge a line, so that it becomes a space."""
+    """`ID ANSWER`, a line each; a line break inside an answer would begin another line, so it becomes a space."""
     return _text("".join(f"{' '.join(name.splitlines())} {' '.join(answer.splitlines())}\n" for name, answer in pairs))
 
 
-def _hypotheses(run: Run, rows: Sequence[Prediction]) -> Iterator[Written]:
+def _hypotheses(run: Run, rows: Sequence[Prediction]) -> Iterator[SubmissionFile]:
     del run
     yield "test-hyp.ark", _lines([(row.id, row.answer) for row in rows])
 
 
-def _transcripts(run: Run, rows: Sequence[Prediction]) -> Iterator[Written]:
+def _transcripts(run: Run, rows: Sequence[Prediction]) -> Iterator[SubmissionFile]:
     del run
-    heard = [(row.id, row.answer.split("\t")) for row in rows]
-    yield "test-clean-noLM-hyp.ark", _lines([(name, answers[0]) for name, answers in heard])
-    if all(len(answers) > 1 for _, answers in heard):
-        yield "test-clean-LM-hyp.ark", _lines([(name, answers[1]) for name, answers in heard])
+    transcripts = [(row.id, row.answer.split("\t")) for row in rows]
+    yield "test-clean-noLM-hyp.ark", _lines([(name, answers[0]) for name, answers in transcripts])
+    if all(len(answers) > 1 for _, answers in transcripts):
+        yield "test-clean-LM-hyp.ark", _lines([(name, answers[1]) for name, answers in transcripts])
 
 
-def _answers(run: Run, rows: Sequence[Prediction]) -> Iterator[Written]:
+def _answers(run: Run, rows: Sequence[Prediction]) -> Iterator[SubmissionFile]:
     del run
     yield "test_predict.txt", _lines([(row.id, row.answer) for row in rows])
 
 
-def _keywords(run: Run, rows: Sequence[Prediction]) -> Iterator[Written]:
+def _keywords(run: Run, rows: Sequence[Prediction]) -> Iterator[SubmissionFile]:
     del run
     # s3prl `speech_commands/dataset.py` names a clip by its folder and file, joined by a hyphen.
     yield "test_predict.txt", _lines([(f"{row.id.replace('/', '-')}.wav", row.answer) for row in rows])
 
 
-def _trials(run: Run, rows: Sequence[Prediction]) -> Iterator[Written]:
+def _trials(run: Run, rows: Sequence[Prediction]) -> Iterator[SubmissionFile]:
     del run
     pairs = [("_".join(map(_trial_side, row.id.split(" "))), row.answer) for row in rows]
     yield "test_predict.txt", _lines(pairs)
@@ -102,7 +102,7 @@ def _trial_side(utterance: str) -> str:
     return "-".join(utterance.split("/")[-3:]).split(".")[0]
 
 
-def _intents(run: Run, rows: Sequence[Prediction]) -> Iterator[Written]:
+def _intents(run: Run, rows: Sequence[Prediction]) -> Iterator[SubmissionFile]:
     del run
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -110,32 +110,32 @@ def _intents(run: Run, rows: Sequence[Prediction]) -> Iterator[Written]:
     yield "test_predict.csv", _text(text.getvalue())
 
 
-def _emotions(run: Run, rows: Sequence[Prediction]) -> Iterator[Written]:
+def _emotions(run: Run, rows: Sequence[Prediction]) -> Iterator[SubmissionFile]:
     del run
     for fold in sorted({row.fold for row in rows}):
         yield f"test_fold{fold}_predict.txt", _lines([(row.id, row.answer) for row in rows if row.fold == fold])
 
 
-def _detections(run: Run, rows: Sequence[Prediction]) -> Iterator[Written]:
+def _detections(run: Run, rows: Sequence[Prediction]) -> Iterator[SubmissionFile]:
     del run
     yield "benchmark.stdlist.xml", _text(qbe.as_stdlist(rows))
 
 
-def _turns(run: Run, rows: Sequence[Prediction]) -> Iterator[Written]:
-    """`T_hat` [frames, 2] is 1 where a speaker was found and 0 elsewhere: the threshold has been applied already."""
+def _turns(run: Run, rows: Sequence[Prediction]) -> Iterator[SubmissionFile]:
+    """`T_hat` [frames, 2] is 1 where a speaker was detected and 0 elsewhere: the threshold has been applied already."""
     stride = run.record.upstream.stride
     yield "scoring/frame_shift", _text(f"{stride}\n")
     for row in rows:
-        name = Path(row.id).name  # an id from outside must not lead out of the folder
+        name = Path(row.id).name  # an id must not lead out of the folder
         yield f"scoring/predictions/{name}.h5", _activity(json.loads(row.answer), json.loads(row.truth), stride)
 
 
-def _activity(found: Sequence[Any], truth: Sequence[Any], stride: int) -> Callable[[Path], object]:
+def _activity(detected: Sequence[Any], truth: Sequence[Any], stride: int) -> Callable[[Path], object]:
     import numpy as np
 
-    end = max((turn[1] for turn in (*found, *truth)), default=0.0)
+    end = max((turn[1] for turn in (*detected, *truth)), default=0.0)
     active = np.zeros((round(end * SAMPLE_RATE / stride), 2), dtype=np.float32)
-    for start, stop, speaker in found:
+    for start, stop, speaker in detected:
         first, last = (round(edge * SAMPLE_RATE / stride) for edge in (start, stop))
         active[first:last, int(speaker)] = 1.0
     return lambda path: _save_h5(path, active)
@@ -150,7 +150,7 @@ def _save_h5(path: Path, active: Any) -> None:
         file.create_dataset("T_hat", data=active)
 
 
-FORMS: Mapping[str, Callable[[Run, Sequence[Prediction]], Iterator[Written]]] = {
+FORMS: Mapping[str, Callable[[Run, Sequence[Prediction]], Iterator[SubmissionFile]]] = {
     "pr": _hypotheses,
     "asr": _transcripts,
     "ks": _keywords,
@@ -162,4 +162,4 @@ FORMS: Mapping[str, Callable[[Run, Sequence[Prediction]], Iterator[Written]]] = 
     "sf": _hypotheses,
     "er": _emotions,
 }
-"""How the files of each task are written."""
+"""The function that writes the files of each task."""

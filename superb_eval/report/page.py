@@ -1,4 +1,4 @@
-"""Puts a report together: everything of a results folder that a page shows, and the page itself."""
+"""Builds the HTML report of a results folder: collects all that the page shows, and writes the page."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from downstreams.registry import task_order
 from superb_eval.errors import UserError
 from superb_eval.report import render
 from superb_eval.report.charts import comparison, pareto, svg, training
@@ -17,36 +18,34 @@ from superb_eval.report.render import Command
 from superb_eval.report.sections import errors, result_grid
 from superb_eval.report.sections import headline as headline_module
 from superb_eval.report.sections.errors import TaskErrors
-from superb_eval.report.sections.headline import Standing
+from superb_eval.report.sections.headline import UpstreamSummary
 from superb_eval.report.sections.result_grid import GridRow
-from superb_eval.report.sections.worst_utterances import Sounds
+from superb_eval.report.sections.worst_utterances import AudioClips
 from superb_eval.results import layer_record
-from superb_eval.results.folder import Results, RunGroup, open_results
+from superb_eval.results.folder import Results, RunGroup, RunGroups, open_results
 from superb_eval.results.layer_record import LayersRecord
 from superb_eval.results.table import build
-from superb_eval.results.table.build import Wanted
-from superb_eval.results.table.result_table import ResultTable, order_of
+from superb_eval.results.table.build import TableOptions
+from superb_eval.results.table.result_table import ResultTable
 from superb_eval.runtime import atomic_files
 from superb_eval.runtime.progress import NoProgress, Progress
 
-Cells = Mapping[tuple[str, str], RunGroup]
-
 
 @dataclass(frozen=True)
-class Asked:
-    """What a report is asked to show. `audio_mb` bounds the clips embedded, in 10^6 bytes; 0: none.
+class ReportOptions:
+    """What a report shows. `audio_mb` bounds the clips embedded, in 10^6 bytes; 0: none.
 
-    `against` None: the measured upstream with the most parameters. `data`: where the corpora are now; None: where each
-    run found its own.
+    `table.against` None: the measured upstream with the most parameters. `data`: where the corpora are now; None: where
+    they were when each run was made.
     """
 
-    wanted: Wanted = Wanted()
+    table: TableOptions = TableOptions()
     data: Path | None = None
     audio_mb: float = 4.0
 
 
 @dataclass(frozen=True)
-class Key:
+class LegendEntry:
     """An entry of the legend: the colour and the mark of an upstream."""
 
     name: str
@@ -63,143 +62,147 @@ class TaskTraining:
 
 @dataclass(frozen=True)
 class TableView:
-    """One board with all that is drawn of it."""
+    """One result table with all charts of it."""
 
     key: str
-    board: ResultTable
+    table: ResultTable
     rows: tuple[GridRow, ...]
-    standings: tuple[Standing, ...]
+    summaries: tuple[UpstreamSummary, ...]
     headline: tuple[str, ...]
-    legend: tuple[Key, ...]
+    legend: tuple[LegendEntry, ...]
     forests: tuple[svg.Figure, ...]
     parallel: svg.Figure | None
     pareto: tuple[svg.Figure, ...]
     maps: tuple[svg.Figure, ...]
     probes: tuple[svg.Figure, ...]
-    alike: tuple[svg.Figure, ...]
+    similarities: tuple[svg.Figure, ...]
     training: tuple[TaskTraining, ...]
     errors: tuple[TaskErrors, ...]
     commands: tuple[Command, ...]
 
 
-def write(folder: Path, out: Path, asked: Asked | None = None, progress: Progress | None = None) -> Path:
+def write(folder: Path, out: Path, options: ReportOptions | None = None, progress: Progress | None = None) -> Path:
     """Write the report of a results folder into one HTML file that needs nothing else; return its path.
 
     Raises:
-        UserError: see `table.collect`; or the file can't be written.
+        UserError: see `results.table.build.collect`; or the file can't be written.
     """
-    asked = asked or Asked()
-    atomic_files.write_text(out, html(folder, asked, progress or NoProgress()))
+    options = options or ReportOptions()
+    atomic_files.write_text(out, html(folder, options, progress or NoProgress()))
     return out
 
 
-def html(folder: Path, asked: Asked, progress: Progress) -> str:
+def html(folder: Path, options: ReportOptions, progress: Progress) -> str:
     """Return the report of a results folder as HTML; see `write`."""
     results = open_results(folder)
-    wanted = _with_reference(asked.wanted, results)
-    boards, left_out = build.collect(folder, wanted, progress)
-    sounds = Sounds(asked.audio_mb * 1e6, asked.data)
+    table_options = _with_reference(options.table, results)
+    tables, left_out = build.collect(folder, table_options, progress)
+    clips = AudioClips(options.audio_mb * 1e6, options.data)
     layers, problems = _layers(folder)
     views = []
-    with progress.step("drawing", len(boards)) as update:
-        # Published rows may have a board of their own, behind those of runs.
-        for k, (board, cells) in enumerate(zip(boards, [*results.boards.values(), {}], strict=False)):
-            views.append(_view(f"b{k}", board, cells, wanted, layers if k == 0 else [], sounds, folder))
+    with progress.step("drawing", len(tables)) as update:
+        # Published rows may have a table of their own, after those of runs.
+        for k, (table, groups) in enumerate(zip(tables, [*results.run_groups.values(), {}], strict=False)):
+            views.append(_view(f"b{k}", table, groups, table_options, layers if k == 0 else [], clips, folder))
             update(k + 1)
     return render.render(
         folder=folder.name or str(folder),
         views=views,
-        wanted=wanted,
+        protocol=table_options.protocol,
         left_out=[*left_out, *problems],
-        sounds=sounds,
+        clips=clips,
         synthetic=any(run.record.corpus.synthetic for run in results.runs),
         records=[run.record for run in results.runs],
     )
 
 
-def _with_reference(wanted: Wanted, results: Results) -> Wanted:
-    """The reference that was named, or the largest of the upstreams that were run on the most tasks."""
-    if wanted.against is not None or not results.boards:
-        return wanted
-    board = max(results.boards.values(), key=len)
+def _with_reference(table_options: TableOptions, results: Results) -> TableOptions:
+    """Options with a reference: the one that was named, or the largest of the upstreams run on the most tasks."""
+    if table_options.against is not None or not results.run_groups:
+        return table_options
+    largest = max(results.run_groups.values(), key=len)
     sizes: dict[str, tuple[int, int]] = {}
-    for (name, _), cell in board.items():
+    for (name, _), group in largest.items():
         count, _ = sizes.get(name, (0, 0))
-        sizes[name] = (count + 1, cell.record.upstream.parameters)
-    return Wanted(wanted.protocol, max(sorted(sizes), key=lambda name: sizes[name]), wanted.published)
+        sizes[name] = (count + 1, group.record.upstream.parameters)
+    return TableOptions(
+        table_options.protocol, max(sorted(sizes), key=lambda name: sizes[name]), table_options.published
+    )
 
 
 def _layers(folder: Path) -> tuple[list[LayersRecord], list[str]]:
-    found, problems = [], []
+    readable, problems = [], []
     for path in layer_record.find(folder):
         try:
-            found.append(layer_record.read(path))
+            readable.append(layer_record.read(path))
         except UserError as error:
             problems.append(str(error))
-    return found, problems
+    return readable, problems
 
 
 def _view(
     key: str,
-    board: ResultTable,
-    cells: Cells,
-    wanted: Wanted,
+    table: ResultTable,
+    groups: RunGroups,
+    table_options: TableOptions,
     layers: Sequence[LayersRecord],
-    sounds: Sounds,
+    clips: AudioClips,
     folder: Path,
 ) -> TableView:
-    palette = {line.name: place for place, line in enumerate(board.lines)}
-    standings = headline_module.standings(board, cells)
-    by_task = {task: _of_task(cells, task) for task in sorted({task for _, task in cells}, key=order_of)}
+    palette = {row.name: series for series, row in enumerate(table.rows)}
+    summaries = headline_module.summaries(table, groups)
+    by_task = {task: _groups_of_task(groups, task) for task in sorted({task for _, task in groups}, key=task_order)}
     trained = [
         TaskTraining(task, tuple(training.figures(f"{key}-{task}", task, of_task, palette)))
         for task, of_task in by_task.items()
     ]
     return TableView(
         key=key,
-        board=board,
-        rows=tuple(result_grid.rows(key, board, cells)),
-        standings=tuple(standings),
-        headline=tuple(headline_module.headline(board, standings)),
-        legend=tuple(_legend(palette, board)),
-        forests=tuple(comparison.forests(key, board)),
-        parallel=comparison.parallel(f"{key}-parallel", board, palette),
-        pareto=tuple(pareto.figures(key, board, folder, palette)),
-        maps=tuple(_maps(key, board, cells)),
+        table=table,
+        rows=tuple(result_grid.rows(key, table, groups)),
+        summaries=tuple(summaries),
+        headline=tuple(headline_module.headline(table, summaries)),
+        legend=tuple(_legend(palette, table)),
+        forests=tuple(comparison.forests(key, table)),
+        parallel=comparison.parallel(f"{key}-parallel", table, palette),
+        pareto=tuple(pareto.figures(key, table, folder, palette)),
+        maps=tuple(_maps(key, table, groups)),
         probes=tuple(
-            figure for k, found in enumerate(layers) for figure in layers_module.probes(f"{key}-l{k}", found, cells)
+            chart
+            for k, record in enumerate(layers)
+            for chart in layers_module.probe_charts(f"{key}-l{k}", record, groups)
         ),
-        alike=tuple(
-            figure for k, found in enumerate(layers) for figure in layers_module.alikeness(f"{key}-l{k}", found)
+        similarities=tuple(
+            chart for k, record in enumerate(layers) for chart in layers_module.similarity_charts(f"{key}-l{k}", record)
         ),
         training=tuple(t for t in trained if t.charts),
-        errors=tuple(errors.of_tasks(key, by_task, wanted.protocol, palette, sounds)),
+        errors=tuple(errors.of_tasks(key, by_task, table_options.protocol, palette, clips)),
         commands=tuple(_commands(by_task)),
     )
 
 
-def _of_task(cells: Cells, task: str) -> dict[str, RunGroup]:
-    return {name: cell for (name, t), cell in cells.items() if t == task}
+def _groups_of_task(groups: RunGroups, task: str) -> dict[str, RunGroup]:
+    return {name: group for (name, t), group in groups.items() if t == task}
 
 
-def _legend(palette: Palette, board: ResultTable) -> Iterator[Key]:
-    for line in board.lines:
-        place = palette[line.name]
-        kind = f"course {svg.series(place)}{' thick' if line.name == board.reference else ''}"
-        parts = [svg.line(2, 8, 26, 8, kind), svg.mark(14.0, 8.0, place, hollow=line.published)]
+def _legend(palette: Palette, table: ResultTable) -> Iterator[LegendEntry]:
+    for row in table.rows:
+        series = palette[row.name]
+        kind = f"course {svg.series_class(series)}{' thick' if row.name == table.reference else ''}"
+        parts = [svg.line(2, 8, 26, 8, kind), svg.mark(14.0, 8.0, series, hollow=row.published)]
         swatch = svg.tag("svg", *parts, viewBox="0 0 28 16", width=28, height=16, aria_hidden="true")
-        yield Key(line.name, swatch)
+        yield LegendEntry(row.name, swatch)
 
 
-def _maps(key: str, board: ResultTable, cells: Cells) -> Iterator[svg.Figure]:
-    for k, line in enumerate(board.lines):
-        of_line = {task: cell for (name, task), cell in cells.items() if name == line.name}
-        yield from layers_module.maps(f"{key}-weights-{k}", line.name, of_line)
+def _maps(key: str, table: ResultTable, groups: RunGroups) -> Iterator[svg.Figure]:
+    for k, row in enumerate(table.rows):
+        of_upstream = {task: group for (name, task), group in groups.items() if name == row.name}
+        yield from layers_module.maps(f"{key}-weights-{k}", row.name, of_upstream)
 
 
 def _commands(by_task: Mapping[str, Mapping[str, RunGroup]]) -> Iterator[Command]:
     for task, of_task in by_task.items():
-        for name, cell in of_task.items():
-            for run in cell.runs:
+        for name, group in of_task.items():
+            for run in group.runs:
                 r = run.record
                 yield Command(name, task, r.seed, r.command, tuple(r.departures), tuple(r.skipped))

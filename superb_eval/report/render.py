@@ -1,4 +1,4 @@
-"""From what a report shows to HTML: the template, and what is done to every text on its way into it."""
+"""Renders a report as HTML: the template, and its filters that every text from outside passes through."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Command:
-    """How to make a cell again, and what is to be known of it."""
+    """The command that repeats a run, its deviations from the protocol and what it skipped."""
 
     upstream: str
     task: str
@@ -29,7 +29,7 @@ class Command:
 
 
 def render(**content: Any) -> str:
-    """Return the page: every string from outside is escaped, and nothing but its own style and script may run."""
+    """Return the page: strings from outside are escaped, and no style or script but its own may run."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -59,17 +59,17 @@ def _cut(text: object, most: int = 200) -> str:
     return svg.clean(text, most)
 
 
-def _by_text(commands: Sequence[Command], what: str) -> list[tuple[str, str]]:
-    """Each sentence that cells' records share, and the cells."""
-    found: dict[str, list[str]] = {}
+def _by_text(commands: Sequence[Command], attribute: str) -> list[tuple[str, str]]:
+    """Each text of the runs' records, and the runs that share it."""
+    runs_by_text: dict[str, list[str]] = {}
     for command in commands:
-        for text in getattr(command, what):
-            cells = found.setdefault(text, [])
+        for text in getattr(command, attribute):
+            runs = runs_by_text.setdefault(text, [])
             name = f"{command.upstream} {command.task.upper()}"
-            cells += [] if name in cells else [name]
-    return [(text, ", ".join(cells)) for text, cells in found.items()]
+            runs += [] if name in runs else [name]
+    return [(text, ", ".join(runs)) for text, runs in runs_by_text.items()]
 
 
 def _hash(text: str) -> str:
-    """A source of a Content-Security-Policy that lets that text through, and no other."""
+    """A source of a Content-Security-Policy that allows that text alone."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

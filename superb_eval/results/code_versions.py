@@ -1,4 +1,4 @@
-"""The versions of the code behind a figure, so that a record can tell when its figures may have changed since."""
+"""The versions of the code behind a figure: where they differ from a record's, its figures may have changed since."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from superb_eval.version import ENGINE_VERSION
 def versions(task: str) -> str:
     """Return the versions of the engine and of a task, such as `engine 1, ks 1`.
 
-    They are raised by hand when figures change (`ENGINE_VERSION`, `Scored.version`), so a renamed function changes
+    They are raised by hand when figures change (`ENGINE_VERSION`, `BaseTask.version`), so a renamed function changes
     none.
 
     Raises:
@@ -21,5 +21,5 @@ def versions(task: str) -> str:
 
 
 def is_digest(recorded: str) -> bool:
-    """Return whether a record's `code` is a SHA-256 of sources, which was recorded before versions were."""
+    """Return whether a record's `code` is a SHA-256 of sources, as recorded before there were versions."""
     return re.fullmatch("[0-9a-f]{64}", recorded) is not None

@@ -16,7 +16,7 @@ def load_results(folder: str | Path) -> DataFrame:
     """Return every figure of every finished run under `folder`, a row each.
 
     `shown` says whether the tables show the run: the newest of its seed, of the upstream's newest recipe, data and
-    weights. `frame.attrs["left_out"]` lists, a sentence each, what is in the folder and can't be read.
+    weights. `frame.attrs["left_out"]` lists, a sentence each, the folder's entries that can't be read.
 
         >>> frame = superb_eval.load_results("results")
         >>> frame[frame.shown].pivot_table("value", "upstream", ["task", "metric"])
@@ -63,7 +63,7 @@ COLUMNS = {
     "code": "versions of the engine and of the task",
     "schema": "version of the record",
     "started": "when, UTC",
-    "command": "makes the run again",
+    "command": "repeats the run",
     "path": "folder of the run",
 }
 """Columns of the frame and what they hold."""

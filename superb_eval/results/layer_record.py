@@ -1,4 +1,4 @@
-"""What `superb-eval layers` found of one upstream, as it is kept: `OUT/layers/<upstream>/layers.json`."""
+"""The record of `superb-eval layers` for one upstream: `OUT/layers/<upstream>/layers.json`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from superb_eval.errors import UserError
 from superb_eval.runtime import atomic_files
 
 FOLDER, NAME = "layers", "layers.json"
-"""In a results folder; the runs of the probes lie beside the file, as runs do in a results folder."""
+"""In a results folder; the runs of the probes are stored in the same folder, laid out as in a results folder."""
 
 
 class _Part(BaseModel):
@@ -46,12 +46,12 @@ class TaskProbes(_Part):
     probes: list[LayerProbe]
 
     def best(self) -> LayerProbe:
-        """Return the layer that does best; the first of equals."""
+        """Return the probe of the best layer; the first of equals."""
         sign = 1 if self.higher_is_better else -1
         return max(self.probes, key=lambda probe: (sign * probe.value, -probe.layer))
 
 
-class Alikeness(_Part):
+class LayerSimilarity(_Part):
     """Linear CKA between the layers of two upstreams, over each utterance's mean over time."""
 
     against: str = Field(description="address of the other upstream")
@@ -60,49 +60,51 @@ class Alikeness(_Part):
     split: str
     utterances: int
     cka: list[list[float | None]] = Field(description="[our layers][their layers]; null where a layer is constant")
-    by_chance: list[list[float | None]] = Field(description="what utterances dealt out at random would come to")
+    by_chance: list[list[float | None]] = Field(description="CKA expected by chance: with utterances paired at random")
 
 
 class LayersRecord(_Part):
-    """All that was found of one upstream's layers."""
+    """The layer analyses of one upstream."""
 
     upstream: str
     fingerprint: str = Field(description="SHA-256 of the upstream's identity, as in `result.json`")
     tasks: list[TaskProbes] = []
-    alike: list[Alikeness] = []
+    alike: list[LayerSimilarity] = []
 
-    def with_task(self, found: TaskProbes) -> LayersRecord:
-        """Return the record with the probes of a task added, or in place of those of the same question."""
+    def with_task(self, added: TaskProbes) -> LayersRecord:
+        """Return the record with the probes of a task added, or replaced where task, profile and corpus agree."""
 
-        def question(probes: TaskProbes) -> tuple[str, ...]:
+        def key(probes: TaskProbes) -> tuple[str, ...]:
             return probes.task, probes.profile, probes.corpus
 
-        return self.model_copy(update={"tasks": _replaced(self.tasks, found, question)})
+        return self.model_copy(update={"tasks": _replaced(self.tasks, added, key)})
 
-    def with_alike(self, found: Alikeness) -> LayersRecord:
+    def with_similarity(self, added: LayerSimilarity) -> LayersRecord:
         """Return the record with a comparison added, or in place of that with the same upstream and corpus."""
 
-        def question(alike: Alikeness) -> tuple[str, ...]:
-            return alike.against, alike.corpus, alike.split
+        def key(similarity: LayerSimilarity) -> tuple[str, ...]:
+            return similarity.against, similarity.corpus, similarity.split
 
-        return self.model_copy(update={"alike": _replaced(self.alike, found, question)})
+        return self.model_copy(update={"alike": _replaced(self.alike, added, key)})
 
 
-def _replaced(kept: list[Part], found: Part, question: Callable[[Part], tuple[str, ...]]) -> list[Part]:
-    return [*(other for other in kept if question(other) != question(found)), found]
+def _replaced(parts: list[Part], added: Part, key: Callable[[Part], tuple[str, ...]]) -> list[Part]:
+    return [*(part for part in parts if key(part) != key(added)), added]
 
 
 def read(path: Path) -> LayersRecord:
     """Read a file of `superb-eval layers`.
 
     Raises:
-        UserError: it can't be read as one.
+        UserError: it is no such file.
     """
     try:
         return LayersRecord.model_validate_json(path.read_text(encoding="utf8"))
     except (ValidationError, OSError, UnicodeDecodeError) as error:
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
-        raise UserError(f"{path}: can't be read ({what}). Remove it; `superb-eval layers` makes it anew.") from error
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise UserError(
+            f"{path}: can't be read ({reason}). Remove it; `superb-eval layers` writes it again."
+        ) from error
 
 
 def write(record: LayersRecord, path: Path) -> None:

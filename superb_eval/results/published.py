@@ -1,4 +1,4 @@
-"""Figures that others published, each with its source; they stand beside measured ones and are never mixed with them.
+"""Figures that others published, each with its source; tables show them below measured ones, unranked.
 
 They were measured on SUPERB's official corpora by the historical protocol, and have no intervals.
 """
@@ -34,39 +34,39 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class PublishedRow:
-    """One published system. `figures` are by (task, metric), in percent (MTWV x 100); `folds` those of single folds."""
+class PublishedSystem:
+    """One published system. `values` are by (task, metric), in percent (MTWV x 100); `folds` those of single folds."""
 
     key: str
     name: str
     parameters_m: float
-    figures: dict[tuple[str, str], float]
+    values: dict[tuple[str, str], float]
     source: str
     verified: bool
     folds: dict[tuple[str, str], tuple[float, ...]] = field(default_factory=dict)
 
 
 @cache
-def rows() -> tuple[PublishedRow, ...]:
-    """Return every row of `published.csv`."""
-    return tuple(_row(cells) for cells in _read("published.csv"))
+def systems() -> tuple[PublishedSystem, ...]:
+    """Return every system of `published.csv`."""
+    return tuple(_system(cells) for cells in _read("published.csv"))
 
 
-def choose(names: Sequence[str]) -> tuple[PublishedRow, ...]:
-    """Return the rows of those names or keys, such as `hubert_base`; `all` stands for every row.
+def choose(names: Sequence[str]) -> tuple[PublishedSystem, ...]:
+    """Return the systems of those names or keys, such as `hubert_base`; `all` stands for every one.
 
     Raises:
-        UserError: there is no such row; near misses are offered.
+        UserError: no system has that name; near misses are offered.
     """
     if "all" in names:
-        return rows()
-    return tuple(_one(name) for name in dict.fromkeys(names))
+        return systems()
+    return tuple(_choose_one(name) for name in dict.fromkeys(names))
 
 
-def find(name: str) -> PublishedRow | None:
-    """Return the row of that name or key, if there is one."""
-    wanted = key_of(name)
-    return next((row for row in rows() if row.key == wanted), None)
+def find(name: str) -> PublishedSystem | None:
+    """Return the system of that name or key, None where there is none."""
+    key = key_of(name)
+    return next((system for system in systems() if system.key == key), None)
 
 
 def key_of(name: str) -> str:
@@ -74,24 +74,24 @@ def key_of(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower().replace("+", " plus")).strip("_")
 
 
-def _one(name: str) -> PublishedRow:
-    found = find(name)
-    if found is None:
-        known = [row.key for row in rows()]
+def _choose_one(name: str) -> PublishedSystem:
+    system = find(name)
+    if system is None:
+        keys = [system.key for system in systems()]
         raise UserError(
-            f"--published {name}: no row of that name is published.{near_miss(key_of(name), known)} "
-            f"Known: all, {', '.join(known)}."
+            f"--published {name}: no published row has that name.{near_miss(key_of(name), keys)} "
+            f"Known: all, {', '.join(keys)}."
         )
-    return found
+    return system
 
 
-def _row(cells: dict[str, str]) -> PublishedRow:
-    figures = {place: _percent(column, cells[column]) for column, place in METRICS.items() if cells[column]}
-    return PublishedRow(
+def _system(cells: dict[str, str]) -> PublishedSystem:
+    values = {metric: _percent(column, cells[column]) for column, metric in METRICS.items() if cells[column]}
+    return PublishedSystem(
         key=key_of(cells["upstream"]),
         name=cells["upstream"],
         parameters_m=float(cells["params_M"]),
-        figures=figures,
+        values=values,
         source=cells["source"],
         verified=cells["verified"] == "yes",
         folds=_folds(cells["upstream"]),
@@ -103,12 +103,12 @@ def _percent(column: str, cell: str) -> float:
 
 
 def _folds(upstream: str) -> dict[tuple[str, str], tuple[float, ...]]:
-    found: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    folds: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for cells in _read("published_folds.csv"):
         if cells["upstream"] == upstream:
-            place = (cells["task"], cells["metric"])
-            found.setdefault(place, []).append((int(cells["fold"]), float(cells["value"])))
-    return {place: tuple(value for _, value in sorted(values)) for place, values in found.items()}
+            metric = (cells["task"], cells["metric"])
+            folds.setdefault(metric, []).append((int(cells["fold"]), float(cells["value"])))
+    return {metric: tuple(value for _, value in sorted(values)) for metric, values in folds.items()}
 
 
 def _read(name: str) -> list[dict[str, str]]:

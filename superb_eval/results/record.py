@@ -1,4 +1,8 @@
-"""The run record, `result.json`: what was run, on what, and what came out. Written last: without it, no run."""
+"""The run record, `result.json`: what was run, on which data, and the results.
+
+It is written last, so a run without it did not finish. Whatever reads results reads it; what else is stored of a run
+(the suite's receipts, tables, reports) is derived from it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from superb_eval.errors import UserError
 from superb_eval.runtime import atomic_files
 
 SCHEMA_VERSION = 3
-"""Raised when a key changes its meaning, goes, or comes; older records still load, with the new keys' defaults.
+"""Raised when a key is added, removed or changes its meaning; older records still load, with defaults for new keys.
 
 1: the first. 2: `code`, `heads` and `corpus.official`. 3: `upstream.identity`; `code` names versions.
 """
@@ -20,10 +24,10 @@ SCHEMA_VERSION = 3
 NAME = "result.json"
 
 LABELS = "labels.json"
-"""In a run's folder: what the outputs of each fold's head mean (`Task.learn`)."""
+"""In a run's folder: what the outputs of each fold's head mean (`TrainedTask.learn`)."""
 
 PREDICTIONS, HISTORICAL = "predictions.csv", "predictions-historical.csv"
-"""Beside a record: what its strict and its historical figures are scored from."""
+"""In a run's folder: what its strict and its historical figures are scored from."""
 
 
 class _Part(BaseModel):
@@ -55,7 +59,7 @@ class UpstreamRecord(_Part):
 
     address: str = Field(description="as given with -u")
     name: str = Field(description="name of its card")
-    fingerprint: str = Field(description="SHA-256 of `identity`; of records before it was kept, of weights and source")
+    fingerprint: str = Field(description="SHA-256 of `identity`; in records without one, of weights and source")
     identity: dict[str, str] = Field(
         default_factory=dict,
         description="SHA-256 of each part that its features depend on: `weights`, `settings` and `entry` (family and "
@@ -88,7 +92,7 @@ class FeaturesRecord(_Part):
     extracted: int = Field(description="utterances that the upstream was run on for this run")
     stored: int = Field(description="utterances whose features were read from the store")
     live: int = Field(
-        0, description="utterances whose features were computed whenever a batch asked: the store had no room for them"
+        0, description="utterances whose features were computed anew for each batch: the store had no room for them"
     )
     made_on: str = Field(description="device and precision of the extraction")
     norms: list[float] = Field(
@@ -105,9 +109,9 @@ class RateRecord(_Part):
     best_step: int = Field(description="update with the best first metric on dev")
     best_dev: float = Field(description="that figure")
     curve: list[dict[str, float]] = Field(
-        description="step, mean training loss since the last point, first metric on dev, on test where it is watched"
+        description="step, mean training loss since the last point, first metric on dev, on test where it is monitored"
     )
-    resumed_at: list[int] = Field(description="updates at which an interrupted run was taken up again")
+    resumed_at: list[int] = Field(description="updates at which an interrupted run was resumed")
 
 
 class TrainingRecord(_Part):
@@ -124,7 +128,7 @@ class TrainingRecord(_Part):
 
 
 class RunRecord(_Part):
-    """One cell of the table."""
+    """One run: a task, an upstream and a seed."""
 
     schema_version: int = Field(description="of this file; see the list of keys in superb_eval/results/README.md")
     task: str = Field(description="short name of the task")
@@ -134,7 +138,7 @@ class RunRecord(_Part):
         description="on the test split; the first one chose the checkpoint on dev, except in SD (frame accuracy did)"
     )
     chance: float | None = Field(
-        description="first metric of the best constant answer, or of random scores; null where that has no sense"
+        description="first metric of the best constant answer, or of random scores; null where neither is defined"
     )
     upstream: UpstreamRecord
     corpus: CorpusRecord
@@ -142,21 +146,23 @@ class RunRecord(_Part):
     training: list[TrainingRecord] = Field(description="one for each fold")
     recipe: dict[str, Any] = Field(description="the recipe as resolved: file, overrides and defaults")
     recipe_digest: str = Field(description="SHA-256 of the resolved recipe")
-    departures: list[str] = Field(description="where recipe and corpus depart from the SUPERB protocol")
-    predictions: dict[str, str] = Field(description="files beside this one (id, truth, answer, fold) and their SHA-256")
+    departures: list[str] = Field(description="deviations of recipe and corpus from the SUPERB protocol")
+    predictions: dict[str, str] = Field(
+        description="prediction files in the run's folder (id, truth, answer, fold) and their SHA-256"
+    )
     heads: dict[str, str] = Field(
         default_factory=dict, description="files of featurizers, heads and their labels, and their SHA-256"
     )
     code: str = Field(
         "",
-        description="versions of the engine and of the task, such as `engine 1, ks 1`; of records before versions were "
-        "kept, a SHA-256 of the sources",
+        description="versions of the engine and of the task, such as `engine 1, ks 1`; in records without "
+        "versions, a SHA-256 of the sources",
     )
-    command: str = Field(description="the command that makes this run again")
+    command: str = Field(description="the command that repeats this run")
     versions: dict[str, str] = Field(description="of Python and the packages that matter")
     hardware: dict[str, str | int] = Field(description="processor, cores, memory, accelerator, threads")
     started: str = Field(description="when the run (or its last resumption) began, ISO 8601, UTC")
-    seconds: dict[str, float] = Field(description="wall-clock time per stage since then")
+    seconds: dict[str, float] = Field(description="wall-clock time per step since then")
     skipped: list[str] = Field(description="what was left out, and why; empty where nothing was")
 
 
@@ -177,23 +183,23 @@ def read(path: Path) -> RunRecord:
         record = RunRecord.model_validate_json(text)
     except ValidationError as error:
         why = format_error(error)
-        raise UserError(f"{path}: not a run record of schema {SCHEMA_VERSION}: {why}. Run the cell again.") from error
+        raise UserError(f"{path}: not a run record of schema {SCHEMA_VERSION}: {why}. Run it again.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: can't be read: {error}") from error
     for part in ("metrics", "training"):
         if not getattr(record, part):
-            raise UserError(f"{path}: not the record of a finished run: `{part}` is empty. Run the cell again.")
+            raise UserError(f"{path}: not the record of a finished run: `{part}` is empty. Run it again.")
     return record
 
 
 def format_error(error: ValidationError) -> str:
-    """Return the first thing that is wrong, on one line: where, and what."""
+    """Return the first error on one line: the key, and what is wrong with it."""
     first = error.errors()[0]
     return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
 def _check_version(path: Path, text: str) -> None:
-    """Refuse a newer schema by name; what is no record at all is left to the validation."""
+    """Refuse a newer schema by name; a file that is no record is left to the validation."""
     try:
         version = json.loads(text)["schema_version"]
         newer = version > SCHEMA_VERSION
@@ -212,7 +218,7 @@ def find(results: Path) -> list[Path]:
         UserError: there is no such folder.
     """
     if not results.is_dir():
-        raise UserError(f"{results}: no such results folder. `superb-eval run` makes one.")
+        raise UserError(f"{results}: no such results folder. `superb-eval run` creates one.")
     return sorted(results.glob(f"*/*/*/{NAME}"))
 
 

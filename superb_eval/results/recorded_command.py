@@ -1,4 +1,4 @@
-"""What a run was asked for, by the command that its record keeps."""
+"""The command in a run's record, parsed: which task, corpus and overrides the run was started with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from superb_eval.results.record import RunRecord
 
 
 @dataclass(frozen=True)
-class Asked:
+class RecordedCommand:
     """A task or recipe file, the folder of the corpus (None: the embedded one), and overrides of the recipe."""
 
     task: str
@@ -20,8 +20,8 @@ class Asked:
     overrides: tuple[str, ...]
 
 
-def asked(record: RunRecord) -> Asked:
-    """Take a record's command apart.
+def parse_command(record: RunRecord) -> RecordedCommand:
+    """Parse a record's command.
 
     Raises:
         UserError: it is no command of `superb-eval run`.
@@ -31,6 +31,6 @@ def asked(record: RunRecord) -> Asked:
         options = list(pairwise(words))
         data = next((after for before, after in options if before == "--data"), None)
         overrides = tuple(after for before, after in options if before == "-o")
-        return Asked(words[2], Path(data) if data else None, overrides)
+        return RecordedCommand(words[2], Path(data) if data else None, overrides)
     except (ValueError, IndexError) as error:
         raise UserError(f"the command in its record can't be read: {record.command!r}") from error

@@ -1,7 +1,7 @@
-"""Does a results folder still say what it says? Scores are computed again, and everything behind them is compared.
+"""Verifies a results folder: scores are computed again, and everything behind them is compared with the records.
 
-For each run: the files beside its record are those that it names; its figures follow from its predictions; the recipe,
-the code, the upstream's weights and the corpus are those it was made with, as far as they are at hand.
+For each run: its files are those that its record names; its figures follow from its predictions; the recipe, the
+code, the upstream's weights and the corpus are those it was made with, as far as they are available.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from superb_eval.runtime.progress import NoProgress, Progress
 
 @dataclass(frozen=True)
 class VerifyFinding:
-    """Something about a run that no longer holds; a remark is only worth knowing."""
+    """Something about a run that no longer matches its record; a remark is no fault. `check` is a name of `CHECKS`."""
 
     folder: Path
-    what: str
-    says: str
+    check: str
+    message: str
     remark: bool = False
 
     def __str__(self) -> str:
-        return f"{'note ' if self.remark else 'WRONG'} {self.folder}: {self.what}: {self.says}"
+        return f"{'note ' if self.remark else 'WRONG'} {self.folder}: {self.check}: {self.message}"
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify` found, and how many runs it looked at."""
+    """The findings of `verify`, and how many runs were checked."""
 
     findings: tuple[VerifyFinding, ...]
     checked: int
 
     def faulty(self) -> int:
-        """Return how many runs don't hold."""
+        """Return how many runs have a finding that is no remark."""
         return len({finding.folder for finding in self.findings if not finding.remark})
 
     def summary(self) -> str:
-        """Return in a sentence how many runs were checked, and how many don't hold for which reason."""
+        """Return in a sentence how many runs were checked, and how many have findings of which checks."""
         folders: dict[str, set[Path]] = {}
         for finding in self.findings:
             if not finding.remark:
-                folders.setdefault(finding.what, set()).add(finding.folder)
-        kinds = ", ".join(f"{what} {len(where)}" for what, where in folders.items())
-        return f"{self.checked} run(s) checked, {self.faulty()} with findings{f' ({kinds})' if kinds else ''}."
+                folders.setdefault(finding.check, set()).add(finding.folder)
+        checks = ", ".join(f"{check} {len(runs)}" for check, runs in folders.items())
+        return f"{self.checked} run(s) checked, {self.faulty()} with findings{f' ({checks})' if checks else ''}."
 
 
 def verify(results: Path, scope: Scope | None = None, progress: Progress | None = None) -> VerifyReport:
@@ -58,21 +58,21 @@ def verify(results: Path, scope: Scope | None = None, progress: Progress | None 
         UserError: there is no such folder.
     """
     scope, progress = scope or Scope(), progress or NoProgress()
-    audio.read_again()
+    audio.forget_digests()
     opened = open_results(results)
-    world = VerifyContext(scope)
-    findings = [VerifyFinding(results, "folder", sentence, remark=True) for sentence in opened.strangers]
-    findings += [VerifyFinding(folder, "record", sentence) for folder, sentence in opened.broken.items()]
+    context = VerifyContext(scope)
+    findings = [VerifyFinding(results, "folder", sentence, remark=True) for sentence in opened.unexpected]
+    findings += [VerifyFinding(folder, "record", sentence) for folder, sentence in opened.unreadable.items()]
     with progress.step("verifying", len(opened.runs)) as update:
         for done, run in enumerate(opened.runs, start=1):
-            for what, check in CHECKS.items():
-                findings += [VerifyFinding(run.folder, what, *said) for said in _said(check, run, world)]
+            for name, check in CHECKS.items():
+                findings += [VerifyFinding(run.folder, name, *result) for result in _run_check(check, run, context)]
             update(done, f"{run.record.upstream.address} {run.record.task}")
-    return VerifyReport(tuple(findings), len(opened.runs) + len(opened.broken))
+    return VerifyReport(tuple(findings), len(opened.runs) + len(opened.unreadable))
 
 
-def _said(check: Check, run: Run, world: VerifyContext) -> Iterator[CheckResult]:
+def _run_check(check: Check, run: Run, context: VerifyContext) -> Iterator[CheckResult]:
     try:
-        yield from check(run, world)
+        yield from check(run, context)
     except UserError as error:
         yield (str(error),)

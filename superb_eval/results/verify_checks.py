@@ -1,8 +1,7 @@
-"""What `verify` checks of a run, a function each: it yields a sentence for everything that no longer holds."""
+"""The checks of `verify`, a function each: it yields a message for everything that no longer matches the record."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -13,23 +12,21 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from superb_eval import recipe
-from superb_eval.corpora import embedded
+from superb_eval.corpora import embedded, load_corpus
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
 from superb_eval.results import code_versions
 from superb_eval.results import record as records
-from superb_eval.results.folder import Run
+from superb_eval.results.folder import Run, run_name, slug
 from superb_eval.results.record import MetricRecord, RunRecord
-from superb_eval.results.recorded_command import asked
+from superb_eval.results.recorded_command import parse_command
 from superb_eval.results.stats import scoring
-from superb_eval.runs import config
 from superb_eval.runtime import atomic_files, environment
 from superb_eval.runtime.progress import NoProgress
-from upstreams.loading import earlier_fingerprints, identity
+from upstreams.loading import identity, legacy_fingerprints
 
 TOLERANCE = 1e-9
-"""Of a figure, relative: sums in another order on another machine."""
-
+"""Relative difference allowed in a figure: another machine may sum in another order."""
 
 NUMERIC = ("numpy", "torch", "torchaudio", "transformers")
 """Libraries whose versions may change the last bits of hidden states."""
@@ -37,100 +34,106 @@ NUMERIC = ("numpy", "torch", "torchaudio", "transformers")
 
 @dataclass(frozen=True)
 class Scope:
-    """What to look at. `data`: where the corpora are now; `quick`: leave out upstreams and corpora."""
+    """What to check. `data`: where the corpora are now; `quick`: leave out upstreams and corpora."""
 
     data: Path | None = None
     quick: bool = False
 
 
 CheckResult = tuple[str] | tuple[str, bool]
-"""A sentence, and whether it is but a remark."""
+"""A message, and whether it is only a remark."""
 
-Known = TypeVar("Known")
+Value = TypeVar("Value")
 
 
 @dataclass
 class VerifyContext:
-    """What is at hand now, each looked up once: upstreams, corpora and their digests."""
+    """What the checks of all runs share, each computed once: identities of upstreams, digests of corpora."""
 
     scope: Scope
-    kept: dict[Any, Any] = field(default_factory=dict)
+    cache: dict[Any, Any] = field(default_factory=dict)
 
-    def once(self, key: Any, make: Callable[[], Known]) -> Known:
-        """Return what `make` returns, or raise what it raised, without making it twice."""
-        if key not in self.kept:
+    def once(self, key: Any, compute: Callable[[], Value]) -> Value:
+        """Return what `compute` returns, or raise what it raised, without computing it twice."""
+        if key not in self.cache:
             try:
-                self.kept[key] = make()
+                self.cache[key] = compute()
             except UserError as error:
-                self.kept[key] = error
-        found = self.kept[key]
-        if isinstance(found, UserError):
-            raise found
-        return found  # type: ignore[no-any-return]
+                self.cache[key] = error
+        cached = self.cache[key]
+        if isinstance(cached, UserError):
+            raise cached
+        return cached  # type: ignore[no-any-return]
 
 
 Check = Callable[[Run, VerifyContext], Iterator[CheckResult]]
 
 
-def _schema(run: Run, world: VerifyContext) -> Iterator[CheckResult]:
-    del world
+def _schema(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
+    del context
     version = run.record.schema_version
     if version < records.SCHEMA_VERSION:
         yield (
-            f"is of the older schema {version} (now {records.SCHEMA_VERSION}); it loads, without what came since",
+            f"is of the older schema {version} (now {records.SCHEMA_VERSION}); it loads, with defaults for newer keys",
             True,
         )
 
 
-def _place(run: Run, world: VerifyContext) -> Iterator[CheckResult]:
+def _place(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
     """The name of a run's folder is a digest of what the record says it was made with."""
-    del world
+    del context
     r = run.record
-    expected = config.run_name(r.profile, r.seed, r.recipe_digest, r.upstream.fingerprint, r.corpus.digest)
+    expected = run_name(r.profile, r.seed, r.recipe_digest, r.upstream.fingerprint, r.corpus.digest)
     if run.folder.name != expected:
-        yield (f"its record belongs into a folder called {expected}: record or folder was changed",)
-    if run.folder.parent.name != r.task or run.folder.parents[1].name != config.slug(r.upstream.address):
-        yield (f"lies under {run.folder.parents[1].name}/{run.folder.parent.name}, but tells of another cell",)
+        yield (f"its record belongs in a folder named {expected}: record or folder was changed",)
+    if run.folder.parent.name != r.task or run.folder.parents[1].name != slug(r.upstream.address):
+        yield (f"lies under {run.folder.parents[1].name}/{run.folder.parent.name}, but its record is of another run",)
 
 
-def _files(run: Run, world: VerifyContext) -> Iterator[CheckResult]:
-    del world
+def _files(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
+    del context
     for name, digest in {**run.record.predictions, **run.record.heads}.items():
-        path = run.folder / Path(name).name  # a record from elsewhere must not reach out of its folder
+        path = run.folder / Path(name).name  # a path in a record must not lead out of the run's folder
         if not path.is_file():
             yield (f"{path.name} is missing",)
         elif atomic_files.sha256(path) != digest:
             yield (f"{path.name} is not the file that the run wrote",)
 
 
-def _figures(run: Run, world: VerifyContext) -> Iterator[CheckResult]:
-    del world
-    task = scoring.task_of(run.record, run.folder)
+def _figures(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
+    del context
+    task = scoring.load_task(run.record, run.folder)
     for protocol in dict.fromkeys(metric.protocol for metric in run.record.metrics):
-        rows = scoring.rows_of(run.folder, protocol == "historical")
+        rows = scoring.run_predictions(run.folder, protocol == "historical")
         try:
-            found = {metric.key: metric for metric in scoring.metrics(task, rows, protocol)}
+            rescored = {metric.key: metric for metric in scoring.metrics(task, rows, protocol)}
         except Exception as error:
             raise UserError(f"its {protocol} predictions can't be scored ({error!r})") from error
         recorded = {metric.key: metric for metric in run.record.metrics if metric.protocol == protocol}
-        for key in recorded.keys() | found.keys():
-            yield from _unlike(f"{protocol} {key}", recorded.get(key), found.get(key))
+        for key in recorded.keys() | rescored.keys():
+            yield from _metric_changes(f"{protocol} {key}", recorded.get(key), rescored.get(key))
         if protocol == "strict":
             yield from _chance(run.record, task.chance(rows))
 
 
-def _unlike(name: str, recorded: MetricRecord | None, found: MetricRecord | None) -> Iterator[CheckResult]:
-    if recorded is None or found is None:
-        yield (f"{name} is {'not recorded' if recorded is None else 'recorded, but predictions give none'}",)
+def _metric_changes(name: str, recorded: MetricRecord | None, rescored: MetricRecord | None) -> Iterator[CheckResult]:
+    if recorded is None or rescored is None:
+        yield (
+            f"{name} is {'not recorded' if recorded is None else 'recorded, but does not follow from the predictions'}",
+        )
         return
-    if not _equal(recorded.value, found.value):
-        yield (f"{name} is {recorded.value:.4f} in the record, and {found.value:.4f} by its predictions",)
-    if recorded.method != found.method:
+    if not _equal(recorded.value, rescored.value):
+        yield (f"{name} is {recorded.value:.4f} in the record, and {rescored.value:.4f} by its predictions",)
+    if recorded.method != rescored.method:
         yield f"{name}: its interval was made by another method ({recorded.method})", True
-    elif not (_equal(recorded.low, found.low) and _equal(recorded.high, found.high)):
+    elif not (_equal(recorded.low, rescored.low) and _equal(recorded.high, rescored.high)):
         bounds = f"[{recorded.low:.4f}, {recorded.high:.4f}]"
         yield (f"{name}: its interval {bounds} doesn't follow from its predictions",)
-    if (recorded.units, recorded.unit, recorded.higher_is_better) != (found.units, found.unit, found.higher_is_better):
+    if (recorded.units, recorded.unit, recorded.higher_is_better) != (
+        rescored.units,
+        rescored.unit,
+        rescored.higher_is_better,
+    ):
         yield (f"{name}: its units or direction are not those of the task",)
 
 
@@ -143,81 +146,81 @@ def _equal(one: float, other: float) -> bool:
     return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=1e-7)
 
 
-def _recipe(run: Run, world: VerifyContext) -> Iterator[CheckResult]:
-    del world
-    recorded = run.record.recipe
-    digest = hashlib.sha256(json.dumps(recorded, sort_keys=True).encode()).hexdigest()
-    if digest != run.record.recipe_digest:
+def _recipe(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
+    del context
+    if recipe.digest_of(run.record.recipe) != run.record.recipe_digest:
         yield ("the recipe in the record is not the one that the run was made with",)
-    given = asked(run.record)
-    now = recipe.load(recipe.find(given.task, run.record.profile), given.overrides).model_dump(mode="json")
+    command = parse_command(run.record)
+    now = recipe.load(recipe.find(command.task, run.record.profile), command.overrides).model_dump(mode="json")
     changed = _changes(_recipe_of(run.record).model_dump(mode="json"), now)
     if changed:
-        yield (f"the recipe is another one now: {'; '.join(changed)}",)
+        yield (f"the recipe has changed: {'; '.join(changed)}",)
 
 
 def _recipe_of(record: RunRecord) -> Recipe:
     """Return a record's recipe.
 
     Raises:
-        UserError: it is none that this version knows.
+        UserError: it is not valid in this version.
     """
     try:
-        return Recipe.model_validate(record.recipe)
+        return Recipe.of_record(record.recipe)
     except ValidationError as error:
-        raise UserError(f"the recipe in its record is none of this version: {records.format_error(error)}") from error
+        raise UserError(
+            f"the recipe in its record is not valid in this version: {records.format_error(error)}"
+        ) from error
 
 
 def _changes(before: Any, after: Any, name: str = "") -> list[str]:
-    """What differs between two recipes, key by key; what is only said of them (departures) doesn't count."""
+    """What differs between two recipes, key by key; `departures`, which only describes the recipe, doesn't count."""
     if not isinstance(before, dict) or not isinstance(after, dict):
         return [] if before == after else [f"{name} was {before!r}, is {after!r}"]
     keys = [key for key in sorted(before.keys() | after.keys()) if key != "departures"]
     return [text for key in keys for text in _changes(before.get(key), after.get(key), f"{name}.{key}".strip("."))]
 
 
-def _code(run: Run, world: VerifyContext) -> Iterator[CheckResult]:
-    del world
+def _code(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
+    del context
     recorded = run.record.code
     now = code_versions.versions(run.record.task)
     if code_versions.is_digest(recorded):
         yield (
-            f"was recorded as a digest of sources, before versions were: whether today's code ({now}) gives the same "
-            "figures can't be read off it",
+            f"was recorded as a digest of sources, before versions were: it does not show whether today's code ({now}) "
+            "gives the same figures",
             True,
         )
     elif recorded and recorded != now:
         yield (
-            f"the figures were computed by {recorded}, and today's code is {now}: the same run gives others now; "
+            f"the figures were computed by {recorded}, and today's code is {now}: its figures differ now; "
             "run it again with --fresh to compare",
         )
 
 
-def _upstream(run: Run, world: VerifyContext) -> Iterator[CheckResult]:
-    if world.scope.quick:
+def _upstream(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
+    if context.scope.quick:
         return
     address, recorded = run.record.upstream.address, run.record.upstream.identity
     try:
-        now = world.once(("upstream", address), lambda: _identity(address))
+        now = context.once(("upstream", address), lambda: _identity(address))
     except UserError as error:
         yield f"not compared: {error}", True
         return
-    if earlier_fingerprints.current(run.record.upstream.fingerprint) == identity.fingerprint(now):
+    if legacy_fingerprints.current(run.record.upstream.fingerprint) == identity.fingerprint(now):
         return
     if not recorded:
         yield (
-            f"not compared: {address} was recorded by a digest of its source, before its identity was kept; "
+            f"not compared: {address} was recorded by a digest of its source, before identities were stored; "
             "run it again with --fresh to compare",
             True,
         )
     elif identity.only_outputs_differ(recorded, now):
         yield (
             f"{address} has the same weights and files, but its outputs on the probe waveforms differ in their bits: "
-            f"another processor or library version may be why (recorded: {_platform(run.record)}; "
+            f"another processor or library version may be the reason (recorded: {_platform(run.record)}; "
             f"now: {_platform_now()})",
         )
     else:
-        yield (f"{address} is another one now; changed: {', '.join(identity.differences(recorded, now))}",)
+        yield (f"{address} has changed: {', '.join(identity.differences(recorded, now))}",)
 
 
 def _identity(address: str) -> dict[str, str]:
@@ -237,23 +240,23 @@ def _platform_now() -> str:
     return ", ".join([str(environment.hardware()["cpu"]), *libraries])
 
 
-def _corpus(run: Run, world: VerifyContext) -> Iterator[CheckResult]:
-    if world.scope.quick:
+def _corpus(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
+    if context.scope.quick:
         return
     record = run.record
-    root = world.scope.data or asked(record).data or embedded.place(record.profile)
+    root = context.scope.data or parse_command(record).data or embedded.default_folder(record.profile)
     if not root.is_dir():
-        yield f"not compared: {root} is not there; give its place with --data", True
+        yield f"not compared: {root} does not exist; give the corpus's folder with --data", True
         return
     chosen = _recipe_of(record)
     key = ("corpus", str(root), chosen.task, chosen.corpus.model_dump_json(), json.dumps(chosen.head, sort_keys=True))
-    if world.once(key, lambda: _corpus_digest(chosen, root)) != record.corpus.digest:
-        yield (f"rows or audio of {record.task} under {root} are not those that the run heard",)
+    if context.once(key, lambda: _corpus_digest(chosen, root)) != record.corpus.digest:
+        yield (f"rows or audio of {record.task} under {root} are not those of the run",)
 
 
 def _corpus_digest(chosen: Recipe, root: Path) -> str:
-    corpus = config.read_corpus(chosen, root)
-    return config.digest_of(corpus, config.digests(corpus.clips(), NoProgress()))
+    corpus = load_corpus.read_corpus(chosen, root)
+    return load_corpus.corpus_digest(corpus, load_corpus.audio_digests(corpus.clips(), NoProgress()))
 
 
 CHECKS: dict[str, Check] = {
@@ -266,4 +269,4 @@ CHECKS: dict[str, Check] = {
     "weights": _upstream,
     "data": _corpus,
 }
-"""What is checked of each run, by the word that findings begin with."""
+"""What is checked of each run, by the name that findings begin with."""

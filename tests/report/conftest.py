@@ -15,7 +15,8 @@ import pytest
 from downstreams.base import Prediction
 from superb_eval import recipe
 from superb_eval.results import record as records
-from superb_eval.results.layer_record import Alikeness, LayerProbe, LayersRecord, TaskProbes, write
+from superb_eval.results.folder import slug
+from superb_eval.results.layer_record import LayerProbe, LayerSimilarity, LayersRecord, TaskProbes, write
 from superb_eval.results.record import (
     CorpusRecord,
     FeaturesRecord,
@@ -25,7 +26,6 @@ from superb_eval.results.record import (
     UpstreamRecord,
 )
 from superb_eval.results.stats import scoring
-from superb_eval.runs.config import slug
 from tests.results.pages import Page
 
 TEACHER, STUDENT, FBANK = "hubert_mini@teacher", "distilhubert_mini", "fbank_nonorm"
@@ -100,7 +100,7 @@ def a_run(
     if not searched:
         labels = {str(fold): LABELS.get(task) for fold in folds}
         (folder / "labels.json").write_text(json.dumps(labels), encoding="utf8")
-    scorer = scoring.task_of(RunRecord.model_validate({**content, **changes}), folder)
+    scorer = scoring.load_task(RunRecord.model_validate({**content, **changes}), folder)
     content["metrics"] = scoring.metrics(scorer, rows, "strict")
     content["chance"] = scorer.chance(rows)
     record = RunRecord.model_validate({**content, **changes})
@@ -168,7 +168,7 @@ def the_layers() -> LayersRecord:
         probes=probes,
     )
     cka: list[list[float | None]] = [[0.9, 0.5, None], [0.4, 0.8, None]]
-    alike = Alikeness(
+    alike = LayerSimilarity(
         against=TEACHER, fingerprint="f", corpus="pack", split="test", utterances=18, cka=cka, by_chance=cka
     )
     return LayersRecord(upstream=STUDENT, fingerprint="f", tasks=[task], alike=[alike])

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from superb_eval.report import page
-from superb_eval.report.page import Asked
+from superb_eval.report.page import ReportOptions
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="no Chro
 
 @pytest.fixture(scope="module")
 def report(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return page.write(results, tmp_path_factory.mktemp("report") / "report.html", Asked())
+    return page.write(results, tmp_path_factory.mktemp("report") / "report.html", ReportOptions())
 
 
 @pytest.fixture(scope="module")

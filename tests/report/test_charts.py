@@ -18,8 +18,8 @@ from downstreams.metrics.eer import equal_error_rate
 from superb_eval.report.charts import confusion, heatmap, layers, pareto, speaker_turns, svg, training
 from superb_eval.report.charts.pareto import Point
 from superb_eval.report.sections import headline, worst_utterances
-from superb_eval.report.sections.worst_utterances import Sounds
-from superb_eval.results.table.build import Wanted, collect
+from superb_eval.report.sections.worst_utterances import AudioClips
+from superb_eval.results.table.build import TableOptions, collect
 from superb_eval.results.table.result_table import Cell, Column
 
 ACC, PER = Column(("ks", "acc"), "ACC", "%", True), Column(("pr", "per"), "PER", "%", False)
@@ -82,7 +82,7 @@ def test_the_trade_off_is_that_of_scikit_learn_and_crosses_at_the_equal_error_ra
     fpr, tpr, thresholds = roc_curve(target, scores, drop_intermediate=False)
     assert alarms == pytest.approx(100 * fpr[1:]) and misses == pytest.approx(100 * (1 - tpr[1:]))
     assert curve.thresholds == pytest.approx(thresholds[1:])
-    k = curve.equal()
+    k = curve.equal_error_index()
     assert (alarms[k] + misses[k]) / 2 == pytest.approx(equal_error_rate(target, scores), abs=1)
 
 
@@ -114,7 +114,7 @@ def test_the_worst_utterances_are_those_with_most_errors_over_all_upstreams(task
     }
     found = worst_utterances.worst(scorer, rows)
     assert [w.id for w in found] == ["1", "2"], "right ones are not shown"
-    assert [(a.name, a.text, a.wrong) for a in found[1].answers] == [("one", "A", 0.0), ("two", "B", 100.0)]
+    assert [(a.name, a.text, a.error) for a in found[1].answers] == [("one", "A", 0.0), ("two", "B", 100.0)]
 
 
 def test_the_worst_trials_lie_farthest_beyond_the_threshold() -> None:
@@ -155,7 +155,7 @@ def test_a_heat_map_leaves_empty_what_is_not_there() -> None:
 def test_norm_correction_gives_long_vectors_their_weight(results: Path) -> None:
     from superb_eval.results.folder import open_results
 
-    ((cells,),) = [list(open_results(results).boards.values())]
+    ((cells,),) = [list(open_results(results).run_groups.values())]
     of_teacher = {task: cell for (name, task), cell in cells.items() if name == "hubert_mini@teacher"}
     raw, corrected = layers.maps("k", "me", of_teacher)
     assert [row[0] for row in raw.rows] == ["PR", "KS", "QBE", "ASV", "SD", "ER"]
@@ -176,32 +176,32 @@ def test_long_curves_are_thinned_and_keep_their_ends() -> None:
 def test_standings_count_what_differences_say(results: Path) -> None:
     from superb_eval.results.folder import open_results
 
-    (board,), _ = collect(results, Wanted(against="hubert_mini@teacher"))
-    (cells,) = open_results(results).boards.values()
-    found = {s.name: s for s in headline.standings(board, cells)}
+    (table,), _ = collect(results, TableOptions(against="hubert_mini@teacher"))
+    (cells,) = open_results(results).run_groups.values()
+    found = {s.name: s for s in headline.summaries(table, cells)}
     assert found["hubert_mini@teacher"].reference and found["hubert_mini@teacher"].compared == 0
-    for line in board.lines:
-        differences = [f.difference for f in line.figures.values() if f.difference and f.difference.over]
-        of_tasks = [d for p, f in line.figures.items() if p[0] and (d := f.difference) and d.over]
-        standing = found[line.name]
-        assert standing.compared == len(of_tasks) <= len(differences)
-        assert len(standing.unclear) == sum(not d.distinguishable for d in of_tasks)
+    for row in table.rows:
+        differences = [f.difference for f in row.cells.values() if f.difference and f.difference.over]
+        of_tasks = [d for p, f in row.cells.items() if p[0] and (d := f.difference) and d.over]
+        summary = found[row.name]
+        assert summary.compared == len(of_tasks) <= len(differences)
+        assert len(summary.inconclusive) == sum(not d.distinguishable for d in of_tasks)
     assert found["fbank_nonorm"].worse and "KS" in found["fbank_nonorm"].at_chance
     assert not found["hubert_mini@teacher"].at_chance
 
 
-def test_clips_of_a_corpus_that_is_gone_are_told_of_once(results: Path, by_hand: Any, tmp_path: Path) -> None:
+def test_missing_audio_of_a_corpus_is_reported_once(results: Path, by_hand: Any, tmp_path: Path) -> None:
     record = by_hand.a_run(tmp_path, "me", "ks", by_hand.predictions("ks", 0.5, 0), tmp_path / "gone")
-    sounds = Sounds(1e6)
-    assert sounds.of(record, "test-yes-0") == () and sounds.of(record, "test-yes-1") == ()
-    (told,) = sounds.silent
-    assert told.startswith("KS: the audio is not at hand") and "no such corpus folder" in told
+    clips = AudioClips(1e6)
+    assert clips.data_uris(record, "test-yes-0") == () and clips.data_uris(record, "test-yes-1") == ()
+    (problem,) = clips.problems
+    assert problem.startswith("KS: the audio is not available") and "no such corpus folder" in problem
 
 
 def test_clips_are_found_where_the_corpus_is_now(tones: Path, by_hand: Any, tmp_path: Path) -> None:
     record = by_hand.a_run(tmp_path, "me", "ks", by_hand.predictions("ks", 0.5, 0), tmp_path / "gone")
-    sounds = Sounds(1e6, tones)
-    (uri,) = sounds.of(record, "test-yes-0")
-    assert uri.startswith("data:audio/") and sounds.budget == 1e6 - len(uri)
-    assert sounds.of(record, "test-yes-0") == (uri,) and sounds.budget == 1e6 - len(uri), "each clip once"
-    assert sounds.of(record, "no such row") == ()
+    clips = AudioClips(1e6, tones)
+    (uri,) = clips.data_uris(record, "test-yes-0")
+    assert uri.startswith("data:audio/") and clips.budget == 1e6 - len(uri)
+    assert clips.data_uris(record, "test-yes-0") == (uri,) and clips.budget == 1e6 - len(uri), "each clip once"
+    assert clips.data_uris(record, "no such row") == ()

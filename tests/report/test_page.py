@@ -1,4 +1,4 @@
-"""The report as a file: it is whole, needs nothing else, shows the table's figures, and bears whatever it is fed."""
+"""The report as a file: it is whole, needs nothing else, shows the table's figures, and escapes all input."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import soundfile
 from downstreams.base import Prediction
 from superb_eval.errors import UserError
 from superb_eval.report import page
-from superb_eval.report.page import Asked
+from superb_eval.report.page import ReportOptions
 from superb_eval.results.formats import documents
 from superb_eval.results.table import build
-from superb_eval.results.table.build import Wanted
+from superb_eval.results.table.build import TableOptions
 from superb_eval.runtime.progress import NoProgress
 
 TEACHER, STUDENT, FBANK = "hubert_mini@teacher", "distilhubert_mini", "fbank_nonorm"
@@ -36,7 +36,7 @@ HOSTILE = (
 
 @pytest.fixture(scope="session")
 def text(results: Path) -> str:
-    return page.html(results, Asked(), NoProgress())
+    return page.html(results, ReportOptions(), NoProgress())
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +54,7 @@ def test_it_is_one_file_that_needs_nothing_else(parsed: Any, text: str) -> None:
     assert not re.search(r"@import|url\(", text)
 
 
-def test_its_policy_lets_its_own_style_and_script_through_and_nothing_else(parsed: Any, text: str) -> None:
+def test_its_policy_allows_its_own_style_and_script_alone(parsed: Any, text: str) -> None:
     (policy,) = [a["content"] for _, a in parsed.elements if a.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none';") and "unsafe" not in policy
     for tag in ("style", "script"):
@@ -73,7 +73,7 @@ def test_ids_are_unique_and_every_reference_leads_somewhere(parsed: Any) -> None
     assert not parsed.open, "every element is closed"
 
 
-def test_every_part_is_there(parsed: Any) -> None:
+def test_every_section_is_present(parsed: Any) -> None:
     ids = " ".join(parsed.attributes("id"))
     for part in (
         "b0-table", "b0-forest", "b0-parallel", "b0-pareto", "real-time-factor", "gmacs-per-second", "b0-weights-0-raw",
@@ -87,7 +87,7 @@ def test_every_part_is_there(parsed: Any) -> None:
     assert all("aria-labelledby" in attrs or "aria-label" in attrs for attrs in drawings)
 
 
-def test_the_first_screen_answers_in_sentences(parsed: Any) -> None:
+def test_the_summary_compares_in_sentences(parsed: Any) -> None:
     words = " ".join(parsed.texts)
     assert f"{TEACHER} is best, or not distinguishable from the best, in 6 of 6 metrics." in words
     assert re.search(rf"{STUDENT} against {re.escape(TEACHER)}: better beyond chance in 0, worse in \d", words)
@@ -96,17 +96,17 @@ def test_the_first_screen_answers_in_sentences(parsed: Any) -> None:
 
 
 def test_its_figures_are_those_of_the_table(results: Path, parsed: Any) -> None:
-    (board,), _ = build.collect(results, Wanted(against=TEACHER))
+    (table,), _ = build.collect(results, TableOptions(against=TEACHER))
     head, *rows = parsed.cells
-    assert [" ".join(cell) for cell in head] == ["upstream", *(column.title() for column in board.columns)]
-    for line, row in zip(board.lines, rows, strict=True):
-        assert row[0][0] == line.name
-        for column, cell in zip(board.columns, row[1:], strict=True):
-            figure = line.figures.get(column.place)
-            assert cell == (["·"] if figure is None else [text for text in figure.texts(column) if text])
+    assert [" ".join(cell) for cell in head] == ["upstream", *(column.title() for column in table.columns)]
+    for row, texts in zip(table.rows, rows, strict=True):
+        assert texts[0][0] == row.name
+        for column, cell in zip(table.columns, texts[1:], strict=True):
+            expected_cell = row.cells.get(column.key)
+            assert cell == (["·"] if expected_cell is None else [text for text in expected_cell.texts(column) if text])
     of_markdown = [
         [cell.strip().replace("*", "").replace("\\", "") for cell in row.strip("|").split(" | ")]
-        for row in documents.markdown(board).splitlines()[4 : 4 + len(rows)]
+        for row in documents.markdown(table).splitlines()[4 : 4 + len(rows)]
     ]
     assert [[" ".join(cell).removesuffix(" reference").replace("·", "") for cell in row] for row in rows] == of_markdown
 
@@ -115,16 +115,16 @@ def test_what_is_left_out_is_listed(parsed: Any, results: Path) -> None:
     words = " ".join(parsed.texts)
     for expected in ("notes.txt: is no part of a run", "not a run record", "shorter than 5 frames", "made by hand"):
         assert expected in words
-    assert "PR: the audio is not at hand" in words and "no such corpus folder" in words
+    assert "PR: the audio is not available" in words and "no such corpus folder" in words
 
 
-def test_commands_that_make_each_cell_again_are_there(parsed: Any) -> None:
+def test_commands_that_repeat_each_run_are_listed(parsed: Any) -> None:
     words = " ".join(parsed.texts)
     for name in (TEACHER, STUDENT, FBANK):
         assert f"superb-eval run ks -u {name} --data " in words
 
 
-def test_clips_can_be_heard_where_the_audio_is_at_hand(parsed: Any, tones: Path) -> None:
+def test_clips_are_embedded_where_the_audio_is_available(parsed: Any, tones: Path) -> None:
     clips = [attrs["src"] for tag, attrs in parsed.elements if tag == "audio"]
     assert clips
     for uri in clips:
@@ -133,60 +133,62 @@ def test_clips_can_be_heard_where_the_audio_is_at_hand(parsed: Any, tones: Path)
         assert kind.startswith("data:audio/") and rate == 16_000 and 0.3 * rate < len(samples) < 1.2 * rate
 
 
-def test_the_budget_of_clips_is_kept(results: Path, by_hand: Any) -> None:
-    none = page.html(results, Asked(audio_mb=0), NoProgress())
-    assert "<audio" not in none and "not at hand" not in none
-    few = by_hand.Page(page.html(results, Asked(audio_mb=0.01), NoProgress()))
+def test_the_budget_of_clips_is_respected(results: Path, by_hand: Any) -> None:
+    none = page.html(results, ReportOptions(audio_mb=0), NoProgress())
+    assert "<audio" not in none and "not available" not in none
+    few = by_hand.Page(page.html(results, ReportOptions(audio_mb=0.01), NoProgress()))
     assert sum(len(src) for src in few.attributes("src")) <= 10_000
-    assert "the budget was used up" in " ".join(few.texts)
+    assert "over the budget" in " ".join(few.texts)
 
 
-def test_another_reference_can_be_asked_for(results: Path, by_hand: Any) -> None:
-    words = " ".join(by_hand.Page(page.html(results, Asked(Wanted(against=FBANK), audio_mb=0), NoProgress())).texts)
+def test_another_reference_can_be_chosen(results: Path, by_hand: Any) -> None:
+    words = " ".join(
+        by_hand.Page(page.html(results, ReportOptions(TableOptions(against=FBANK), audio_mb=0), NoProgress())).texts
+    )
     assert re.search(rf"{STUDENT} against {FBANK}: better beyond chance in [1-9]", words)
-    with pytest.raises(UserError, match="no row of the table is called so"):
-        page.html(results, Asked(Wanted(against="nobody")), NoProgress())
+    with pytest.raises(UserError, match="the table has no row of that name"):
+        page.html(results, ReportOptions(TableOptions(against="nobody")), NoProgress())
 
 
 def test_the_same_folder_gives_the_same_bytes(results: Path, text: str) -> None:
-    assert page.html(results, Asked(), NoProgress()) == text
+    assert page.html(results, ReportOptions(), NoProgress()) == text
 
 
-def test_hostile_texts_do_no_harm(tmp_path: Path, by_hand: Any) -> None:
+def test_hostile_texts_are_escaped(tmp_path: Path, by_hand: Any) -> None:
     root = tmp_path / "<img src=x>"
     for k, name in enumerate(HOSTILE):
         rows = [Prediction(f"{name}{i}", name, HOSTILE[(k + i) % 6], 1) for i in range(8)]
         record = by_hand.a_run(root, name, "ks", rows)
         by_hand.a_run(root, name, "pr", [Prediction(f"{name} {i}", name, "AA", 1) for i in range(4)])
         assert record.upstream.address == name
-    parsed = by_hand.Page(page.html(root, Asked(), NoProgress()))
+    parsed = by_hand.Page(page.html(root, ReportOptions(), NoProgress()))
     tags = [tag for tag, _ in parsed.elements]
     assert tags.count("script") == 1 and "img" not in tags and "b" not in tags
     assert not [name for _, attrs in parsed.elements for name in attrs if name.startswith("on")]
     words = "".join(parsed.texts)
-    assert "<script>alert(1)</script>" in words, "shown as it is, and not obeyed"
+    assert "<script>alert(1)</script>" in words, "shown as text, and not run"
     assert "{{ 7*7 }}{% raw %}" in words, "no template in a name is run"
     assert "\u202e" not in words and "\x1b" not in words and "\x00" not in words
-    assert max(len(row[0][0]) for row in parsed.cells[1:]) <= 80, "a name of 300 letters is cut in the table"
+    assert max(len(row[0][0]) for row in parsed.cells[1:]) <= 80, "a name of 300 letters is truncated in the table"
 
 
-def test_a_lonely_run_and_an_empty_folder(tmp_path: Path, by_hand: Any) -> None:
+def test_a_single_run_and_an_empty_folder(tmp_path: Path, by_hand: Any) -> None:
     by_hand.a_run(tmp_path / "one", FBANK, "ks", by_hand.predictions("ks", 0.5, 0))
-    words = " ".join(by_hand.Page(page.html(tmp_path / "one", Asked(audio_mb=0), NoProgress())).texts)
+    words = " ".join(by_hand.Page(page.html(tmp_path / "one", ReportOptions(audio_mb=0), NoProgress())).texts)
     assert "there is nothing to compare it with" in words
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no finished run"):
-        page.html(tmp_path / "empty", Asked(), NoProgress())
+        page.html(tmp_path / "empty", ReportOptions(), NoProgress())
 
 
 def test_published_rows_stand_apart(results: Path, by_hand: Any) -> None:
-    asked = Asked(Wanted(published=("hubert_base", "distilhubert")), audio_mb=0)
-    parsed = by_hand.Page(page.html(results, asked, NoProgress()))
+    options = ReportOptions(TableOptions(published=("hubert_base", "distilhubert")), audio_mb=0)
+    parsed = by_hand.Page(page.html(results, options, NoProgress()))
     words = " ".join(parsed.texts)
     assert "HuBERT Base" in words and "not comparable" in words
     assert [a for tag, a in parsed.elements if tag == "tbody" and a.get("class") == "published"]
 
 
-def test_it_is_written_whole(results: Path, tmp_path: Path) -> None:
-    out = page.write(results, tmp_path / "deep" / "report.html", Asked(audio_mb=0))
+def test_it_is_written_completely(results: Path, tmp_path: Path) -> None:
+    out = page.write(results, tmp_path / "deep" / "report.html", ReportOptions(audio_mb=0))
     assert out.read_text(encoding="utf8").rstrip().endswith("</html>")

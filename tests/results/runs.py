@@ -13,9 +13,9 @@ import numpy as np
 
 from downstreams.base import Prediction
 from superb_eval.results import record as records
+from superb_eval.results.folder import run_name, slug
 from superb_eval.results.record import CorpusRecord, FeaturesRecord, RunRecord, TrainingRecord, UpstreamRecord
 from superb_eval.results.stats import scoring
-from superb_eval.runs import config
 
 
 def new_record(upstream: str, task: str) -> RunRecord:
@@ -68,37 +68,39 @@ def vary(record: RunRecord, **changes: Any) -> RunRecord:
     return RunRecord.model_validate(content)
 
 
-def keep(folder: Path, *runs: RunRecord) -> Path:
+def write_records(folder: Path, *runs: RunRecord) -> Path:
     """Write records alone, without predictions."""
     for k, run in enumerate(runs):
-        place = folder / f"u{k}" / run.task / "run"
-        place.mkdir(parents=True)
-        records.write(run, place)
+        run_folder = folder / f"u{k}" / run.task / "run"
+        run_folder.mkdir(parents=True)
+        records.write(run, run_folder)
     return folder
 
 
-def scored(folder: Path, record: RunRecord, rows: Sequence[Prediction], labels: Any = None) -> Path:
+def write_run(folder: Path, record: RunRecord, rows: Sequence[Prediction], labels: Any = None) -> Path:
     """Write a run with its predictions, and the figures that follow from them; return its folder."""
-    name = config.run_name(
+    name = run_name(
         record.profile, record.seed, record.recipe_digest, record.upstream.fingerprint, record.corpus.digest
     )
-    place = folder / config.slug(record.upstream.address) / record.task / name
-    place.mkdir(parents=True)
-    with (place / records.PREDICTIONS).open("w", newline="", encoding="utf8") as file:
+    run_folder = folder / slug(record.upstream.address) / record.task / name
+    run_folder.mkdir(parents=True)
+    with (run_folder / records.PREDICTIONS).open("w", newline="", encoding="utf8") as file:
         csv.writer(file, lineterminator="\n").writerows([Prediction._fields, *rows])
-    (place / "labels.json").write_text(json.dumps({"1": labels}))
-    task = scoring.task_of(record, place)
+    (run_folder / "labels.json").write_text(json.dumps({"1": labels}))
+    task = scoring.load_task(record, run_folder)
     found = {
         "metrics": scoring.metrics(task, rows, "strict"),
         "chance": task.chance(rows),
-        "predictions": {records.PREDICTIONS: hashlib.sha256((place / records.PREDICTIONS).read_bytes()).hexdigest()},
+        "predictions": {
+            records.PREDICTIONS: hashlib.sha256((run_folder / records.PREDICTIONS).read_bytes()).hexdigest()
+        },
     }
-    records.write(record.model_copy(update=found), place)
-    return place
+    records.write(record.model_copy(update=found), run_folder)
+    return run_folder
 
 
 def answers(right: float, seed: int, count: int = 300) -> list[Prediction]:
-    """Keyword predictions of which about that share is right; what is hard is hard for every seed alike."""
+    """Keyword predictions of which about that share is right; a hard utterance is hard for every seed."""
     hard, own = np.random.default_rng(0).random(count), np.random.default_rng(seed).random(count)
     return [Prediction(f"u{i}", "yes", "yes" if 0.7 * hard[i] + 0.3 * own[i] < right else "no") for i in range(count)]
 
@@ -113,27 +115,27 @@ def ten_tasks(folder: Path, upstream: str, errs: float, seed: int, **changes: An
         right, wrong = ('{"action": "x"}', '{"action": "y"}') if task == "ic" else ("x", "y")
         folds = 5 if task == "er" else 1
         rows = [Prediction(f"u{i}", right, right if rng.random() > errs else wrong, i % folds + 1) for i in range(60)]
-        scored(folder, vary(new_record(upstream, task), **changes), rows)
+        write_run(folder, vary(new_record(upstream, task), **changes), rows)
     for task in ("pr", "asr"):
         pairs = [(TRUTHS[i % 6], _worse(TRUTHS[i % 6], errs, rng)) for i in range(40)]
-        scored(
+        write_run(
             folder, vary(new_record(upstream, task), **changes), [Prediction(f"u{i}", *p) for i, p in enumerate(pairs)]
         )
     marked = ["B-x A E-x" if rng.random() > errs else "B-y Q E-y" for _ in range(40)]
     sf = [Prediction(f"u{i}", "B-x A E-x", answer) for i, answer in enumerate(marked)]
-    scored(folder, vary(new_record(upstream, "sf"), **changes), sf)
+    write_run(folder, vary(new_record(upstream, "sf"), **changes), sf)
     trials = [(k % 2, k % 2 + rng.normal(0, 0.3 + errs)) for k in range(120)]
     asv = [Prediction(f"a{k} b{k}", str(t), f"{s:.4f}") for k, (t, s) in enumerate(trials)]
-    scored(folder, vary(new_record(upstream, "asv"), **changes), asv)
+    write_run(folder, vary(new_record(upstream, "asv"), **changes), asv)
     found = [(k % 4 == 0, 3 * (k % 4 == 0) + rng.normal(0, 0.5 + errs)) for k in range(80)]
     qbe = [Prediction(f"q{k // 8} d{k % 8}", str(int(t)), f"{s:.4f}") for k, (t, s) in enumerate(found)]
-    scored(folder, vary(new_record(upstream, "qbe"), **changes), qbe)
+    write_run(folder, vary(new_record(upstream, "qbe"), **changes), qbe)
     turns = [[[0, 4, "a"], [3, 6, "b"]]] * 12
     guessed = [[[0, 4 - 3 * errs * rng.random(), "0"], [3, 6, "1"]] for _ in turns]
     sd = [
         Prediction(f"r{k}", json.dumps(t), json.dumps(g)) for k, (t, g) in enumerate(zip(turns, guessed, strict=True))
     ]
-    scored(folder, vary(new_record(upstream, "sd"), **changes), sd, labels=2)
+    write_run(folder, vary(new_record(upstream, "sd"), **changes), sd, labels=2)
 
 
 def _worse(text: str, errs: float, rng: np.random.Generator) -> str:

@@ -12,7 +12,7 @@ from downstreams.base import Prediction
 from superb_eval.errors import UserError
 from superb_eval.export import model_card, submission
 from superb_eval.results.folder import Run
-from tests.results.runs import answers, new_record, scored, vary
+from tests.results.runs import answers, new_record, vary, write_run
 
 
 def test_the_hub_reads_the_index(complete: Path, tmp_path: Path) -> None:
@@ -27,14 +27,14 @@ def test_the_hub_reads_the_index(complete: Path, tmp_path: Path) -> None:
     assert (ks.metric_type, ks.dataset_name, ks.dataset_revision) == ("accuracy", "pack", "d-ks")
     low, high = ks.metric_args["interval_95"]
     assert low < ks.metric_value < high
-    scored(tmp_path, vary(new_record("mine", "ks"), corpus__synthetic=True), answers(0.6, 0))
+    write_run(tmp_path, vary(new_record("mine", "ks"), corpus__synthetic=True), answers(0.6, 0))
     assert "KS (not SUPERB, profile mini, synthetic speech)" in model_card.model_index(tmp_path, "mine", "strict")
 
 
 def test_seeds_are_averaged_in_the_index_and_a_hostile_name_is_but_a_name(tmp_path: Path) -> None:
     name = "a: {b}\n- !!python/object:os.system\u202e"
     for seed in (0, 1):
-        scored(tmp_path, vary(new_record(name, "ks"), seed=seed), answers(0.6, seed))
+        write_run(tmp_path, vary(new_record(name, "ks"), seed=seed), answers(0.6, seed))
     (index,) = yaml.safe_load(model_card.model_index(tmp_path, name, "strict"))["model-index"]
     assert index["results"][0]["metrics"][0]["args"]["seeds"] == 2
     assert "\n" not in index["name"] and "\u202e" not in index["name"]
@@ -43,7 +43,7 @@ def test_seeds_are_averaged_in_the_index_and_a_hostile_name_is_but_a_name(tmp_pa
 
 
 def test_only_official_runs_are_submitted(tmp_path: Path) -> None:
-    scored(tmp_path, new_record("hubert", "ks"), answers(0.6, 0))
+    write_run(tmp_path, new_record("hubert", "ks"), answers(0.6, 0))
     with pytest.raises(UserError, match="follows the official protocol"):
         submission.write(tmp_path, "hubert", "strict", tmp_path / "out")
 
@@ -100,5 +100,5 @@ def test_turns_become_frames_that_give_the_same_turns(run: Run, tmp_path: Path) 
     with h5py.File(found["scoring/predictions/rec.h5"]) as file:
         active = file["T_hat"][:]
     assert active.shape == (100, 2)
-    again = diarization.turns_of(active, threshold=0.5, median=1, stride=320)
+    again = diarization.decode_turns(active, threshold=0.5, median=1, stride=320)
     assert [list(turn) for turn in again] == turns

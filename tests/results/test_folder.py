@@ -11,24 +11,24 @@ import pytest
 import superb_eval
 from superb_eval.errors import UserError
 from superb_eval.report import page
-from superb_eval.report.page import Asked
+from superb_eval.report.page import ReportOptions
 from superb_eval.results import record as records
 from superb_eval.results.folder import open_results
 from superb_eval.results.table import build
-from superb_eval.results.table.build import Wanted
+from superb_eval.results.table.build import TableOptions
 from superb_eval.results.verify import verify
 from superb_eval.results.verify_checks import Scope
 from superb_eval.runtime.progress import NoProgress
-from tests.results.runs import answers, new_record, scored, vary
+from tests.results.runs import answers, new_record, vary, write_run
 
 
 def test_seeds_are_one_cell_and_the_newest_run_of_each_is_taken(tmp_path: Path) -> None:
     for seed in (0, 1, 2):
-        scored(tmp_path, vary(new_record("fbank", "ks"), seed=seed), answers(0.6, seed))
+        write_run(tmp_path, vary(new_record("fbank", "ks"), seed=seed), answers(0.6, seed))
     old = vary(new_record("fbank", "ks"), recipe_digest="older", started="2025-01-01T00:00:00+00:00")
-    scored(tmp_path, old, answers(0.1, 9))
+    write_run(tmp_path, old, answers(0.1, 9))
     results = open_results(tmp_path)
-    (cells,) = results.boards.values()
+    (cells,) = results.run_groups.values()
     cell = cells["fbank", "ks"]
     assert [run.record.seed for run in cell.runs] == [0, 1, 2]
     assert cell.others == 1, "the run of another recipe is no repetition"
@@ -36,7 +36,7 @@ def test_seeds_are_one_cell_and_the_newest_run_of_each_is_taken(tmp_path: Path) 
 
 
 def test_whatever_else_lies_there_is_listed(tmp_path: Path) -> None:
-    place = scored(tmp_path, new_record("fbank", "ks"), answers(0.6, 0))
+    place = write_run(tmp_path, new_record("fbank", "ks"), answers(0.6, 0))
     half = tmp_path / "hubert" / "ks" / "mini-seed0-0000000000"
     half.mkdir(parents=True)
     (half / ".lock").touch()
@@ -57,7 +57,7 @@ def test_whatever_else_lies_there_is_listed(tmp_path: Path) -> None:
     results = open_results(tmp_path)
     assert len(results.runs) == 1
     listed = "\n".join(results.left_out)
-    assert [len(results.strangers), len(results.broken)] == [3, 5]
+    assert [len(results.unexpected), len(results.unreadable)] == [3, 5]
     for words in ("0000000000: an unfinished run", "1111111111", "holiday.jpg: is no part", "reads up to"):
         assert words in listed
     for words in (
@@ -79,23 +79,23 @@ def test_commands_show_what_can_be_shown_of_a_damaged_folder(complete: Path, tmp
     shutil.copytree(runs["er"], runs["er"].parent / "copy")
     (folder / "layers" / "x").mkdir(parents=True)
     (folder / "layers" / "x" / "layers.json").write_text("{")
-    boards, left_out = build.collect(folder, Wanted(against="hubert"))
-    (board,) = boards
+    tables, left_out = build.collect(folder, TableOptions(against="hubert"))
+    (table,) = tables
     listed = "\n".join(left_out)
     assert all(name in listed for name in ("pr/", "sid/", "ks/", "ic/"))
-    er = board.figure("hubert", ("er", "acc"))
+    er = table.cell("hubert", ("er", "acc"))
     assert er and er.marks == "*", "of the two alike, one is shown"
-    assert board.figure("hubert", ("ks", "acc")) is None
-    assert board.figure("hubert", ("pr", "per")), "its record is whole"
-    text = page.html(folder, Asked(audio_mb=0), NoProgress())
+    assert table.cell("hubert", ("ks", "acc")) is None
+    assert table.cell("hubert", ("pr", "per")), "its record is whole"
+    text = page.html(folder, ReportOptions(audio_mb=0), NoProgress())
     assert "layers.json: can&#39;t be read" in text and "holds no predictions" not in text
-    found = {finding.what for finding in verify(folder, Scope(quick=True)).findings}
+    found = {finding.check for finding in verify(folder, Scope(quick=True)).findings}
     assert {"record", "files", "figures", "place", "recipe"} <= found
     assert len(superb_eval.load_results(folder).attrs["left_out"]) == 1
 
 
 def test_an_older_record_still_loads(tmp_path: Path) -> None:
-    path = scored(tmp_path, vary(new_record("fbank", "ks"), schema_version=1), answers(0.6, 0)) / "result.json"
+    path = write_run(tmp_path, vary(new_record("fbank", "ks"), schema_version=1), answers(0.6, 0)) / "result.json"
     content = json.loads(path.read_text())
     for key in ("code", "heads"):
         del content[key]
@@ -107,7 +107,7 @@ def test_an_older_record_still_loads(tmp_path: Path) -> None:
 
 def test_the_frame_is_tidy(tmp_path: Path) -> None:
     for seed in (0, 1):
-        scored(tmp_path, vary(new_record("fbank", "ks"), seed=seed), answers(0.6, seed))
+        write_run(tmp_path, vary(new_record("fbank", "ks"), seed=seed), answers(0.6, seed))
     (tmp_path / "alien.txt").touch()
     frame = superb_eval.load_results(tmp_path)
     assert list(frame.seed) == [0, 1] and set(frame.upstream) == {"fbank"} and frame.shown.all()

@@ -18,9 +18,9 @@ from superb_eval.cli import app
 from superb_eval.errors import UserError
 from superb_eval.results import code_versions
 from superb_eval.results import record as records
+from superb_eval.results.folder import run_name
 from superb_eval.results.verify import VerifyReport, verify
 from superb_eval.results.verify_checks import Scope
-from superb_eval.runs import config
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
 from superb_eval.version import ENGINE_VERSION
@@ -73,17 +73,17 @@ def edit_record(results: Path, change: Callable[[dict], None]) -> None:  # type:
     path.write_text(json.dumps(content))
 
 
-def told(report: VerifyReport) -> dict[str, str]:
+def messages(report: VerifyReport) -> dict[str, str]:
     found: dict[str, str] = {}
     for finding in report.findings:
         if not finding.remark:
-            found[finding.what] = f"{found.get(finding.what, '')} {finding.says}"
+            found[finding.check] = f"{found.get(finding.check, '')} {finding.message}"
     return found
 
 
 def test_an_edited_metric_and_interval(results: Path) -> None:
     edit_record(results, lambda r: r["metrics"][0].update(value=99.0))
-    assert "acc is 99.0000 in the record" in told(verify(results))["figures"]
+    assert "acc is 99.0000 in the record" in messages(verify(results))["figures"]
     assert verify(results).faulty() == 1
 
 
@@ -94,64 +94,64 @@ def test_an_edited_prediction(results: Path) -> None:
     wrong[2] = wrong[1]
     with path.open("w", newline="", encoding="utf8") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
-    found = told(verify(results))
+    found = messages(verify(results))
     assert "predictions.csv is not the file that the run wrote" in found["files"]
     assert "by its predictions" in found["figures"]
 
 
 def test_predictions_that_are_gone_or_no_predictions(results: Path) -> None:
     the(results, "predictions.csv").write_text("id,truth\n")
-    assert "expected the columns" in told(verify(results))["figures"]
+    assert "expected the columns" in messages(verify(results))["figures"]
     the(results, "predictions.csv").unlink()
-    assert "predictions.csv is missing" in told(verify(results))["files"]
+    assert "predictions.csv is missing" in messages(verify(results))["files"]
 
 
 def test_a_changed_recipe(results: Path) -> None:
     path = results.parent / "own.yaml"
     path.write_text(path.read_text().replace("steps: 20", "steps: 30"))
-    assert "train.steps was 20, is 30" in told(verify(results))["recipe"]
+    assert "train.steps was 20, is 30" in messages(verify(results))["recipe"]
 
 
 def test_a_recipe_changed_in_the_record(results: Path) -> None:
     edit_record(results, lambda r: r["recipe"]["train"].update(steps=7))
-    assert "not the one that the run was made with" in told(verify(results))["recipe"]
+    assert "not the one that the run was made with" in messages(verify(results))["recipe"]
 
 
 def test_another_version_of_the_code(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KeywordSpotting, "version", 2)
     found = verify(results)
-    assert "computed by engine 1, ks 1, and today's code is engine 1, ks 2" in told(found)["code"]
+    assert "computed by engine 1, ks 1, and today's code is engine 1, ks 2" in messages(found)["code"]
     assert found.summary() == "1 run(s) checked, 1 with findings (code 1)."
 
 
-def test_a_digest_of_sources_of_before_is_no_fault(results: Path) -> None:
+def test_a_recorded_digest_of_sources_is_no_fault(results: Path) -> None:
     edit_record(results, lambda r: r.update(code="0" * 64))
     (finding,) = verify(results).findings
-    assert finding.remark and finding.what == "code"
-    assert "recorded as a digest of sources" in finding.says and "engine 1, ks 1" in finding.says
+    assert finding.remark and finding.check == "code"
+    assert "recorded as a digest of sources" in finding.message and "engine 1, ks 1" in finding.message
 
 
 def test_swapped_weights(results: Path) -> None:
     path = results.parent / "encoder.py"
     path.write_text(path.read_text().replace("* 1.0", "* 2.0"))
-    changed = told(verify(results))["weights"]
-    assert "is another one now; changed: its outputs on the probe waveforms, encoder.py" in changed
-    assert "weights" not in told(verify(results, Scope(quick=True)))
+    changed = messages(verify(results))["weights"]
+    assert "has changed: its outputs on the probe waveforms, encoder.py" in changed
+    assert "weights" not in messages(verify(results, Scope(quick=True)))
     head = the(results, "probe-1.safetensors")
     head.write_bytes(head.read_bytes()[:-4] + b"\0\0\0\1")
-    assert "probe-1.safetensors is not the file" in told(verify(results))["files"]
+    assert "probe-1.safetensors is not the file" in messages(verify(results))["files"]
 
 
 def test_changed_audio(results: Path) -> None:
     path = next((results.parent / "corpus" / "audio" / "test").glob("*.flac"))
     soundfile.write(path, 0.1 * np.random.default_rng(5).standard_normal(9_000), 16_000)
-    assert "are not those that the run heard" in told(verify(results))["data"]
+    assert "are not those of the run" in messages(verify(results))["data"]
 
 
 def test_a_corpus_that_moved_is_found_with_data(results: Path) -> None:
     shutil.move(results.parent / "corpus", results.parent / "moved")
     (finding,) = verify(results).findings
-    assert finding.remark and "give its place with --data" in finding.says
+    assert finding.remark and "give the corpus's folder with --data" in finding.message
     # Its name is the folder's, which the digest doesn't hold.
     assert verify(results, Scope(results.parent / "moved")).findings == ()
 
@@ -166,17 +166,17 @@ def test_an_older_schema_is_named_and_still_loads(results: Path) -> None:
     the(results, "result.json").parent.rename(the(results, "result.json").parent.with_name(expected_name(results)))
     report = verify(results)
     assert report.faulty() == 0
-    assert {finding.what for finding in report.findings} == {"schema", "weights"}
-    (compared,) = (finding.says for finding in report.findings if finding.what == "weights")
-    assert "was recorded by a digest of its source, before its identity was kept" in compared
+    assert {finding.check for finding in report.findings} == {"schema", "weights"}
+    (compared,) = (finding.message for finding in report.findings if finding.check == "weights")
+    assert "was recorded by a digest of its source, before identities were stored" in compared
 
 
 def expected_name(results: Path) -> str:
     r = records.read(the(results, "result.json"))
-    return config.run_name(r.profile, r.seed, r.recipe_digest, r.upstream.fingerprint, r.corpus.digest)
+    return run_name(r.profile, r.seed, r.recipe_digest, r.upstream.fingerprint, r.corpus.digest)
 
 
-def test_outputs_that_differ_alone_may_be_of_another_processor(results: Path) -> None:
+def test_where_only_outputs_differ_the_processor_may_be_the_reason(results: Path) -> None:
     def elsewhere(record: dict) -> None:  # type: ignore[type-arg]
         record["upstream"]["identity"]["outputs"] = "0" * 64
         record["upstream"]["fingerprint"] = "1" * 64
@@ -184,12 +184,12 @@ def test_outputs_that_differ_alone_may_be_of_another_processor(results: Path) ->
         record["versions"]["torch"] = "2.0"
 
     edit_record(results, elsewhere)
-    found = told(verify(results))["weights"]
+    found = messages(verify(results))["weights"]
     assert "has the same weights and files, but its outputs on the probe waveforms differ in their bits" in found
     assert "recorded: a processor of theirs" in found and "torch 2.0" in found
 
 
-def test_strangers_are_remarks_and_a_torn_record_is_a_run_that_does_not_hold(results: Path) -> None:
+def test_unexpected_entries_are_remarks_and_an_unreadable_record_is_a_fault(results: Path) -> None:
     (results / "notes.txt").touch()
     (results / "u" / "ks" / "half").mkdir(parents=True)
     (results / "u" / "ks" / "half" / ".lock").touch()
@@ -198,10 +198,10 @@ def test_strangers_are_remarks_and_a_torn_record_is_a_run_that_does_not_hold(res
     assert found.summary() == "1 run(s) checked, 0 with findings."
     (results / "u" / "ks" / "half" / "result.json").write_text("{")
     found = verify(results)
-    assert (found.checked, found.faulty()) == (2, 1) and "not a run record" in told(found)["record"]
+    assert (found.checked, found.faulty()) == (2, 1) and "not a run record" in messages(found)["record"]
 
 
-def test_what_a_record_says_is_printed_and_not_obeyed(
+def test_markup_and_escapes_in_a_record_are_printed_as_text(
     results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from rich.console import Console
@@ -213,28 +213,28 @@ def test_what_a_record_says_is_printed_and_not_obeyed(
         app.main()
     printed = capsys.readouterr()
     assert "[/red]" in printed.err, "no markup"
-    assert "\x1b" not in printed.out and "tells of another cell" in printed.out
+    assert "\x1b" not in printed.out and "is of another run" in printed.out
 
 
-def test_a_record_of_another_cell(results: Path) -> None:
+def test_a_record_of_another_run(results: Path) -> None:
     edit_record(results, lambda r: r.update(seed=5))
-    assert "belongs into a folder called mini-seed5-" in told(verify(results))["place"]
+    assert "belongs in a folder named mini-seed5-" in messages(verify(results))["place"]
 
 
-def test_a_task_of_nobody_and_a_record_that_reaches_out(results: Path) -> None:
+def test_an_unknown_task_and_a_path_out_of_the_run_folder(results: Path) -> None:
     edit_record(results, lambda r: (r.update(task="zz"), r["heads"].update({"../../../own.yaml": "x"})))
-    found = told(verify(results))
+    found = messages(verify(results))
     assert "no task is called 'zz'" in found["figures"] and "own.yaml is missing" in found["files"]
 
 
-def test_audio_whose_size_and_time_were_kept(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audio_changed_with_size_and_time_preserved(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where the file system had no time of the last change: `verify` reads again what was read before."""
     path = next((results.parent / "corpus" / "audio" / "test").glob("*.flac"))
     state, content = path.stat(), bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     monkeypatch.setattr(Path, "stat", lambda found, **more: state if found == path else os.stat(found, **more))
-    assert "are not those that the run heard" in told(verify(results))["data"]
+    assert "are not those of the run" in messages(verify(results))["data"]
 
 
 def test_the_versions_of_a_task_are_its_own() -> None:

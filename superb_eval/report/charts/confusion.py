@@ -1,4 +1,4 @@
-"""Charts of what went wrong: confusions where an utterance has one label, and the trade of misses for false alarms."""
+"""Charts of errors: confusion matrices where an utterance has one label, detection error trade-offs of trials."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from superb_eval.report.charts.heatmap import Matrix
 from superb_eval.report.charts.svg import Box
 
 MOST_LABELS = 40
-"""With more labels a matrix is unreadable: the commonest confusions are listed instead."""
+"""With more labels a matrix is unreadable: the most frequent confusions are listed instead."""
 
 MOST_PAIRS = 20
 
@@ -28,23 +28,23 @@ MOST_POINTS = 300
 
 
 def confusion(key: str, name: str, task: str, rows: Sequence[Prediction]) -> svg.Figure:
-    """Return how labels were taken for one another: rows are the truth, in percent of that label's utterances."""
+    """Return the confusion matrix: rows are the truth, in percent of that label's utterances."""
     counts = Counter((row.truth, row.answer) for row in rows)
     labels = sorted({label for pair in counts for label in pair})
     title = f"{task.upper()} confusions: {name}"
     if len(labels) > MOST_LABELS:
-        return _commonest(key, title, counts)
+        return _most_frequent(key, title, counts)
     totals = Counter(row.truth for row in rows)
     values = tuple(
         tuple(100 * counts[truth, answer] / totals[truth] if counts[truth, answer] else None for answer in labels)
         for truth in labels
     )
     names = tuple(labels)
-    matrix = Matrix(names, names, values, full=100, format=".0f", down="is", across="was taken for")
+    matrix = Matrix(names, names, values, full=100, format=".0f", down="truth", across="predicted")
     return heatmap.figure(key, title, "", matrix)
 
 
-def _commonest(key: str, title: str, counts: Mapping[tuple[str, str], int]) -> svg.Figure:
+def _most_frequent(key: str, title: str, counts: Mapping[tuple[str, str], int]) -> svg.Figure:
     wrong = sorted(((n, *pair) for pair, n in counts.items() if pair[0] != pair[1]), key=lambda c: (-c[0], c[1:]))
     shown = wrong[:MOST_PAIRS]
     box = Box(200, 20, 330, 20 + 18 * len(shown))
@@ -58,7 +58,7 @@ def _commonest(key: str, title: str, counts: Mapping[tuple[str, str], int]) -> s
         parts.append(
             svg.tag(
                 "rect",
-                svg.tag("title", f"{truth} taken for {answer}: {n}"),
+                svg.tag("title", f"{truth} predicted as {answer}: {n}"),
                 x=box.left,
                 y=y + 3,
                 width=across(n) - box.left,
@@ -67,31 +67,31 @@ def _commonest(key: str, title: str, counts: Mapping[tuple[str, str], int]) -> s
             )
         )
     parts.append(box.across(across, svg.ticks(0, max((n for n, *_ in shown), default=1), 4), "utterances"))
-    note = f"The {len(shown)} commonest of {len(wrong)} kinds of confusion: what it was → what it was taken for."
+    note = f"The {len(shown)} most frequent of {len(wrong)} kinds of confusion: truth → predicted."
     return svg.Figure(
         key=key,
         title=title,
         note=note,
         svg=svg.chart(key, title, note, (344, box.bottom + 40), *parts),
-        headings=("is", "was taken for", "utterances"),
+        headings=("truth", "predicted", "utterances"),
         rows=tuple((truth, answer, str(n)) for n, truth, answer in shown),
     )
 
 
 class TradeOffCurve(NamedTuple):
-    """False alarms and misses, in %, at each threshold (a score and all above it), from the strictest to the laxest."""
+    """False alarms and misses, in %, at each threshold (scores at or above it are accepted), highest first."""
 
     alarms: NDArray[np.float64]
     misses: NDArray[np.float64]
     thresholds: NDArray[np.float64]
 
-    def equal(self) -> int:
-        """Return the place at which both errors are nearest to equal."""
+    def equal_error_index(self) -> int:
+        """Return the index at which both errors are nearest to equal."""
         return int(np.argmin(np.abs(self.alarms - self.misses)))
 
 
 def trade_off(target: NDArray[np.bool_], scores: NDArray[np.float64]) -> TradeOffCurve:
-    """Return the curve of trials [trials]: those that are targets should have the higher scores."""
+    """Return the curve of trials [trials]: target trials should have the higher scores."""
     order = np.argsort(-scores, kind="stable")
     ends = np.append(np.nonzero(np.diff(scores[order]))[0], len(scores) - 1)
     hits, alarms = np.cumsum(target[order])[ends], np.cumsum(~target[order])[ends]
@@ -99,19 +99,19 @@ def trade_off(target: NDArray[np.bool_], scores: NDArray[np.float64]) -> TradeOf
     return TradeOffCurve(100 * alarms / max(1, (~target).sum()), misses, scores[order][ends])
 
 
-def det(key: str, task: str, found: Mapping[str, Sequence[Prediction]], palette: Palette) -> svg.Figure:
+def det(key: str, task: str, predictions: Mapping[str, Sequence[Prediction]], palette: Palette) -> svg.Figure:
     """Return the detection error trade-off of each upstream, on axes on which normal scores give straight lines."""
     box = Box(48, 30, 330, 312)
-    low, high = _deviate(PERCENT[0]), _deviate(PERCENT[-1])
-    inner, outer = svg.linear(low, high, box.left, box.right), svg.linear(low, high, box.bottom, box.top)
+    low, high = _normal_deviate(PERCENT[0]), _normal_deviate(PERCENT[-1])
+    horizontal, vertical = svg.linear(low, high, box.left, box.right), svg.linear(low, high, box.bottom, box.top)
 
     def across(percent: float) -> float:
-        return inner(_deviate(percent))
+        return horizontal(_normal_deviate(percent))
 
     def up(percent: float) -> float:
-        return outer(_deviate(percent))
+        return vertical(_normal_deviate(percent))
 
-    curves = {name: trade_off(*_trials(rows)) for name, rows in found.items()}
+    curves = {name: trade_off(*_trials(rows)) for name, rows in predictions.items()}
     parts = [box.up(up, PERCENT, "misses, %"), box.across(across, PERCENT, "false alarms, %")]
     parts.append(svg.line(box.left, box.bottom, box.right, box.top, "grid"))
     parts += [_curve(name, curve, across, up, palette[name]) for name, curve in curves.items()]
@@ -123,7 +123,7 @@ def det(key: str, task: str, found: Mapping[str, Sequence[Prediction]], palette:
         "follow the normal distribution.",
         svg=svg.chart(key, title, "A line for each upstream.", (344, box.bottom + 40), *parts),
         headings=("upstream", "false alarms, %", "misses, %"),
-        rows=tuple(row for name, curve in curves.items() for row in _told(name, curve)),
+        rows=tuple(row for name, curve in curves.items() for row in _table_rows(name, curve)),
     )
 
 
@@ -131,27 +131,27 @@ def _trials(rows: Sequence[Prediction]) -> tuple[NDArray[np.bool_], NDArray[np.f
     return np.array([row.truth == "1" for row in rows]), np.array([float(row.answer) for row in rows])
 
 
-def _curve(name: str, curve: TradeOffCurve, across: svg.Scale, up: svg.Scale, place: int) -> Markup:
-    k = curve.equal()
+def _curve(name: str, curve: TradeOffCurve, across: svg.Scale, up: svg.Scale, series: int) -> Markup:
+    k = curve.equal_error_index()
     hint = f"{name}: {curve.alarms[k]:.2f} % false alarms, {curve.misses[k]:.2f} % misses"
-    course = svg.path([(across(a), up(m)) for a, m in _thinned(curve)], f"course {svg.series(place)}", name)
-    return course + svg.mark(across(float(curve.alarms[k])), up(float(curve.misses[k])), place, hint)
+    course = svg.path([(across(a), up(m)) for a, m in _thinned(curve)], f"course {svg.series_class(series)}", name)
+    return course + svg.mark(across(float(curve.alarms[k])), up(float(curve.misses[k])), series, hint)
 
 
-def _deviate(percent: float) -> float:
+def _normal_deviate(percent: float) -> float:
     from scipy import stats
 
     return float(stats.norm.ppf(min(max(percent, PERCENT[0]), PERCENT[-1]) / 100))
 
 
 def _thinned(curve: TradeOffCurve) -> Iterator[tuple[float, float]]:
-    places = np.unique(np.linspace(0, len(curve.alarms) - 1, MOST_POINTS).round().astype(int))
-    yield from zip(curve.alarms[places].tolist(), curve.misses[places].tolist(), strict=True)
+    indices = np.unique(np.linspace(0, len(curve.alarms) - 1, MOST_POINTS).round().astype(int))
+    yield from zip(curve.alarms[indices].tolist(), curve.misses[indices].tolist(), strict=True)
 
 
-def _told(name: str, curve: TradeOffCurve) -> Iterator[tuple[str, str, str]]:
+def _table_rows(name: str, curve: TradeOffCurve) -> Iterator[tuple[str, str, str]]:
     """The misses at a few rates of false alarms."""
     for most in PERCENT[1:5]:
-        (there,) = np.nonzero(curve.alarms <= most)
-        if len(there):
-            yield name, f"{curve.alarms[there[-1]]:.2f}", f"{curve.misses[there[-1]]:.2f}"
+        (within,) = np.nonzero(curve.alarms <= most)
+        if len(within):
+            yield name, f"{curve.alarms[within[-1]]:.2f}", f"{curve.misses[within[-1]]:.2f}"

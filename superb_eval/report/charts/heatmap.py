@@ -1,4 +1,4 @@
-"""Heat maps: a matrix as squares, the stronger the fuller; what is not there stays empty."""
+"""Heat maps: a matrix as squares, the greater the value the stronger the colour; missing values stay empty."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from markupsafe import Markup
 from superb_eval.report.charts import svg
 
 WIDEST = 330.0
-"""Of a heat map with its labels, so that two stand side by side and one fits a telephone."""
+"""Width of a heat map with its labels, so that two fit side by side and one fits a phone."""
 
 LEAST, MOST = 13.0, 34.0
-"""Sides of a square. Figures are written into squares of `WRITTEN` and more."""
+"""Shortest and longest side of a square; in squares of `WRITTEN` and more the value is printed."""
 
 WRITTEN = 22.0
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """What is drawn: `values[row][column]`, None where there is none; `full` is the value of the fullest square."""
+    """What is drawn: `values[row][column]`, None where missing; `full` is the value with the strongest colour."""
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
@@ -32,7 +32,7 @@ class Matrix:
     across: str = ""
     """What columns are."""
 
-    def told(self, value: float | None) -> str:
+    def text(self, value: float | None) -> str:
         """Return a value as text."""
         return "" if value is None else format(value, self.format)
 
@@ -54,10 +54,10 @@ def figure(key: str, title: str, note: str, matrix: Matrix) -> svg.Figure:
         title=title,
         note=note,
         svg=svg.chart(
-            key, title, note or "The fuller a square, the greater its figure.", (width, bottom + foot), *parts
+            key, title, note or "The stronger the colour, the greater the value.", (width, bottom + foot), *parts
         ),
         headings=("", *matrix.columns),
-        rows=tuple((name, *map(matrix.told, row)) for name, row in zip(matrix.rows, matrix.values, strict=True)),
+        rows=tuple((name, *map(matrix.text, row)) for name, row in zip(matrix.rows, matrix.values, strict=True)),
         wide=width > WIDEST + 60,
     )
 
@@ -77,18 +77,18 @@ def _short(names: Sequence[str]) -> bool:
 def _row(matrix: Matrix, k: int, left: float, y: float, side: float) -> Markup:
     height = _height(side)
     parts = [svg.text(left - 6, y + height / 2 + 4, svg.shortened(matrix.rows[k], 18), "end", _kind(side))]
-    for place, value in enumerate(matrix.values[k]):
+    for column, value in enumerate(matrix.values[k]):
         if value is None:
             continue
         strength = min(1.0, max(0.0, value / matrix.full if matrix.full else 0.0))
-        x, told = left + place * side, matrix.told(value)
-        hint = svg.tag("title", f"{matrix.rows[k]}, {matrix.columns[place]}: {told}")
+        x, text = left + column * side, matrix.text(value)
+        hint = svg.tag("title", f"{matrix.rows[k]}, {matrix.columns[column]}: {text}")
         size = {"width": side - 1, "height": height - 1}
         parts.append(svg.tag("rect", x=x, y=y, class_="square", **size))
         parts.append(svg.tag("rect", hint, x=x, y=y, class_="heat", fill_opacity=round(strength, 3), **size))
         if side >= WRITTEN:
             kind = "figure strong" if strength > 0.55 else "figure"
-            written = told.removeprefix("0") or "0"
+            written = text.removeprefix("0") or "0"
             parts.append(svg.text(x + side / 2 - 0.5, y + height / 2 + 3.5, written, "middle", kind))
     return Markup("").join(parts)
 
@@ -101,7 +101,7 @@ def _foot(name: str, x: float, bottom: float, side: float) -> Markup:
     middle = x + side / 2
     if len(name) <= 3:
         return svg.text(middle, bottom + 14, name, "middle", "tick")
-    turned = f"rotate(-55 {svg.number(middle)} {svg.number(bottom + 8)})"
+    rotated = f"rotate(-55 {svg.number(middle)} {svg.number(bottom + 8)})"
     return svg.tag(
-        "text", _cut(name), x=middle + 3, y=bottom + 10, text_anchor="end", class_=_kind(side), transform=turned
+        "text", _cut(name), x=middle + 3, y=bottom + 10, text_anchor="end", class_=_kind(side), transform=rotated
     )

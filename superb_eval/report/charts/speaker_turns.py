@@ -1,4 +1,4 @@
-"""Draws who speaks when: a lane for each speaker, on the scale of the recording."""
+"""Draws who speaks when: a lane for each speaker, over the time of the recording."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ WIDTH, LANE = 190.0, 9.0
 def draw(texts: Sequence[str]) -> list[Markup] | None:
     """Return a drawing of each of some lists of turns, as predictions hold them; None where one can't be read."""
     try:
-        found = [diarization.read(text) for text in texts]
+        lists = [diarization.turns_from_json(text) for text in texts]
     except (ValueError, TypeError, KeyError):
         return None
-    end = max((turn.end for turns in found for turn in turns), default=1.0)
+    end = max((turn.end for turns in lists for turn in turns), default=1.0)
     across = svg.linear(0.0, end, 0.0, WIDTH)
-    return [_lanes(turns, across) for turns in found]
+    return [_lanes(turns, across) for turns in lists]
 
 
 def _lanes(turns: Sequence[Turn], across: svg.Scale) -> Markup:
     speakers = sorted({str(turn.speaker) for turn in turns})
     parts = []
     for turn in turns:
-        place = speakers.index(str(turn.speaker))
-        told = svg.tag("title", f"{turn.start:.2f} to {turn.end:.2f} s")
+        lane = speakers.index(str(turn.speaker))
+        hint = svg.tag("title", f"{turn.start:.2f} to {turn.end:.2f} s")
         size = {"width": max(1.0, across(turn.end) - across(turn.start)), "height": LANE - 2}
         parts.append(
-            svg.tag("rect", told, x=across(turn.start), y=place * LANE, class_=f"turn {svg.series(place)}", **size)
+            svg.tag("rect", hint, x=across(turn.start), y=lane * LANE, class_=f"turn {svg.series_class(lane)}", **size)
         )
     height = max(1, len(speakers)) * LANE
     kind = {"viewBox": f"0 0 {svg.number(WIDTH)} {svg.number(height)}", "width": WIDTH, "height": height}

@@ -1,7 +1,7 @@
-"""What charts are drawn with: SVG elements as escaped text, scales, ticks and axes.
+"""SVG drawing for the charts: elements as escaped text, scales, ticks and axes.
 
-Lengths are in the units of a chart's own view box, at its natural size CSS pixels. Colours are classes that the style
-sheet gives a meaning, so that a chart follows dark mode and print.
+Lengths are in the units of a chart's own view box, at its natural size CSS pixels. Colours are classes of the
+style sheet, so that a chart follows dark mode and print.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 SERIES = 8
-"""Colours in the style sheet, classes `s1` to `s8`; later series take them again."""
+"""Colours in the style sheet, classes `s1` to `s8`; later series reuse them."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart and the figures it shows, as a table for those who would rather read them.
+    """A chart, and the figures it shows as a table.
 
-    `key` is unique in a page and makes ids. `wide`: too wide to shrink on a telephone, so that it is scrolled instead.
+    `key` is unique in a page and makes ids. `wide`: too wide to shrink on a phone: it is scrolled instead.
     """
 
     key: str
@@ -33,17 +33,17 @@ class Figure:
 
 
 def tag(name: str, *children: object, **attributes: object) -> Markup:
-    """Return an element; children and attribute values are escaped unless they are markup of ours already.
+    """Return an element; children and attribute values are escaped unless they are `Markup`.
 
     `class_` stands for `class`, and other underscores for hyphens; an attribute that is None is left out.
     """
-    given = [
+    rendered = [
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), number(value))
         for key, value in attributes.items()
         if value is not None
     ]
     inner = Markup("").join(child if isinstance(child, Markup) else escape(clean(child)) for child in children)
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), Markup("").join(given), inner)
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), Markup("").join(rendered), inner)
 
 
 def number(value: object) -> str:
@@ -52,20 +52,20 @@ def number(value: object) -> str:
 
 
 LONGEST = 10**6
-"""Characters of a drawing's own attributes, such as a path."""
+"""Longest attribute of a drawing, such as a path, in characters."""
 
 
 def clean(text: object, most: int = 300) -> str:
-    """Return a text from outside as one line of printable characters, cut to a length that a page bears.
+    """Return a text from outside as one line of printable characters, cut to at most that many characters.
 
-    Control characters and those that turn the direction of writing round become spaces.
+    Control characters and those that change the direction of writing become spaces.
     """
     printable = "".join(c if c.isprintable() else " " for c in str(text))
     return printable if len(printable) <= most else f"{printable[: most - 1]}…"
 
 
 def chart(key: str, title: str, description: str, size: tuple[float, float], *children: object) -> Markup:
-    """Return an `<svg>` of that width and height that tells screen readers what it shows."""
+    """Return an `<svg>` of that width and height with a title and a description for screen readers."""
     width, height = size
     return tag(
         "svg",
@@ -96,17 +96,17 @@ def path(points: Sequence[tuple[float, float]], class_: str, hint: str | None = 
     return tag("path", *([tag("title", hint)] if hint else []), d=steps, class_=class_)
 
 
-def mark(x: float, y: float, place: int, hint: str | None = None, hollow: bool = False) -> Markup:
-    """Return the mark of the series at that place: another shape for each of four, another colour for each of eight."""
+def mark(x: float, y: float, index: int, hint: str | None = None, hollow: bool = False) -> Markup:
+    """Return the mark of a series: four shapes and eight colours in turn."""
     steps = "".join(
-        f"{'L' if k else 'M'}{number(x + a)} {number(y + b)}" for k, (a, b) in enumerate(_SHAPES[place % 4])
+        f"{'L' if k else 'M'}{number(x + a)} {number(y + b)}" for k, (a, b) in enumerate(_SHAPES[index % 4])
     )
     inner = [tag("title", hint)] if hint else []
-    return tag("path", *inner, d=f"{steps}Z", class_=f"mark {series(place)}{' hollow' if hollow else ''}")
+    return tag("path", *inner, d=f"{steps}Z", class_=f"mark {series_class(index)}{' hollow' if hollow else ''}")
 
 
-def _regular(corners: int, radius: float, turned: float) -> list[tuple[float, float]]:
-    angles = [2 * math.pi * (k / corners) + turned for k in range(corners)]
+def _regular(corners: int, radius: float, rotation: float) -> list[tuple[float, float]]:
+    angles = [2 * math.pi * (k / corners) + rotation for k in range(corners)]
     return [(radius * math.sin(angle), -radius * math.cos(angle)) for angle in angles]
 
 
@@ -115,13 +115,13 @@ _SHAPES = (_regular(16, 4.4, 0), _regular(4, 5.4, math.pi / 4), _regular(3, 6, 0
 
 
 def shortened(name: str, most: int = 26) -> str:
-    """Return a name that fits beside a chart; its tables give the whole of it."""
+    """Return a name that fits next to a chart; its table gives the full name."""
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def series(place: int) -> str:
-    """Return the class that colours the series at that place."""
-    return f"s{place % SERIES + 1}"
+def series_class(index: int) -> str:
+    """Return the CSS class with the colour of a series."""
+    return f"s{index % SERIES + 1}"
 
 
 Scale = Callable[[float], float]
@@ -129,7 +129,7 @@ Scale = Callable[[float], float]
 
 
 def linear(low: float, high: float, start: float, end: float) -> Scale:
-    """Return the scale that takes `low` to `start` and `high` to `end`; the middle where they are one."""
+    """Return the scale that maps `low` to `start` and `high` to `end`; to their middle where `low` equals `high`."""
     if high == low:
         return lambda _: (start + end) / 2
     return lambda value: start + (value - low) / (high - low) * (end - start)
@@ -148,7 +148,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
     coarse = [power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999]
-    # A step nearly as wide as the whole may have no multiple in it: then the next finer one has.
+    # A step nearly as wide as the range may have no multiple in it: then a finer one has.
     return _multiples(low, high, coarse[0]) or _multiples(low, high, coarse[0] / 2.5)
 
 

@@ -1,16 +1,16 @@
-"""What went wrong, task by task: confusions, trade-offs and the worst utterances."""
+"""Errors by task: confusions, detection error trade-offs and the worst utterances."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from downstreams.base import Prediction, Scored
+from downstreams.base import BaseTask, Prediction
 from superb_eval.errors import UserError
 from superb_eval.report.charts import confusion, svg
 from superb_eval.report.charts.comparison import Palette
 from superb_eval.report.sections import worst_utterances
-from superb_eval.report.sections.worst_utterances import Sounds, Worst
+from superb_eval.report.sections.worst_utterances import AudioClips, WorstUtterance
 from superb_eval.results.folder import Protocol, Run, RunGroup
 from superb_eval.results.stats import scoring
 
@@ -22,36 +22,36 @@ class TaskErrors:
     task: str
     title: str
     charts: tuple[svg.Figure, ...]
-    worst: tuple[Worst, ...]
+    worst: tuple[WorstUtterance, ...]
 
 
 def of_tasks(
-    key: str, by_task: Mapping[str, Mapping[str, RunGroup]], protocol: Protocol, palette: Palette, sounds: Sounds
+    key: str, by_task: Mapping[str, Mapping[str, RunGroup]], protocol: Protocol, palette: Palette, clips: AudioClips
 ) -> Iterator[TaskErrors]:
     """Yield the errors of each task whose predictions can be read; those of the first seed."""
-    for task, cells in by_task.items():
-        read = {name: found for name, cell in cells.items() if (found := _read(cell.runs[0], protocol))}
-        if not read:
+    for task, groups in by_task.items():
+        scored = {name: read for name, group in groups.items() if (read := _read(group.runs[0], protocol))}
+        if not scored:
             continue
-        kind = next(iter(read.values()))[0]
-        rows = {name: found[1] for name, found in read.items()}
-        worst = _worst(kind, rows, cells, sounds)
-        charts = _charts(f"{key}-{task}", kind, rows, palette)
-        yield TaskErrors(task, kind.title, tuple(charts), tuple(worst))
+        scorer = next(iter(scored.values()))[0]
+        rows = {name: read[1] for name, read in scored.items()}
+        worst = _worst(scorer, rows, groups, clips)
+        charts = _charts(f"{key}-{task}", scorer, rows, palette)
+        yield TaskErrors(task, scorer.title, tuple(charts), tuple(worst))
 
 
-def _read(run: Run, protocol: Protocol) -> tuple[Scored, list[Prediction]] | None:
-    """A run's task and predictions; None where they can't be scored, which the table has said by then."""
+def _read(run: Run, protocol: Protocol) -> tuple[BaseTask, list[Prediction]] | None:
+    """A run's task and predictions; None where they can't be scored, which is reported with the table."""
     try:
-        rows = scoring.rows_of(run.folder, protocol == "historical")
-        task = scoring.task_of(run.record, run.folder)
+        rows = scoring.run_predictions(run.folder, protocol == "historical")
+        task = scoring.load_task(run.record, run.folder)
         task.score(rows)
     except (UserError, ValueError, KeyError, TypeError, IndexError):
         return None
     return task, rows
 
 
-def _charts(key: str, task: Scored, rows: Mapping[str, list[Prediction]], palette: Palette) -> Iterator[svg.Figure]:
+def _charts(key: str, task: BaseTask, rows: Mapping[str, list[Prediction]], palette: Palette) -> Iterator[svg.Figure]:
     if task.label_column:
         for k, (name, of_name) in enumerate(rows.items()):
             yield confusion.confusion(f"{key}-confusion-{k}", name, task.name, of_name)
@@ -60,8 +60,8 @@ def _charts(key: str, task: Scored, rows: Mapping[str, list[Prediction]], palett
 
 
 def _worst(
-    task: Scored, rows: Mapping[str, list[Prediction]], cells: Mapping[str, RunGroup], sounds: Sounds
-) -> Iterator[Worst]:
-    record = next(iter(cells.values())).record
-    for found in worst_utterances.worst(task, rows):
-        yield replace(found, sounds=sounds.of(record, found.id))
+    task: BaseTask, rows: Mapping[str, list[Prediction]], groups: Mapping[str, RunGroup], clips: AudioClips
+) -> Iterator[WorstUtterance]:
+    record = next(iter(groups.values())).record
+    for utterance in worst_utterances.worst(task, rows):
+        yield replace(utterance, audio=clips.data_uris(record, utterance.id))

@@ -1,4 +1,4 @@
-"""The table as a page shows it: each cell with its interval as a bar, and where it comes from."""
+"""The result table of a page: each cell with its interval as a bar, and its provenance."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from superb_eval.report.charts import svg
-from superb_eval.results.folder import Run, RunGroup
+from superb_eval.results.folder import RunGroup, RunGroups
 from superb_eval.results.table.result_table import Cell, Column, ResultTable, Row
-
-Cells = Mapping[tuple[str, str], RunGroup]
 
 BAR = 96.0
 """Width of an interval bar, in CSS pixels."""
@@ -20,7 +18,7 @@ BAR = 96.0
 
 @dataclass(frozen=True)
 class GridCell:
-    """One cell: the texts that every form of the table prints, what it sorts by, its bar and its provenance."""
+    """One cell: the texts that every format of the table prints, its sort key, its bar and its provenance."""
 
     key: str
     value: str
@@ -34,7 +32,7 @@ class GridCell:
 
 @dataclass(frozen=True)
 class GridRow:
-    """One row; `source` tells where a published one is from."""
+    """One row; `source` is the publication of a published one."""
 
     name: str
     published: bool
@@ -43,54 +41,56 @@ class GridRow:
     cells: tuple[GridCell | None, ...]
 
 
-def rows(key: str, board: ResultTable, cells: Cells) -> list[GridRow]:
-    """Return a board's rows; `key` makes the ids of its cells."""
-    ends = {column.place: _ends(board, column) for column in board.columns}
-    found = []
-    for i, line in enumerate(board.lines):
-        row = [_cell(f"{key}-cell-{i}-{j}", line, column, ends, cells) for j, column in enumerate(board.columns)]
-        found.append(GridRow(line.name, line.published, line.name == board.reference, line.source, tuple(row)))
-    return found
+def rows(key: str, table: ResultTable, groups: RunGroups) -> list[GridRow]:
+    """Return a table's rows; `key` makes the ids of its cells."""
+    ends = {column.key: _ends(table, column) for column in table.columns}
+    grid = []
+    for i, row in enumerate(table.rows):
+        cells = [_cell(f"{key}-cell-{i}-{j}", row, column, ends, groups) for j, column in enumerate(table.columns)]
+        grid.append(GridRow(row.name, row.published, row.name == table.reference, row.source, tuple(cells)))
+    return grid
 
 
 def _cell(
-    key: str, line: Row, column: Column, ends: Mapping[tuple[str, str], tuple[float, float]], cells: Cells
+    key: str, row: Row, column: Column, ends: Mapping[tuple[str, str], tuple[float, float]], groups: RunGroups
 ) -> GridCell | None:
-    figure = line.figures.get(column.place)
-    if figure is None:
+    cell = row.cells.get(column.key)
+    if cell is None:
         return None
-    value, interval, difference = figure.texts(column)
-    cell = cells.get((line.name, column.place[0]))
-    told = tuple(_provenance(cell, column)) if cell and not line.published else ()
-    bar = _bar(figure, *ends[column.place])
-    return GridCell(key, value, interval, difference, repr(figure.value), figure.rank, bar, told)
+    value, interval, difference = cell.texts(column)
+    group = groups.get((row.name, column.key[0]))
+    provenance = tuple(_provenance(group, column)) if group and not row.published else ()
+    bar = _bar(cell, *ends[column.key])
+    return GridCell(key, value, interval, difference, repr(cell.value), cell.rank, bar, provenance)
 
 
-def _ends(board: ResultTable, column: Column) -> tuple[float, float]:
+def _ends(table: ResultTable, column: Column) -> tuple[float, float]:
     """The least and the greatest that a column's bars have to show."""
-    figures = [line.figures[column.place] for line in board.lines if column.place in line.figures]
-    ends = [end for f in figures for end in (f.value, f.low, f.high) if end is not None and math.isfinite(end)]
+    cells = [row.cells[column.key] for row in table.rows if column.key in row.cells]
+    ends = [
+        end for cell in cells for end in (cell.value, cell.low, cell.high) if end is not None and math.isfinite(end)
+    ]
     return (min(ends), max(ends)) if ends else (0.0, 1.0)
 
 
-def _bar(figure: Cell, low: float, high: float) -> Markup:
+def _bar(cell: Cell, low: float, high: float) -> Markup:
     """An interval on its column's scale; nothing where there is no interval."""
-    if figure.low is None or figure.high is None or not math.isfinite(figure.low + figure.high):
+    if cell.low is None or cell.high is None or not math.isfinite(cell.low + cell.high):
         return Markup("")
     across = svg.linear(low, high, 4, BAR - 4)
     parts = [
         svg.line(0, 6, BAR, 6, "grid"),
-        svg.line(across(figure.low), 6, across(figure.high), 6, "whisker"),
-        svg.tag("circle", cx=across(figure.value), cy=6, r=3, class_="spot"),
+        svg.line(across(cell.low), 6, across(cell.high), 6, "whisker"),
+        svg.tag("circle", cx=across(cell.value), cy=6, r=3, class_="spot"),
     ]
     return svg.tag(
         "svg", *parts, viewBox=f"0 0 {svg.number(BAR)} 12", width=BAR, height=12, class_="bar", aria_hidden="true"
     )
 
 
-def _provenance(cell: RunGroup, column: Column) -> Iterator[tuple[str, str]]:
-    record = cell.record
-    metric = next((m for m in record.metrics if m.key == column.place[1]), None)
+def _provenance(group: RunGroup, column: Column) -> Iterator[tuple[str, str]]:
+    record = group.record
+    metric = next((m for m in record.metrics if m.key == column.key[1]), None)
     if metric:
         yield "interval", f"{metric.method}; {metric.units} test units"
     if record.chance is not None:
@@ -101,19 +101,13 @@ def _provenance(cell: RunGroup, column: Column) -> Iterator[tuple[str, str]]:
     )
     yield "recipe", f"{record.task}, profile {record.profile}, {record.recipe_digest[:10]}"
     yield "weights", f"{record.upstream.fingerprint[:10]}, {record.upstream.layers} layers of {record.upstream.width}"
-    yield "head", f"{record.training[0].parameters} weights, learning rate {_rates(cell)}"
+    yield "head", f"{record.training[0].parameters} weights, learning rate {_rates(group)}"
     yield "run", f"{record.started}, {record.hardware.get('device', '?')}, {sum(record.seconds.values()):.0f} s"
-    for run in cell.runs:
+    for run in group.runs:
         yield f"seed {run.record.seed}", str(run.folder)
     yield "command", record.command
 
 
-def _rates(cell: RunGroup) -> str:
-    rates = {fold.lr for run in cell.runs for fold in run.record.training}
+def _rates(group: RunGroup) -> str:
+    rates = {fold.lr for run in group.runs for fold in run.record.training}
     return ", ".join("none" if rate is None else f"{rate:g}" for rate in sorted(rates, key=lambda r: r or 0.0))
-
-
-def runs_of(cells: Cells) -> Iterator[Run]:
-    """Yield every run that a board shows."""
-    for cell in cells.values():
-        yield from cell.runs

@@ -1,4 +1,4 @@
-"""The utterances that went worst, and what they sound like where the audio is at hand."""
+"""The utterances with the most errors, with their audio where it is available."""
 
 from __future__ import annotations
 
@@ -12,107 +12,97 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from downstreams.base import Prediction, Scored
-from superb_eval.corpora import embedded
+from downstreams import registry
+from downstreams.base import BaseTask, Prediction
+from superb_eval.corpora import embedded, load_corpus
 from superb_eval.data import audio
 from superb_eval.data.audio import Clip
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
 from superb_eval.report.charts import confusion, speaker_turns
 from superb_eval.results.record import RunRecord
-from superb_eval.results.recorded_command import asked
-from superb_eval.runs import config
+from superb_eval.results.recorded_command import parse_command
 
 WORST = 6
 """Utterances shown of each task."""
 
 SECONDS = 12.0
-"""Of a clip that are embedded at most."""
-
-TRIALS = ("asv", "qbe")
-"""Tasks whose rows ask about two clips, and answer with a score."""
-
-
-TRUTHS = {
-    ("asv", "1"): "one speaker",
-    ("asv", "0"): "two speakers",
-    ("qbe", "1"): "is said",
-    ("qbe", "0"): "is not said",
-}
-"""What the truth of a trial means."""
+"""Longest part of a clip that is embedded, from its beginning."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an upstream's head answered, and how wrong that is; 0: not at all. `drawing` shows what is no text."""
+    """The answer of an upstream's head; `error` 0: right. `drawing` replaces the text of speaker turns."""
 
     name: str
     text: str
-    wrong: float
+    error: float
     drawing: Markup | None = None
 
 
 @dataclass(frozen=True)
-class Worst:
-    """An utterance, or a trial of two. `sounds` are data URIs."""
+class WorstUtterance:
+    """An utterance, or a trial of two. `audio` are data URIs."""
 
     id: str
     truth: str
     answers: tuple[Answer, ...]
-    sounds: tuple[str, ...] = ()
+    audio: tuple[str, ...] = ()
     drawing: Markup | None = None
 
 
-def worst(task: Scored, found: Mapping[str, Sequence[Prediction]]) -> list[Worst]:
-    """Return the rows that went worst over all upstreams that answered the same ones, the worst first."""
-    first = next(iter(found.values()))
-    asked = [(row.id, row.truth) for row in first]
-    same = {name: rows for name, rows in found.items() if [(row.id, row.truth) for row in rows] == asked}
-    wrong = {name: _wrong(task, rows) for name, rows in same.items()}
-    mean = np.mean(list(wrong.values()), axis=0)
-    places = [k for k in np.argsort(-mean, kind="stable").tolist() if mean[k] > 0][:WORST]
+def worst(task: BaseTask, predictions: Mapping[str, Sequence[Prediction]]) -> list[WorstUtterance]:
+    """Return the rows with the greatest mean error over all upstreams with the same rows, the worst first."""
+    first = next(iter(predictions.values()))
+    units = [(row.id, row.truth) for row in first]
+    same = {name: rows for name, rows in predictions.items() if [(row.id, row.truth) for row in rows] == units}
+    errors = {name: _errors(task, rows) for name, rows in same.items()}
+    mean = np.mean(list(errors.values()), axis=0)
+    ranked = [k for k in np.argsort(-mean, kind="stable").tolist() if mean[k] > 0][:WORST]
     return [
-        _told(task.name, asked[k], {name: (rows[k].answer, float(wrong[name][k])) for name, rows in same.items()})
-        for k in places
+        _utterance(task, units[k], {name: (rows[k].answer, float(errors[name][k])) for name, rows in same.items()})
+        for k in ranked
     ]
 
 
-def _told(task: str, row: tuple[str, str], answers: Mapping[str, tuple[str, float]]) -> Worst:
+def _utterance(task: BaseTask, row: tuple[str, str], answers: Mapping[str, tuple[str, float]]) -> WorstUtterance:
     row_id, truth = row
     texts = [truth, *(text for text, _ in answers.values())]
-    drawings: Sequence[Markup | None] = (speaker_turns.draw(texts) if task == "sd" else None) or [None] * len(texts)
-    told = [
-        Answer(name, text, wrong, drawing)
-        for (name, (text, wrong)), drawing in zip(answers.items(), drawings[1:], strict=True)
+    drawings: Sequence[Markup | None] = (speaker_turns.draw(texts) if task.name == "sd" else None) or [None] * len(
+        texts
+    )
+    shown = [
+        Answer(name, text, error, drawing)
+        for (name, (text, error)), drawing in zip(answers.items(), drawings[1:], strict=True)
     ]
-    return Worst(row_id, TRUTHS.get((task, truth), truth), tuple(told), drawing=drawings[0])
+    return WorstUtterance(row_id, task.truth_names.get(truth, truth), tuple(shown), drawing=drawings[0])
 
 
-def _wrong(task: Scored, rows: Sequence[Prediction]) -> NDArray[np.float64]:
-    """How wrong each row is: its own error in the first metric; for trials, how far it lies beyond the threshold."""
-    if task.name in TRIALS:
-        return _beyond(rows)
+def _errors(task: BaseTask, rows: Sequence[Prediction]) -> NDArray[np.float64]:
+    """The error of each row [rows]: in the first metric; of trials, the distance beyond the threshold."""
+    if task.trials:
+        return _distances_beyond_threshold(rows)
     score = task.score(rows)[0]
     with np.errstate(invalid="ignore", divide="ignore"):
         values = np.asarray(score.statistic(np.arange(len(rows))[:, None]), dtype=np.float64)
-    worse = 100 - values if score.metric.higher_is_better else values
+    errors = 100 - values if score.metric.higher_is_better else values
     # A mean over folds is undefined on one row; there an answer is right or wrong.
-    plain = np.array([100.0 * (row.truth != row.answer) for row in rows])
-    return np.where(np.isfinite(worse), worse, plain)
+    right_or_wrong = np.array([100.0 * (row.truth != row.answer) for row in rows])
+    return np.where(np.isfinite(errors), errors, right_or_wrong)
 
 
-def _beyond(rows: Sequence[Prediction]) -> NDArray[np.float64]:
-    """How far each score lies on the wrong side of the threshold of equal errors, in standard deviations."""
+def _distances_beyond_threshold(rows: Sequence[Prediction]) -> NDArray[np.float64]:
+    """How far each score is on the wrong side of the equal-error threshold, in standard deviations [rows]."""
     scores = np.array([_score(row.answer) for row in rows])
     target = np.array([row.truth == "1" for row in rows])
-    known = np.isfinite(scores)
-    if not (known & target).any() or not (known & ~target).any():
+    finite = np.isfinite(scores)
+    if not (finite & target).any() or not (finite & ~target).any():
         return np.zeros(len(rows))
-    curve = confusion.trade_off(target[known], scores[known])
-    threshold = curve.thresholds[curve.equal()]
-    spread = scores[known].std() or 1.0
+    curve = confusion.trade_off(target[finite], scores[finite])
+    threshold = curve.thresholds[curve.equal_error_index()]
+    spread = scores[finite].std() or 1.0
     beyond = np.where(target, threshold - scores, scores - threshold) / spread
-    return np.where(known, np.maximum(beyond, 0.0), 0.0)
+    return np.where(finite, np.maximum(beyond, 0.0), 0.0)
 
 
 def _score(text: str) -> float:
@@ -123,60 +113,63 @@ def _score(text: str) -> float:
 
 
 @dataclass
-class Sounds:
-    """Embeds clips within a budget of bytes, each once. `silent` says why there are none, a sentence each."""
+class AudioClips:
+    """Embeds clips within a budget of bytes, each once. `problems` lists why audio is missing, a sentence each."""
 
     budget: float
     data: Path | None = None
-    silent: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     left_out: int = 0
     _clips: dict[tuple[str, str], dict[str, Clip]] = field(default_factory=dict)
-    _made: dict[Clip, str] = field(default_factory=dict)
+    _uris: dict[Clip, str] = field(default_factory=dict)
 
-    def of(self, record: RunRecord, row_id: str) -> tuple[str, ...]:
-        """Return the clips of a row of a run as data URIs; those that can't be had are left out, and told of."""
-        clips = self._corpus(record)
-        names = row_id.split(" ") if record.task in TRIALS else [row_id]
-        found = [self._embedded(clips[name]) for name in names if name in clips]
-        return tuple(uri for uri in found if uri)
+    def data_uris(self, record: RunRecord, row_id: str) -> tuple[str, ...]:
+        """Return the clips of a row of a run as data URIs; unreadable ones are left out and listed in `problems`."""
+        clips = self._corpus_clips(record)
+        names = row_id.split(" ") if registry.get_or_base(record.task).trials else [row_id]
+        uris = [self._embed(clips[name]) for name in names if name in clips]
+        return tuple(uri for uri in uris if uri)
 
-    def _corpus(self, record: RunRecord) -> dict[str, Clip]:
-        """Every clip of a run's corpus by the id of its row; empty where the corpus is not there any more."""
+    def _corpus_clips(self, record: RunRecord) -> dict[str, Clip]:
+        """Every clip of a run's corpus by the id of its row; empty where the corpus no longer exists."""
         key = (record.task, record.corpus.digest)
         if key not in self._clips:
             try:
                 self._clips[key] = _clips(record, self.data) if self.budget > 0 else {}
             except (UserError, ValueError) as error:
                 first = str(error).splitlines()[0]
-                self.silent.append(f"{record.task.upper()}: the audio is not at hand ({first})")
+                self.problems.append(f"{record.task.upper()}: the audio is not available ({first})")
                 self._clips[key] = {}
         return self._clips[key]
 
-    def _embedded(self, clip: Clip) -> str | None:
-        if clip not in self._made:
+    def _embed(self, clip: Clip) -> str | None:
+        if clip not in self._uris:
             try:
                 uri = _data_uri(clip)
             except UserError as error:
-                self.silent.append(str(error))
+                self.problems.append(str(error))
                 return None
             if len(uri) > self.budget:
                 self.left_out += 1
                 return None
             self.budget -= len(uri)
-            self._made[clip] = uri
-        return self._made[clip]
+            self._uris[clip] = uri
+        return self._uris[clip]
 
 
 def _clips(record: RunRecord, data: Path | None) -> dict[str, Clip]:
-    chosen = Recipe.model_validate(record.recipe)
-    corpus = config.read_corpus(chosen, data or asked(record).data or embedded.place(record.profile))
+    chosen = Recipe.of_record(record.recipe)
+    corpus = load_corpus.read_corpus(
+        chosen, data or parse_command(record).data or embedded.default_folder(record.profile)
+    )
     rows = [u for name in ("train", "dev", "test") for u in corpus.splits.get(name, ())]
-    # The test split last: its clips win where an id stands in several.
-    return {u.labels.get("recording", u.id) if record.task == "sd" else u.id: u.clip for u in rows}
+    unit = registry.get(record.task).unit
+    # The test split comes last: where several splits have an id, the clip is that of test.
+    return {u.labels.get("recording", u.id) if unit == "recordings" else u.id: u.clip for u in rows}
 
 
 def _data_uri(clip: Clip) -> str:
-    """The beginning of a clip, as the upstream heard it, as a data URI: MP3, which every browser plays.
+    """The beginning of a clip, as upstreams read it, as a data URI: MP3, which every browser plays.
 
     Raises:
         UserError: see `audio.read`.

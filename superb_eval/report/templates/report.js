@@ -20,7 +20,7 @@ document.querySelectorAll("button.sort").forEach((button) => {
     }
   });
 });
-// Provenance: opens where the figure stands, on a press or where the mouse rests.
+// Provenance: opens next to its figure, on a press or on hover.
 document.querySelectorAll("button.value").forEach((button) => {
   const card = document.getElementById(button.getAttribute("popovertarget"));
   let wait = 0;
@@ -45,7 +45,7 @@ document.querySelectorAll("button.value").forEach((button) => {
     if (!pressed) card.hidePopover();
   });
 });
-// Print shows what is folded away.
+// Print unfolds what is folded.
 let folded = [];
 window.addEventListener("beforeprint", () => {
   folded = Array.from(document.querySelectorAll("details.task:not([open])"));

@@ -1,4 +1,4 @@
-r"""Text from outside, made harmless for each form a table takes.
+r"""Escapes text from outside for each format of a table.
 
 Names of upstreams and corpora come from the command line, from other people's files and records: they may hold markup,
 formulas, escape sequences, or letters that run from right to left.
@@ -10,7 +10,7 @@ import re
 import unicodedata
 
 LONGEST = 60
-"""Characters of a name in a table that people read; files for machines keep all."""
+"""Characters of a name in a table that people read; CSV and JSON hold all."""
 
 _TEX = {
     "\\": r"\textbackslash{}",
@@ -43,7 +43,7 @@ _TEX = {
 
 
 def visible(text: str) -> str:
-    r"""Return text without what a terminal or an editor would obey: controls and marks of direction as `\u202e`."""
+    r"""Return text with control characters and marks of direction, which terminals act on, as `\u202e`."""
     return "".join(f"\\u{ord(c):04x}" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
 
 
@@ -67,7 +67,7 @@ def markdown(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    """Return text that LaTeX typesets letter by letter; what its standard fonts lack is named, as U+05D0."""
+    """Return text that LaTeX typesets letter by letter; what its standard fonts lack is written as U+05D0."""
     return "".join(_tex(c) for c in visible(text))
 
 
@@ -78,6 +78,6 @@ def _tex(character: str) -> str:
 
 
 def spreadsheet(text: str) -> str:
-    """Return text that no spreadsheet takes for a formula."""
+    """Return text that no spreadsheet evaluates as a formula."""
     text = visible(text)
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "'")) else text

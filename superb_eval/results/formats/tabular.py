@@ -1,4 +1,4 @@
-"""The forms a board takes for machines: CSV for a spreadsheet, JSON for a program. A row is a figure."""
+"""A result table formatted for programs: CSV and JSON, a record for each figure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from superb_eval.results.formats import escape
 from superb_eval.results.table.result_table import Cell, Column, ResultTable, Row
 
 FIELDS = (
-    "board",
+    "table",
     "upstream",
     "published",
     "task",
@@ -33,61 +33,66 @@ FIELDS = (
     "marks",
     "source",
 )
-"""Columns of the CSV, and keys of a figure in the JSON."""
+"""Columns of the CSV, and keys of a cell in the JSON."""
 
 
-def as_csv(boards: Sequence[ResultTable]) -> str:
-    """Return all figures of all boards, a row each."""
+def as_csv(tables: Sequence[ResultTable]) -> str:
+    """Return all figures of all tables, a row each."""
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()
-    for row in (row for board in boards for row in _records(board)):
+    for row in (row for table in tables for row in _records(table)):
         safe = {key: escape.spreadsheet(value) if isinstance(value, str) else value for key, value in row.items()}
         writer.writerow(safe)
     return text.getvalue()
 
 
-def as_json(boards: Sequence[ResultTable], left_out: Sequence[str] = ()) -> str:
-    """Return all boards with their figures and notes, and what was left out."""
+def as_json(tables: Sequence[ResultTable], left_out: Sequence[str] = ()) -> str:
+    """Return all tables with their figures and notes, and what was left out."""
     content = [
-        {"title": b.title, "reference": b.reference, "notes": list(b.notes), "figures": list(_records(b))}
-        for b in boards
+        {
+            "title": table.title,
+            "reference": table.reference,
+            "notes": list(table.notes),
+            "figures": list(_records(table)),
+        }
+        for table in tables
     ]
-    return json.dumps({"boards": content, "left_out": list(left_out)}, indent=1, ensure_ascii=True, allow_nan=False)
+    return json.dumps({"tables": content, "left_out": list(left_out)}, indent=1, ensure_ascii=True, allow_nan=False)
 
 
-def _records(board: ResultTable) -> Iterator[dict[str, Any]]:
-    for line in board.lines:
-        for column in board.columns:
-            figure = line.figures.get(column.place)
-            if figure is not None:
-                yield _record(board, line, column, figure)
+def _records(table: ResultTable) -> Iterator[dict[str, Any]]:
+    for row in table.rows:
+        for column in table.columns:
+            cell = row.cells.get(column.key)
+            if cell is not None:
+                yield _record(table, row, column, cell)
 
 
-def _record(board: ResultTable, line: Row, column: Column, figure: Cell) -> dict[str, Any]:
-    difference = figure.difference
+def _record(table: ResultTable, row: Row, column: Column, cell: Cell) -> dict[str, Any]:
+    difference = cell.difference
     tested = difference is not None and difference.tested
-    task, key = column.place
+    task, key = column.key
     values = (
-        board.title,
-        line.name,
-        line.published,
+        table.title,
+        row.name,
+        row.published,
         task,
         key,
         column.unit,
         column.higher_is_better,
-        _number(figure.value),
-        _number(figure.low),
-        _number(figure.high),
-        figure.seeds,
-        _number(figure.spread),
+        _number(cell.value),
+        _number(cell.low),
+        _number(cell.high),
+        cell.seeds,
+        _number(cell.spread),
         _number(difference.value) if difference else None,
         _number(difference.low) if difference and tested else None,
         _number(difference.high) if difference and tested else None,
         difference.distinguishable if difference and tested else None,
-        figure.rank,
-        figure.marks,
-        line.source,
+        cell.rank,
+        cell.marks,
+        row.source,
     )
     return dict(zip(FIELDS, values, strict=True))
 

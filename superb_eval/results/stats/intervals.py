@@ -2,7 +2,7 @@
 
 Plain shares of right answers get Wilson's score interval (Wilson 1927). All other metrics are resampled: the BCa
 bootstrap (Efron 1987), its tails widened as Student's t is wider than the normal distribution, since the plain one is
-too narrow for few units (Hesterberg 2015, arXiv 1411.5279, section 5.3). How often they cover the truth was simulated:
+too narrow for few units (Hesterberg 2015, arXiv 1411.5279, section 5.3). Their coverage was simulated:
 `results/README.md`.
 """
 
@@ -23,17 +23,17 @@ WILSON = "Wilson score interval"
 BOOTSTRAP = "BCa bootstrap over test units, tails widened by Student's t"
 
 BLOCKS = 200
-"""Units are left out in that many blocks at most to estimate skewness; one by one would take hours for many trials."""
+"""To estimate skewness, units are left out in at most this many blocks; one by one would take hours for many trials."""
 
-_AT_ONCE = 4_000_000
-"""Indices drawn at once; bounds memory at some 100 MB."""
+_INDICES_AT_ONCE = 4_000_000
+"""Indices drawn at once, which bounds memory at about 100 MB."""
 
 Draws = NDArray[np.float64]
 """[RESAMPLES]: a metric on each resample of its units."""
 
 
 class Difference(NamedTuple):
-    """A figure less another of the same test units, with its 95 % interval; `over` says what was resampled."""
+    """A figure less another of the same test units, with its 95 % interval; `over` names what was resampled."""
 
     value: float
     low: float
@@ -42,17 +42,17 @@ class Difference(NamedTuple):
 
     @property
     def tested(self) -> bool:
-        """Whether anything is known of chance: something was resampled, and the interval has ends."""
+        """Whether the difference was tested against chance: something was resampled, and the interval has ends."""
         return bool(self.over) and math.isfinite(self.low + self.high)
 
     @property
     def distinguishable(self) -> bool:
-        """Whether the interval leaves out zero; one without ends leaves out nothing."""
+        """Whether the interval excludes zero; one without ends excludes nothing."""
         return bool(self.low > 0 or self.high < 0)
 
 
 def method(score: Score) -> str:
-    """Return how `interval` goes about a score."""
+    """Return which method `interval` uses for a score."""
     return WILSON if score.share else BOOTSTRAP
 
 
@@ -76,7 +76,7 @@ def wilson(percent: float, units: int) -> tuple[float, float]:
     share, z2 = percent / 100, float(_special().ndtri((1 + LEVEL) / 2)) ** 2
     centre, scale = share + z2 / (2 * units), 1 + z2 / units
     half = math.sqrt(z2 * (share * (1 - share) / units + z2 / (4 * units**2)))
-    # At a share of 0 or 1 an end is that share; rounding must not put it beside.
+    # At a share of 0 or 1 an end is that share; rounding must not move it.
     low, high = 100 * (centre - half) / scale, 100 * (centre + half) / scale
     return max(0.0, min(low, percent)), min(100.0, max(high, percent))
 
@@ -86,28 +86,28 @@ def distribution(score: Score, seed: int = 0) -> Draws:
     rng = np.random.default_rng(seed)
     values: list[float] = []
     while len(values) < RESAMPLES:
-        count = min(RESAMPLES - len(values), max(1, _AT_ONCE // score.units))
+        count = min(RESAMPLES - len(values), max(1, _INDICES_AT_ONCE // score.units))
         chosen = _draw(score, count, rng)
         values += list(score.statistic(chosen)) if score.vectorised else [float(score.statistic(c)) for c in chosen]
     return np.array(values, dtype=np.float64)
 
 
 def percentiles(draws: Draws, units: int) -> tuple[float, float]:
-    """Return the ends of a widened percentile interval: of differences and of means, whose bias is no matter."""
+    """Return the ends of a widened percentile interval: for differences and means, which need no bias correction."""
     return _ends(draws, units, 0.0, 0.0)
 
 
 def paired(value: float, ours: Draws, theirs: Draws, units: int, over: str) -> Difference:
-    """Return our figure less theirs, `value`, resampled together: what is hard is hard for both.
+    """Return our figure less theirs, `value`, resampled together: a hard test unit is hard for both.
 
-    Both `distribution`s are over the same units, which stand in the same order.
+    Both `distribution`s are over the same units, in the same order.
     """
     low, high = percentiles(ours - theirs, units)
     return Difference(value, low, high, f"{units} {over}")
 
 
 def paired_folds(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
-    """Return the mean difference over folds with Student's interval: for folds that hold other speakers each.
+    """Return the mean difference over folds with Student's interval: for folds with different speakers each.
 
     Both are [folds], in the same order, two at least.
     """
@@ -131,22 +131,22 @@ def _draw(score: Score, count: int, rng: np.random.Generator) -> NDArray[np.intp
 
 def _ends(draws: Draws, units: int, bias: float, acceleration: float) -> tuple[float, float]:
     """The BCa interval's ends; without bias and acceleration, those of the percentile interval."""
-    kept = draws[~np.isnan(draws)]
-    if not len(kept):
+    defined = draws[~np.isnan(draws)]
+    if not len(defined):
         return math.nan, math.nan
     special = _special()
     reach = special.stdtrit(max(1, units - 1), (1 + LEVEL) / 2) * math.sqrt(units / max(1, units - 1))
     tails = [100 * special.ndtr(bias + (bias + z) / max(1e-6, 1 - acceleration * (bias + z))) for z in (-reach, reach)]
-    low, high = np.percentile(kept, tails)
+    low, high = np.percentile(defined, tails)
     return float(low), float(high)
 
 
 def _bias(draws: Draws, value: float) -> float:
     """How far the metric lies from the middle of its draws, in normal deviates; equal draws count half."""
-    kept = draws[~np.isnan(draws)]
-    if not len(kept):
+    defined = draws[~np.isnan(draws)]
+    if not len(defined):
         return 0.0
-    below = np.mean(kept < value) + np.mean(kept == value) / 2
+    below = np.mean(defined < value) + np.mean(defined == value) / 2
     return float(_special().ndtri(np.clip(below, 1 / RESAMPLES, 1 - 1 / RESAMPLES)))
 
 

@@ -7,13 +7,13 @@ a35a9ec); for the mean the result tables of ARMHuBERT (arXiv 2305.11685).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-ERRORS = {("pr", "per"), ("asr", "wer"), ("asv", "eer"), ("sd", "der"), ("sf", "cer")}
-"""Metrics of which less is better, in percent; they enter as 100 - value."""
+from downstreams import registry
 
 ANCHORS: dict[str, dict[str, tuple[float, float]]] = {
     "pr": {"per": (17.99, 96.47)},
@@ -27,9 +27,9 @@ ANCHORS: dict[str, dict[str, tuple[float, float]]] = {
     "sf": {"f1": (69.64, 89.81), "cer": (47.06, 78.24)},
     "er": {"acc": (48.23672168, 67.62)},
 }
-"""(FBANK as the leaderboard re-ran it, best model of 2021) per metric, after errors are turned round."""
+"""(FBANK as the leaderboard re-ran it, best model of 2021) per metric; errors as 100 - error."""
 
-PLACES = tuple((task, key) for task, metrics in ANCHORS.items() for key in metrics)
+METRICS = tuple((task, key) for task, metrics in ANCHORS.items() for key in metrics)
 """The eleven metrics, by task and key."""
 
 Value = TypeVar("Value", float, NDArray[np.float64])
@@ -51,21 +51,26 @@ def superb_s(figures: Mapping[tuple[str, str], Value]) -> Value | None:
 
 
 def mean_of_metrics(figures: Mapping[tuple[str, str], Value]) -> Value | None:
-    """Return the plain mean of the eleven metrics, errors turned round, SF's two apart; None where one is missing."""
-    return None if missing(figures) else _mean(_turned(place, figures[place]) for place in PLACES)
+    """Return the plain mean of the eleven metrics, errors as 100 - error, SF's two apart; None where one is missing."""
+    return None if missing(figures) else _mean(_higher_is_better(metric, figures[metric]) for metric in METRICS)
 
 
 def missing(figures: Mapping[tuple[str, str], Value]) -> list[str]:
     """Return the tasks that lack a metric."""
-    return list(dict.fromkeys(task for task, key in PLACES if (task, key) not in figures))
+    return list(dict.fromkeys(task for task, key in METRICS if (task, key) not in figures))
 
 
-def _points(place: tuple[str, str], value: Value, bottom: float, top: float) -> Value:
-    return 1000 * (_turned(place, value) - bottom) / (top - bottom)
+def _points(metric: tuple[str, str], value: Value, bottom: float, top: float) -> Value:
+    return 1000 * (_higher_is_better(metric, value) - bottom) / (top - bottom)
 
 
-def _turned(place: tuple[str, str], value: Value) -> Value:
-    return 100 - value if place in ERRORS else value
+def _higher_is_better(metric: tuple[str, str], value: Value) -> Value:
+    return 100 - value if _is_error_rate(*metric) else value
+
+
+@cache
+def _is_error_rate(task: str, key: str) -> bool:
+    return next(metric for metric in registry.get(task).metrics if metric.key == key).is_error_rate
 
 
 def _mean(values: Iterable[Value]) -> Value:

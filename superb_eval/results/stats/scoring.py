@@ -1,4 +1,4 @@
-"""Scores predictions, when a run is through and whenever it is looked at again."""
+"""Scores predictions: at the end of a run, and again for comparisons, reports and `verify`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from downstreams import registry
-from downstreams.base import Prediction, Scored, Setup
+from downstreams.base import BaseTask, Prediction, Setup
 from downstreams.metrics.scores import Score
 from superb_eval.errors import UserError
 from superb_eval.results import record as records
@@ -19,7 +19,7 @@ from superb_eval.results.record import MetricRecord, RunRecord
 from superb_eval.results.stats import intervals
 
 
-def metrics(task: Scored, rows: Sequence[Prediction], protocol: str) -> list[MetricRecord]:
+def metrics(task: BaseTask, rows: Sequence[Prediction], protocol: str) -> list[MetricRecord]:
     """Score predictions, each metric with its interval; `protocol` is `strict` or `historical`."""
     return [_metric(score, protocol) for score in task.score(rows)]
 
@@ -42,7 +42,7 @@ def _metric(score: Score, protocol: str) -> MetricRecord:
     )
 
 
-def read_rows(path: Path) -> list[Prediction]:
+def read_predictions(path: Path) -> list[Prediction]:
     """Read a predictions file.
 
     Raises:
@@ -52,48 +52,50 @@ def read_rows(path: Path) -> list[Prediction]:
         with path.open(encoding="utf8", newline="") as file:
             reader = csv.DictReader(file)
             if tuple(reader.fieldnames or ()) != Prediction._fields:
-                raise UserError(f"{path}: expected the columns {', '.join(Prediction._fields)}. Run the cell again.")
-            found = [Prediction(cells["id"], cells["truth"], cells["answer"], int(cells["fold"])) for cells in reader]
+                raise UserError(f"{path}: expected the columns {', '.join(Prediction._fields)}. Run it again.")
+            predictions = [
+                Prediction(cells["id"], cells["truth"], cells["answer"], int(cells["fold"])) for cells in reader
+            ]
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"{path}: can't be read as predictions ({error}). Run the cell again.") from error
-    if not found:
-        raise UserError(f"{path}: holds no predictions. Run the cell again.")
-    return found
+        raise UserError(f"{path}: can't be read as predictions ({error}). Run it again.") from error
+    if not predictions:
+        raise UserError(f"{path}: holds no predictions. Run it again.")
+    return predictions
 
 
-def task_of(record: RunRecord, folder: Path) -> Scored:
-    """Return the task of a finished run, able to score and no more: without what only decoding needs.
+def load_task(record: RunRecord, folder: Path) -> BaseTask:
+    """Return the task of a finished run, for scoring alone: without what only decoding needs.
 
     Raises:
         UserError: the task is unknown here, or its settings or labels are not those of this version.
     """
-    kind = registry.get(record.task)
+    task_class = registry.get(record.task)
     try:
-        head = kind.Head.model_validate(record.recipe.get("head", {}))
+        head = task_class.Head.model_validate(record.recipe.get("head", {}))
     except ValidationError as error:
         why = records.format_error(error)
-        raise UserError(f"{folder}: its recipe's head doesn't fit this version ({why}). Run it again.") from error
-    task = kind.__new__(kind)
-    # Not `kind.__init__`: a recogniser would open its language model there, and scoring needs none.
-    Scored.__init__(task, Setup(_labels(folder), head, record.upstream.stride))
+        raise UserError(f"{folder}: its recipe's head is not valid in this version ({why}). Run it again.") from error
+    task = task_class.__new__(task_class)
+    # Not `task_class.__init__`: a recogniser would open its language model there, and scoring needs none.
+    BaseTask.__init__(task, Setup(_labels(folder), head, record.upstream.stride))
     return task
 
 
 def _labels(folder: Path) -> Any:
     path = folder / records.LABELS
-    if not path.is_file():  # a search learns none
+    if not path.is_file():  # a search task learns none
         return None
     try:
         return json.loads(path.read_text(encoding="utf8"))["1"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: holds no labels of fold 1 ({error!r}). Run the cell again.") from error
+        raise UserError(f"{path}: holds no labels of fold 1 ({error!r}). Run it again.") from error
 
 
-def rows_of(folder: Path, historical: bool = False) -> list[Prediction]:
-    """Return a run's predictions: the historical ones where they are asked for and there are any, else the strict.
+def run_predictions(folder: Path, historical: bool = False) -> list[Prediction]:
+    """Return a run's strict predictions; with `historical`, the historical ones where the task has them.
 
     Raises:
-        UserError: see `read_rows`.
+        UserError: see `read_predictions`.
     """
     path = folder / records.HISTORICAL
-    return read_rows(path if historical and path.is_file() else folder / records.PREDICTIONS)
+    return read_predictions(path if historical and path.is_file() else folder / records.PREDICTIONS)

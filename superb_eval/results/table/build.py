@@ -1,32 +1,30 @@
-"""Makes boards of a results folder: upstreams down, tasks across, each cell with its interval; gaps stay gaps.
+"""Builds the tables of a results folder: upstreams down, tasks across, an interval in each cell; gaps stay gaps.
 
-Runs of different corpora or profiles are different questions, so each gets a board of its own.
+Runs of different corpora or profiles can't be compared, so each corpus and profile gets a table of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 
+from downstreams.registry import task_order
 from superb_eval.errors import UserError, near_miss
 from superb_eval.results import published
-from superb_eval.results.folder import OFFICIAL, Protocol, Results, RunGroup, open_results
-from superb_eval.results.published import PublishedRow
+from superb_eval.results.folder import OFFICIAL, Protocol, Results, RunGroup, RunGroups, open_results
+from superb_eval.results.published import PublishedSystem
 from superb_eval.results.stats import intervals
-from superb_eval.results.stats.paired_comparison import Evidence
+from superb_eval.results.stats.paired_comparison import PairedComparison
 from superb_eval.results.table import captions, costs, footnotes, ranks, totals
-from superb_eval.results.table.result_table import Cell, Column, Place, ResultTable, Row, order_of
+from superb_eval.results.table.result_table import Cell, Column, ColumnKey, ResultTable, Row
 from superb_eval.runtime.progress import NoProgress, Progress
-
-Cells = Mapping[tuple[str, str], RunGroup]
-"""By (upstream, task)."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a table is asked to show. `published` are names of published rows, or `all`."""
+class TableOptions:
+    """What a table shows. `against` is the reference; `published` are names of published systems, or `all`."""
 
     protocol: Protocol = "strict"
     against: str | None = None
@@ -34,28 +32,31 @@ class Wanted:
 
 
 def collect(
-    folder: Path, wanted: Wanted | None = None, progress: Progress | None = None
+    folder: Path, options: TableOptions | None = None, progress: Progress | None = None
 ) -> tuple[list[ResultTable], list[str]]:
-    """Return a results folder's boards, and a sentence for each thing in it that is left out.
+    """Return a results folder's tables, and a sentence for each entry that is left out.
 
-    `strict` figures have everything chosen on dev; `historical` ones follow the published procedure where that looks at
-    the test set, and are the ones to compare with the literature. Where published rows are asked for, the folder may be
-    missing: they are shown alone. The first row is the reference; the others follow from the largest to the smallest.
+    `strict` figures have everything chosen on dev; `historical` ones follow the published procedure where that looks
+    at the test set, and are the ones to compare with the literature. Where `options` name published systems, the
+    folder may be missing: they are shown alone. The first row is the reference; the others follow from the largest to
+    the smallest.
 
     Raises:
-        UserError: there is no such folder, no run in it is finished, nothing is called as `against` is, or a published
-            reference was measured on other data or by another protocol than the runs.
+        UserError: there is no such folder, no run in it is finished, no row has the name `against`, or a published
+            reference was measured on reference data or by another protocol than the runs.
     """
-    wanted = wanted or Wanted()
-    rows = published.choose(wanted.published)
-    results = _opened(folder, bool(rows))
-    _check_reference(results, wanted, rows)
+    options = options or TableOptions()
+    systems = published.choose(options.published)
+    results = _opened(folder, bool(systems))
+    _check_reference(results, options, systems)
     with (progress or NoProgress()).step("comparing", len(results.shown)) as update:
-        evidence = Evidence(wanted.protocol, update)
-        boards = [_board(key, cells, results, wanted, rows, evidence) for key, cells in results.boards.items()]
-    if rows and not any(_comparable(key, wanted.protocol) for key in results.boards):
-        boards.append(_published_board(rows, wanted.against))
-    return boards, [*results.left_out, *evidence.problems]
+        comparison = PairedComparison(options.protocol, update)
+        tables = [
+            _table(key, groups, results, options, systems, comparison) for key, groups in results.run_groups.items()
+        ]
+    if systems and not any(_comparable(key, options.protocol) for key in results.run_groups):
+        tables.append(_published_table(systems, options.against))
+    return tables, [*results.left_out, *comparison.problems]
 
 
 def _opened(folder: Path, may_be_empty: bool) -> Results:
@@ -70,100 +71,108 @@ def _opened(folder: Path, may_be_empty: bool) -> Results:
 
 
 def _comparable(key: tuple[str, str], protocol: Protocol) -> bool:
-    """Whether a board's figures answer the question that published ones answer."""
+    """Whether a table's figures were measured on the data and by the protocol of published ones."""
     return key == (OFFICIAL, "superb") and protocol == "historical"
 
 
-def _check_reference(results: Results, wanted: Wanted, rows: Sequence[PublishedRow]) -> None:
-    """Refuse a reference that is not there, or one that would rank what can't be ranked."""
-    name = wanted.against
-    measured = sorted({upstream for cells in results.boards.values() for upstream, _ in cells})
+def _check_reference(results: Results, options: TableOptions, systems: Sequence[PublishedSystem]) -> None:
+    """Refuse a reference that is missing, or one whose figures can't be ranked with those of the runs."""
+    name = options.against
+    measured = sorted({upstream for groups in results.run_groups.values() for upstream, _ in groups})
     if name is None or name in measured:
         return
-    row = published.find(name)
-    if row is None or row not in rows:
-        hint = " It is a published row: add --published." if row else near_miss(name, measured)
-        raise UserError(f"--against {name}: no row of the table is called so.{hint} There: {', '.join(measured)}.")
-    others = [key for key in results.boards if not _comparable(key, wanted.protocol)]
+    system = published.find(name)
+    if system is None or system not in systems:
+        hint = " It is a published row: add --published." if system else near_miss(name, measured)
+        raise UserError(f"--against {name}: the table has no row of that name.{hint} Its rows: {', '.join(measured)}.")
+    others = [key for key in results.run_groups if not _comparable(key, options.protocol)]
     if others:
-        raise UserError(captions.not_comparable(row, others, wanted.protocol, measured))
+        raise UserError(captions.not_comparable(system, others, options.protocol, measured))
 
 
-def _board(
+def _table(
     key: tuple[str, str],
-    cells: Cells,
+    groups: RunGroups,
     results: Results,
-    wanted: Wanted,
-    rows: Sequence[PublishedRow],
-    evidence: Evidence,
+    options: TableOptions,
+    systems: Sequence[PublishedSystem],
+    comparison: PairedComparison,
 ) -> ResultTable:
-    columns = _columns(cells, wanted.protocol)
-    reference = wanted.against
-    names = _names(cells, reference)
-    lines = [_line(name, cells, columns, wanted, evidence) for name in names]
-    lines = ranks.ranked(lines, columns, cells, evidence)
-    lines, more = totals.with_totals(lines, cells, evidence, reference, official=key == (OFFICIAL, "superb"))
-    lines, sizes = costs.with_costs(lines, cells, costs.read(results.root), reference)
-    if _comparable(key, wanted.protocol) and rows:
-        row = None if reference in names else published.find(reference or "")
-        reference = row.name if row else reference
-        lines, more = totals.with_published(_against_published(lines, row), _published_lines(rows, row), reference)
-    board = ResultTable(
-        captions.title(key, cells, wanted.protocol), (*sizes, *columns, *more), tuple(lines), (), reference
+    columns = _columns(groups, options.protocol)
+    reference = options.against
+    names = _names(groups, reference)
+    rows = [_row(name, groups, columns, options, comparison) for name in names]
+    rows = ranks.rank_rows(rows, columns, groups, comparison)
+    rows, more = totals.with_totals(rows, groups, comparison, reference, official=key == (OFFICIAL, "superb"))
+    rows, sizes = costs.with_costs(rows, groups, costs.read(results.root), reference)
+    if _comparable(key, options.protocol) and systems:
+        system = None if reference in names else published.find(reference or "")
+        reference = system.name if system else reference
+        rows, more = totals.with_published(
+            _against_published(rows, system), _published_rows(systems, system), reference
+        )
+    table = ResultTable(
+        captions.title(key, groups, options.protocol), (*sizes, *columns, *more), tuple(rows), (), reference
     )
-    return replace(board, notes=tuple(captions.captions_of(board, cells, rows)))
+    return replace(table, notes=tuple(captions.measured_captions(table, groups, systems)))
 
 
-def _names(cells: Cells, reference: str | None) -> list[str]:
+def _names(groups: RunGroups, reference: str | None) -> list[str]:
     """Upstreams in the order of rows: the reference, then from the largest to the smallest."""
-    sizes = {name: cell.record.upstream.parameters for (name, _), cell in cells.items()}
+    sizes = {name: group.record.upstream.parameters for (name, _), group in groups.items()}
     return sorted(sizes, key=lambda name: (name != reference, -sizes[name], name))
 
 
-def _published_board(rows: Sequence[PublishedRow], against: str | None) -> ResultTable:
-    """The published rows by themselves: they answer another question than any run here."""
-    row = published.find(against or "")
-    reference = row.name if row else None
-    lines, more = totals.with_published([], _published_lines(rows, row), reference)
-    there = {place for line in lines for place in line.figures}
+def _published_table(systems: Sequence[PublishedSystem], against: str | None) -> ResultTable:
+    """The published systems by themselves: no run here has their data and protocol."""
+    system = published.find(against or "")
+    reference = system.name if system else None
+    rows, more = totals.with_published([], _published_rows(systems, system), reference)
+    filled = {key for row in rows for key in row.cells}
     columns = tuple(
-        column for column in (costs.PARAMETERS, *captions.published_columns(), *more) if column.place in there
+        column for column in (costs.PARAMETERS, *captions.published_columns(), *more) if column.key in filled
     )
-    board = ResultTable(captions.PUBLISHED_TITLE, columns, tuple(lines), (), reference)
-    return replace(board, notes=tuple(captions.captions_of_published(rows, row)))
+    table = ResultTable(captions.PUBLISHED_TITLE, columns, tuple(rows), (), reference)
+    return replace(table, notes=tuple(captions.published_captions(systems, system)))
 
 
-def _columns(cells: Cells, protocol: Protocol) -> tuple[Column, ...]:
-    found: dict[Place, Column] = {}
-    for (_, task), cell in cells.items():
-        for m in cell.runs[0].figures(protocol):
+def _columns(groups: RunGroups, protocol: Protocol) -> tuple[Column, ...]:
+    found: dict[ColumnKey, Column] = {}
+    for (_, task), group in groups.items():
+        for m in group.runs[0].metrics(protocol):
             found.setdefault((task, m.key), Column((task, m.key), m.heading, m.unit, m.higher_is_better))
-    return tuple(sorted(found.values(), key=lambda column: order_of(column.place[0])))
+    return tuple(sorted(found.values(), key=lambda column: task_order(column.key[0])))
 
 
-def _line(name: str, cells: Cells, columns: Sequence[Column], wanted: Wanted, evidence: Evidence) -> Row:
-    figures = {}
+def _row(
+    name: str, groups: RunGroups, columns: Sequence[Column], options: TableOptions, comparison: PairedComparison
+) -> Row:
+    cells = {}
     for column in columns:
-        task, key = column.place
-        cell = cells.get((name, task))
-        if cell is not None and all(run.figure(key, wanted.protocol) for run in cell.runs):
-            other = cells.get((wanted.against or "", task))
-            figures[column.place] = _figure(
-                cell, key, wanted.protocol, evidence, footnotes.footnotes_of(name, task, cells), other
+        task, key = column.key
+        group = groups.get((name, task))
+        if group is not None and all(run.metric(key, options.protocol) for run in group.runs):
+            reference = groups.get((options.against or "", task))
+            cells[column.key] = _cell(
+                group, key, options.protocol, comparison, footnotes.footnote_marks(name, task, groups), reference
             )
-    folders = {task: tuple(str(run.folder) for run in cells[n, task].runs) for n, task in cells if n == name}
-    return Row(name, figures, runs=folders)
+    folders = {
+        task: tuple(str(run.folder) for run in group.runs)
+        for (upstream, task), group in groups.items()
+        if upstream == name
+    }
+    return Row(name, cells, runs=folders)
 
 
-def _figure(
-    cell: RunGroup, key: str, protocol: Protocol, evidence: Evidence, marked: str, other: RunGroup | None
+def _cell(
+    group: RunGroup, key: str, protocol: Protocol, comparison: PairedComparison, marks: str, reference: RunGroup | None
 ) -> Cell:
-    recorded = [m for run in cell.runs if (m := run.figure(key, protocol))]
+    recorded = [m for run in group.runs if (m := run.metric(key, protocol))]
     values = [m.value for m in recorded]
     low: float | None = recorded[0].low
     high: float | None = recorded[0].high
     if len(recorded) > 1:
-        draws = evidence.draws(cell, key)
+        draws = comparison.draws(group, key)
         low, high = (None, None) if draws is None else intervals.percentiles(draws, recorded[0].units)
     return Cell(
         value=mean(values),
@@ -171,48 +180,48 @@ def _figure(
         high=high,
         seeds=len(values),
         spread=stdev(values) if len(values) > 1 else None,
-        marks=marked,
-        difference=evidence.difference(cell, other, key) if other and other is not cell else None,
+        marks=marks,
+        difference=comparison.difference(group, reference, key) if reference and reference is not group else None,
     )
 
 
-def _published_lines(rows: Sequence[PublishedRow], reference: PublishedRow | None) -> list[Row]:
+def _published_rows(systems: Sequence[PublishedSystem], reference: PublishedSystem | None) -> list[Row]:
     return [
-        Row(row.name, _published_figures(row, reference), published=True, source=row.source)
-        for row in sorted(rows, key=lambda row: row is not reference)
+        Row(system.name, _published_cells(system, reference), published=True, source=system.source)
+        for system in sorted(systems, key=lambda system: system is not reference)
     ]
 
 
-def _published_figures(row: PublishedRow, reference: PublishedRow | None) -> dict[Place, Cell]:
-    figures = {costs.PARAMETERS.place: Cell(row.parameters_m)}
-    for place, value in row.figures.items():
-        figures[place] = Cell(value, difference=_published_difference(row, reference, place))
-    return figures
+def _published_cells(system: PublishedSystem, reference: PublishedSystem | None) -> dict[ColumnKey, Cell]:
+    cells = {costs.PARAMETERS.key: Cell(system.parameters_m)}
+    for key, value in system.values.items():
+        cells[key] = Cell(value, difference=_published_difference(system, reference, key))
+    return cells
 
 
 def _published_difference(
-    row: PublishedRow, reference: PublishedRow | None, place: Place
+    system: PublishedSystem, reference: PublishedSystem | None, key: ColumnKey
 ) -> intervals.Difference | None:
-    if reference is None or row is reference or place not in reference.figures:
+    if reference is None or system is reference or key not in reference.values:
         return None
-    if place in row.folds and place in reference.folds:
-        return intervals.paired_folds(row.folds[place], reference.folds[place])
-    return ranks.plain_difference(row.figures[place], reference.figures[place])
+    if key in system.folds and key in reference.folds:
+        return intervals.paired_folds(system.folds[key], reference.folds[key])
+    return ranks.unpaired_difference(system.values[key], reference.values[key])
 
 
-def _against_published(lines: list[Row], reference: PublishedRow | None) -> list[Row]:
-    """Measured lines with their plain differences from a published reference: it has no predictions to pair with."""
+def _against_published(rows: list[Row], reference: PublishedSystem | None) -> list[Row]:
+    """Measured rows with unpaired differences from a published reference: it has no predictions to pair with."""
     if reference is None:
-        return lines
+        return rows
     return [
         replace(
-            line,
-            figures={
-                place: replace(f, difference=ranks.plain_difference(f.value, reference.figures[place]))
-                if place in reference.figures
-                else f
-                for place, f in line.figures.items()
+            row,
+            cells={
+                key: replace(cell, difference=ranks.unpaired_difference(cell.value, reference.values[key]))
+                if key in reference.values
+                else cell
+                for key, cell in row.cells.items()
             },
         )
-        for line in lines
+        for row in rows
     ]

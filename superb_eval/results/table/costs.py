@@ -1,4 +1,4 @@
-"""What an upstream costs: its parameters, and where `superb-eval cost` was asked, its operations and its speed."""
+"""What an upstream costs: its parameters, and where `superb-eval cost` measured them, its operations and its speed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from superb_eval.errors import UserError
-from superb_eval.results.folder import RunGroup
+from superb_eval.results.folder import RunGroups
 from superb_eval.results.table.result_table import Cell, Column, Row
 from superb_eval.runtime import atomic_files
 
@@ -23,7 +23,7 @@ Costs = Mapping[str, Mapping[str, float]]
 
 
 def read(folder: Path) -> Costs:
-    """Return the costs that a results folder keeps, by upstream; nothing where it keeps none.
+    """Return the costs stored in a results folder, by upstream; nothing where none are.
 
     Raises:
         UserError: its file is not what `superb-eval cost` writes.
@@ -36,12 +36,12 @@ def read(folder: Path) -> Costs:
         return {name: {key: float(value) for key, value in figures.items()} for name, figures in content.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path}: not what `superb-eval cost` writes ({error!r}). Remove it, or make it anew."
+            f"{path}: not what `superb-eval cost` writes ({error!r}). Remove it, or measure again."
         ) from error
 
 
-def keep(folder: Path, costs: Costs) -> None:
-    """Write costs beside the results, in place of what was there: only speeds measured in turns may be compared.
+def write(folder: Path, costs: Costs) -> None:
+    """Write costs beside the results, in place of what was there: only speeds measured together can be compared.
 
     Raises:
         UserError: the disk is full, or may not be written.
@@ -50,20 +50,20 @@ def keep(folder: Path, costs: Costs) -> None:
 
 
 def with_costs(
-    lines: Sequence[Row], cells: Mapping[tuple[str, str], RunGroup], costs: Costs, reference: str | None
+    rows: Sequence[Row], groups: RunGroups, costs: Costs, reference: str | None
 ) -> tuple[list[Row], tuple[Column, ...]]:
-    """Return measured lines with what they cost, and the columns for it; speed-up is that over the reference."""
-    done = [_with(line, cells, costs, reference) for line in lines]
-    there = {place for line in done for place in line.figures}
-    return done, tuple(column for column in (PARAMETERS, MACS, SPEED) if column.place in there)
+    """Return measured rows with what they cost, and the columns for it; speed-up is that over the reference."""
+    done = [_with_cost(row, groups, costs, reference) for row in rows]
+    filled = {key for row in done for key in row.cells}
+    return done, tuple(column for column in (PARAMETERS, MACS, SPEED) if column.key in filled)
 
 
-def _with(line: Row, cells: Mapping[tuple[str, str], RunGroup], costs: Costs, reference: str | None) -> Row:
-    parameters = next(cell.record.upstream.parameters for (name, _), cell in cells.items() if name == line.name)
-    figures = {PARAMETERS.place: Cell(parameters / 1e6)}
-    own, other = costs.get(line.name, {}), costs.get(reference or "", {})
+def _with_cost(row: Row, groups: RunGroups, costs: Costs, reference: str | None) -> Row:
+    parameters = next(group.record.upstream.parameters for (name, _), group in groups.items() if name == row.name)
+    cells = {PARAMETERS.key: Cell(parameters / 1e6)}
+    own, other = costs.get(row.name, {}), costs.get(reference or "", {})
     if "gmacs_per_second" in own:
-        figures[MACS.place] = Cell(own["gmacs_per_second"])
+        cells[MACS.key] = Cell(own["gmacs_per_second"])
     if own.get("real_time_factor") and other.get("real_time_factor"):
-        figures[SPEED.place] = Cell(other["real_time_factor"] / own["real_time_factor"])
-    return replace(line, figures={**figures, **line.figures})
+        cells[SPEED.key] = Cell(other["real_time_factor"] / own["real_time_factor"])
+    return replace(row, cells={**cells, **row.cells})

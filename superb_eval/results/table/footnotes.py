@@ -1,14 +1,14 @@
-"""What sets a cell apart from the others of its column, as a mark beside its figure."""
+"""Marks beside a figure: what sets its runs apart from the others of the column."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from superb_eval.errors import UserError
-from superb_eval.results.folder import RunGroup
+from superb_eval.results.folder import RunGroups
 from superb_eval.results.record import RunRecord
-from superb_eval.results.recorded_command import asked
+from superb_eval.results.recorded_command import parse_command
 
 MEANINGS = {
     "*": "* several finished runs; the newest of each seed is shown.",
@@ -21,29 +21,29 @@ HARMLESS = ("train.lr", "features.batch_seconds", "features.pooled")
 """Overrides that leave the protocol as it is: published learning rates were searched too, and the rest is rounding."""
 
 
-def footnotes_of(upstream: str, task: str, cells: Mapping[tuple[str, str], RunGroup]) -> str:
-    """Return a cell's marks."""
-    cell = cells[upstream, task]
-    column = [other.record for (_, t), other in cells.items() if t == task]
+def footnote_marks(upstream: str, task: str, groups: RunGroups) -> str:
+    """Return the marks of an upstream's figures on a task; empty where nothing sets its runs apart."""
+    group = groups[upstream, task]
+    column = [other.record for (_, t), other in groups.items() if t == task]
     data = Counter(record.corpus.digest for record in column).most_common(1)[0][0]
     recipe = Counter(record.recipe_digest for record in column).most_common(1)[0][0]
-    found = {
-        "*": cell.others > 0,
-        "§": cell.record.corpus.digest != data,
-        "‡": cell.record.recipe_digest != recipe,
-        "¶": bool(overrides_of(cell.record)),
+    applies = {
+        "*": group.others > 0,
+        "§": group.record.corpus.digest != data,
+        "‡": group.record.recipe_digest != recipe,
+        "¶": bool(overridden_keys(group.record)),
     }
-    return "".join(mark for mark, holds in found.items() if holds)
+    return "".join(mark for mark, applicable in applies.items() if applicable)
 
 
-def overrides_of(record: RunRecord) -> list[str]:
-    """Return what a run changed of its shipped recipe: keys given with -o, or the file that took its place."""
+def overridden_keys(record: RunRecord) -> list[str]:
+    """Return what a run changed of its shipped recipe: keys given with -o, or the file that was given instead."""
     try:
-        given = asked(record)
+        command = parse_command(record)
     except UserError:
         return ["a command that can't be read"]
-    keys = (override.partition("=")[0].strip() for override in given.overrides)
-    return [key for key in keys if key not in HARMLESS] + list(_own_recipe(given.task, record))
+    keys = (override.partition("=")[0].strip() for override in command.overrides)
+    return [key for key in keys if key not in HARMLESS] + list(_own_recipe(command.task, record))
 
 
 def _own_recipe(task: str, record: RunRecord) -> Iterator[str]:

@@ -1,52 +1,50 @@
-"""Which figure of a column is best, and which can't be told from it."""
+"""Which figure of a column is best, and which are not distinguishable from it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from superb_eval.results.folder import RunGroup
+from superb_eval.results.folder import RunGroups
 from superb_eval.results.stats.intervals import Difference
-from superb_eval.results.stats.paired_comparison import Evidence
+from superb_eval.results.stats.paired_comparison import PairedComparison
 from superb_eval.results.table.result_table import Column, Rank, Row
 
 
-def ranked(
-    lines: Sequence[Row], columns: Sequence[Column], cells: Mapping[tuple[str, str], RunGroup], evidence: Evidence
+def rank_rows(
+    rows: Sequence[Row], columns: Sequence[Column], groups: RunGroups, comparison: PairedComparison
 ) -> list[Row]:
-    """Return measured lines with the best figure of each column marked, and those tied with it.
+    """Return measured rows with the best figure of each column marked, and those tied with it.
 
-    Tied are figures whose paired difference from the best can't be told from chance. Cells of other data than the best
-    can't be compared with it and get no rank; where a column has one figure alone, there is nothing to rank.
+    Tied are figures whose paired difference from the best is not distinguishable from none. Figures on other data than
+    the best can't be compared with it and get no rank; neither does the only figure of a column.
     """
-    found: dict[tuple[str, tuple[str, str]], Rank] = {}
+    ranks: dict[tuple[str, tuple[str, str]], Rank] = {}
     for column in columns:
-        there = [line for line in lines if column.place in line.figures]
-        if len(there) > 1:
-            found |= {(name, column.place): rank for name, rank in _ranks(there, column, cells, evidence).items()}
+        ranked = [row for row in rows if column.key in row.cells]
+        if len(ranked) > 1:
+            ranks |= {(name, column.key): rank for name, rank in _ranks(ranked, column, groups, comparison).items()}
     return [
-        replace(line, figures={p: replace(f, rank=found.get((line.name, p), "")) for p, f in line.figures.items()})
-        for line in lines
+        replace(row, cells={k: replace(cell, rank=ranks.get((row.name, k), "")) for k, cell in row.cells.items()})
+        for row in rows
     ]
 
 
-def _ranks(
-    lines: Sequence[Row], column: Column, cells: Mapping[tuple[str, str], RunGroup], evidence: Evidence
-) -> dict[str, Rank]:
-    task, key = column.place
+def _ranks(rows: Sequence[Row], column: Column, groups: RunGroups, comparison: PairedComparison) -> dict[str, Rank]:
+    task, key = column.key
     sign = 1 if column.higher_is_better else -1
-    best = max(lines, key=lambda line: sign * line.figures[column.place].value)
+    best = max(rows, key=lambda row: sign * row.cells[column.key].value)
     differences = {
-        line.name: evidence.difference(cells[line.name, task], cells[best.name, task], key)
-        for line in lines
-        if line is not best
+        row.name: comparison.difference(groups[row.name, task], groups[best.name, task], key)
+        for row in rows
+        if row is not best
     }
     tied = [name for name, difference in differences.items() if difference and not difference.distinguishable]
     rank: Rank = "tied" if tied else "best"
     return {best.name: rank, **dict.fromkeys(tied, rank)}
 
 
-def plain_difference(ours: float, theirs: float) -> Difference:
-    """Return a difference that nothing was resampled for: no interval, and nothing is said of chance."""
+def unpaired_difference(ours: float, theirs: float) -> Difference:
+    """Return a difference without an interval: there are no predictions to resample."""
     return Difference(ours - theirs, math.nan, math.nan, "")

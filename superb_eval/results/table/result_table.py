@@ -1,4 +1,4 @@
-"""What a table consists of, before it takes any form: every form prints the same board."""
+"""What a result table consists of, before it is formatted: every format prints the same cells."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import Literal
 
 from superb_eval.results.stats.intervals import Difference
 
-PAPER_ORDER = ("pr", "asr", "ks", "qbe", "sid", "asv", "sd", "ic", "sf", "er")
-"""Tasks in the column order of the papers; others follow by name."""
-
-Place = tuple[str, str]
+ColumnKey = tuple[str, str]
 """(task, key of the metric); the task is empty for what belongs to the upstream: its size, speed and overall scores."""
 
 Rank = Literal["", "best", "tied"]
@@ -20,9 +17,9 @@ Rank = Literal["", "best", "tied"]
 
 @dataclass(frozen=True)
 class Column:
-    """One column: a metric of a task, or a figure of the upstream itself."""
+    """One column: a metric of a task, or a property of the upstream itself."""
 
-    place: Place
+    key: ColumnKey
     heading: str
     unit: str
     higher_is_better: bool | None
@@ -32,9 +29,9 @@ class Column:
     def title(self) -> str:
         """Return the heading with task, unit and arrow, such as `PR PER % ↓`."""
         arrow = {True: "↑", False: "↓", None: ""}[self.higher_is_better]
-        return " ".join(word for word in (self.place[0].upper(), self.heading, self.unit, arrow) if word)
+        return " ".join(word for word in (self.key[0].upper(), self.heading, self.unit, arrow) if word)
 
-    def shown(self, value: float) -> str:
+    def format(self, value: float) -> str:
         """Return a value of this column as it is printed."""
         return f"{value:.{self.decimals}f}"
 
@@ -43,7 +40,8 @@ class Column:
 class Cell:
     """One cell. `low` and `high` bound its 95 % interval; None where there is none.
 
-    `seeds` counts the runs whose mean it is, `spread` is their standard deviation. `difference` is from the reference.
+    `seeds` counts the runs that `value` is the mean of, `spread` is their standard deviation. `difference` is from the
+    reference. `marks` are those of `footnotes`.
     """
 
     value: float
@@ -57,32 +55,32 @@ class Cell:
 
     def texts(self, column: Column) -> tuple[str, str, str]:
         """Return what is printed: the value with its marks, its interval and spread, the difference; or nothing."""
-        interval = "" if self.low is None or self.high is None else _bounds(column, self.low, self.high)
-        spread = "" if self.spread is None else f"± {column.shown(self.spread)} ({self.seeds} seeds)"
+        interval = "" if self.low is None or self.high is None else _brackets(column, self.low, self.high)
+        spread = "" if self.spread is None else f"± {column.format(self.spread)} ({self.seeds} seeds)"
         tied = "=" if self.rank == "tied" else ""
-        value = f"{column.shown(self.value)}{tied}{self.marks}"
-        return value, " ".join(filter(None, (interval, spread))), self._difference(column)
+        value = f"{column.format(self.value)}{tied}{self.marks}"
+        return value, " ".join(filter(None, (interval, spread))), self._difference_text(column)
 
-    def _difference(self, column: Column) -> str:
+    def _difference_text(self, column: Column) -> str:
         if self.difference is None:
             return ""
         value = f"Δ {self.difference.value:+.{column.decimals}f}"
-        if not self.difference.tested:  # such as of two published figures, or from one
+        if not self.difference.tested:  # such as between two published systems, or from one
             return value
         mark = "≠" if self.difference.distinguishable else "≈"
-        return f"{value} {_bounds(column, self.difference.low, self.difference.high)} {mark}"
+        return f"{value} {_brackets(column, self.difference.low, self.difference.high)} {mark}"
 
 
-def _bounds(column: Column, low: float, high: float) -> str:
-    return f"[{column.shown(low)}, {column.shown(high)}]"
+def _brackets(column: Column, low: float, high: float) -> str:
+    return f"[{column.format(low)}, {column.format(high)}]"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: an upstream that was measured, or a system that was published (then `source` says where)."""
+    """One row: an upstream that was measured, or a system that was published (then `source` is the publication)."""
 
     name: str
-    figures: Mapping[Place, Cell]
+    cells: Mapping[ColumnKey, Cell]
     published: bool = False
     source: str = ""
     runs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -91,19 +89,14 @@ class Row:
 
 @dataclass(frozen=True)
 class ResultTable:
-    """One table: upstreams down, tasks across. `notes` is all that has to be known to read it, a sentence each."""
+    """One table: upstreams down, tasks across. `notes` are the captions: what has to be known to read it."""
 
     title: str
     columns: tuple[Column, ...]
-    lines: tuple[Row, ...]
+    rows: tuple[Row, ...]
     notes: tuple[str, ...]
     reference: str | None = None
 
-    def figure(self, name: str, place: Place) -> Cell | None:
-        """Return a figure of the line of that name, None where there is a gap."""
-        return next((line.figures.get(place) for line in self.lines if line.name == name), None)
-
-
-def order_of(task: str) -> tuple[int, str]:
-    """Return the sort key that puts tasks in the papers' order."""
-    return (PAPER_ORDER.index(task) if task in PAPER_ORDER else len(PAPER_ORDER), task)
+    def cell(self, name: str, key: ColumnKey) -> Cell | None:
+        """Return a cell of the row of that name, None where there is a gap."""
+        return next((row.cells.get(key) for row in self.rows if row.name == name), None)

@@ -1,4 +1,4 @@
-"""The forms of a table: they agree figure for figure, and no name from outside does harm in any."""
+"""The formats of a table: they agree figure for figure, and escape every name from outside."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 from rich.console import Console
 
 from superb_eval.report import page
-from superb_eval.report.page import Asked
+from superb_eval.report.page import ReportOptions
 from superb_eval.results.formats import documents, escape, tabular
 from superb_eval.results.table import build
-from superb_eval.results.table.build import Wanted
+from superb_eval.results.table.build import TableOptions
 from superb_eval.results.table.result_table import ResultTable
 from superb_eval.runtime.progress import NoProgress
 from tests.results.pages import Page
-from tests.results.runs import answers, new_record, scored, ten_tasks, vary
+from tests.results.runs import answers, new_record, ten_tasks, vary, write_run
 
 NUMBER = r"[-+]?\d+\.\d+"
 
@@ -42,7 +42,7 @@ HOSTILE = (
 QUICKSTART = {"fbank_nonorm": 0.5, "hubert_mini@random": 0.6, "hubert_mini": 0.1, "distilhubert_mini": 0.25}
 """The upstreams of the quickstart, and how often they are wrong here."""
 
-AGAINST = Wanted(against="hubert_mini")
+AGAINST = TableOptions(against="hubert_mini")
 
 
 @pytest.fixture(scope="module")
@@ -54,20 +54,20 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def board(quickstart: Path) -> ResultTable:
+def table(quickstart: Path) -> ResultTable:
     (found,), problems = build.collect(quickstart, AGAINST)
     assert not problems
     return found
 
 
-def printed(board: ResultTable) -> list[list[str]]:
-    """Every number of every figure, by cell, as all forms must print them."""
+def printed(table: ResultTable) -> list[list[str]]:
+    """Every number of every cell, as all formats must print them."""
     cells = []
-    for line in board.lines:
-        for column in board.columns:
-            figure = line.figures.get(column.place)
-            if figure is not None:
-                cells.append(re.findall(NUMBER, " ".join(figure.texts(column))))
+    for row in table.rows:
+        for column in table.columns:
+            cell = row.cells.get(column.key)
+            if cell is not None:
+                cells.append(re.findall(NUMBER, " ".join(cell.texts(column))))
     return cells
 
 
@@ -77,7 +77,7 @@ def from_markdown(text: str) -> list[list[str]]:
 
 
 def from_latex(text: str) -> list[list[str]]:
-    """Its columns are cut into several tables: a line's cells follow one another over them."""
+    """Its columns are cut into several tables: a row's cells are spread over them in order."""
     lines: dict[int, list[list[str]]] = {}
     for part in text.split(r"\begin{table}")[1:]:
         rows = part.split(r"\hline")[2].split(r" \\\noalign{\vskip3pt}")
@@ -92,15 +92,15 @@ def from_html(text: str) -> list[list[str]]:
     return [re.findall(NUMBER, " ".join(cell)) for row in rows for cell in row[1:] if cell != ["·"]]
 
 
-def from_terminal(board: ResultTable) -> list[str]:
+def from_terminal(table: ResultTable) -> list[str]:
     console = Console(width=150, record=True, file=io.StringIO())
-    for part in documents.rich_tables(board, 150):
+    for part in documents.rich_tables(table, 150):
         console.print(part)
     return re.findall(NUMBER, console.export_text())
 
 
-def from_records(rows: list[dict[str, object]], board: ResultTable) -> list[list[str]]:
-    decimals = {column.place: column.decimals for column in board.columns}
+def from_records(rows: list[dict[str, object]], table: ResultTable) -> list[list[str]]:
+    decimals = {column.key: column.decimals for column in table.columns}
     cells = []
     for row in rows:
         places = decimals[str(row["task"]), str(row["metric"])]
@@ -110,21 +110,21 @@ def from_records(rows: list[dict[str, object]], board: ResultTable) -> list[list
     return cells
 
 
-def test_all_forms_agree_figure_for_figure(board: ResultTable, quickstart: Path) -> None:
-    expected = printed(board)
+def test_all_formats_agree_figure_for_figure(table: ResultTable, quickstart: Path) -> None:
+    expected = printed(table)
     assert len(expected) == 4 * 15 and sum(map(len, expected)) > 250
-    assert from_html(page.html(quickstart, Asked(AGAINST, audio_mb=0), NoProgress())) == expected
-    assert from_markdown(documents.markdown(board)) == expected
-    assert from_latex(documents.latex(board)) == expected
-    assert sorted(from_terminal(board)) == sorted(number for cell in expected for number in cell)
-    assert from_records(list(csv.DictReader(io.StringIO(tabular.as_csv([board])))), board) == expected  # type: ignore[arg-type]
-    assert from_records(json.loads(tabular.as_json([board]))["boards"][0]["figures"], board) == expected
+    assert from_html(page.html(quickstart, ReportOptions(AGAINST, audio_mb=0), NoProgress())) == expected
+    assert from_markdown(documents.markdown(table)) == expected
+    assert from_latex(documents.latex(table)) == expected
+    assert sorted(from_terminal(table)) == sorted(number for cell in expected for number in cell)
+    assert from_records(list(csv.DictReader(io.StringIO(tabular.as_csv([table])))), table) == expected  # type: ignore[arg-type]
+    assert from_records(json.loads(tabular.as_json([table]))["tables"][0]["figures"], table) == expected
 
 
-def test_a_terminal_never_cuts_a_figure_off(board: ResultTable) -> None:
+def test_a_terminal_never_truncates_a_figure(table: ResultTable) -> None:
     for width in (60, 80, 137, 400):
         console = Console(width=width, record=True, file=io.StringIO())
-        for part in documents.rich_tables(board, width):
+        for part in documents.rich_tables(table, width):
             console.print(part)
         assert "…" not in console.export_text(), f"{width} columns"
 
@@ -134,12 +134,12 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> ResultTable:
     folder = tmp_path_factory.mktemp("hostile")
     for seed, name in enumerate(HOSTILE):
         record = vary(new_record(name, "ks"), corpus__name=HOSTILE[0] + HOSTILE[2])
-        scored(folder, record, answers(0.5, seed, count=40))
-    (found,), _ = build.collect(folder, Wanted(against=HOSTILE[1]))
+        write_run(folder, record, answers(0.5, seed, count=40))
+    (found,), _ = build.collect(folder, TableOptions(against=HOSTILE[1]))
     return found
 
 
-def test_hostile_names_do_no_harm_in_a_terminal(hostile: ResultTable) -> None:
+def test_hostile_names_are_escaped_in_a_terminal(hostile: ResultTable) -> None:
     console = Console(width=200, record=True, file=io.StringIO(), force_terminal=True)
     for part in documents.rich_tables(hostile, 200):
         console.print(part)
@@ -151,7 +151,7 @@ def test_hostile_names_do_no_harm_in_a_terminal(hostile: ResultTable) -> None:
     assert max(len(escape.short(name)) for name in HOSTILE) <= escape.LONGEST
 
 
-def test_hostile_names_do_no_harm_in_markdown(hostile: ResultTable) -> None:
+def test_hostile_names_are_escaped_in_markdown(hostile: ResultTable) -> None:
     text = documents.markdown(hostile)
     assert "<script" not in text and "\u202e" not in text
     assert re.search(r"(?<!\\)`|(?<!\\)\[(?!\d)|(?<!\\)!\[", text.replace("**", "")) is None
@@ -160,21 +160,21 @@ def test_hostile_names_do_no_harm_in_markdown(hostile: ResultTable) -> None:
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {4}
 
 
-def test_hostile_names_do_no_harm_in_a_spreadsheet(hostile: ResultTable) -> None:
+def test_hostile_names_are_escaped_in_a_spreadsheet(hostile: ResultTable) -> None:
     rows = list(csv.DictReader(io.StringIO(tabular.as_csv([hostile]))))
     names = {row["upstream"] for row in rows}
     assert len(names) == len(HOSTILE)
     assert not any(name.startswith(("=", "+", "-", "@")) for name in names)
 
 
-def test_hostile_names_come_whole_out_of_json(hostile: ResultTable) -> None:
-    figures = json.loads(tabular.as_json([hostile]))["boards"][0]["figures"]
+def test_hostile_names_are_unchanged_in_json(hostile: ResultTable) -> None:
+    figures = json.loads(tabular.as_json([hostile]))["tables"][0]["figures"]
     assert {figure["upstream"] for figure in figures} == set(HOSTILE)
     assert tabular.as_json([hostile]).isascii()
 
 
-def test_latex_escapes_every_letter_that_means_something(hostile: ResultTable, board: ResultTable) -> None:
-    for text in (documents.latex(hostile), documents.latex(board)):
+def test_latex_escapes_every_special_character(hostile: ResultTable, table: ResultTable) -> None:
+    for text in (documents.latex(hostile), documents.latex(table)):
         assert text.isascii()
         commands = set(re.findall(r"\\([A-Za-z]+)", text))
         assert commands <= {
@@ -187,8 +187,8 @@ def test_latex_escapes_every_letter_that_means_something(hostile: ResultTable, b
         assert bare.count("{") == bare.count("}")
 
 
-def test_latex_cuts_what_is_wider_than_a_page(board: ResultTable) -> None:
-    for part in documents.latex(board).split(r"\begin{table}")[1:]:
+def test_latex_splits_what_is_wider_than_a_page(table: ResultTable) -> None:
+    for part in documents.latex(table).split(r"\begin{table}")[1:]:
         rows = part.split(r"\hline")[2].split(r" \\\noalign{\vskip3pt}")
         for row in rows:
             plain = re.sub(r"\\begin{tabular}\[t\]{.*?}}|\\end{tabular}|\\textbf", "", row)
@@ -199,8 +199,8 @@ def test_latex_cuts_what_is_wider_than_a_page(board: ResultTable) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
-def test_latex_compiles(hostile: ResultTable, board: ResultTable, tmp_path: Path) -> None:
-    body = "\n".join(map(documents.latex, (hostile, board)))
+def test_latex_compiles(hostile: ResultTable, table: ResultTable, tmp_path: Path) -> None:
+    body = "\n".join(map(documents.latex, (hostile, table)))
     source = f"\\documentclass{{article}}\n\\begin{{document}}\n{body}\n\\end{{document}}\n"
     (tmp_path / "table.tex").write_text(source)
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "table.tex"]

@@ -10,9 +10,9 @@ from superb_eval.results.stats import intervals, overall
 
 
 def figures(name: str) -> dict[tuple[str, str], float]:
-    row = published.find(name)
-    assert row is not None
-    return row.figures
+    system = published.find(name)
+    assert system is not None
+    return system.values
 
 
 LEADERBOARD_2022 = {
@@ -84,7 +84,7 @@ def test_published_rows_give_the_published_means(upstream: str, mean: float) -> 
 
 
 def test_a_missing_task_is_never_averaged_around() -> None:
-    most = {place: value for place, value in figures("hubert_base").items() if place != ("sd", "der")}
+    most = {metric: value for metric, value in figures("hubert_base").items() if metric != ("sd", "der")}
     assert overall.superb_s(most) is None
     assert overall.mean_of_metrics(most) is None
     assert overall.missing(most) == ["sd"]
@@ -92,17 +92,17 @@ def test_a_missing_task_is_never_averaged_around() -> None:
 
 def test_the_published_folds_do_not_separate_the_two_models_on_er() -> None:
     """paper_facts section 3: 1.9, about -1.9 to +5.6, t = 1.40 with 4 degrees of freedom."""
-    place = ("er", "acc")
+    metric = ("er", "acc")
     hubert, distil = (published.choose([name])[0] for name in ("hubert_base", "distilhubert"))
-    assert [sum(row.folds[place]) / 5 for row in (hubert, distil)] == pytest.approx([64.92, 63.02], abs=0.01)
-    found = intervals.paired_folds(hubert.folds[place], distil.folds[place])
+    assert [sum(system.folds[metric]) / 5 for system in (hubert, distil)] == pytest.approx([64.92, 63.02], abs=0.01)
+    found = intervals.paired_folds(hubert.folds[metric], distil.folds[metric])
     assert (round(found.value, 1), round(found.low, 1), round(found.high, 1)) == (1.9, -1.9, 5.6)
     assert not found.distinguishable
 
 
 def test_every_published_row_has_a_key_of_its_own_and_a_source() -> None:
-    assert len({row.key for row in published.rows()}) == len(published.rows()) == 48
-    assert all(row.source for row in published.rows())
+    assert len({system.key for system in published.systems()}) == len(published.systems()) == 48
+    assert all(system.source for system in published.systems())
     assert published.key_of("WavLM Base+") == "wavlm_base_plus"
     with pytest.raises(UserError, match="Did you mean 'hubert_base'"):
         published.choose(["hubert_bass"])

@@ -16,24 +16,24 @@ from superb_eval.results.record import RunRecord
 from superb_eval.results.stats import overall
 from superb_eval.results.stats.intervals import Difference
 from superb_eval.results.table import build, totals
-from superb_eval.results.table.build import Wanted
+from superb_eval.results.table.build import TableOptions
 from superb_eval.results.table.result_table import Cell, Column, ResultTable, Row
-from tests.results.runs import answers, keep, new_record, scored, ten_tasks, vary
+from tests.results.runs import answers, new_record, ten_tasks, vary, write_records, write_run
 
 
-def shown(board: ResultTable, width: int = 200) -> str:
+def shown(table: ResultTable, width: int = 200) -> str:
     console = Console(width=width, record=True, file=io.StringIO())
-    for part in documents.rich_tables(board, width):
+    for part in documents.rich_tables(table, width):
         console.print(part)
-    console.print(documents.rich_notes(board))
+    console.print(documents.rich_notes(table))
     return console.export_text()
 
 
 def test_upstreams_go_down_and_tasks_across_with_gaps(a_record: RunRecord, tmp_path: Path) -> None:
     pr = vary(a_record, task="pr", metrics__heading="PER", metrics__key="per", metrics__higher_is_better=False)
-    keep(tmp_path, a_record, vary(a_record, upstream__address="hubert", metrics__value=48.0), pr)
-    (board,), problems = build.collect(tmp_path)
-    assert documents.markdown(board).splitlines()[2:6] == [
+    write_records(tmp_path, a_record, vary(a_record, upstream__address="hubert", metrics__value=48.0), pr)
+    (table,), problems = build.collect(tmp_path)
+    assert documents.markdown(table).splitlines()[2:6] == [
         "| upstream | params M | PR PER % ↓ | KS ACC % ↑ |",
         "| --- | ---: | ---: | ---: |",
         "| fbank | 23.49 | 43.99 \\[38.80, 49.18\\] | 43.99 \\[38.80, 49.18\\] |",
@@ -48,8 +48,8 @@ def test_what_is_not_superb_is_never_called_so(a_record: RunRecord, tmp_path: Pa
     own = vary(a_record, corpus__name="mine", profile="superb")
     official = vary(a_record, corpus__name="Speech Commands v0.01", profile="superb", corpus__official=True)
     other = vary(official, corpus__name="LibriSpeech", task="pr")
-    keep(tmp_path, a_record, synthetic, lying, own, official, other)
-    titles = [board.title for board in build.collect(tmp_path)[0]]
+    write_records(tmp_path, a_record, synthetic, lying, own, official, other)
+    titles = [table.title for table in build.collect(tmp_path)[0]]
     assert len(titles) == 5, "official corpora share a table, others never do"
     (superb,) = [title for title in titles if "official SUPERB protocol" in title]
     assert superb.startswith("official corpora")
@@ -64,12 +64,12 @@ def test_cells_that_differ_from_their_column_are_marked(a_record: RunRecord, tmp
     command = "superb-eval run ks -u free -o train.lr=1 -o head.projector_dim=9"
     free = vary(a_record, upstream__address="free", command=command)
     later = vary(a_record, upstream__address="peer0", started="2026-02-01T00:00:00+00:00", metrics__value=50.0)
-    keep(tmp_path, *peers, other_data, other_recipe, free, later)
-    (board,), _ = build.collect(tmp_path)
-    marks = {line.name: line.figures["ks", "acc"].marks for line in board.lines}
+    write_records(tmp_path, *peers, other_data, other_recipe, free, later)
+    (table,), _ = build.collect(tmp_path)
+    marks = {row.name: row.cells["ks", "acc"].marks for row in table.rows}
     assert marks == {"peer0": "*", "peer1": "", "peer2": "", "data": "§", "recipe": "‡", "free": "¶"}
-    assert "50.00" in documents.markdown(board), "the latest run is shown"
-    notes = " ".join(board.notes)
+    assert "50.00" in documents.markdown(table), "the latest run is shown"
+    notes = " ".join(table.notes)
     assert all(mark in notes for mark in "*§‡") and "¶ a changed recipe (free KS: head.projector_dim)" in notes
 
 
@@ -82,10 +82,10 @@ def test_nothing_to_show_is_explained(tmp_path: Path) -> None:
 
 def test_differences_are_paired_and_marked(tmp_path: Path) -> None:
     for upstream, right, seed in (("good", 0.75, 1), ("alike", 0.75, 2), ("poor", 0.5, 3)):
-        scored(tmp_path, new_record(upstream, "ks"), answers(right, seed))
-    (board,), problems = build.collect(tmp_path, Wanted(against="poor"))
+        write_run(tmp_path, new_record(upstream, "ks"), answers(right, seed))
+    (table,), problems = build.collect(tmp_path, TableOptions(against="poor"))
     assert problems == []
-    good, alike, poor = (board.figure(name, ("ks", "acc")) for name in ("good", "alike", "poor"))
+    good, alike, poor = (table.cell(name, ("ks", "acc")) for name in ("good", "alike", "poor"))
     assert good and alike and poor and good.difference and alike.difference
     assert poor.difference is None
     assert good.difference.value == pytest.approx(good.value - poor.value)
@@ -94,10 +94,10 @@ def test_differences_are_paired_and_marked(tmp_path: Path) -> None:
     half = 100 * 1.96 * np.std(hits[0] - hits[1], ddof=1) / np.sqrt(300)
     assert good.difference.high - good.difference.low == pytest.approx(2 * half, rel=0.08), "the normal paired one"
     assert (good.rank, alike.rank, poor.rank) == ("tied", "tied", "")
-    assert "≠" in documents.markdown(board) and f"**{good.value:.2f}=**" in documents.markdown(board)
-    (other,), _ = build.collect(tmp_path, Wanted(against="good"))
-    line = other.figure("alike", ("ks", "acc"))
-    assert line and line.difference and not line.difference.distinguishable
+    assert "≠" in documents.markdown(table) and f"**{good.value:.2f}=**" in documents.markdown(table)
+    (other,), _ = build.collect(tmp_path, TableOptions(against="good"))
+    row = other.cell("alike", ("ks", "acc"))
+    assert row and row.difference and not row.difference.distinguishable
 
 
 def test_a_difference_without_ends_says_nothing_of_chance() -> None:
@@ -106,8 +106,8 @@ def test_a_difference_without_ends_says_nothing_of_chance() -> None:
     column = Column(("asv", "eer"), "EER", "%", higher_is_better=False)
     figure = Cell(12.0, difference=unknown)
     assert figure.texts(column) == ("12.00", "", "Δ +1.50")
-    board = ResultTable("title", (column,), (Row("one", figures={column.place: figure}),), ())
-    (row,) = json.loads(tabular.as_json([board]))["boards"][0]["figures"]
+    table = ResultTable("title", (column,), (Row("one", cells={column.key: figure}),), ())
+    (row,) = json.loads(tabular.as_json([table]))["tables"][0]["figures"]
     assert (row["difference"], row["difference_low"], row["distinguishable"]) == (1.5, None, None)
     for low, high, differs in ((0.1, 2, True), (-2, -0.1, True), (0, 2, False), (-1, 1, False), (0, 0, False)):
         assert Difference(1.0, low, high, "9 trials").distinguishable == differs
@@ -115,70 +115,72 @@ def test_a_difference_without_ends_says_nothing_of_chance() -> None:
 
 def test_the_reference_comes_first_and_the_others_by_size(tmp_path: Path) -> None:
     for name, size in (("small", 1), ("b", 5), ("a", 5), ("large", 9), ("none", 0)):
-        scored(tmp_path, vary(new_record(name, "ks"), upstream__parameters=size * 10**6), answers(0.6, size))
-    by_reference = [build.collect(tmp_path, Wanted(against=name))[0][0].lines for name in (None, "small")]
-    names = [[line.name for line in lines] for lines in by_reference]
+        write_run(tmp_path, vary(new_record(name, "ks"), upstream__parameters=size * 10**6), answers(0.6, size))
+    by_reference = [build.collect(tmp_path, TableOptions(against=name))[0][0].rows for name in (None, "small")]
+    names = [[row.name for row in rows] for rows in by_reference]
     assert names == [["large", "a", "b", "small", "none"], ["small", "large", "a", "b", "none"]]
 
 
 def test_cross_validated_tasks_are_compared_fold_by_fold(tmp_path: Path) -> None:
     for upstream, seed in (("a", 1), ("b", 2)):
         rows = [row._replace(fold=1 + i % 5) for i, row in enumerate(answers(0.6, seed))]
-        scored(tmp_path, new_record(upstream, "er"), rows)
-    (board,), _ = build.collect(tmp_path, Wanted(against="a"))
-    figure = board.figure("b", ("er", "acc"))
+        write_run(tmp_path, new_record(upstream, "er"), rows)
+    (table,), _ = build.collect(tmp_path, TableOptions(against="a"))
+    figure = table.cell("b", ("er", "acc"))
     assert figure and figure.difference and figure.difference.over == "5 folds"
 
 
 def test_other_test_units_are_not_compared(tmp_path: Path) -> None:
-    scored(tmp_path, new_record("a", "ks"), answers(0.6, 1))
-    scored(tmp_path, vary(new_record("b", "ks"), corpus__digest="other"), answers(0.9, 2, count=200))
-    (board,), _ = build.collect(tmp_path, Wanted(against="a"))
-    figure = board.figure("b", ("ks", "acc"))
+    write_run(tmp_path, new_record("a", "ks"), answers(0.6, 1))
+    write_run(tmp_path, vary(new_record("b", "ks"), corpus__digest="other"), answers(0.9, 2, count=200))
+    (table,), _ = build.collect(tmp_path, TableOptions(against="a"))
+    figure = table.cell("b", ("ks", "acc"))
     assert figure and figure.difference is None
 
 
 def test_seeds_are_averaged_and_their_spread_stated(tmp_path: Path) -> None:
     for seed, right in enumerate((0.55, 0.6, 0.65)):
-        scored(tmp_path, vary(new_record("a", "ks"), seed=seed), answers(right, seed))
-    (board,), _ = build.collect(tmp_path)
-    figure = board.figure("a", ("ks", "acc"))
+        write_run(tmp_path, vary(new_record("a", "ks"), seed=seed), answers(right, seed))
+    (table,), _ = build.collect(tmp_path)
+    figure = table.cell("a", ("ks", "acc"))
     assert figure and figure.seeds == 3 and figure.spread and figure.low and figure.high
     assert figure.low < figure.value < figure.high
-    assert f"± {figure.spread:.2f} (3 seeds)" in documents.markdown(board)
-    assert any("several seeds" in note for note in board.notes)
+    assert f"± {figure.spread:.2f} (3 seeds)" in documents.markdown(table)
+    assert any("several seeds" in note for note in table.notes)
 
 
 def test_overall_figures_need_all_ten_tasks(complete: Path, tmp_path: Path) -> None:
-    (board,), problems = build.collect(complete, Wanted(against="hubert"))
+    (table,), problems = build.collect(complete, TableOptions(against="hubert"))
     assert problems == []
-    score, kept = board.figure("distilhubert", ("", "superb_s")), board.figure("distilhubert", ("", "kept_mean"))
-    mean, whole = (board.figure(name, ("", "mean")) for name in ("distilhubert", "hubert"))
-    assert score and kept and mean and whole
+    score, retained = table.cell("distilhubert", ("", "superb_s")), table.cell("distilhubert", ("", "retained_mean"))
+    mean, whole = (table.cell(name, ("", "mean")) for name in ("distilhubert", "hubert"))
+    assert score and retained and mean and whole
     assert score.low is not None and score.high is not None and score.low < score.value < score.high
-    assert kept.value == pytest.approx(100 * mean.value / whole.value)
-    assert kept.low is not None and kept.high is not None and kept.low < kept.value < kept.high < 100
+    assert retained.value == pytest.approx(100 * mean.value / whole.value)
+    assert (
+        retained.low is not None and retained.high is not None and retained.low < retained.value < retained.high < 100
+    )
     difference = score.difference
     assert difference and difference.distinguishable and difference.high - difference.low < 2 * (score.high - score.low)
     assert (mean.difference or difference).value == pytest.approx(mean.value - whole.value)
     assert whole.difference is None
     ten_tasks(tmp_path, "hubert", 0.1, 1)
     (elsewhere,), _ = build.collect(tmp_path)
-    assert elsewhere.figure("hubert", ("", "mean")) and not elsewhere.figure("hubert", ("", "superb_s"))
+    assert elsewhere.cell("hubert", ("", "mean")) and not elsewhere.cell("hubert", ("", "superb_s"))
     for path in tmp_path.glob("hubert/sd/*/result.json"):
         path.unlink()
     (lacking,), _ = build.collect(tmp_path)
-    assert not lacking.figure("hubert", ("", "mean")), "never averaged around"
+    assert not lacking.cell("hubert", ("", "mean")), "never averaged around"
 
 
 def test_overall_differences_are_those_of_the_parts_resampled_together(complete: Path) -> None:
     """Errors of tasks are independent: the variances of their paired differences add up."""
-    (board,), _ = build.collect(complete, Wanted(against="hubert"))
-    mean = board.figure("distilhubert", ("", "mean"))
+    (table,), _ = build.collect(complete, TableOptions(against="hubert"))
+    mean = table.cell("distilhubert", ("", "mean"))
     assert mean and mean.difference
     halves = []
-    for place in overall.PLACES:
-        figure = board.figure("distilhubert", place)
+    for place in overall.METRICS:
+        figure = table.cell("distilhubert", place)
         assert figure and figure.difference
         halves.append((figure.difference.high - figure.difference.low) / 2)
     expected = np.sqrt(np.sum(np.square(halves))) / len(halves)
@@ -189,87 +191,87 @@ def test_overall_figures_of_other_test_units_have_no_paired_difference(complete:
     folder = shutil.copytree(complete, tmp_path / "other")
     (path,) = folder.glob("distilhubert/ks/*/predictions.csv")
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
-    (board,), _ = build.collect(folder, Wanted(against="hubert"))
-    score, kept = (board.figure("distilhubert", ("", key)) for key in ("superb_s", "kept_superb_s"))
+    (table,), _ = build.collect(folder, TableOptions(against="hubert"))
+    score, retained = (table.cell("distilhubert", ("", key)) for key in ("superb_s", "retained_superb_s"))
     assert score and score.low is not None and score.difference is None
-    assert kept and kept.low is None, "the share stands without an interval"
+    assert retained and retained.low is None, "the share stands without an interval"
 
 
 def test_published_rows_stand_apart(complete: Path, tmp_path: Path) -> None:
-    (together,), _ = build.collect(complete, Wanted("historical", "hubert_base", ("hubert_base", "distilhubert")))
-    line = next(line for line in together.lines if line.name == "HuBERT Base")
-    assert line.published and "leaderboard" in line.source
+    (together,), _ = build.collect(complete, TableOptions("historical", "hubert_base", ("hubert_base", "distilhubert")))
+    row = next(row for row in together.rows if row.name == "HuBERT Base")
+    assert row.published and "leaderboard" in row.source
     assert "*HuBERT Base†*" in documents.markdown(together) and r"\textit{HuBERT Base\dag{}}" in documents.latex(
         together
     )
     assert together.reference == "HuBERT Base"
-    theirs, ours = (together.figure(name, ("", "superb_s")) for name in ("HuBERT Base", "hubert"))
-    kept = together.figure("hubert", ("", "kept_superb_s"))
-    assert theirs and theirs.value == pytest.approx(941, abs=1) and ours and ours.low and ours.difference and kept
+    theirs, ours = (together.cell(name, ("", "superb_s")) for name in ("HuBERT Base", "hubert"))
+    retained = together.cell("hubert", ("", "retained_superb_s"))
+    assert theirs and theirs.value == pytest.approx(941, abs=1) and ours and ours.low and ours.difference and retained
     assert ours.difference.value == pytest.approx(ours.value - theirs.value) and not ours.difference.tested
-    assert kept.value == pytest.approx(100 * ours.value / theirs.value)
-    measured = together.figure("hubert", ("ks", "acc"))
+    assert retained.value == pytest.approx(100 * ours.value / theirs.value)
+    measured = together.cell("hubert", ("ks", "acc"))
     assert measured and measured.difference and "≠" not in measured.texts(together.columns[0])[2]
-    scored(tmp_path, new_record("mine", "ks"), answers(0.6, 1))
-    boards, _ = build.collect(tmp_path, Wanted(published=("distilhubert",)))
-    assert [any(line.published for line in board.lines) for board in boards] == [False, True]
+    write_run(tmp_path, new_record("mine", "ks"), answers(0.6, 1))
+    tables, _ = build.collect(tmp_path, TableOptions(published=("distilhubert",)))
+    assert [any(row.published for row in table.rows) for table in tables] == [False, True]
     namesake = shutil.copytree(complete, tmp_path / "namesake")
     for path in namesake.glob("hubert/*/*/result.json"):
         path.write_text(path.read_text().replace('"address": "hubert"', '"address": "hubert_base"'))
-    (both,), _ = build.collect(namesake, Wanted("historical", "hubert_base", ("distilhubert", "hubert_base")))
-    theirs, ours = both.figure("HuBERT Base", ("ks", "acc")), both.figure("distilhubert", ("ks", "acc"))
+    (both,), _ = build.collect(namesake, TableOptions("historical", "hubert_base", ("distilhubert", "hubert_base")))
+    theirs, ours = both.cell("HuBERT Base", ("ks", "acc")), both.cell("distilhubert", ("ks", "acc"))
     assert both.reference == "hubert_base" and theirs and theirs.difference is None, "the measured one is meant"
     assert ours and ours.difference and ours.difference.tested
-    assert "not comparable" in boards[1].title
+    assert "not comparable" in tables[1].title
 
 
 def test_published_rows_alone_give_their_scores(tmp_path: Path) -> None:
-    wanted = Wanted(against="hubert_base", published=("all",))
-    (board,), _ = build.collect(tmp_path / "none", wanted)
-    assert len(board.lines) == 48
+    wanted = TableOptions(against="hubert_base", published=("all",))
+    (table,), _ = build.collect(tmp_path / "none", wanted)
+    assert len(table.rows) == 48
     for name, score in (("HuBERT Base", 941), ("DistilHuBERT", 717), ("FBANK (leaderboard re-run)", 0)):
-        figure = board.figure(name, ("", "superb_s"))
+        figure = table.cell(name, ("", "superb_s"))
         assert figure and figure.value == pytest.approx(score, abs=1)
-    distil = board.figure("DistilHuBERT", ("", "superb_s"))
+    distil = table.cell("DistilHuBERT", ("", "superb_s"))
     assert distil and distil.texts(totals.SUPERB_S) == ("717.4", "", "Δ -223.7"), "nothing is said of chance"
-    er = board.figure("DistilHuBERT", ("er", "acc"))
+    er = table.cell("DistilHuBERT", ("er", "acc"))
     assert er and er.difference and not er.difference.distinguishable
-    assert "Δ -1.89 [-5.65, 1.86] ≈" in shown(board)
-    assert not board.figure("LightHuBERT a_base", ("", "superb_s")), "tasks are missing"
-    assert any("LightHuBERT a_base (not verified)" in note for note in board.notes)
+    assert "Δ -1.89 [-5.65, 1.86] ≈" in shown(table)
+    assert not table.cell("LightHuBERT a_base", ("", "superb_s")), "tasks are missing"
+    assert any("LightHuBERT a_base (not verified)" in note for note in table.notes)
 
 
 def test_ranking_what_can_not_be_ranked_is_refused(complete: Path, tmp_path: Path) -> None:
-    scored(tmp_path, new_record("mine", "ks"), answers(0.6, 1))
+    write_run(tmp_path, new_record("mine", "ks"), answers(0.6, 1))
     with pytest.raises(UserError, match=r"official corpora.*runs here on pack, profile mini.*can't be ranked"):
-        build.collect(tmp_path, Wanted(against="hubert_base", published=("hubert_base",)))
+        build.collect(tmp_path, TableOptions(against="hubert_base", published=("hubert_base",)))
     with pytest.raises(UserError, match="Add --historical"):
-        build.collect(complete, Wanted(against="hubert_base", published=("hubert_base",)))
+        build.collect(complete, TableOptions(against="hubert_base", published=("hubert_base",)))
     with pytest.raises(UserError, match="Did you mean 'mine'"):
-        build.collect(tmp_path, Wanted(against="mien"))
+        build.collect(tmp_path, TableOptions(against="mien"))
     with pytest.raises(UserError, match="add --published"):
-        build.collect(tmp_path, Wanted(against="hubert_base"))
+        build.collect(tmp_path, TableOptions(against="hubert_base"))
 
 
 def test_historical_figures_stand_in_only_where_they_are_asked_for(a_record: RunRecord, tmp_path: Path) -> None:
     content = a_record.model_dump()
     content["metrics"].append({**content["metrics"][0], "protocol": "historical", "value": 60.0})
-    keep(tmp_path, RunRecord.model_validate(content))
-    strict, historical = (build.collect(tmp_path, Wanted(p))[0][0] for p in ("strict", "historical"))  # type: ignore[arg-type]
+    write_records(tmp_path, RunRecord.model_validate(content))
+    strict, historical = (build.collect(tmp_path, TableOptions(p))[0][0] for p in ("strict", "historical"))  # type: ignore[arg-type]
     assert "60.00" not in documents.markdown(strict) and "strict figures" in strict.title
     assert "60.00" in documents.markdown(historical) and "historical figures" in historical.title
 
 
 def test_costs_stand_beside_where_they_are_known(tmp_path: Path) -> None:
     for upstream in ("teacher", "student"):
-        scored(tmp_path, new_record(upstream, "ks"), answers(0.6, 1))
+        write_run(tmp_path, new_record(upstream, "ks"), answers(0.6, 1))
     cost = {"teacher": {"gmacs_per_second": 7.0, "real_time_factor": 0.02}, "student": {"real_time_factor": 0.01}}
     (tmp_path / "cost.json").write_text(json.dumps(cost))
-    (board,), problems = build.collect(tmp_path, Wanted(against="teacher"))
+    (table,), problems = build.collect(tmp_path, TableOptions(against="teacher"))
     assert problems == [], "the file of costs is no stranger"
-    speed = board.figure("student", ("", "speed_up"))
+    speed = table.cell("student", ("", "speed_up"))
     assert speed and speed.value == 2.0
-    assert board.figure("student", ("", "gmacs_per_second")) is None, "a gap stays a gap"
+    assert table.cell("student", ("", "gmacs_per_second")) is None, "a gap stays a gap"
     (tmp_path / "cost.json").write_text("[1]")
     with pytest.raises(UserError, match=r"cost\.json"):
         build.collect(tmp_path)
