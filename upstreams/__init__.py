@@ -1,1 +1,1 @@
-"""Frozen speech encoders behind one interface (`upstreams.base`), opened by address (`upstreams.registry`)."""
+"""Frozen speech encoders behind one interface (`upstreams.base`), loaded by address (`upstreams.registry`)."""

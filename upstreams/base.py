@@ -1,4 +1,4 @@
-"""What an upstream is: s3prl's contract, and the card that says what stands behind a name.
+"""What an upstream is: s3prl's contract, and the card that describes an entry.
 
 Contract (s3prl `upstream/interfaces.py`): `forward(wavs)` takes a list of 1-D float tensors [samples], 16 kHz,
 unpadded, and returns `{"hidden_states": [Tensor[batch, frames, dim], ...]}`, one entry per layer, nearest the input
@@ -18,15 +18,15 @@ from superb_eval.errors import UserError
 from upstreams.loading import identity
 
 SAMPLE_RATE = 16_000
-"""Hz, of every waveform an upstream takes."""
+"""Hz, of every waveform that an upstream takes."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of an upstream before its weights are opened; tables and `upstream show` print it.
+    """Describes an upstream without its weights being loaded; tables and `upstream show` print it.
 
     `stride` is in samples, `layers` counts the entries of `hidden_states`, `width` is their dimension. `parameters`
-    counts what a forward pass uses (no pre-training heads). 0 stands for "not known before the weights are opened".
+    counts what a forward pass uses (no pre-training heads). 0: not known before the weights are loaded.
     """
 
     name: str
@@ -40,41 +40,41 @@ class Card:
     training_data: str = "none"
     notes: tuple[str, ...] = field(default=())
     historical: str | None = None
-    """Name of the sibling that keeps a published fault on purpose, for comparison."""
+    """Name of the variant that reproduces a published fault on purpose, for comparison."""
     features_version: int = 1
-    """Raised when the outputs change: what was stored and recorded before counts as another upstream's."""
+    """Incremented when the outputs change: features and results from before then belong to another upstream."""
 
 
 class Upstream(nn.Module, ABC):
     """A frozen encoder.
 
-    A subclass implements `forward`, and `frames` where it can say how many frames a length gives; then utterances of
+    A subclass implements `forward`, and `frames` where the frame count of a length is known; then utterances of
     different lengths share padded batches. Without it only equal lengths are batched, so padding never leaks.
 
-    What its features are known by is `identity`. A class of this folder names its `family`, and `feature_settings` are
-    whatever else than weights decides its outputs; a class without a family of its own is known by what it gives.
+    `identity` identifies its features. A class of this folder has a `family`, and `feature_settings` holds whatever
+    besides weights decides its outputs; a class without a family of its own is identified by its outputs.
     """
 
     family: ClassVar[str]
-    """What its outputs are called for good, however classes and files are renamed."""
+    """Names its outputs permanently, however classes and files are renamed."""
 
     own_files: Mapping[str, str] | None = None
-    """SHA-256 of the files of the user's own that it was built from, by name; None: it comes from a package."""
+    """SHA-256 of the user's own files that it was built from, by name; None: it comes from a package."""
 
     reentrant = False
-    """Whether threads may run it at once: a pass leaves nothing behind in the module that another one reads."""
+    """Whether threads may run it at once: a forward pass leaves no state in the module that another one reads."""
 
     def __init__(self, card: Card) -> None:
         super().__init__()
         self.card = card
-        self._known_outputs: tuple[str, str] | None = None  # digests of weights, and of outputs with these
+        self._cached_outputs: tuple[str, str] | None = None  # digests of weights, and of the outputs with them
 
     @abstractmethod
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
         """Return `{"hidden_states": [Tensor[batch, frames, dim], ...]}` for unpadded waveforms [samples]."""
 
     def frames(self, samples: int) -> int | None:
-        """Return how many frames are valid for a waveform of that many samples; None: it can't be said."""
+        """Return the number of valid frames of a waveform of `samples`; None: not known."""
         del samples
         return None
 
@@ -90,44 +90,44 @@ class Upstream(nn.Module, ABC):
         return self.card.stride
 
     def keys(self) -> tuple[str, ...]:
-        """Return the names of the features that `forward` gives."""
+        """Return the names of the features that `forward` returns."""
         return ("hidden_states",)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 of `identity`: two upstreams with one fingerprint give the same features."""
+        """Return a SHA-256 of `identity`: two upstreams with one fingerprint return identical features."""
         return identity.fingerprint(self.identity())
 
     def identity(self) -> dict[str, str]:
         """Return a SHA-256 of each part that the features depend on, by name.
 
-        `entry` (family and features version), `settings` and `weights`; of anybody else's class `weights`, `outputs` on
-        fixed waveforms, and the source files that are no installed package's. See `upstreams.identity`.
+        `entry` (family and features version), `settings` and `weights`; of any other class `weights`, `outputs` on
+        fixed waveforms, and its source files that belong to no installed package. See `upstreams.loading.identity`.
         """
-        weights = identity.of_weights(self.feature_weights())
+        weights = identity.hash_weights(self.feature_weights())
         settings = self.feature_settings()
         parts = {identity.WEIGHTS: weights}
         if settings:
-            parts[identity.SETTINGS] = identity.of_settings(settings)
+            parts[identity.SETTINGS] = identity.hash_settings(settings)
         if self.own_files is None and "family" in vars(type(self)):
-            return {identity.ENTRY: identity.of_text(f"{self.family} {self.card.features_version}"), **parts}
-        if self._known_outputs is None or self._known_outputs[0] != weights:
-            self._known_outputs = weights, identity.of_outputs(self)
-        own = identity.of_sources(self) if self.own_files is None else self.own_files
-        return {**parts, identity.OUTPUTS: self._known_outputs[1], **own}
+            return {identity.ENTRY: identity.hash_text(f"{self.family} {self.card.features_version}"), **parts}
+        if self._cached_outputs is None or self._cached_outputs[0] != weights:
+            self._cached_outputs = weights, identity.hash_outputs(self)
+        own = identity.hash_sources(self) if self.own_files is None else self.own_files
+        return {**parts, identity.OUTPUTS: self._cached_outputs[1], **own}
 
     def feature_settings(self) -> dict[str, Any]:
-        """Return what the outputs depend on besides weights, by name; no names of classes, files or attributes."""
+        """Return what the outputs depend on besides weights, by name, without names of classes, files or attributes."""
         return {}
 
     def feature_weights(self) -> dict[str, Tensor]:
-        """Return the tensors that the outputs depend on, by the names they are published under."""
+        """Return the tensors that the outputs depend on, by their published names."""
         return self.state_dict()
 
     def count_parameters(self) -> int:
-        """Return the number of weights, all of them."""
+        """Return the number of weights."""
         return sum(p.numel() for p in self.parameters())
 
 
 def freeze(upstream: Upstream) -> Upstream:
-    """Put an upstream in evaluation mode and stop gradients from ever reaching it."""
+    """Put an upstream in evaluation mode and exclude it from gradients."""
     return upstream.eval().requires_grad_(False)

@@ -1,8 +1,8 @@
 """DistilHuBERT (Chang, Yang and Lee, arXiv 2110.01900): HuBERT's front end and two transformer layers.
 
-It is transformers' HuBERT with two layers and no LayerNorm before the projection, so that everything said in
-`upstreams.hubert` holds: batch-invariant, 50 frames per second. The heads that predicted the teacher's layers in
-training are no part of it; `distilhubert_heads` keeps them, for s3prl's default feature.
+It is transformers' HuBERT with two layers and no LayerNorm before the projection, so that `upstreams.hubert`
+applies: batch-invariant, 50 frames per second. The heads that predicted the teacher's layers in training are left out;
+`distilhubert_heads` has them, for s3prl's default feature.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from upstreams import hubert
 from upstreams.base import Card, Upstream
 from upstreams.hubert import Hubert
 from upstreams.loading import checkpoint_conversion
-from upstreams.loading.load_weights import open_model, shipped
+from upstreams.loading.load_weights import load_model, shipped_weights
 
 if TYPE_CHECKING:
     from transformers import HubertModel
 
-HEADS = "heads.safetensors"
-"""Beside a student's model.safetensors: its heads, if they were kept."""
+HEADS_FILE = "heads.safetensors"
+"""The file of a student's heads, in the folder of its model.safetensors, if they were exported."""
 
 HUB = {"distilhubert": "ntu-spml/distilhubert"}
 _PAPER_CONFIG = {"num_hidden_layers": 2, "feat_proj_layer_norm": False}
@@ -34,7 +34,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "distilhubert_heads": _PAPER_CONFIG,
     "distilhubert_mini": {**hubert.CONFIGS["hubert_mini"], "num_hidden_layers": 2},
 }
-"""What departs from HuBERT Base, by name."""
+"""What differs from HuBERT Base, by name."""
 
 _BASE: dict[str, Any] = {
     "stride": 320,
@@ -50,7 +50,7 @@ CARDS = (
         name="distilhubert",
         summary="DistilHuBERT, batch-invariant; heads removed",
         layers=3,
-        # 23,491,200 and the mask embedding (768), which transformers' network has and the paper's has not.
+        # 23,491,200 and the mask embedding (768), which transformers' network has and the paper's hasn't.
         parameters=23_491_968,
         notes=(_KEY, "hidden_states: the first layer's input and both layers' outputs, as in hubert"),
         **_BASE,
@@ -72,34 +72,37 @@ CARDS = (
         parameters=1_327_744,
         licence="Apache-2.0",
         source="this repository",
-        training_data="see the card beside its weights, upstreams/weights/distilhubert_mini/README.md",
+        training_data="see its model card, upstreams/weights/distilhubert_mini/README.md",
         notes=("features.key=paper is its last layer alone",),
     ),
 )
 
 
-def place(card: Card, checkpoint: str | None) -> str | None:
-    """Return the file, folder or hub id that a name's weights come from; None: there are none."""
-    return checkpoint or shipped(card.name) or HUB.get(card.name)
+def weights_source(card: Card, checkpoint: str | None) -> str | None:
+    """Return the file, folder or hub id that a name's weights are loaded from; None: it has none."""
+    return checkpoint or shipped_weights(card.name) or HUB.get(card.name)
 
 
 def build(card: Card, checkpoint: str | None, seed: int | None) -> Upstream:
     """Open a student with seeded random weights, from a file, a folder in transformers' layout, or from the hub.
 
     Raises:
-        UserError: there are no weights there, they don't fit, they have no heads where heads are asked for, or the
-            file wants to run code.
+        UserError: there are no weights there, they don't fit, they have no heads where heads are requested, or
+            the file would run code.
     """
-    found = place(card, checkpoint)
-    opened = open_model(card, CONFIGS[card.name], found, seed)
+    source = weights_source(card, checkpoint)
+    loaded = load_model(card, CONFIGS[card.name], source, seed)
     if card.name != "distilhubert_heads":
-        return DistilHubert(opened.card, opened.model)
-    heads = _random_heads(seed) if seed is not None else Heads.holding(opened.heads or _beside(Path(str(found))))
-    return WithHeads(opened.card, opened.model, heads, str(found))
+        return DistilHubert(loaded.card, loaded.model)
+    if seed is not None:
+        heads = _random_heads(seed)
+    else:
+        heads = Heads.from_state_dict(loaded.heads or _load_heads(Path(str(source))))
+    return DistilHubertWithHeads(loaded.card, loaded.model, heads, str(source))
 
 
 class DistilHubert(Hubert):
-    """A student as an upstream. Feature `paper` is the last layer alone, which the published figures were made with."""
+    """A student as an upstream. Feature `paper` is the last layer alone, which the published figures use."""
 
     family = "distilhubert"
 
@@ -114,10 +117,10 @@ class DistilHubert(Hubert):
 
 
 class Heads(nn.Module):
-    """What predicts the teacher's layers from the student's last one (s3prl `upstream/distiller/model.py`).
+    """Prediction heads: the teacher's layers from the student's last layer (s3prl `upstream/distiller/model.py`).
 
-    One linear layer to `width` per predicted layer, GELU, then a linear layer of each its own to the teacher's width.
-    Weights are drawn as torch draws those of linear layers: uniformly within 1 / sqrt(width).
+    One linear layer to `width` per predicted layer, GELU, then one linear layer per head to the teacher's width.
+    Weights are initialised as torch's linear layers: uniformly within 1 / sqrt(width).
     """
 
     def __init__(self, width: int, count: int, out: int) -> None:
@@ -127,47 +130,47 @@ class Heads(nn.Module):
         self.bias = nn.Parameter(torch.empty(count, out).uniform_(-(width**-0.5), width**-0.5))
 
     @classmethod
-    def holding(cls, weights: dict[str, Tensor]) -> Heads:
-        """Return heads of the sizes of a state dict, with its weights."""
+    def from_state_dict(cls, weights: dict[str, Tensor]) -> Heads:
+        """Return heads with the sizes and weights of a state dict."""
         count, width, out = weights["weight"].shape
         heads = cls(width, count, out)
         heads.load_state_dict(weights)
         return heads
 
     def forward(self, last: Tensor) -> Tensor:
-        """Turn the last layer [batch, frames, width] into predictions [batch, count, frames, out]."""
+        """Map the last layer [batch, frames, width] into predictions [batch, count, frames, out]."""
         count, width, _ = self.weight.shape
         each = nn.functional.gelu(self.shared(last)).view(*last.shape[:2], count, width)
         return torch.einsum("btnw,nwo->bnto", each, self.weight) + self.bias[:, None]
 
 
-class WithHeads(DistilHubert):
+class DistilHubertWithHeads(DistilHubert):
     """A student with its heads: `hidden_states` are s3prl's (`upstream/distiller/expert.py`)."""
 
     family = "distilhubert_heads"
 
-    def __init__(self, card: Card, model: HubertModel, heads: Heads, place: str) -> None:
+    def __init__(self, card: Card, model: HubertModel, heads: Heads, source: str) -> None:
         super().__init__(card, model)
         _, width, out = heads.weight.shape
         if width != model.config.hidden_size or out != width:
             raise UserError(
-                f"{place}: its heads turn {width} into {out} dimensions and its layers have "
-                f"{model.config.hidden_size}: they can't be summed. Open it as distilhubert@{place}, without heads."
+                f"{source}: its heads map {width} to {out} dimensions, but its layers have {model.config.hidden_size}: "
+                f"they can't be summed. Load it as distilhubert@{source}, without heads."
             )
         self.heads = heads
-        self.reentrant = False  # a hook tells of each pass
+        self.reentrant = False  # each pass registers a hook
         layers = model.config.num_hidden_layers + 1 + len(heads.weight)
         self.card = replace(card, layers=layers, parameters=self.count_parameters())
 
     def feature_weights(self) -> dict[str, Tensor]:
-        """See `Upstream.feature_weights`: the heads' are named as in `HEADS`."""
+        """See `Upstream.feature_weights`: the heads' are named as in `HEADS_FILE`."""
         heads = {f"heads.{name}": value for name, value in self.heads.state_dict().items()}
         return {**super().feature_weights(), **heads}
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
         """See `Upstream.forward`; hidden states are the projected convolution, every layer, and every prediction."""
         projected: list[Tensor] = []
-        hook = self.model.feature_projection.register_forward_hook(lambda *call: projected.append(call[-1]))
+        hook = self.model.feature_projection.register_forward_hook(lambda *arguments: projected.append(arguments[-1]))
         try:
             output = super().forward(wavs)
         finally:
@@ -183,9 +186,9 @@ def _random_heads(seed: int) -> Heads:
         return Heads(768, 3, 768)
 
 
-def _beside(place: Path) -> dict[str, Tensor]:
-    if not (place / HEADS).is_file():
+def _load_heads(folder: Path) -> dict[str, Tensor]:
+    if not (folder / HEADS_FILE).is_file():
         raise UserError(
-            f"{place}: has no heads ({HEADS}): they were removed at export. Open it as distilhubert@{place}."
+            f"{folder}: has no heads ({HEADS_FILE}): they were removed at export. Load it as distilhubert@{folder}."
         )
-    return checkpoint_conversion.read(place / HEADS)
+    return checkpoint_conversion.read_checkpoint(folder / HEADS_FILE)

@@ -1,9 +1,8 @@
-"""FBANK, the zero of the SUPERB score: log-mel filter banks with two orders of deltas.
+"""FBANK, the baseline of the SUPERB score: log-mel filter banks with two orders of deltas.
 
 `fbank` is the baseline as s3prl ships it (`upstream/baseline/fbank.yaml`): each utterance is normalised to zero mean
-and unit variance per dimension. Its mean over time is therefore zero, and a mean-pooled linear head sees nothing: that
-is the SUPERB paper's FBANK row (KS 8.63 % against a chance level of 8.33 %). `fbank_nonorm` leaves the normalisation
-out.
+and unit variance per dimension. Its mean over time is therefore zero, and a mean-pooled linear head stays at chance:
+that is the SUPERB paper's FBANK row (KS 8.63 % against a chance level of 8.33 %). `fbank_nonorm` is not normalised.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ CARDS = (
 
 
 def build(card: Card, checkpoint: str | None, seed: int | None) -> Upstream:
-    """Return FBANK; it has no weights to choose, so `@...` is refused."""
-    import torchaudio  # noqa: F401 - here, on one thread: two that import it at once find it half made
+    """Return FBANK; it has no weights, so `@...` is refused."""
+    import torchaudio  # noqa: F401 - here, on one thread: two threads that import it at once find it incomplete
 
     if checkpoint is not None or seed is not None:
         raise UserError(f"{card.name} has no weights: write it without '@'.")

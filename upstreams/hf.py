@@ -1,9 +1,9 @@
 """Encoders of Hugging Face's transformers, at `hf:ORG/MODEL`, `hf:ORG/MODEL@REVISION` and `hf:FOLDER`.
 
-HuBERT, wav2vec 2.0, WavLM, data2vec-audio, UniSpeech and UniSpeech-SAT share a front end and take the batch-invariant
-path of `upstreams.hubert`; Whisper's encoder has its own. The folder's preprocessor_config.json says whether
-waveforms are normalised, as transformers' own feature extractors have it; 1e-5 is added to the variance, as in training
-(fairseq), where those add 1e-7. Code that comes with weights is never run.
+HuBERT, wav2vec 2.0, WavLM, data2vec-audio, UniSpeech and UniSpeech-SAT share a front end and use the batch-invariant
+forward pass of `upstreams.hubert`; Whisper's encoder has its own. The folder's preprocessor_config.json decides
+whether waveforms are normalised, as in transformers' own feature extractors; 1e-5 is added to the variance, as in
+training (fairseq), where those add 1e-7. Code that comes with weights is never run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from upstreams.base import Card, Upstream
 from upstreams.hubert import Hubert
 from upstreams.loading import load_weights
 
-WAVEFORM = {
+WAVEFORM_MODELS = {
     "data2vec-audio": "data2vec-audio",
     "hubert": "HuBERT",
     "unispeech": "UniSpeech",
@@ -27,7 +27,7 @@ WAVEFORM = {
     "wav2vec2": "wav2vec 2.0",
     "wavlm": "WavLM",
 }
-"""What transformers calls the kinds of network that hear waveforms through HuBERT's front end, and we in words."""
+"""transformers' `model_type` of the networks that have HuBERT's front end, and their published names."""
 
 WHISPER = "whisper"
 
@@ -38,48 +38,50 @@ def open_address(name: str, checkpoint: str | None, seed: int | None) -> Upstrea
     With a seed, the network of the folder's config.json is given random weights.
 
     Raises:
-        UserError: nothing can be opened there, or it is of a kind that isn't known here.
+        UserError: nothing can be loaded from there, or its architecture isn't supported.
     """
-    whole = f"{name}@{checkpoint}"
-    place, revision = (whole, None) if checkpoint and Path(whole).is_dir() else (name, checkpoint)
-    address = f"hf:{place}" + (f"@{revision}" if revision else "")
-    config = _config(place, revision)
-    kind = str(config.model_type)
-    if kind not in {*WAVEFORM, WHISPER}:
-        known = ", ".join([*WAVEFORM.values(), "Whisper"])
+    full_name = f"{name}@{checkpoint}"
+    source, revision = (full_name, None) if checkpoint and Path(full_name).is_dir() else (name, checkpoint)
+    address = f"hf:{source}" + (f"@{revision}" if revision else "")
+    config = _load_config(source, revision)
+    model_type = str(config.model_type)
+    if model_type not in {*WAVEFORM_MODELS, WHISPER}:
+        known = ", ".join([*WAVEFORM_MODELS.values(), "Whisper"])
         raise UserError(
-            f"{address}: is a {kind}, and these are known: {known}. Wrap it in a class of yours: FILE.py:Class."
+            f"{address}: is a {model_type}, and these are supported: {known}. Wrap it in your own FILE.py:Class."
         )
     model = (
-        _random(config, seed)
+        _random_model(config, seed)
         if seed is not None
-        else load_weights.from_pretrained(place, WAVEFORM.get(kind, kind), config=config, revision=revision)
+        else load_weights.from_pretrained(
+            source, WAVEFORM_MODELS.get(model_type, model_type), config=config, revision=revision
+        )
     )
-    if kind == WHISPER:
+    if model_type == WHISPER:
         from upstreams.loading import whisper_encoder
 
-        return whisper_encoder.Whisper(address, model.encoder, place, revision)
-    return _hears_waveforms(address, model, _preprocessor(place, revision))
+        return whisper_encoder.Whisper(address, model.encoder, source, revision)
+    return _waveform_upstream(address, model, _load_preprocessor_config(source, revision))
 
 
-def _hears_waveforms(address: str, model: Any, preprocessor: dict[str, Any]) -> Upstream:
-    name = WAVEFORM[str(model.config.model_type)]
+def _waveform_upstream(address: str, model: Any, preprocessor: dict[str, Any]) -> Upstream:
+    name = WAVEFORM_MODELS[str(model.config.model_type)]
     card = Card(address, f"{name}, batch-invariant", 0, source=address, training_data="unknown: see its model card")
-    upstream = Hubert(load_weights.fitted(card, model), model)
+    upstream = Hubert(load_weights.card_with_sizes(card, model), model)
     if "do_normalize" in preprocessor:
         upstream.normalise = bool(preprocessor["do_normalize"])
     return upstream
 
 
-def _config(place: str, revision: str | None) -> Any:
+def _load_config(source: str, revision: str | None) -> Any:
     from transformers import AutoConfig
 
-    with load_weights.explained(place, "the config.json"):
-        # An adapter shortens the last state alone: it belongs to the task that a model was trained for.
-        return AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=False, add_adapter=False)
+    with load_weights.explain_load_errors(source, "the config.json"):
+        # An adapter shortens only the last state, and belongs to the task that a model was fine-tuned for.
+        return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False, add_adapter=False)
 
 
-def _random(config: Any, seed: int) -> Any:
+def _random_model(config: Any, seed: int) -> Any:
     from transformers import AutoModel
 
     with torch.random.fork_rng(devices=[]):
@@ -87,17 +89,17 @@ def _random(config: Any, seed: int) -> Any:
         return AutoModel.from_config(config, dtype=torch.float32)
 
 
-def _preprocessor(place: str, revision: str | None) -> dict[str, Any]:
-    """Return what the folder's preprocessor_config.json says; nothing where there is none."""
+def _load_preprocessor_config(source: str, revision: str | None) -> dict[str, Any]:
+    """Return the content of the folder's preprocessor_config.json; empty where there is none."""
     from transformers.utils import cached_file
 
     path = cached_file(
-        place, "preprocessor_config.json", revision=revision, _raise_exceptions_for_missing_entries=False
+        source, "preprocessor_config.json", revision=revision, _raise_exceptions_for_missing_entries=False
     )
     if path is None:
         return {}
     try:
         content = json.loads(Path(path).read_text(encoding="utf8"))
     except ValueError as error:
-        raise UserError(f"{path}: is no JSON: {error}. Repair or remove it.") from error
+        raise UserError(f"{path}: is not valid JSON: {error}. Repair or remove it.") from error
     return content if isinstance(content, dict) else {}

@@ -1,4 +1,4 @@
-"""HuBERT (Hsu et al., arXiv 2106.07447) on the transformers network, made independent of what shares the batch.
+"""HuBERT (Hsu et al., arXiv 2106.07447) on the transformers network, with features that don't depend on the batch.
 
 HuBERT Base's first convolution is followed by a GroupNorm with one group per channel, whose statistics run over time.
 s3prl, transformers and torchaudio let them run over the padding too, so that an utterance's features change with its
@@ -15,16 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from superb_eval.data.masking import valid_mask
 from upstreams.base import Card, Upstream
-from upstreams.loading.conv_frontend import Convolutions
-from upstreams.loading.load_weights import open_model, shipped
+from upstreams.loading.conv_frontend import ConvFrontend
+from upstreams.loading.load_weights import load_model, shipped_weights
 from upstreams.loading.network_settings import network_settings
 
 if TYPE_CHECKING:
     from transformers import HubertModel
 
 HUB = {"hubert": "facebook/hubert-base-ls960", "hubert_base": "facebook/hubert-base-ls960"}
-"""Where the weights of a name are fetched from when its address gives none."""
+"""The hub id of a name's weights, downloaded when the address gives none."""
 
 _MINI = {
     "hidden_size": 192,
@@ -34,7 +35,7 @@ _MINI = {
     "num_conv_pos_embeddings": 64,
 }
 CONFIGS: dict[str, dict[str, Any]] = {"hubert_mini": _MINI, "hubert_nano": {**_MINI, "num_hidden_layers": 2}}
-"""What departs from HuBERT Base (`transformers.HubertConfig`'s defaults), by name."""
+"""What differs from HuBERT Base (`transformers.HubertConfig`'s defaults), by name."""
 
 _BASE = {
     "stride": 320,
@@ -50,16 +51,16 @@ _SMALL = {
     "width": 192,
     "licence": "Apache-2.0",
     "source": "this repository",
-    "training_data": "see the card beside its weights, upstreams/weights/hubert_mini/README.md",
+    "training_data": "see its model card, upstreams/weights/hubert_mini/README.md",
 }
 
 CARDS = (
     Card(name="hubert", summary="HuBERT Base, batch-invariant", historical="hubert_padded", **_BASE),  # type: ignore[arg-type]
-    Card(name="hubert_base", summary="the same as hubert", historical="hubert_padded", **_BASE),  # type: ignore[arg-type]
+    Card(name="hubert_base", summary="alias of hubert", historical="hubert_padded", **_BASE),  # type: ignore[arg-type]
     Card(
         name="hubert_padded",
         summary="HuBERT Base, first GroupNorm over the padded batch, as published",
-        notes=("an utterance's features depend on what it is batched with",),
+        notes=("an utterance's features depend on the rest of its batch",),
         **_BASE,  # type: ignore[arg-type]
     ),
     Card(name="hubert_mini", summary="12 layers x 192", layers=13, parameters=5_776_384, **_SMALL),  # type: ignore[arg-type]
@@ -73,23 +74,23 @@ CARDS = (
 )
 
 
-def place(card: Card, checkpoint: str | None) -> str | None:
-    """Return the file, folder or hub id that a name's weights come from; None: there are none."""
+def weights_source(card: Card, checkpoint: str | None) -> str | None:
+    """Return the file, folder or hub id that a name's weights are loaded from; None: it has none."""
     name = card.name.removesuffix("_padded")
-    return checkpoint or shipped(name) or HUB.get(name)
+    return checkpoint or shipped_weights(name) or HUB.get(name)
 
 
 def build(card: Card, checkpoint: str | None, seed: int | None) -> Upstream:
     """Open HuBERT with seeded random weights, from a file, a folder in transformers' layout, or from the hub.
 
     Raises:
-        UserError: there are no weights there, they don't fit, or the file wants to run code.
+        UserError: there are no weights there, they don't fit, or the file would run code.
     """
     config = CONFIGS.get(card.name.removesuffix("_padded"), {})
-    opened = open_model(card, config, place(card, checkpoint), seed)
-    upstream = Hubert(opened.card, opened.model)
-    if opened.normalise is not None:
-        upstream.normalise = opened.normalise
+    loaded = load_model(card, config, weights_source(card, checkpoint), seed)
+    upstream = Hubert(loaded.card, loaded.model)
+    if loaded.normalise is not None:
+        upstream.normalise = loaded.normalise
     return upstream
 
 
@@ -106,13 +107,13 @@ class Hubert(Upstream):
         super().__init__(card)
         self.model = model
         # As fairseq's `task.normalize`, behind the published figures: Large was trained on waveforms of zero mean and
-        # unit variance, Base was not, whatever a folder's preprocessor_config.json says.
+        # unit variance, Base wasn't, whatever a folder's preprocessor_config.json states.
         self.normalise = getattr(model.config, "feat_extract_norm", "layer") == "layer"  # data2vec-audio: always so
         extractor = model.feature_extractor
-        if card.name != "hubert_padded" and Convolutions.fit(extractor):
-            model.feature_extractor = Convolutions(extractor.conv_layers)
-        self._positions = [PaddingZeroHook(layer) for layer in getattr(model.encoder.pos_conv_embed, "layers", ())]
-        self.reentrant = not self._positions and isinstance(model.feature_extractor, Convolutions)
+        if card.name != "hubert_padded" and ConvFrontend.supports(extractor):
+            model.feature_extractor = ConvFrontend(extractor.conv_layers)
+        self._padding_hooks = [PaddingZeroHook(layer) for layer in getattr(model.encoder.pos_conv_embed, "layers", ())]
+        self.reentrant = not self._padding_hooks and isinstance(model.feature_extractor, ConvFrontend)
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
         """See `Upstream.forward`; a waveform shorter than one receptive field is a `UserError`."""
@@ -120,16 +121,16 @@ class Hubert(Upstream):
         if self.normalise:
             wavs = [nn.functional.layer_norm(wav, wav.shape) for wav in wavs]
         counts = [self.frames(len(wav)) for wav in wavs]
-        for silencer in self._positions:
-            silencer.valid = counts
-        # No mask where no frame is padding: attention without one is faster, and equal.
-        mask = _valid(wavs) if len(set(counts)) > 1 else None
-        listed = isinstance(self.model.feature_extractor, Convolutions)
-        return {"hidden_states": self.encode(wavs if listed else pad_sequence(wavs, batch_first=True), mask)}
+        for hook in self._padding_hooks:
+            hook.frame_counts = counts
+        # Without padded frames there is no mask: attention is faster, with identical results.
+        mask = _sample_mask(wavs) if len(set(counts)) > 1 else None
+        takes_lists = isinstance(self.model.feature_extractor, ConvFrontend)
+        return {"hidden_states": self.encode(wavs if takes_lists else pad_sequence(wavs, batch_first=True), mask)}
 
     def encode(self, batch: Tensor | list[Tensor], mask: Tensor | None = None) -> list[Tensor]:
-        """Return the hidden states `[batch, frames, dim]` of waveforms as they are, nothing normalised: a list of
-        them [samples], or padded [batch, samples].
+        """Return the hidden states `[batch, frames, dim]` of waveforms, which are not normalised here: a list
+        of them [samples], or padded [batch, samples].
 
         `mask` [batch, samples] is 1 where a sample is valid; None: all are.
         """
@@ -140,7 +141,7 @@ class Hubert(Upstream):
 
     def feature_settings(self) -> dict[str, Any]:
         """See `Upstream.feature_settings`."""
-        invariant = isinstance(self.model.feature_extractor, Convolutions)
+        invariant = isinstance(self.model.feature_extractor, ConvFrontend)
         return {**network_settings(self.model.config), "normalise": self.normalise, "batch_invariant": invariant}
 
     def feature_weights(self) -> dict[str, Tensor]:
@@ -154,56 +155,55 @@ class Hubert(Upstream):
         return max(0, samples)
 
 
-def _valid(wavs: list[Tensor]) -> Tensor:
-    """A mask [batch, samples], 1 where a sample is valid."""
+def _sample_mask(wavs: list[Tensor]) -> Tensor:
+    """Return a mask [batch, samples], 1 where a sample is valid."""
     lengths = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
-    return (torch.arange(max(map(len, wavs)), device=lengths.device) < lengths[:, None]).long()
+    return valid_mask(lengths, max(map(len, wavs))).long()
 
 
 class ValidGroupNorm(nn.GroupNorm):
     """A GroupNorm with one group per channel whose statistics leave the padded frames out.
 
-    `valid` is the number of valid frames of each utterance, known here and not read back from a device; set it before
-    each forward pass.
+    `frame_counts` holds the number of valid frames of each utterance, on the host so that no device has to be waited
+    for; set it before each forward pass.
     """
 
-    valid: Sequence[int] | None = None
+    frame_counts: Sequence[int] | None = None
 
     @classmethod
-    def like(cls, norm: nn.GroupNorm) -> ValidGroupNorm:
-        """Return one with the weights of a plain GroupNorm."""
+    def from_group_norm(cls, norm: nn.GroupNorm) -> ValidGroupNorm:
+        """Return a `ValidGroupNorm` with the weights of a plain GroupNorm."""
         new = cls(norm.num_groups, norm.num_channels, norm.eps)
         new.load_state_dict(norm.state_dict())
         return new
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise [batch, channels, frames]; padded frames are normalised too, and mean nothing."""
-        if self.valid is None or all(count == x.shape[-1] for count in self.valid):
+        """Normalise [batch, channels, frames]; padded frames are normalised too, but carry no information."""
+        if self.frame_counts is None or all(count == x.shape[-1] for count in self.frame_counts):
             return super().forward(x)
-        valid = torch.tensor(self.valid, device=x.device)
-        kind, x = x.dtype, x.float()  # under autocast, sums over a minute of frames would lose themselves in 16 bits
-        mask = (torch.arange(x.shape[-1], device=x.device) < valid[:, None])[:, None]  # [batch, 1, frames]
-        count = valid[:, None, None].float()
+        lengths = torch.tensor(self.frame_counts, device=x.device)
+        dtype, x = x.dtype, x.float()  # under autocast, 16 bits are too few for sums over a minute of frames
+        mask = valid_mask(lengths, x.shape[-1])[:, None]  # [batch, 1, frames]
+        count = lengths[:, None, None].float()
         centred = x - (x * mask).sum(-1, keepdim=True) / count
         variance = (centred.square() * mask).sum(-1, keepdim=True) / count
-        normal = centred * (variance + self.eps).rsqrt() * self.weight[:, None] + self.bias[:, None]
-        return normal.to(kind)
+        normalised = centred * (variance + self.eps).rsqrt() * self.weight[:, None] + self.bias[:, None]
+        return normalised.to(dtype)
 
 
 class PaddingZeroHook:
-    """Sets padded frames to zero before one of data2vec-audio's positional convolutions hears them.
+    """Sets padded frames to zero at the input of one of data2vec-audio's positional convolutions.
 
-    There are several in a row, each with a LayerNorm behind it, so that from the second on padding would be no silence.
-    `valid` is the number of valid frames of each utterance; set it before each forward pass.
+    There are several in a row, each followed by a LayerNorm, so that from the second on padded frames wouldn't be zero.
+    `frame_counts` holds the number of valid frames of each utterance; set it before each forward pass.
     """
 
     def __init__(self, layer: nn.Module) -> None:
-        self.valid: Sequence[int] | None = None
-        layer.register_forward_pre_hook(lambda _, given: (self.silence(given[0]),))
+        self.frame_counts: Sequence[int] | None = None
+        layer.register_forward_pre_hook(lambda _, inputs: (self.zero_padding(inputs[0]),))
 
-    def silence(self, x: Tensor) -> Tensor:
+    def zero_padding(self, x: Tensor) -> Tensor:
         """Return [batch, channels, frames] with padded frames at zero."""
-        if self.valid is None or all(count == x.shape[-1] for count in self.valid):
+        if self.frame_counts is None or all(count == x.shape[-1] for count in self.frame_counts):
             return x
-        valid = torch.tensor(self.valid, device=x.device)
-        return x * (torch.arange(x.shape[-1], device=x.device) < valid[:, None])[:, None]
+        return x * valid_mask(torch.tensor(self.frame_counts, device=x.device), x.shape[-1])[:, None]

@@ -2,14 +2,15 @@
 
 | address | opens |
 | --- | --- |
-| `NAME` | an entry of this folder, with the weights it is known by |
+| `NAME` | an entry of this folder, with its published weights |
 | `NAME@CHECKPOINT` | the same with weights from a file, a folder or a hub id |
 | `NAME@random`, `NAME@random:7` | the same with seeded random weights (seed 0, or the one given) |
-| `SCHEME:REST[@CHECKPOINT]` | what `upstreams/SCHEME.py` makes of it: `s3prl:fbank`, `hf:FOLDER` |
-| `FILE.py:Class[@CHECKPOINT]` | a class of your own, from a file of your own |
+| `SCHEME:REST[@CHECKPOINT]` | what `open_address` of `upstreams/SCHEME.py` returns: `s3prl:fbank`, `hf:FOLDER` |
+| `FILE.py:Class[@CHECKPOINT]` | a class from a file of the user's own |
 
-Names follow one rule, which keeps opening lazy: a name begins with the name of the file that defines it
-(`fbank_nonorm` lives in `fbank.py`). Other packages add names by the entry point group `superb_eval.upstreams`.
+Every file at the ground level of this folder is a family, but the two of the interface: `base.py` and this one. A name
+begins with the name of its family's file (`fbank_nonorm` lies in `fbank.py`), so that only that file is imported. Other
+packages add names by the entry point group `superb_eval.upstreams`.
 """
 
 from __future__ import annotations
@@ -25,27 +26,27 @@ import upstreams
 from superb_eval.errors import UserError, near_miss
 from upstreams.base import Card, Upstream, freeze
 
-OTHERS = {"base", __name__.rpartition(".")[2]}
-"""All else that lies at the ground level of this folder."""
+INTERFACE = {Upstream.__module__.rpartition(".")[2], __name__.rpartition(".")[2]}
+"""The modules at the ground level of this folder that are no family: the base class and the registry."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """An upstream's address, taken apart."""
+    """The parts of an upstream's address."""
 
     text: str
     name: str
     scheme: str | None = None
     checkpoint: str | None = None
     seed: int | None = None
-    """Seed of random weights; None: real weights."""
+    """Seed of random weights; None: stored weights."""
 
 
 def parse(text: str) -> Address:
-    """Take an address apart.
+    """Split an address into its parts.
 
     Raises:
-        UserError: an empty name, a file without a class, or a seed that is no number.
+        UserError: an empty name, a file without a class, or a seed that isn't a number.
     """
     head, _, checkpoint = text.partition("@")
     scheme, colon, rest = head.partition(":")
@@ -60,7 +61,7 @@ def parse(text: str) -> Address:
     if word != "random":
         return Address(text, name, scheme or None, checkpoint or None)
     if seed and not seed.isdigit():
-        raise UserError(f"'{text}': the seed '{seed}' is no number. Expected NAME@random or NAME@random:7.")
+        raise UserError(f"'{text}': the seed '{seed}' is not a number. Expected NAME@random or NAME@random:7.")
     return Address(text, name, scheme or None, None, int(seed or 0))
 
 
@@ -68,7 +69,7 @@ def load(text: str) -> Upstream:
     """Open the upstream at an address, frozen and in evaluation mode.
 
     Raises:
-        UserError: nothing is known by that name (near misses are offered), or its weights can't be opened.
+        UserError: no upstream has that name (near misses are suggested), or its weights can't be loaded.
     """
     address = parse(text)
     if address.scheme and address.scheme.endswith(".py"):
@@ -76,8 +77,8 @@ def load(text: str) -> Upstream:
 
         return freeze(adapters.from_file(Path(address.scheme), address.name, address.checkpoint, address.seed))
     if address.scheme:
-        return freeze(_scheme(address.scheme, text).open_address(address.name, address.checkpoint, address.seed))
-    module, card = _find(address.name)
+        return freeze(_find_scheme(address.scheme, text).open_address(address.name, address.checkpoint, address.seed))
+    module, card = _find_card(address.name)
     if isinstance(module, EntryPoint):
         from upstreams.loading import adapters
 
@@ -85,33 +86,33 @@ def load(text: str) -> Upstream:
     return freeze(module.build(card, address.checkpoint, address.seed))
 
 
-def weights(text: str) -> list[Path] | None:
-    """Return the files that the weights at an address are read from, sorted; of `@random`, none.
+def weight_files(text: str) -> list[Path] | None:
+    """Return the files that the weights at an address are read from, sorted; empty for `@random`.
 
-    None: that can't be said before they are opened. Families of this folder say it by a function `place`.
+    None: that isn't known before they are loaded. A family defines it by a function `weights_source`.
 
     Raises:
-        UserError: nothing is known by that name.
+        UserError: no upstream has that name.
     """
     address = parse(text)
     if address.scheme:
         return None
-    module, card = _find(address.name)
-    if isinstance(module, EntryPoint) or not hasattr(module, "place"):
+    module, card = _find_card(address.name)
+    if isinstance(module, EntryPoint) or not hasattr(module, "weights_source"):
         return None
     if address.seed is not None:
         return []
-    place = module.place(card, address.checkpoint)
-    if place is None or not Path(place).exists():  # a hub id, perhaps
+    source = module.weights_source(card, address.checkpoint)
+    if source is None or not Path(source).exists():  # a hub id, perhaps
         return None
-    if Path(place).is_file():
-        return [Path(place)]
-    return sorted(path for path in Path(place).iterdir() if path.suffix in {".json", ".safetensors", ".bin"})
+    if Path(source).is_file():
+        return [Path(source)]
+    return sorted(path for path in Path(source).iterdir() if path.suffix in {".json", ".safetensors", ".bin"})
 
 
 def cards() -> list[Card]:
     """Return the card of every upstream of this folder, by name."""
-    found = [card for family in _families() for card in getattr(_import(family), "CARDS", ())]
+    found = [card for family in _families() for card in getattr(_import_family(family), "CARDS", ())]
     return sorted(found, key=lambda card: card.name)
 
 
@@ -121,21 +122,21 @@ def names() -> list[str]:
 
 
 def card(name: str) -> Card:
-    """Return the card of an upstream; of a name of this folder, without opening weights.
+    """Return the card of an upstream; of a name of this folder, without loading weights.
 
     Raises:
-        UserError: nothing is known by that name, or `load` refuses the address.
+        UserError: no upstream has that name, or `load` refuses the address.
     """
     if parse(name).scheme:
         return load(name).card
-    module, found = _find(name)
+    module, found = _find_card(name)
     return found or Card(name=name, summary=f"from another package: {module.value}", stride=0)
 
 
-def _find(name: str) -> tuple[ModuleType, Card] | tuple[EntryPoint, None]:
+def _find_card(name: str) -> tuple[ModuleType, Card] | tuple[EntryPoint, None]:
     for family in sorted(_families(), key=len, reverse=True):
         if name.startswith(family):
-            module = _import(family)
+            module = _import_family(family)
             for found in getattr(module, "CARDS", ()):
                 if found.name == name:
                     return module, found
@@ -149,21 +150,19 @@ def _find(name: str) -> tuple[ModuleType, Card] | tuple[EntryPoint, None]:
     )
 
 
-def _scheme(scheme: str, text: str) -> ModuleType:
-    known = [family for family in _families() if hasattr(_import(family), "open_address")]
+def _find_scheme(scheme: str, text: str) -> ModuleType:
+    known = [family for family in _families() if hasattr(_import_family(family), "open_address")]
     if scheme not in known:
         kinds = ", ".join(f"{k}:NAME" for k in known)
-        raise UserError(
-            f"'{text}': no upstreams are addressed by '{scheme}:'.{near_miss(scheme, known)} Known: {kinds}."
-        )
-    return _import(scheme)
+        raise UserError(f"'{text}': no addresses begin with '{scheme}:'.{near_miss(scheme, known)} Known: {kinds}.")
+    return _import_family(scheme)
 
 
 def _families() -> list[str]:
-    return [m.name for m in pkgutil.iter_modules(upstreams.__path__) if m.name not in OTHERS and not m.ispkg]
+    return [m.name for m in pkgutil.iter_modules(upstreams.__path__) if m.name not in INTERFACE and not m.ispkg]
 
 
-def _import(family: str) -> ModuleType:
+def _import_family(family: str) -> ModuleType:
     return importlib.import_module(f"upstreams.{family}")
 
 

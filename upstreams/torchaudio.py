@@ -1,9 +1,9 @@
-"""torchaudio's bundles, at `torchaudio:HUBERT_BASE`, and `torchaudio:HUBERT_BASE@FILE` where the file is at hand.
+"""torchaudio's bundles, at `torchaudio:HUBERT_BASE`, and `torchaudio:HUBERT_BASE@FILE` with weights from a local file.
 
-The networks are torchaudio's own; what differs is that nothing of an utterance depends on its neighbours: where a
-bundle normalises waveforms, each is normalised by itself (torchaudio does it over the batch), and the first GroupNorm
-leaves padding out (`upstreams.hubert.ValidGroupNorm`). The first hidden state is the input of the first layer, which
-`extract_features` leaves out, and s3prl counts.
+The networks are torchaudio's own, but an utterance's features don't depend on the rest of its batch: where a bundle
+normalises waveforms, each is normalised by itself (torchaudio does it over the batch), and the first GroupNorm leaves
+padding out (`upstreams.hubert.ValidGroupNorm`). The first hidden state is the input of the first layer, which
+`extract_features` leaves out and s3prl includes.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from torch.nn.utils.rnn import pad_sequence
 from superb_eval.errors import UserError, near_miss
 from upstreams.base import Card, Upstream
 from upstreams.hubert import ValidGroupNorm
-from upstreams.loading.safe_pickle import refused_pickle
+from upstreams.loading.safe_pickle import unsafe_pickle_error
 
 if TYPE_CHECKING:
     from torchaudio.pipelines import Wav2Vec2Bundle
 
-APART = "torchaudio's WavLM takes no padding: utterances of different lengths are heard one by one"
+ONE_BY_ONE = "torchaudio's WavLM takes no padding: utterances of different lengths are processed one by one"
 
 
 def open_address(name: str, checkpoint: str | None, seed: int | None) -> Upstream:
     """Open a bundle by its name in `torchaudio.pipelines`, with its own weights, those of a file, or random ones.
 
     Raises:
-        UserError: no such bundle; the file is missing, unfit or wants to run code; nothing could be downloaded.
+        UserError: no such bundle; the file is missing, doesn't fit or would run code; nothing could be downloaded.
     """
     bundle = _bundle(name)
     address = f"torchaudio:{name}" + (f"@{checkpoint}" if checkpoint else "")
-    model = _random(bundle, seed) if seed is not None else _loaded(bundle, address, checkpoint)
-    upstream = Torchaudio(address, model, bundle._normalize_waveform, apart=bundle._model_type == "WavLM")
+    model = _random_model(bundle, seed) if seed is not None else _pretrained(bundle, address, checkpoint)
+    upstream = Torchaudio(address, model, bundle._normalize_waveform, one_by_one=bundle._model_type == "WavLM")
     upstream.network = {**bundle._params, "kind": bundle._model_type}
     return upstream
 
@@ -45,13 +45,14 @@ def open_address(name: str, checkpoint: str | None, seed: int | None) -> Upstrea
 class Torchaudio(Upstream):
     """One of torchaudio's wav2vec 2.0, HuBERT or WavLM networks as an upstream, at 50 frames per second.
 
-    Hidden states are the input of the first layer, then what `extract_features` gives: the output of each layer.
+    Hidden states are the input of the first layer, then what `extract_features` returns: the output of each layer.
     """
 
     family = "torchaudio"
 
-    def __init__(self, address: str, model: Any, normalise: bool, apart: bool = False) -> None:
-        """Wrap torchaudio's network; `apart`: its attention takes no padding, so different lengths are heard singly."""
+    def __init__(self, address: str, model: Any, normalise: bool, one_by_one: bool = False) -> None:
+        """Wrap torchaudio's network; `one_by_one`: its attention takes no padding, so different lengths are
+        processed one by one."""
         layers = model.encoder.transformer.layers
         card = Card(
             name=address,
@@ -62,44 +63,44 @@ class Torchaudio(Upstream):
             parameters=sum(p.numel() for p in model.parameters()),
             source="torchaudio.pipelines",
             training_data="see torchaudio's documentation of the bundle",
-            notes=(APART,) if apart else (),
+            notes=(ONE_BY_ONE,) if one_by_one else (),
         )
         super().__init__(card)
         self.model: Any = model
         self.normalise = normalise
         self.network: dict[str, Any] = {}
-        """The bundle's parameters of its network: strides, kernels, heads, where norms stand."""
-        self._apart = apart
+        """The bundle's parameters of its network: strides, kernels, heads, where norms are."""
+        self._one_by_one = one_by_one
         self._convolutions = model.feature_extractor.conv_layers
         first = self._convolutions[0]
         if isinstance(first.layer_norm, nn.GroupNorm):
-            first.layer_norm = ValidGroupNorm.like(first.layer_norm)
+            first.layer_norm = ValidGroupNorm.from_group_norm(first.layer_norm)
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
         """See `Upstream.forward`; a waveform shorter than one receptive field is a `UserError`."""
         self.refuse_short(wavs)
         if self.normalise:
             wavs = [nn.functional.layer_norm(wav, wav.shape) for wav in wavs]
-        if self._apart and len({len(wav) for wav in wavs}) > 1:
-            each = [self._hear([wav]) for wav in wavs]
+        if self._one_by_one and len({len(wav) for wav in wavs}) > 1:
+            each = [self._extract([wav]) for wav in wavs]
             layers = ([states[0] for states in layer] for layer in zip(*each, strict=True))
             return {"hidden_states": [pad_sequence(layer, batch_first=True) for layer in layers]}
-        return {"hidden_states": self._hear(wavs)}
+        return {"hidden_states": self._extract(wavs)}
 
-    def _hear(self, wavs: list[Tensor]) -> list[Tensor]:
+    def _extract(self, wavs: list[Tensor]) -> list[Tensor]:
         lengths = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
         first = self._convolutions[0]
         if isinstance(first.layer_norm, ValidGroupNorm):
-            first.layer_norm.valid = [(len(wav) - first.kernel_size) // first.stride + 1 for wav in wavs]
-        heard: list[Tensor] = []
+            first.layer_norm.frame_counts = [(len(wav) - first.kernel_size) // first.stride + 1 for wav in wavs]
+        first_input: list[Tensor] = []
         layer = self.model.encoder.transformer.layers[0]
-        hook = layer.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
+        hook = layer.register_forward_pre_hook(lambda _, inputs: first_input.append(inputs[0]))
         try:
             padded = lengths if len({len(wav) for wav in wavs}) > 1 else None
             states, _ = self.model.extract_features(pad_sequence(wavs, batch_first=True), padded)
         finally:
             hook.remove()
-        return [heard[0], *states]
+        return [first_input[0], *states]
 
     def frames(self, samples: int) -> int:
         """Return the frame count of the unpadded convolutions."""
@@ -117,7 +118,7 @@ class Torchaudio(Upstream):
 
 
 def bundles() -> list[str]:
-    """Return the names of the bundles that give hidden states."""
+    """Return the names of the bundles that return hidden states."""
     from torchaudio import pipelines
 
     return sorted(n for n, value in vars(pipelines).items() if isinstance(value, pipelines.Wav2Vec2Bundle))
@@ -132,7 +133,7 @@ def _bundle(name: str) -> Wav2Vec2Bundle:
     return getattr(pipelines, name)
 
 
-def _random(bundle: Wav2Vec2Bundle, seed: int) -> nn.Module:
+def _random_model(bundle: Wav2Vec2Bundle, seed: int) -> nn.Module:
     from torchaudio import models
 
     factory = {"Wav2Vec2": models.wav2vec2_model, "WavLM": models.wavlm_model}[bundle._model_type]
@@ -142,21 +143,21 @@ def _random(bundle: Wav2Vec2Bundle, seed: int) -> nn.Module:
     return model
 
 
-def _loaded(bundle: Wav2Vec2Bundle, address: str, checkpoint: str | None) -> Any:
-    """Return a bundle's network; a file takes the place of the one in torchaudio's cache of downloads."""
+def _pretrained(bundle: Wav2Vec2Bundle, address: str, checkpoint: str | None) -> Any:
+    """Return a bundle's network; a file is loaded instead of the one in torchaudio's download cache."""
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise UserError(f"{address}: no such file. Give the bundle's weights as torchaudio downloads them.")
     cached = {"model_dir": str(Path(checkpoint).parent), "file_name": Path(checkpoint).name} if checkpoint else {}
     try:
         model = bundle.get_model(dl_kwargs={**cached, "weights_only": True})
     except pickle.UnpicklingError as error:
-        raise refused_pickle(address, "Save the weights alone where you trust it, and give that file.") from error
+        raise unsafe_pickle_error(address, "Save the weights alone where you trust it, and give that file.") from error
     except OSError as error:  # no network shows as URLError, ConnectionError and the like
         raise UserError(
             f"{address}: its weights can't be downloaded ({error}). Fetch them elsewhere and write {address}@FILE."
         ) from error
-    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
+    except Exception as error:  # a damaged file raises various errors
         first = str(error).strip().splitlines()[0][:200]
         raise UserError(f"{address}: its weights don't fit: {first} Is it that bundle's own file?") from error
-    # Where waveforms are normalised, torchaudio wraps the network; that is done here.
+    # Where waveforms are normalised, torchaudio wraps the network; `Torchaudio` normalises them itself.
     return model.model if bundle._normalize_waveform else model

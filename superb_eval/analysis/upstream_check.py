@@ -9,7 +9,7 @@ from torch import nn
 from superb_eval.analysis import cost as costs
 from superb_eval.analysis.cost import Cost
 from upstreams.base import Card
-from upstreams.contract.check import Finding, check, opened, render
+from upstreams.contract.check import Finding, check, render, resolve_upstream
 
 BASELINE = "hubert@random"
 SECONDS, ROUNDS = 5.0, 5
@@ -46,11 +46,11 @@ def check_upstream(upstream: str | nn.Module, cost: bool = False) -> ContractRep
     Raises:
         UserError: it can't be opened, or gives nothing that can be taken for hidden states.
     """
-    examined = opened(upstream)
-    findings = tuple(check(examined))
+    resolved = resolve_upstream(upstream)
+    findings = tuple(check(resolved))
     runs = all(finding.rule not in {"forward", "device"} or finding.passed for finding in findings)
     if not (cost and runs and isinstance(upstream, str)):
-        return ContractReport(examined.card, findings)
+        return ContractReport(resolved.card, findings)
     return ContractReport(
-        examined.card, findings, tuple(costs.measure([BASELINE, upstream], seconds=SECONDS, rounds=ROUNDS))
+        resolved.card, findings, tuple(costs.measure([BASELINE, upstream], seconds=SECONDS, rounds=ROUNDS))
     )

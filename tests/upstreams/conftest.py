@@ -35,7 +35,7 @@ def nano() -> Upstream:
     return registry.load("hubert_nano@random")
 
 
-class Hostile:
+class MaliciousPickle:
     """Unpickling it makes a file: proof that a loader runs what it is given."""
 
     def __init__(self, proof: Path) -> None:
@@ -46,13 +46,13 @@ class Hostile:
 
 
 @pytest.fixture
-def hostile_object(tmp_path: Path) -> tuple[object, Path]:
+def malicious_object(tmp_path: Path) -> tuple[object, Path]:
     """Return something that runs code when unpickled, and the path that then comes to exist."""
-    return Hostile(tmp_path / "it-ran"), tmp_path / "it-ran"
+    return MaliciousPickle(tmp_path / "it-ran"), tmp_path / "it-ran"
 
 
 @pytest.fixture
-def hostile(tmp_path: Path, hostile_object: tuple[object, Path]) -> tuple[Path, Path]:
+def malicious(tmp_path: Path, malicious_object: tuple[object, Path]) -> tuple[Path, Path]:
     """Return a checkpoint that runs code when unpickled, and the path that then comes to exist."""
-    torch.save({"weight": torch.zeros(3), "more": hostile_object[0]}, tmp_path / "hostile.pt")
-    return tmp_path / "hostile.pt", hostile_object[1]
+    torch.save({"weight": torch.zeros(3), "more": malicious_object[0]}, tmp_path / "malicious.pt")
+    return tmp_path / "malicious.pt", malicious_object[1]

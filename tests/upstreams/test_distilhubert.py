@@ -66,24 +66,24 @@ def test_heads_are_opened_where_they_are_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("address", "told"),
+    ("address", "message"),
     [
         (
             "distilhubert_heads",
             "comes without weights: write distilhubert_heads@random or distilhubert_heads@CHECKPOINT",
         ),
-        ("distilhubert_heads@{wide}", "its heads turn 192 into 100 dimensions and its layers have 192"),
+        ("distilhubert_heads@{wide}", "its heads map 192 to 100 dimensions, but its layers have 192"),
         ("distilhubert_heads@{bare}", r"has no heads \(heads.safetensors\): they were removed at export"),
-        ("distilhubert@{empty}", "HuBERT's weights can't be opened from"),
-        ("distilhubert@nowhere", "HuBERT's weights can't be opened from 'nowhere'"),
+        ("distilhubert@{empty}", "HuBERT's weights can't be loaded from"),
+        ("distilhubert@nowhere", "HuBERT's weights can't be loaded from 'nowhere'"),
     ],
 )
-def test_bad_addresses_say_what_to_do(mini: Upstream, tmp_path: Path, address: str, told: str) -> None:
+def test_bad_addresses_say_what_to_do(mini: Upstream, tmp_path: Path, address: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
     with_heads(mini, tmp_path / "wide", width=100)
     (with_heads(mini, tmp_path / "bare") / "heads.safetensors").unlink()
     places = {name: tmp_path / name for name in ("wide", "bare", "empty")}
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         registry.load(address.format(**places))
 
 

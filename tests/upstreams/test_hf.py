@@ -106,9 +106,9 @@ def test_data2vecs_positions_would_leak() -> None:
 
     upstream = Hubert(registry.card("hubert"), network("data2vec-audio")).eval()  # type: ignore[arg-type]
     assert leakage(upstream, (8_000, 30_000)) < 1e-5
-    upstream._positions, held = [], upstream._positions
-    for silencer in held:
-        silencer.valid = None
+    upstream._padding_hooks, held = [], upstream._padding_hooks
+    for hook in held:
+        hook.valid = None
     assert leakage(upstream, (8_000, 30_000)) > 1e-3
 
 
@@ -193,13 +193,13 @@ def test_a_folder_may_be_called_anything(tmp_path: Path) -> None:
     assert registry.load(f"hf:{save(network('hubert'), tmp_path / 'a:b@c')}").card.layers == 3
 
 
-def test_a_hostile_pickle_is_refused(hostile: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_malicious_pickle_is_refused(malicious: tuple[Path, Path], tmp_path: Path) -> None:
     folder = save(network("wavlm"), tmp_path / "folder")
     (folder / "model.safetensors").unlink()
-    hostile[0].rename(folder / "pytorch_model.bin")
-    with pytest.raises(UserError, match="refused: this pickle wants more than tensors"):
+    malicious[0].rename(folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="refused: this pickle needs more than tensors"):
         registry.load(f"hf:{folder}")
-    assert not hostile[1].exists()
+    assert not malicious[1].exists()
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
@@ -215,18 +215,18 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
 
 def test_other_kinds_are_refused(tmp_path: Path) -> None:
     transformers.BertConfig().save_pretrained(tmp_path / "bert")
-    with pytest.raises(UserError, match="is a bert, and these are known: data2vec-audio, HuBERT, .* Whisper"):
+    with pytest.raises(UserError, match="is a bert, and these are supported: data2vec-audio, HuBERT, .* Whisper"):
         registry.load(f"hf:{tmp_path / 'bert'}")
 
 
 @pytest.mark.parametrize("address", ["hf:nobody/nothing-at-all", "hf:nowhere", "hf:nobody/nothing@v2"])
 def test_absent_models_say_what_to_do(address: str) -> None:
-    with pytest.raises(UserError, match="can't be opened from 'no.* Give a folder"):
+    with pytest.raises(UserError, match="can't be loaded from 'no.* Give a folder"):
         registry.load(address)
 
 
 def test_a_preprocessor_of_rubbish_is_named(tmp_path: Path) -> None:
     folder = save(network("wavlm"), tmp_path / "folder")
     (folder / "preprocessor_config.json").write_text("{")
-    with pytest.raises(UserError, match="preprocessor_config.json: is no JSON"):
+    with pytest.raises(UserError, match="preprocessor_config.json: is not valid JSON"):
         registry.load(f"hf:{folder}")

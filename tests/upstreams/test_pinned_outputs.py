@@ -18,7 +18,7 @@ from torchaudio.models import wav2vec2_model
 
 from upstreams import registry
 from upstreams.base import Upstream, freeze
-from upstreams.loading import earlier_fingerprints, identity
+from upstreams.loading import identity, legacy_fingerprints
 from upstreams.torchaudio import Torchaudio
 
 PINNED = Path(__file__).with_name("pinned_outputs.json")
@@ -73,7 +73,7 @@ NAMES = [
 REWRITE = f"python tests/upstreams/{Path(__file__).name}"
 
 
-def opened(name: str, folder: Path) -> Upstream:
+def load_entry(name: str, folder: Path) -> Upstream:
     if name == TORCHAUDIO:
         return small_bundle()
     if name not in FOLDERS:
@@ -96,7 +96,7 @@ def summary(upstream: Upstream) -> list[list[float]]:
     """Return a few numbers of each valid hidden state: mean, standard deviation, and some values of a middle frame."""
     rows = []
     with torch.inference_mode():
-        for wavs in ([identity.probe(LENGTHS[0])], [identity.probe(length) for length in LENGTHS]):
+        for wavs in ([identity.probe_waveform(LENGTHS[0])], [identity.probe_waveform(length) for length in LENGTHS]):
             for state in upstream(wavs)["hidden_states"]:
                 for k, wav in enumerate(wavs):
                     valid = state[k, : upstream.frames(len(wav))]
@@ -115,7 +115,7 @@ SLOW = {"hubert_base@random"}
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NAMES])
 def test_outputs_change_with_the_features_version_alone(name: str, tmp_path: Path) -> None:
-    upstream = opened(name, tmp_path)
+    upstream = load_entry(name, tmp_path)
     pinned = json.loads(PINNED.read_text(encoding="utf8")).get(key(name, upstream))
     assert pinned is not None, f"{name}: its outputs aren't pinned yet. Run `{REWRITE}`."
     found = torch.tensor(summary(upstream))
@@ -124,7 +124,7 @@ def test_outputs_change_with_the_features_version_alone(name: str, tmp_path: Pat
         f"Raise `features_version` in its card, then run `{REWRITE}`."
     )
     if name in SHIPPED or name == "hubert_nano@random":
-        assert earlier_fingerprints.earlier(upstream.fingerprint()), (
+        assert legacy_fingerprints.legacy(upstream.fingerprint()), (
             f"{name}: features stored before are no longer found."
         )
 
@@ -133,7 +133,7 @@ def write(folder: Path) -> None:
     """Pin what entries give now, where nothing is pinned of their features version."""
     pinned = json.loads(PINNED.read_text(encoding="utf8")) if PINNED.is_file() else {}
     for name in NAMES:
-        upstream = opened(name, folder / name.replace(":", "-"))
+        upstream = load_entry(name, folder / name.replace(":", "-"))
         pinned.setdefault(key(name, upstream), summary(upstream))
     lines = ",\n".join(f'"{name}": {json.dumps(rows)}' for name, rows in sorted(pinned.items()))
     PINNED.write_text(f"{{\n{lines}\n}}\n", encoding="utf8")

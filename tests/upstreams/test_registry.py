@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def test_an_empty_name_is_refused(text: str) -> None:
 
 
 def test_a_seed_must_be_a_number() -> None:
-    with pytest.raises(UserError, match="the seed 'seven' is no number"):
+    with pytest.raises(UserError, match="the seed 'seven' is not a number"):
         parse("hubert@random:seven")
 
 
@@ -64,7 +65,7 @@ def test_a_misspelt_name_gets_its_neighbour() -> None:
 
 
 def test_an_unknown_scheme_gets_its_neighbour() -> None:
-    with pytest.raises(UserError, match=r"addressed by 's3pl:'\. Did you mean 's3prl'\?"):
+    with pytest.raises(UserError, match=r"begin with 's3pl:'\. Did you mean 's3prl'\?"):
         registry.load("s3pl:fbank")
 
 
@@ -94,6 +95,14 @@ def test_every_card_is_true(name: str) -> None:
 @pytest.mark.parametrize("name", [card.name for card in LARGE])
 def test_every_large_card_is_true(name: str) -> None:
     _matches_its_card(name)
+
+
+def test_every_file_beside_the_interface_is_a_family() -> None:
+    files = {path.stem for path in Path(registry.__file__).parent.glob("*.py")} - {"__init__", "base", "registry"}
+    assert set(registry._families()) == files
+    for family in files:
+        module = importlib.import_module(f"upstreams.{family}")
+        assert hasattr(module, "CARDS") or hasattr(module, "open_address"), f"{family}.py defines no upstream"
 
 
 def test_names_follow_their_file() -> None:

@@ -33,7 +33,7 @@ def test_released_weights_open_by_name_and_in_transformers(
     assert (WEIGHTS / name / "model.safetensors").stat().st_size < 1e6 * megabytes
     # No file tells where on somebody's disk it was made.
     assert json.loads((WEIGHTS / name / "config.json").read_text(encoding="utf8"))["_name_or_path"] == ""
-    assert "**Heard**" in (WEIGHTS / name / "README.md").read_text(encoding="utf8")
+    assert "**Training data**" in (WEIGHTS / name / "README.md").read_text(encoding="utf8")
 
 
 def test_the_student_begins_as_its_teacher_does(noise: Callable[..., Tensor]) -> None:

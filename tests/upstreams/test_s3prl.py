@@ -60,12 +60,12 @@ def distiller(path: Path) -> Path:
 
 
 def test_every_entry_of_the_hub_is_known() -> None:
-    hub = s3prl.whole_hub()
+    hub = s3prl.import_whole_hub()
     options = set(hub.options())
     assert len(options) >= 196
     assert set(s3prl.entries()) == options - HELPERS
     for name in s3prl.entries():
-        assert s3prl._index()[name].module in {getattr(hub, name).__module__, "s3prl.upstream.vq_apc.hubconf"}
+        assert s3prl._entry_index()[name].module in {getattr(hub, name).__module__, "s3prl.upstream.vq_apc.hubconf"}
 
 
 def test_one_entry_imports_no_other() -> None:
@@ -208,21 +208,21 @@ def test_huggingface_folders_open(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("entry", ["hubert", "distilhubert", "tera", "wavlm", "apc", "byol_a_2048"])
-def test_hostile_pickles_are_refused(entry: str, hostile: tuple[Path, Path]) -> None:
-    with pytest.raises(UserError, match=r"refused: this pickle wants more than tensors.*TORCH_FORCE_NO_WEIGHTS_ONLY"):
-        registry.load(f"s3prl:{entry}@{hostile[0]}")
-    assert not hostile[1].exists()
+def test_malicious_pickles_are_refused(entry: str, malicious: tuple[Path, Path]) -> None:
+    with pytest.raises(UserError, match=r"refused: this pickle needs more than tensors.*TORCH_FORCE_NO_WEIGHTS_ONLY"):
+        registry.load(f"s3prl:{entry}@{malicious[0]}")
+    assert not malicious[1].exists()
 
 
 def test_a_trusted_pickle_is_the_users_choice(
-    tmp_path: Path, hostile_object: tuple[object, Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, malicious_object: tuple[object, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = distiller(tmp_path / "distil.ckpt")
     states = torch.load(path, weights_only=False)
-    torch.save({**states, "Scheduler": hostile_object[0]}, path)
+    torch.save({**states, "Scheduler": malicious_object[0]}, path)
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     assert registry.load(f"s3prl:distilhubert@{path}").card.layers == 6
-    assert hostile_object[1].exists()
+    assert malicious_object[1].exists()
 
 
 def test_code_in_settings_is_refused(hubert_states: dict[str, Any], tmp_path: Path) -> None:

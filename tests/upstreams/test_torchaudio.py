@@ -59,13 +59,13 @@ def test_every_hidden_state_is_the_librarys(name: str, tmp_path: Path, noise: Ca
     torch.save(network(name).state_dict(), tmp_path / "weights.pth")
     upstream = registry.load(f"torchaudio:{name}@{tmp_path / 'weights.pth'}")
     wav = noise(20_000)
-    heard = torch.nn.functional.layer_norm(wav, wav.shape) if name == "TINY_LARGE" else wav
+    waveform = torch.nn.functional.layer_norm(wav, wav.shape) if name == "TINY_LARGE" else wav
     with torch.no_grad():
         ours = upstream([wav])["hidden_states"]
         model: Any = network(name)
-        expected, _ = model.extract_features(heard[None])
+        expected, _ = model.extract_features(waveform[None])
         first = model.encoder.transformer._preprocess(
-            model.encoder.feature_projection(model.feature_extractor(heard[None], None)[0])
+            model.encoder.feature_projection(model.feature_extractor(waveform[None], None)[0])
         )
     assert len(ours) == 3 == upstream.card.layers
     for one, other in zip(ours, [first, *expected], strict=True):
@@ -87,7 +87,7 @@ def test_the_first_state_is_where_huberts_is(tmp_path: Path, noise: Callable[...
 def test_a_batch_equals_its_members(name: str) -> None:
     upstream = registry.load(f"torchaudio:{name}@random:5")
     assert leakage(upstream, (8_000, 30_000)) < 1e-5
-    assert ("heard one by one" in " ".join(upstream.card.notes)) == (name == "TINY_WAVLM")
+    assert ("processed one by one" in " ".join(upstream.card.notes)) == (name == "TINY_WAVLM")
 
 
 def test_it_keeps_the_contract() -> None:
@@ -101,10 +101,10 @@ def test_all_bundles_are_known_and_seeded() -> None:
     assert first == same != other
 
 
-def test_hostile_pickles_are_refused(hostile: tuple[Path, Path]) -> None:
-    with pytest.raises(UserError, match="refused: this pickle wants more than tensors"):
-        registry.load(f"torchaudio:TINY_BASE@{hostile[0]}")
-    assert not hostile[1].exists()
+def test_malicious_pickles_are_refused(malicious: tuple[Path, Path]) -> None:
+    with pytest.raises(UserError, match="refused: this pickle needs more than tensors"):
+        registry.load(f"torchaudio:TINY_BASE@{malicious[0]}")
+    assert not malicious[1].exists()
 
 
 def test_every_mistake_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_every_mistake_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         raise OSError("no network")
 
     monkeypatch.setattr("torch.hub.download_url_to_file", unreachable)
-    for address, told in {
+    for address, message in {
         "torchaudio:HUBERT_BAS": r"no bundle 'HUBERT_BAS'\. Did you mean 'HUBERT_BASE'\?",
         "torchaudio:HUBERT_BASE@nowhere.pth": "no such file",
         f"torchaudio:TINY_BASE@{tmp_path / 'other.pth'}": "don't fit",
@@ -123,5 +123,5 @@ def test_every_mistake_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "torchaudio:HUBERT_BASE": r"can't be downloaded \(no network\)\. Fetch them elsewhere and write "
         "torchaudio:HUBERT_BASE@FILE",
     }.items():
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             registry.load(address)

@@ -1,1 +1,1 @@
-"""The rules of the contract, and what they find; `upstreams.contract.check` runs them all."""
+"""The rules of the contract and their findings; `upstreams.contract.check` runs them all."""

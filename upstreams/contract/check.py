@@ -1,7 +1,7 @@
-"""Does an upstream keep the contract? `check` tries every rule of `upstreams.contract`, a finding for each.
+"""Checks whether an upstream keeps the contract: `check` returns a finding for each rule of `upstreams.contract`.
 
-The rules are those of `upstreams.base`: what the card says holds, an utterance's frames depend on nothing but the
-utterance, evaluation is deterministic, and no gradient comes near. It is a plain function, so that another package's
+The rules are those of `upstreams.base`: the card is correct, an utterance's frames depend only on the utterance,
+evaluation is deterministic, and there are no gradients. It is a plain function, so that another package's
 tests can assert `all(finding.passed for finding in check(upstream))`; `upstreams.contract.pytest_plugin` is for pytest.
 """
 
@@ -19,7 +19,7 @@ from upstreams.contract.frames import leakage
 from upstreams.contract.test_signals import signal, states
 from upstreams.loading import adapters
 
-__all__ = ["RULES", "Finding", "check", "leakage", "opened", "render", "signal"]
+__all__ = ["RULES", "Finding", "check", "leakage", "render", "resolve_upstream", "signal"]
 
 Rule = Callable[[Upstream], Iterator[Finding]]
 
@@ -30,34 +30,33 @@ RULES: tuple[Rule, ...] = (
 )
 
 NAMES = {"batch": "batch invariance", "half": "half precision", "finite": "silence"}
-"""What a rule's first finding is called, where it isn't called as its function."""
+"""The name of a rule's first finding, where it differs from the function's."""
 
 
 def check(upstream: Upstream) -> list[Finding]:
-    """Try an upstream against every rule of the contract, as it stands: it is neither frozen nor put in eval mode.
+    """Check an upstream against every rule of the contract, as it is: neither frozen nor put in evaluation mode.
 
-    A rule whose forward pass fails counts as broken, with the error as what was measured; where no forward pass works
-    at all, that is the only finding. HuBERT Base takes about a minute on two slow cores, its historical sibling
-    included.
+    A rule whose forward pass fails counts as broken, with the error as the measured value; where no forward pass works
+    at all, that is the only finding. HuBERT Base takes about a minute on two slow cores, with its historical variant.
     """
-    fatal = _fatal(upstream)
-    if fatal is not None:
-        return [fatal]
+    failure = _forward_failure(upstream)
+    if failure is not None:
+        return [failure]
     findings: list[Finding] = []
     for rule in RULES:
         try:
             findings += rule(upstream)
-        except Exception as error:  # somebody's model may raise anything
-            name, told = NAMES.get(rule.__name__, rule.__name__), f"{type(error).__name__}: {error}"
-            findings.append(Finding(name, False, told, "a forward pass"))
+        except Exception as error:  # a user's model may raise anything
+            name, message = NAMES.get(rule.__name__, rule.__name__), f"{type(error).__name__}: {error}"
+            findings.append(Finding(name, False, message, "a forward pass"))
     return findings
 
 
-def opened(upstream: str | nn.Module) -> Upstream:
-    """Return what is to be checked: an address is opened, a plain module adapted and frozen, an `Upstream` left alone.
+def resolve_upstream(upstream: str | nn.Module) -> Upstream:
+    """Return the upstream to check: loaded from an address, adapted from a plain module, or an `Upstream` unchanged.
 
     Raises:
-        UserError: it can't be opened, or gives nothing that can be taken for hidden states.
+        UserError: it can't be loaded, or returns no hidden states.
     """
     if isinstance(upstream, str):
         return registry.load(upstream)
@@ -66,13 +65,13 @@ def opened(upstream: str | nn.Module) -> Upstream:
     return freeze(adapters.from_object(upstream, type(upstream).__name__))
 
 
-def _fatal(upstream: Upstream) -> Finding | None:
-    """Return why no forward pass works on 1 s of sound on the CPU, if none does."""
+def _forward_failure(upstream: Upstream) -> Finding | None:
+    """Return the finding for a forward pass on 1 s of audio on the CPU that fails; None: it works."""
     try:
         states(upstream, [signal(SAMPLE_RATE)])
-    except Exception as error:  # somebody's model may raise anything
-        words = f"{type(error).__name__}: {str(error).strip() or 'without a word'}"
+    except Exception as error:  # a user's model may raise anything
+        words = f"{type(error).__name__}: {str(error).strip() or 'without a message'}"
         gpu = any(word in words for word in ("CUDA", "cuda", "NVIDIA", "same device"))
-        note = "it wants a GPU: make new tensors with device=wav.device, and leave .cuda() out" if gpu else ""
+        note = "it needs a GPU: create tensors with device=wav.device, and leave .cuda() out" if gpu else ""
         return Finding("device" if gpu else "forward", False, words.splitlines()[0], "a forward pass on the CPU", note)
     return None

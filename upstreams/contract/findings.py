@@ -1,4 +1,4 @@
-"""What the rules of the contract find, and what a broken one does to the tasks."""
+"""Findings of the contract's rules, and the effect of a broken rule on the tasks."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from dataclasses import dataclass
 
 CONSEQUENCES = {
     "forward": "no task can run",
-    "card": "tables, `upstream show` and plans print sizes that aren't its own",
-    "axes": "every task would weigh time steps as if they were features: nothing can be learnt",
-    "shapes": "no task can weigh its layers: that takes one shape",
+    "card": "tables, `upstream show` and plans print wrong sizes",
+    "axes": "every task would weight time steps as if they were features: no head can learn",
+    "shapes": "no task can weight its layers: that takes one shape",
     "float32": "figures differ from those of the same weights in float32, and heads are trained on rounded features",
-    "layers": "no task can weigh its layers, or PR, ASR, SF and SD read the wrong frame",
-    "frames": "PR, ASR, SF, SD, ASV, QbE take padding for speech or lose the end of it; KS, SID, IC, ER average it",
+    "layers": "no task can weight its layers, or PR, ASR, SF and SD read the wrong frame",
+    "frames": "PR, ASR, SF, SD, ASV, QbE process padding as speech or lose the end of it; KS, SID, IC, ER average it",
     "long": "SD, QbE, ASV and ASR stop at their long recordings",
-    "stride": "SD's labels lie beside the speech, so its DER means nothing; CTC (PR, ASR, SF) may have too few frames",
-    "rate": "every task hears speech at another speed and pitch than the weights were made for",
-    "batch invariance": "every figure depends on the batch size and on which utterances meet, PR, ASR and SD most",
-    "evaluation": "stored features are one draw of many: a second run gives other figures, intervals are too narrow",
-    "state": "features depend on what was heard before: a run that was interrupted and taken up gives other figures",
+    "stride": "SD's labels are shifted, so its DER is meaningless; CTC (PR, ASR, SF) may have too few frames",
+    "rate": "every task processes speech at another speed and pitch than the weights were trained on",
+    "batch invariance": "figures depend on the batch size and on which utterances share a batch, PR, ASR and SD most",
+    "evaluation": "stored features are one random draw: a second run gives other figures, intervals are too narrow",
+    "state": "features depend on what was processed before: a run that was interrupted and resumed gives other figures",
     "gradients": "memory grows with every batch, and a head's training could change the upstream",
     "silence": "KS stops at _silence_, SD at pauses, ASV and QbE at trimmed or padded recordings",
     "loud": "every task stops at clipped recordings",
     "half precision": "features.dtype=float16 stores infinities, or features.precision=bf16 gives other figures",
-    "short": "KS, IC and QbE stop at short words, with an error that doesn't say why",
+    "short": "KS, IC and QbE stop at short words, with an error that doesn't state why",
     "device": "--device cuda, or cpu, fails in every task",
 }
-"""By rule: which task goes wrong, and how, where it is broken."""
+"""By rule: the effect on the tasks where it is broken."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one rule found."""
+    """The result of one rule."""
 
     rule: str
     passed: bool
@@ -41,7 +41,7 @@ class Finding:
 
     @property
     def consequence(self) -> str:
-        """What goes wrong in which task; nothing where the rule holds."""
+        """The effect on the tasks; empty where the rule holds."""
         return "" if self.passed else CONSEQUENCES.get(self.rule, "")
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class Finding:
 
 
 def render(findings: Sequence[Finding]) -> str:
-    """Return one line per finding, and a last one that counts them."""
+    """Return one line per finding, and a last line that counts them."""
     broken = [finding.rule for finding in findings if not finding.passed]
     verdict = f"breaks the contract: {', '.join(broken)}" if broken else "keeps the contract"
     return "\n".join([*map(str, findings), f"{len(findings) - len(broken)} of {len(findings)} rules hold: {verdict}"])

@@ -1,4 +1,4 @@
-"""The rules about frames: how many there are, along which axis, and that they belong to one utterance alone."""
+"""The rules about frames: their count, their axis, and their independence of the batch."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def card(upstream: Upstream) -> Iterator[Finding]:
     states = states_of(upstream, [signal(SAMPLE_RATE)])
     found = (len(states), states[0].shape[-1], upstream.count_parameters())
     stated = (upstream.card.layers, upstream.card.width, upstream.card.parameters)
-    passed = all(said in (0, is_) for said, is_ in zip(stated, found, strict=True))
-    yield Finding("card", passed, _sizes(*found), _sizes(*stated))
+    passed = all(stated_value in (0, found_value) for stated_value, found_value in zip(stated, found, strict=True))
+    yield Finding("card", passed, _format_sizes(*found), _format_sizes(*stated))
 
 
 def axes(upstream: Upstream) -> Iterator[Finding]:
@@ -50,18 +50,16 @@ def shapes(upstream: Upstream) -> Iterator[Finding]:
     states = states_of(upstream, [signal(SAMPLE_RATE), signal(SAMPLE_RATE, seed=1)])
     found = {tuple(state.shape) for state in states}
     shape = next(iter(found))
-    yield Finding(
-        "shapes", len(found) == 1 and len(shape) == 3 and shape[0] == 2, _listed(found), "one [2, frames, dim]"
-    )
+    yield Finding("shapes", len(found) == 1 and len(shape) == 3 and shape[0] == 2, _join(found), "one [2, frames, dim]")
     kinds = {str(state.dtype).removeprefix("torch.") for state in states}
-    yield Finding("float32", kinds == {"float32"}, _listed(kinds), "float32")
+    yield Finding("float32", kinds == {"float32"}, _join(kinds), "float32")
 
 
 def frames(upstream: Upstream) -> Iterator[Finding]:
-    """The frame count is one function of length in every layer, and the one that `frames()` states."""
+    """The frame count is one function of length in every layer, and equals `frames()`."""
     counts = {samples: _counts(upstream, samples) for samples in EDGES}
     measured = ", ".join(
-        f"{samples}: {_listed(sorted(count)) if count else 'refused'}" for samples, count in counts.items()
+        f"{samples}: {_join(sorted(count)) if count else 'refused'}" for samples, count in counts.items()
     )
     passed = all(len(count) == 1 or (not count and samples < SHORTEST) for samples, count in counts.items())
     yield Finding("layers", passed, f"frames by samples {measured}", "one count in all layers")
@@ -70,37 +68,39 @@ def frames(upstream: Upstream) -> Iterator[Finding]:
         yield Finding("frames", True, "no frames()", "frames() as measured", "only equal lengths share a batch")
         return
     wrong = [samples for samples, count in counts.items() if count and count != {stated[samples]}]
-    yield Finding("frames", not wrong, f"frames() {_listed(stated.values())}", "as measured", _at(wrong))
+    yield Finding("frames", not wrong, f"frames() {_join(stated.values())}", "as measured", _differing_lengths(wrong))
 
 
 def long(upstream: Upstream) -> Iterator[Finding]:
-    """30 s go through, and their frames agree with the stride."""
+    """30 s can be processed, and their frames agree with the stride."""
     states = states_of(upstream, [signal(LONG_SECONDS * SAMPLE_RATE)])
     finite = all(bool(state.isfinite().all()) for state in states)
     yield Finding("long", finite, f"{LONG_SECONDS} s: {'finite' if finite else 'NaN or infinite'}", "finite")
     expected = LONG_SECONDS * SAMPLE_RATE / max(1, upstream.get_downsample_rates("hidden_states"))
     off = abs(states[0].shape[1] - expected) / expected
     measured = f"{states[0].shape[1]} frames for {LONG_SECONDS} s, {expected:.0f} by the stride: {off:.1%} off"
-    yield Finding("stride", off <= STRIDE_LIMIT, measured, f"{STRIDE_LIMIT:.0%}", _rate(states[0].shape[1] / expected))
+    yield Finding(
+        "stride", off <= STRIDE_LIMIT, measured, f"{STRIDE_LIMIT:.0%}", _guess_rate(states[0].shape[1] / expected)
+    )
 
 
-def _rate(ratio: float) -> str:
-    """Return a guess at the sampling rate that a false stride was stated for, given frames found over expected."""
-    guesses = {rate: abs(ratio * SAMPLE_RATE / rate - 1) for rate in (8_000, 22_050, 24_000, 32_000, 44_100, 48_000)}
-    best = min(guesses, key=guesses.__getitem__)
-    return f"as if it were in samples at {best} Hz" if guesses[best] < 0.03 else ""
+def _guess_rate(ratio: float) -> str:
+    """Return the sampling rate that a wrong stride fits, given measured over expected frames."""
+    deviations = {rate: abs(ratio * SAMPLE_RATE / rate - 1) for rate in (8_000, 22_050, 24_000, 32_000, 44_100, 48_000)}
+    best = min(deviations, key=deviations.__getitem__)
+    return f"as if it were in samples at {best} Hz" if deviations[best] < 0.03 else ""
 
 
 def batch(upstream: Upstream) -> Iterator[Finding]:
-    """An utterance's valid frames don't depend on what it is batched with."""
+    """An utterance's valid frames don't depend on the rest of its batch."""
     lengths = BATCH if upstream.frames(BATCH[0]) is not None else (BATCH[0], BATCH[0])
     worst = leakage(upstream, lengths)
-    note = "only equal lengths share a batch" if lengths[0] == lengths[1] else historical(upstream)
+    note = "only equal lengths share a batch" if lengths[0] == lengths[1] else historical_leakage(upstream)
     yield Finding("batch invariance", worst <= BATCH_LIMIT, f"{worst:.1e} relative norm", f"{BATCH_LIMIT:.0e}", note)
 
 
 def leakage(upstream: Upstream, lengths: tuple[int, ...] = BATCH) -> float:
-    """Return the largest relative norm, over layers and utterances, of what batching changes in valid frames."""
+    """Return the largest relative norm, over layers and utterances, of the change of valid frames by batching."""
     wavs = [signal(samples, seed) for seed, samples in enumerate(lengths)]
     together = states_of(upstream, wavs)
     worst = []
@@ -111,38 +111,38 @@ def leakage(upstream: Upstream, lengths: tuple[int, ...] = BATCH) -> float:
     return float(torch.stack(worst).max())  # a NaN stays one, and fails
 
 
-def historical(upstream: Upstream) -> str:
-    """Return what batching does to the sibling that keeps the published fault, given the same weights."""
+def historical_leakage(upstream: Upstream) -> str:
+    """Return the effect of batching on the variant that reproduces the published fault, with the same weights."""
     from upstreams.registry import load
 
     if upstream.card.historical is None:
         return ""
-    sibling = load(f"{upstream.card.historical}@random")
+    variant = load(f"{upstream.card.historical}@random")
     try:
-        missing = sibling.load_state_dict(upstream.state_dict(), strict=False).missing_keys
+        missing = variant.load_state_dict(upstream.state_dict(), strict=False).missing_keys
     except RuntimeError:  # sizes of its own, from a config of its own
         missing = ["shapes"]
     if missing:
         return f"{upstream.card.historical} can't take these weights for comparison"
-    worst = leakage(sibling)
+    worst = leakage(variant)
     return f"{upstream.card.historical}, as published: {worst:.1e}, {'fails' if worst > BATCH_LIMIT else 'passes'}"
 
 
 def _counts(upstream: Upstream, samples: int) -> set[int]:
-    """Return the frame counts of all layers for one length; none where the upstream refuses it."""
+    """Return the frame counts of all layers for one length; empty where the upstream refuses it."""
     try:
         return {state.shape[1] for state in states_of(upstream, [signal(samples)])}
     except Exception:  # `short` and `frames` say which lengths may be refused
         return set()
 
 
-def _sizes(layers: int, width: int, parameters: int) -> str:
+def _format_sizes(layers: int, width: int, parameters: int) -> str:
     return f"{layers or '?'} x {width or '?'}, {parameters:,} weights"
 
 
-def _listed(values: Iterable[object]) -> str:
+def _join(values: Iterable[object]) -> str:
     return ", ".join(map(str, values))
 
 
-def _at(samples: list[int]) -> str:
-    return f"differs at {_listed(samples)} samples" if samples else ""
+def _differing_lengths(samples: list[int]) -> str:
+    return f"differs at {_join(samples)} samples" if samples else ""

@@ -1,7 +1,7 @@
 """A pytest plugin, active where superb-eval is installed: packages check their upstreams in their own tests.
 
 def test_contract(keeps_contract):
-    keeps_contract(MyEncoder())                 # an object as it stands, frozen and in evaluation mode
+    keeps_contract(MyEncoder())                 # an object as it is, frozen and in evaluation mode
     keeps_contract("my_package/encoder.py:MyEncoder@weights.pt")
 """
 
@@ -26,11 +26,11 @@ class KeepsContract(Protocol):
 def keeps_contract() -> KeepsContract:
     """Return a function that checks an upstream against the contract of superb-eval."""
 
-    def assert_kept(upstream: str | nn.Module, *, but: tuple[str, ...] = ()) -> None:
-        from upstreams.contract.check import check, opened, render
+    def assert_keeps_contract(upstream: str | nn.Module, *, but: tuple[str, ...] = ()) -> None:
+        from upstreams.contract.check import check, render, resolve_upstream
 
-        findings = check(opened(upstream))
+        findings = check(resolve_upstream(upstream))
         if any(not finding.passed and finding.rule not in but for finding in findings):
             pytest.fail(render(findings), pytrace=False)
 
-    return assert_kept
+    return assert_keeps_contract

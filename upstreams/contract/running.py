@@ -1,4 +1,4 @@
-"""The rules about running: the same answer each time, on any input, in any precision, on any device."""
+"""The rules about running: identical results each time, on any input, in any precision, on any device."""
 
 from __future__ import annotations
 
@@ -15,48 +15,50 @@ LARGEST = 65_504.0
 """What a 16-bit float can hold."""
 
 RATE_NAMES = ("sample_rate", "sampling_rate", "samplerate", "sr", "fs")
-"""What modules call the sampling rate that they are made for, in Hz."""
+"""Names of modules' attributes that state their sampling rate in Hz."""
 
 TOO_SHORT, SHORT = (1, 100, 399), (800, 4_000, 8_000)
-"""Samples: less than a window, which may be refused in words; and words of 0.05 to 0.5 s, which may not."""
+"""Samples: less than a window, which may be refused with a message; and words of 0.05 to 0.5 s, which may not."""
 
 GPU_LIMIT = 1e-2
 """Relative norm between CPU and GPU; TF32 products differ by about 1e-3."""
 
 
 def evaluation(upstream: Upstream) -> Iterator[Finding]:
-    """The upstream is in evaluation mode, and nothing in it is drawn at random."""
-    first, other, again = (_heard(upstream, seed) for seed in (0, 1, 0))
-    drawn = not torch.equal(first, other) and torch.equal(first, again)  # else `state` is to blame
-    measured = ("differing" if drawn else "equal") + f" outputs, {'training' if upstream.training else 'eval'} mode"
+    """The upstream is in evaluation mode, and nothing in it is random."""
+    first, other, again = (_all_features(upstream, seed) for seed in (0, 1, 0))
+    random = not torch.equal(first, other) and torch.equal(first, again)  # otherwise it is a fault of `state`
+    measured = ("differing" if random else "equal") + f" outputs, {'training' if upstream.training else 'eval'} mode"
     active = sum(module.training for module in upstream.modules() if isinstance(module, nn.modules.dropout._DropoutNd))
-    note = "dropout is on, or something else is drawn" if drawn else f"{active} dropout layers are on" if active else ""
-    passed = not drawn and not upstream.training
+    note = (
+        "dropout is on, or something else is random" if random else f"{active} dropout layers are on" if active else ""
+    )
+    passed = not random and not upstream.training
     yield Finding("evaluation", passed, measured, "equal outputs, eval mode", note)
 
 
 def state(upstream: Upstream) -> Iterator[Finding]:
-    """What was heard before changes neither the output nor the weights and buffers."""
+    """Earlier forward passes change neither the output nor the weights and buffers."""
     before = {name: tensor.clone() for name, tensor in upstream.state_dict().items()}
-    first = _heard(upstream, 0)
-    _heard(upstream, 0, samples=3 * SAMPLE_RATE)
-    same = torch.equal(first, _heard(upstream, 0))
+    first = _all_features(upstream, 0)
+    _all_features(upstream, 0, samples=3 * SAMPLE_RATE)
+    same = torch.equal(first, _all_features(upstream, 0))
     changed = [name for name, tensor in upstream.state_dict().items() if not torch.equal(tensor, before[name])]
     measured = f"{'equal' if same else 'differing'} outputs after another utterance, {len(changed)} tensors changed"
     yield Finding("state", same and not changed, measured, "equal, 0", f"such as {changed[0]}" if changed else "")
 
 
 def gradients(upstream: Upstream) -> Iterator[Finding]:
-    """No weight and no output asks for a gradient."""
+    """No weight and no output requires a gradient."""
     with torch.enable_grad():
-        found = upstream([signal(SAMPLE_RATE)])["hidden_states"]
+        hidden = upstream([signal(SAMPLE_RATE)])["hidden_states"]
     weights = sum(p.requires_grad for p in upstream.parameters())
-    outputs = sum(tensor.requires_grad for tensor in found)
-    yield Finding("gradients", weights + outputs == 0, f"asked for by {weights} weights, {outputs} outputs", "none")
+    outputs = sum(tensor.requires_grad for tensor in hidden)
+    yield Finding("gradients", weights + outputs == 0, f"required by {weights} weights, {outputs} outputs", "none")
 
 
 def finite(upstream: Upstream) -> Iterator[Finding]:
-    """Digital silence, and clipped full-scale noise, give finite numbers."""
+    """Digital silence, and clipped full-scale noise, give finite features."""
     for rule, wav in (("silence", torch.zeros(SAMPLE_RATE)), ("loud", _loud())):
         values = _flat(states(upstream, [wav]))
         bad = int((~values.isfinite()).sum())
@@ -64,12 +66,12 @@ def finite(upstream: Upstream) -> Iterator[Finding]:
 
 
 def half(upstream: Upstream) -> Iterator[Finding]:
-    """Features fit in 16 bits when stored, and bfloat16 arithmetic gives finite ones."""
+    """Features fit in 16 bits when stored, and are finite in bfloat16 arithmetic."""
     plain, loud = (_flat(states(upstream, [wav])).float() for wav in (signal(SAMPLE_RATE), _loud()))
     with torch.autocast("cpu", torch.bfloat16):
         rounded = _flat(states(upstream, [signal(SAMPLE_RATE)])).float()
-    seen = torch.cat([plain, loud])
-    largest = float(seen[seen.isfinite()].abs().max()) if seen.isfinite().any() else float("nan")
+    extremes = torch.cat([plain, loud])
+    largest = float(extremes[extremes.isfinite()].abs().max()) if extremes.isfinite().any() else float("nan")
     bad = int((~plain.isfinite()).sum() + (~rounded.isfinite()).sum())
     off = float((rounded - plain).norm() / plain.norm().clamp_min(1e-30))
     measured = f"largest value {largest:.3g}, {bad} NaN or infinite, bf16 differs by {off:.1e}"
@@ -77,23 +79,23 @@ def half(upstream: Upstream) -> Iterator[Finding]:
 
 
 def short(upstream: Upstream) -> Iterator[Finding]:
-    """Short words give finite frames; less than one window may give an error instead, in words."""
-    answers = {samples: _answer(upstream, samples) for samples in (*TOO_SHORT, *SHORT)}
-    measured = ", ".join(f"{samples} samples: {told}" for samples, (_, told, _) in answers.items())
+    """Short words give finite frames; less than one window may raise an error with a message instead."""
+    answers = {samples: _short_outcome(upstream, samples) for samples in (*TOO_SHORT, *SHORT)}
+    measured = ", ".join(f"{samples} samples: {outcome}" for samples, (_, outcome, _) in answers.items())
     words = next((answers[samples][2] for samples in (*SHORT, *TOO_SHORT) if answers[samples][2]), "")
     passed = all(clear and not (words and samples in SHORT) for samples, (clear, _, words) in answers.items())
-    limit = f"finite frames from {SHORT[0]} on; below, those or an error in words"
+    limit = f"finite frames from {SHORT[0]} on; below, those or an error with a message"
     yield Finding("short", passed, measured, limit, words)
 
 
 def device(upstream: Upstream) -> Iterator[Finding]:
-    """Output lies where the input lay; on a GPU the same comes out, and nothing stays behind."""
-    left = sorted(f"{name}.{key}".lstrip(".") for name, key in _plain_tensors(upstream))
-    places = {str(tensor.device) for tensor in states(upstream, [signal(SAMPLE_RATE)])}
-    passed, measured = not left and places == {"cpu"}, f"CPU in, {', '.join(sorted(places))} out"
-    note = f".to(device) leaves {', '.join(left)} behind: register_buffer moves them" if left else ""
+    """Output is on the input's device; a GPU gives the same features, and every tensor is moved with the module."""
+    unmoved = sorted(f"{name}.{key}".lstrip(".") for name, key in _unregistered_tensors(upstream))
+    devices = {str(tensor.device) for tensor in states(upstream, [signal(SAMPLE_RATE)])}
+    passed, measured = not unmoved and devices == {"cpu"}, f"CPU in, {', '.join(sorted(devices))} out"
+    note = f".to(device) leaves {', '.join(unmoved)} behind: register_buffer moves them" if unmoved else ""
     if torch.cuda.is_available() and passed:
-        off = _moved(upstream)
+        off = _gpu_difference(upstream)
         passed, measured = off <= GPU_LIMIT, f"{measured}; on the GPU {off:.1e} relative norm"
     elif passed:
         measured += "; no GPU here to move to"
@@ -101,14 +103,14 @@ def device(upstream: Upstream) -> Iterator[Finding]:
 
 
 def rate(upstream: Upstream) -> Iterator[Finding]:
-    """Whatever in it states a sampling rate states 16 kHz, or one that a `Resample` inside brings it to."""
+    """Every stated sampling rate is 16 kHz, or one that a `Resample` inside converts to."""
     attributes = [(type(m).__name__, vars(m)) for m in upstream.modules()]
     inputs = {(kind, v["orig_freq"], v["new_freq"]) for kind, v in attributes if {"orig_freq", "new_freq"} <= v.keys()}
-    heard = {SAMPLE_RATE, *(new for _, old, new in inputs if old == SAMPLE_RATE)}
+    accepted = {SAMPLE_RATE, *(new for _, old, new in inputs if old == SAMPLE_RATE)}
     stated = {(kind, v[key]) for kind, v in attributes for key in RATE_NAMES if isinstance(v.get(key), int | float)}
     stated |= {(kind, old) for kind, old, _ in inputs}
-    wrong = sorted(f"{kind} is made for {value:g} Hz" for kind, value in stated if value not in heard)
-    yield Finding("rate", not wrong, ", ".join(wrong) or "nothing states another", f"{SAMPLE_RATE} Hz")
+    wrong = sorted(f"{kind} is set to {value:g} Hz" for kind, value in stated if value not in accepted)
+    yield Finding("rate", not wrong, ", ".join(wrong) or "no other rate stated", f"{SAMPLE_RATE} Hz")
 
 
 def _loud() -> Tensor:
@@ -119,43 +121,43 @@ def _flat(tensors: list[Tensor]) -> Tensor:
     return torch.cat([tensor.detach().cpu().flatten() for tensor in tensors])
 
 
-def _heard(upstream: Upstream, seed: int, samples: int = SAMPLE_RATE) -> Tensor:
-    """Return all features of a signal, as one vector; `seed` is that of whatever is drawn meanwhile."""
+def _all_features(upstream: Upstream, seed: int, samples: int = SAMPLE_RATE) -> Tensor:
+    """Return all features of a signal, as one vector; `seed` is set before the pass."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return _flat(states(upstream, [signal(samples)])).nan_to_num()
 
 
-def _answer(upstream: Upstream, samples: int) -> tuple[bool, str, str]:
-    """Return whether the answer to so short a waveform is clear, what it was, and the words of an error."""
+def _short_outcome(upstream: Upstream, samples: int) -> tuple[bool, str, str]:
+    """Return whether so short a waveform is handled clearly, the outcome, and the message of an error."""
     try:
-        found = states(upstream, [signal(samples)])
+        hidden = states(upstream, [signal(samples)])
     except Exception as error:  # which error is the upstream's choice
         words = str(error).strip()
-        return bool(words), type(error).__name__, words.splitlines()[0][:100] if words else "an error without a word"
-    if not all(bool(tensor.isfinite().all()) for tensor in found):
+        return bool(words), type(error).__name__, words.splitlines()[0][:100] if words else "an error without a message"
+    if not all(bool(tensor.isfinite().all()) for tensor in hidden):
         return False, "NaN or infinite", ""
-    return True, f"{found[0].shape[1]} frames", ""
+    return True, f"{hidden[0].shape[1]} frames", ""
 
 
-def _plain_tensors(upstream: Upstream) -> Iterator[tuple[str, str]]:
-    """Yield module and attribute of floating-point tensors that are neither weights nor buffers, nor made of them."""
+def _unregistered_tensors(upstream: Upstream) -> Iterator[tuple[str, str]]:
+    """Yield module and attribute of floating-point tensors that aren't weights, buffers or computed from them."""
     for name, module in upstream.named_modules():
         for key, value in vars(module).items():
-            # Weight and spectral normalisation, and pruning, compute `key` anew from these in each pass.
-            made = any(f"{key}{end}" in module._parameters for end in ("_g", "_orig"))
-            if isinstance(value, Tensor) and value.is_floating_point() and not made:
+            # Weight and spectral normalisation, and pruning, compute `key` from these in each pass.
+            computed = any(f"{key}{end}" in module._parameters for end in ("_g", "_orig"))
+            if isinstance(value, Tensor) and value.is_floating_point() and not computed:
                 yield name, key
 
 
-def _moved(upstream: Upstream) -> float:
-    """Return the relative norm of what differs on the GPU; infinite where the output isn't there."""
+def _gpu_difference(upstream: Upstream) -> float:
+    """Return the relative norm of the difference on the GPU; infinite where the output isn't on it."""
     wav = signal(SAMPLE_RATE)
-    here = _flat(states(upstream, [wav]))
+    on_cpu = _flat(states(upstream, [wav]))
     try:
-        there = states(upstream.to("cuda"), [wav.to("cuda")])
+        on_gpu = states(upstream.to("cuda"), [wav.to("cuda")])
     finally:
         upstream.to("cpu")
-    if not all(tensor.is_cuda for tensor in there):
+    if not all(tensor.is_cuda for tensor in on_gpu):
         return float("inf")
-    return float((_flat(there) - here).norm() / here.norm().clamp_min(1e-30))
+    return float((_flat(on_gpu) - on_cpu).norm() / on_cpu.norm().clamp_min(1e-30))

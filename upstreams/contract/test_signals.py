@@ -1,4 +1,4 @@
-"""What every rule of the contract listens with: a seeded waveform, and forward passes without gradients."""
+"""Input of the contract's rules: a seeded waveform, and forward passes without gradients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from upstreams.base import Upstream
 
 
 def signal(samples: int, seed: int = 0) -> Tensor:
-    """Return a seeded waveform [samples] with speech's unevenness: noise in bursts of about 0.2 s, peak below 1."""
+    """Return a seeded waveform [samples] of speech-like level: noise in bursts of about 0.2 s, peak below 1."""
     generator = torch.Generator().manual_seed(seed)
     bursts = torch.rand(samples // 3_200 + 2, generator=generator).repeat_interleave(3_200)[:samples]
     return 0.2 * bursts * torch.randn(samples, generator=generator).clamp(-4, 4)
@@ -18,5 +18,5 @@ def signal(samples: int, seed: int = 0) -> Tensor:
 def states(upstream: Upstream, wavs: list[Tensor]) -> list[Tensor]:
     """Return the hidden states of waveforms on the CPU, without gradients."""
     with torch.no_grad():
-        found: list[Tensor] = upstream(wavs)["hidden_states"]
-    return found
+        hidden: list[Tensor] = upstream(wavs)["hidden_states"]
+    return hidden

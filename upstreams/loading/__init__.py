@@ -1,1 +1,1 @@
-"""Weights and modules from files, folders and other packages."""
+"""Loads weights and modules from files, folders and other packages."""

@@ -1,4 +1,4 @@
-"""Opens upstreams that live elsewhere: in a Python file of the user's own, or in another installed package."""
+"""Loads upstreams from elsewhere: from a Python file of the user's own, or from another installed package."""
 
 from __future__ import annotations
 
@@ -17,67 +17,69 @@ from torch import nn
 from superb_eval.errors import UserError, near_miss
 from upstreams.base import Upstream, freeze
 from upstreams.loading import own_files
-from upstreams.loading.probe_module import format_error, wrap
+from upstreams.loading.probe_module import format_error, wrap_module
 
 
 def from_file(path: Path, class_name: str, checkpoint: str | None = None, seed: int | None = None) -> Upstream:
-    """Open a class of a Python file of the user's own; the file is run, since the user asked for it.
+    """Load a class of a Python file of the user's own, which is run.
 
     Args:
         path: the file.
         class_name: a module class in it, or a function that builds one.
-        checkpoint: handed to the constructor as `ckpt=`, s3prl's convention.
-        seed: of weights that the constructor draws; 0 if not given.
+        checkpoint: passed to the constructor as `ckpt=`, s3prl's convention.
+        seed: of the constructor's random weights; None: 0.
 
     Raises:
-        UserError: there is no such file or class, it fails, or it gives no hidden states.
+        UserError: there is no such file or class, it fails, or it returns no hidden states.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file. Expected FILE.py:Class.")
-    with own_files.reading(path.resolve().parent) as own:
+    with own_files.track_files(path.resolve().parent) as own:
         module = _import_file(path)
-        known = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        defined = [
+            name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__
+        ]
         if not hasattr(module, class_name):
-            names = ", ".join(known) or "none"
-            raise UserError(f"{path}: defines no '{class_name}'.{near_miss(class_name, known)} Classes there: {names}.")
+            names = ", ".join(defined) or "none"
+            raise UserError(f"{path}: defines no '{class_name}'.{near_miss(class_name, defined)} Classes: {names}.")
         upstream = freeze(from_object(getattr(module, class_name), f"{path}:{class_name}", checkpoint, seed))
         upstream.own_files = {}
-        upstream.identity()  # runs it, so that files count that it reads only then
+        upstream.identity()  # a forward pass, so that files that are read only then count too
     upstream.own_files = own.digests()
-    own_files.Modules(own.modules).serve(upstream)
+    own_files.UserModules(own.modules).attach(upstream)
     return upstream
 
 
 def from_entry_point(point: EntryPoint, checkpoint: str | None = None, seed: int | None = None) -> Upstream:
-    """Open what another installed package offers under the group `superb_eval.upstreams`; see `from_object`.
+    """Load what another installed package registers under the group `superb_eval.upstreams`; see `from_object`.
 
     Raises:
-        UserError: the package can't be imported, or `from_object` refuses what it offers.
+        UserError: the package can't be imported, or `from_object` refuses its object.
     """
     try:
-        found = point.load()
-    except Exception as error:  # other people's packages may raise anything
+        obj = point.load()
+    except Exception as error:  # another package may raise anything
         raise UserError(
-            f"{point.name}: {point.value} can't be imported: {format_error(error)}. Mend that package."
+            f"{point.name}: {point.value} can't be imported: {format_error(error)}. Fix that package."
         ) from error
-    return from_object(found, point.name, checkpoint, seed)
+    return from_object(obj, point.name, checkpoint, seed)
 
 
 def from_object(obj: object, name: str, checkpoint: str | None = None, seed: int | None = None) -> Upstream:
-    """Open an `Upstream`, a module, a class of either, or a function that builds one; see `from_file`.
+    """Load an `Upstream`, a module, a class of either, or a function that builds one; see `from_file`.
 
     Raises:
-        UserError: it is none of these, it can't be built, or it gives no hidden states.
+        UserError: it is none of these, it can't be built, or it returns no hidden states.
     """
     if isinstance(obj, nn.Module):
         if checkpoint is not None:
             raise UserError(
-                f"{name}: is built already, so '@{checkpoint}' can't be handed to it. Name its class instead."
+                f"{name}: is built already, so '@{checkpoint}' can't be passed to it. Name its class instead."
             )
         model = obj
     elif isinstance(obj, type) and not issubclass(obj, nn.Module):
         raise UserError(
-            f"{name}: the class is no torch.nn.Module. Expected one whose forward takes a list of waveforms."
+            f"{name}: the class isn't a torch.nn.Module. Expected one whose forward takes a list of waveforms."
         )
     elif callable(obj):
         model = _construct(obj, name, checkpoint, seed or 0)
@@ -85,7 +87,9 @@ def from_object(obj: object, name: str, checkpoint: str | None = None, seed: int
         raise UserError(
             f"{name}: is a {type(obj).__name__}. Expected a torch.nn.Module class, or a function building one."
         )
-    return model if isinstance(model, Upstream) else wrap(model, name, summary="a module adapted to the contract")
+    return (
+        model if isinstance(model, Upstream) else wrap_module(model, name, summary="a module adapted to the contract")
+    )
 
 
 def _construct(build: Callable[..., Any], name: str, checkpoint: str | None, seed: int) -> nn.Module:
@@ -108,7 +112,7 @@ def _import_file(path: Path) -> ModuleType:
     name = f"_user_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path, loader=own_files.SourceLoader(name, str(path)))
     if spec is None or spec.loader is None:
-        raise UserError(f"{path}: is no Python file. Expected FILE.py:Class.")
+        raise UserError(f"{path}: isn't a Python file. Expected FILE.py:Class.")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -1,8 +1,8 @@
-"""Weights of HuBERT-like networks in other libraries' layouts, as transformers' `HubertModel` names them.
+"""Converts checkpoints of HuBERT-like networks from other libraries' layouts to transformers' `HubertModel`.
 
 Known: s3prl's distiller checkpoints (`upstream/distiller`, such as distilhubert_ls960_4-8-12.ckpt), its converted
 HuBERT files (`upstream/hubert/convert.py`), and state dicts of torchaudio's bundles (`torchaudio.models.hubert_base`).
-A file says by its own keys which it is.
+The layout is recognised by the file's keys.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from superb_eval.errors import UserError
-from upstreams.loading.safe_pickle import refused_pickle
+from upstreams.loading.safe_pickle import unsafe_pickle_error
 
 Weights = dict[str, Tensor]
 
@@ -47,28 +47,30 @@ _TORCHAUDIO = (
     (r"^encoder\.feature_projection\.", "feature_projection."),
     (r"^encoder\.transformer\.", "encoder."),
 )
-_NOT_TRUNK = re.compile(r"^(final_proj|label_embs_concat|output_layer|target_glu|aux|logit_generator|mask_generator)\b")
-"""Pre-training heads: no part of the features."""
+_PRETRAINING_HEADS = re.compile(
+    r"^(final_proj|label_embs_concat|output_layer|target_glu|aux|logit_generator|mask_generator)\b"
+)
+"""Weights that the features don't depend on."""
 
 
 @dataclass(frozen=True)
-class Converted:
-    """A network read from a foreign file."""
+class ConvertedCheckpoint:
+    """A network read from another library's file."""
 
     layout: str
-    """Which layout it was, in words."""
+    """The name of the layout, for messages."""
     config: dict[str, Any]
     """Arguments of `transformers.HubertConfig`."""
     weights: Weights
-    """Of the trunk, as `transformers.HubertModel` names them."""
+    """Of the encoder, as `transformers.HubertModel` names them."""
     normalise: bool | None = None
-    """Whether waveforms are heard at zero mean and unit variance; None: the file doesn't say."""
+    """Whether waveforms are normalised to zero mean and unit variance; None: the file doesn't state it."""
     heads: Weights | None = None
     """Of `upstreams.distilhubert.Heads`; None: the file has none."""
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read a file of weights without ever running code from it; a plain `argparse.Namespace` is let through.
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a file of weights without ever running code from it; a plain `argparse.Namespace` is allowed.
 
     Raises:
         UserError: the file is damaged, or a pickle that needs more than tensors and plain values.
@@ -79,38 +81,38 @@ def read(path: Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             content: Any = load_file(path)
         else:
-            # s3prl keeps the training command in its checkpoints as one; it holds plain values.
+            # s3prl's checkpoints store the training command as one; it holds plain values.
             with torch.serialization.safe_globals([argparse.Namespace]):
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         advice = "Save the weights alone as .safetensors where you trust it, and give that file."
-        raise refused_pickle(path, advice) from error
-    except Exception as error:  # a damaged file raises whatever its bytes happen to mean
+        raise unsafe_pickle_error(path, advice) from error
+    except Exception as error:  # a damaged file raises various errors
         raise UserError(f"{path}: not readable as weights ({error!r}). Is the file complete?") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no plain state dict (names to tensors). Save `model.state_dict()` alone.")
+        raise UserError(f"{path}: isn't a plain state dict (names to tensors). Save `model.state_dict()` alone.")
     return content
 
 
-def recognise(content: Mapping[str, Any], place: object) -> Converted | None:
-    """Return a foreign file's network, or None where the content is in none of the known layouts.
+def convert(content: Mapping[str, Any], source: object) -> ConvertedCheckpoint | None:
+    """Return the network in another library's layout, or None where the layout isn't recognised.
 
     Raises:
-        UserError: the layout is known, and its settings can't be met by transformers' HuBERT.
+        UserError: the layout is known, but transformers' HuBERT doesn't support its settings.
     """
     if {"Config", "Distiller"} <= content.keys():
-        return _distiller(content, place)
+        return _convert_distiller(content, source)
     if {"task_cfg", "model_cfg", "model_weight"} <= content.keys():
-        return _converted_hubert(content, place)
+        return _convert_s3prl_hubert(content, source)
     if "encoder.transformer.layers.0.attention.k_proj.weight" in content:
-        return _torchaudio(content, place)
+        return _convert_torchaudio(content, source)
     return None
 
 
-def trunk(weights: Mapping[str, Tensor]) -> Weights:
-    """Return fairseq's, s3prl's, torchaudio's or transformers' names of a trunk as transformers has them.
+def to_transformers(weights: Mapping[str, Tensor]) -> Weights:
+    """Rename the weights of an encoder from fairseq's, s3prl's or torchaudio's names to transformers'.
 
-    What isn't part of the trunk is left out; names that are transformers' own already stay as they are.
+    Pre-training heads are left out; names that are transformers' own already are unchanged.
     """
     rules: tuple[tuple[str, str], ...] = _SHARED
     if any(".transformer." in name for name in weights):
@@ -119,28 +121,29 @@ def trunk(weights: Mapping[str, Tensor]) -> Weights:
         rules = _FAIRSEQ + _SHARED
     renamed = {}
     for name, tensor in weights.items():
-        if not _NOT_TRUNK.match(name):
+        if not _PRETRAINING_HEADS.match(name):
             for pattern, new in rules:
                 name = re.sub(pattern, new, name)  # noqa: PLW2901
             renamed[name] = tensor
     return renamed
 
 
-def _distiller(content: Mapping[str, Any], place: object) -> Converted:
+def _convert_distiller(content: Mapping[str, Any], source: object) -> ConvertedCheckpoint:
     settings = dict(content["Config"].get("distiller", {}))
     conv = str(settings.get("extractor_conv_feature_layers", _CONV))
-    # The defaults of s3prl's `DistillerConfig`, where they are not those of its HuBERT.
-    config = _fairseq_config({"encoder_layers": 1, "activation_dropout": 0.1, **settings}, place, conv)
+    # The defaults of s3prl's `DistillerConfig`, where they differ from its HuBERT's.
+    config = _fairseq_config({"encoder_layers": 1, "activation_dropout": 0.1, **settings}, source, conv)
     weights = content["Distiller"]
     config["feat_proj_layer_norm"] = False
-    return Converted("s3prl's distiller", config, trunk(weights), normalise=False, heads=_heads(weights))
+    heads = _heads(weights)
+    return ConvertedCheckpoint("s3prl's distiller", config, to_transformers(weights), normalise=False, heads=heads)
 
 
 def _heads(weights: Mapping[str, Tensor]) -> Weights | None:
     """Return the weights of `upstreams.distilhubert.Heads`, from an output layer of s3prl's form `expand-last`."""
     if "output_layer.0.weight" not in weights:
         return None
-    if "output_layer.2.layer.weight" in weights:  # a single head is a plain linear layer there
+    if "output_layer.2.layer.weight" in weights:  # a single head is a plain linear layer in s3prl
         split = weights["output_layer.2.layer.weight"].T[None], weights["output_layer.2.layer.bias"][None]
     else:
         split = weights["output_layer.2.weight"], weights["output_layer.2.bias"].flatten(0, 2)
@@ -152,22 +155,22 @@ def _heads(weights: Mapping[str, Tensor]) -> Weights | None:
     }
 
 
-def _converted_hubert(content: Mapping[str, Any], place: object) -> Converted:
+def _convert_s3prl_hubert(content: Mapping[str, Any], source: object) -> ConvertedCheckpoint:
     settings = content["model_cfg"]
-    config = _fairseq_config(settings, place, str(settings.get("conv_feature_layers", _CONV)))
+    config = _fairseq_config(settings, source, str(settings.get("conv_feature_layers", _CONV)))
     normalise = bool(content["task_cfg"].get("normalize", False))
-    return Converted("s3prl's converted HuBERT", config, trunk(content["model_weight"]), normalise)
+    return ConvertedCheckpoint("s3prl's converted HuBERT", config, to_transformers(content["model_weight"]), normalise)
 
 
-def _fairseq_config(settings: Mapping[str, Any], place: object, conv: str) -> dict[str, Any]:
+def _fairseq_config(settings: Mapping[str, Any], source: object, conv: str) -> dict[str, Any]:
     """Return transformers' settings for fairseq's, which s3prl uses too."""
-    plain = {"activation_fn": "gelu", "layer_type": "transformer", "attention_type": "original", "attn_type": ""}
-    for key, known in plain.items():
-        if settings.get(key, known) != known:
+    required = {"activation_fn": "gelu", "layer_type": "transformer", "attention_type": "original", "attn_type": ""}
+    for key, supported in required.items():
+        if settings.get(key, supported) != supported:
             raise UserError(
-                f"{place}: its {key} is '{settings[key]}', which only s3prl knows: open it with s3prl:NAME."
+                f"{source}: its {key} is '{settings[key]}', which only s3prl supports: load it with s3prl:NAME."
             )
-    channels, kernels, strides = zip(*_conv_layers(conv, place), strict=True)
+    channels, kernels, strides = zip(*_conv_layers(conv, source), strict=True)
     return {
         "conv_dim": channels,
         "conv_kernel": kernels,
@@ -187,8 +190,8 @@ def _fairseq_config(settings: Mapping[str, Any], place: object, conv: str) -> di
     }
 
 
-def _conv_layers(text: str, place: object) -> list[tuple[int, int, int]]:
-    """Return what `[(512, 10, 5)] + [(512, 3, 2)] * 4` stands for, which fairseq hands to `eval`."""
+def _conv_layers(text: str, source: object) -> list[tuple[int, int, int]]:
+    """Return the value of `[(512, 10, 5)] + [(512, 3, 2)] * 4`, which fairseq passes to `eval`."""
 
     def value(node: ast.expr) -> Any:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mult):
@@ -200,37 +203,37 @@ def _conv_layers(text: str, place: object) -> list[tuple[int, int, int]]:
         layers = value(ast.parse(text, mode="eval").body)
         return [(int(channels), int(kernel), int(stride)) for channels, kernel, stride in layers]
     except (ValueError, TypeError, SyntaxError) as error:
-        raise UserError(f"{place}: its convolutions read '{text[:60]}'. Expected a list such as {_CONV}.") from error
+        raise UserError(f"{source}: its convolutions are '{text[:60]}'. Expected a list such as {_CONV}.") from error
 
 
-def _torchaudio(content: Mapping[str, Any], place: object) -> Converted:
-    """Torchaudio's files hold no settings: sizes are read off the weights, and the rest is that of its bundles."""
-    weights = trunk(content)
-    if len(_convolutions(weights)) != 7:
-        raise UserError(f"{place}: holds no 7 convolutions, as torchaudio's HuBERT bundles do. Is it a HuBERT?")
-    config = sizes(weights)
-    # Its Large and XLarge bundles alone have layer norms in every convolution, are pre-norm, and hear normalised waves.
-    config["do_stable_layer_norm"] = layered = config["feat_extract_norm"] == "layer"
-    return Converted("torchaudio's", config, weights, normalise=layered)
+def _convert_torchaudio(content: Mapping[str, Any], source: object) -> ConvertedCheckpoint:
+    """Torchaudio's files hold no settings: sizes are inferred from the weights, the rest is as in its bundles."""
+    weights = to_transformers(content)
+    if len(_conv_weights(weights)) != 7:
+        raise UserError(f"{source}: doesn't hold 7 convolutions, as torchaudio's HuBERT bundles do. Is it a HuBERT?")
+    config = infer_config(weights)
+    # Only its Large and XLarge bundles have layer norms in every convolution, are pre-norm, and take normalised waves.
+    config["do_stable_layer_norm"] = layer_norms = config["feat_extract_norm"] == "layer"
+    return ConvertedCheckpoint("torchaudio's", config, weights, normalise=layer_norms)
 
 
-def sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the arguments of `transformers.HubertConfig` that the weights of a trunk show.
+def infer_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the arguments of `transformers.HubertConfig` that the weights of an encoder determine.
 
-    The number of attention heads isn't among what they show: it is 16 from a width of 1024 on, else width / 64, as in
-    every published HuBERT. Strides are the usual ones.
+    The number of attention heads isn't determined by them: it is 16 from a width of 1024 on, else width / 64, as in
+    every published HuBERT. Strides are HuBERT's.
     """
-    convolutions = _convolutions(weights)
+    convolutions = _conv_weights(weights)
     position = weights["encoder.pos_conv_embed.conv.parametrizations.weight.original1"]  # [width, width/groups, kernel]
     width = len(position)
-    layered = "feature_extractor.conv_layers.1.layer_norm.weight" in weights
+    layer_norms = "feature_extractor.conv_layers.1.layer_norm.weight" in weights
     return {
         "conv_dim": [len(w) for w in convolutions],
         "conv_kernel": [w.shape[-1] for w in convolutions],
         "conv_bias": "feature_extractor.conv_layers.0.conv.bias" in weights,
-        "feat_extract_norm": "layer" if layered else "group",
+        "feat_extract_norm": "layer" if layer_norms else "group",
         "feat_proj_layer_norm": "feature_projection.layer_norm.weight" in weights,
-        "num_hidden_layers": depth(weights),
+        "num_hidden_layers": count_layers(weights),
         "hidden_size": width,
         "intermediate_size": len(weights["encoder.layers.0.feed_forward.intermediate_dense.weight"]),
         "num_attention_heads": 16 if width >= 1024 else max(1, width // 64),
@@ -239,11 +242,11 @@ def sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def depth(weights: Mapping[str, Tensor]) -> int:
-    """Return the number of transformer layers in the weights of a trunk."""
+def count_layers(weights: Mapping[str, Tensor]) -> int:
+    """Return the number of transformer layers in the weights of an encoder."""
     return len({name.split(".")[2] for name in weights if name.startswith("encoder.layers.")})
 
 
-def _convolutions(weights: Mapping[str, Tensor]) -> list[Tensor]:
+def _conv_weights(weights: Mapping[str, Tensor]) -> list[Tensor]:
     names = (f"feature_extractor.conv_layers.{k}.conv.weight" for k in range(len(weights)))
     return [weights[name] for name in names if name in weights]

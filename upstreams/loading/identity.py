@@ -1,8 +1,8 @@
-"""What an upstream is known by: a SHA-256 of each part that its hidden states depend on.
+"""Identifies an upstream by a SHA-256 of each part that its hidden states depend on.
 
-Encoders of this folder state their parts (family and features version, settings, weights). Anybody else's is known by
-what it gives: its outputs on fixed waveforms, bit for bit, with its weights and its source files. Neither depends on
-how the source of this package reads.
+Upstreams of this package state their parts (family and features version, settings, weights). Any other is identified
+by its outputs on fixed waveforms, bit for bit, its weights and its source files. Neither depends on the source text of
+this package.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ from superb_eval.runtime.lazy_torch import torch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-PROBES = (8_000, 16_000, 32_000)
+PROBE_LENGTHS = (8_000, 16_000, 32_000)
 """Lengths of the probe waveforms in samples: 0.5, 1 and 2 s at 16 kHz."""
 
 ENTRY, SETTINGS, WEIGHTS, OUTPUTS = "entry", "settings", "weights", "outputs"
-"""Names of the parts; any other part is a source file or a file that was read, by its name."""
+"""Names of the parts; any other part is a file that was imported or read, by its name."""
 
-_FROM_PACKAGES = {"site-packages", "dist-packages"}
-_OURS = {"superb_eval", "upstreams", "downstreams", "torch"}
+_PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
+_OWN_PACKAGES = {"superb_eval", "upstreams", "downstreams", "torch"}
 
 
 def fingerprint(identity: Mapping[str, str]) -> str:
     """Return one SHA-256 of all parts."""
-    return of_text(json.dumps(sorted(identity.items())))
+    return hash_text(json.dumps(sorted(identity.items())))
 
 
-def of_text(text: str) -> str:
+def hash_text(text: str) -> str:
     """Return the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def of_settings(settings: Mapping[str, Any]) -> str:
-    """Return a SHA-256 of settings by name; tuples and lists are one, the order of names doesn't count."""
-    return of_text(json.dumps(settings, sort_keys=True, default=str))
+def hash_settings(settings: Mapping[str, Any]) -> str:
+    """Return a SHA-256 of settings by name; tuples equal lists, and the order of names doesn't count."""
+    return hash_text(json.dumps(settings, sort_keys=True, default=str))
 
 
-def of_weights(weights: Mapping[str, Tensor]) -> str:
+def hash_weights(weights: Mapping[str, Tensor]) -> str:
     """Return a SHA-256 of tensors: names, shapes, types and bytes."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(_bytes(tensor))
+        digest.update(_tensor_bytes(tensor))
     return digest.hexdigest()
 
 
-def of_outputs(module: nn.Module) -> str:
-    """Return a SHA-256 of all that a module gives for each probe waveform by itself, on the CPU and one thread.
+def hash_outputs(module: nn.Module) -> str:
+    """Return a SHA-256 of a module's output for each probe waveform by itself, on the CPU and one thread.
 
-    Where it refuses a length, the type of its error stands in; other threads, the random state, the module's device
-    and its mode are left as they were. Other processors and library versions may round otherwise.
+    Where it refuses a length, the type of its error counts; the number of threads, the random state, the module's
+    device and its mode are restored. Other processors and library versions may round differently.
     """
     threads, training = torch.get_num_threads(), module.training
     device = next((tensor.device for tensor in module.state_dict().values()), torch.device("cpu"))
@@ -68,11 +68,11 @@ def of_outputs(module: nn.Module) -> str:
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.autocast("cpu", enabled=False):
             module.eval().cpu()
-            for samples in PROBES:
+            for samples in PROBE_LENGTHS:
                 torch.manual_seed(0)
                 digest.update(f"{samples}".encode())
-                for piece in _given(module, samples):
-                    digest.update(piece)
+                for chunk in _output_bytes(module, samples):
+                    digest.update(chunk)
     finally:
         torch.set_num_threads(threads)
         module.to(device)
@@ -81,41 +81,41 @@ def of_outputs(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def probe(samples: int) -> Tensor:
-    """Return the probe waveform [samples]: seeded noise that swells and fades, so that frames differ in level."""
+def probe_waveform(samples: int) -> Tensor:
+    """Return the probe waveform [samples]: seeded noise with a varying level, so that frames differ."""
     noise = torch.randn(samples, generator=torch.Generator().manual_seed(samples))
     return 0.1 * noise * torch.linspace(0.0, 2.0, samples).frac()
 
 
-def of_sources(module: nn.Module) -> dict[str, str]:
-    """Return a SHA-256 of the source of each class that a module is made of, by the name of its Python module.
+def hash_sources(module: nn.Module) -> dict[str, str]:
+    """Return a SHA-256 of the source file of each class in a module, by the name of its Python module.
 
-    Installed packages, torch and this project don't count. A class without a source file (of a notebook) counts by
+    Installed packages, torch and this project are left out. A class without a source file (in a notebook) counts by
     the byte code of its methods.
     """
-    kinds = sorted(
-        {type(inner) for inner in module.modules()}, key=lambda kind: f"{kind.__module__}.{kind.__qualname__}"
+    classes = sorted(
+        {type(inner) for inner in module.modules()}, key=lambda cls: f"{cls.__module__}.{cls.__qualname__}"
     )
-    found: dict[str, str] = {}
-    for kind in kinds:
-        if kind.__module__.partition(".")[0] in _OURS:
+    digests: dict[str, str] = {}
+    for cls in classes:
+        if cls.__module__.partition(".")[0] in _OWN_PACKAGES:
             continue
         try:
-            path = Path(inspect.getsourcefile(kind) or "")
-            if not installed(path):
-                found[kind.__module__] = hashlib.sha256(path.read_bytes()).hexdigest()
+            path = Path(inspect.getsourcefile(cls) or "")
+            if not is_installed(path):
+                digests[cls.__module__] = hashlib.sha256(path.read_bytes()).hexdigest()
         except (TypeError, OSError):
-            found[f"{kind.__module__}.{kind.__qualname__}"] = hashlib.sha256(_byte_code(kind)).hexdigest()
-    return found
+            digests[f"{cls.__module__}.{cls.__qualname__}"] = hashlib.sha256(_byte_code(cls)).hexdigest()
+    return digests
 
 
-def installed(path: Path) -> bool:
+def is_installed(path: Path) -> bool:
     """Return whether a file belongs to an installed package or to Python itself."""
-    return bool(_FROM_PACKAGES & set(path.parts)) or path.is_relative_to(sysconfig.get_path("stdlib"))
+    return bool(_PACKAGE_FOLDERS & set(path.parts)) or path.is_relative_to(sysconfig.get_path("stdlib"))
 
 
 def differences(recorded: Mapping[str, str], present: Mapping[str, str]) -> list[str]:
-    """Return the names of the parts that two identities don't share, in words; files that came or went are marked."""
+    """Return the names of the parts in which two identities differ; files that were added or dropped are marked."""
     words = {ENTRY: "its features version", SETTINGS: "its settings", WEIGHTS: "its weights"}
     words[OUTPUTS] = "its outputs on the probe waveforms"
     changed = []
@@ -127,7 +127,7 @@ def differences(recorded: Mapping[str, str], present: Mapping[str, str]) -> list
 
 
 def only_outputs_differ(recorded: Mapping[str, str], present: Mapping[str, str]) -> bool:
-    """Return whether two identities share all parts but the outputs, which another processor may round otherwise."""
+    """Return whether two identities share all parts but the outputs, which another processor may round differently."""
     return (
         recorded.keys() == present.keys()
         and OUTPUTS in recorded
@@ -135,35 +135,35 @@ def only_outputs_differ(recorded: Mapping[str, str], present: Mapping[str, str])
     )
 
 
-def _given(module: nn.Module, samples: int) -> list[bytes | memoryview]:
+def _output_bytes(module: nn.Module, samples: int) -> list[bytes | memoryview]:
     try:
-        return list(_pieces(module([probe(samples)])))
-    except Exception as error:  # somebody's module may raise anything; a run of it reports it
+        return list(_value_bytes(module([probe_waveform(samples)])))
+    except Exception as error:  # a user's module may raise anything; running it reports the error
         return [type(error).__name__.encode()]
 
 
-def _pieces(output: Any) -> Iterable[bytes | memoryview]:
-    """Yield the bytes of all tensors in what a module gave, whatever holds them."""
+def _value_bytes(output: Any) -> Iterable[bytes | memoryview]:
+    """Yield the bytes of all tensors and plain values in a module's output, however nested."""
     if isinstance(output, torch.Tensor):
         yield f"{tuple(output.shape)}{output.dtype}".encode()
-        yield _bytes(output)
+        yield _tensor_bytes(output)
     elif isinstance(output, Mapping):
         for name, value in sorted(output.items(), key=lambda item: str(item[0])):
             yield str(name).encode()
-            yield from _pieces(value)
+            yield from _value_bytes(value)
     elif isinstance(output, list | tuple):
         for value in output:
-            yield from _pieces(value)
+            yield from _value_bytes(value)
     elif output is None or isinstance(output, int | float | str):
         yield repr(output).encode()
     else:
         yield type(output).__name__.encode()
 
 
-def _bytes(tensor: Tensor) -> memoryview:
+def _tensor_bytes(tensor: Tensor) -> memoryview:
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
-def _byte_code(kind: type) -> bytes:
-    methods = sorted((name, f.__code__) for name, f in vars(kind).items() if inspect.isfunction(f))
+def _byte_code(cls: type) -> bytes:
+    methods = sorted((name, f.__code__) for name, f in vars(cls).items() if inspect.isfunction(f))
     return b"".join(name.encode() + marshal.dumps(code) for name, code in methods)

@@ -1,4 +1,4 @@
-"""Opens a HuBERT's network and weights: random ones, a file in any known layout, a transformers folder, a hub id."""
+"""Loads a HuBERT's network and weights: random, from a file in a known layout, a transformers folder or the hub."""
 
 from __future__ import annotations
 
@@ -15,54 +15,54 @@ from torch import Tensor
 from superb_eval.errors import UserError
 from upstreams.base import Card
 from upstreams.loading import checkpoint_conversion
-from upstreams.loading.safe_pickle import refused_pickle
+from upstreams.loading.safe_pickle import unsafe_pickle_error
 
 if TYPE_CHECKING:
     from transformers import HubertConfig, HubertModel
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A network with its weights, and what the place they came from says beside them."""
+class LoadedModel:
+    """A network with its weights, and what their source states besides."""
 
     card: Card
     model: HubertModel
     normalise: bool | None = None
     heads: dict[str, Tensor] | None = None
-    """Distillation heads, in a file that keeps them (`upstreams.distilhubert.Heads`)."""
+    """Distillation heads, where the file has them (`upstreams.distilhubert.Heads`)."""
 
 
-def open_model(card: Card, config: dict[str, Any], place: str | None, seed: int | None) -> Opened:
-    """Open the network of a card.
+def load_model(card: Card, config: dict[str, Any], source: str | None, seed: int | None) -> LoadedModel:
+    """Load the network of a card.
 
     Args:
-        card: names it; brings the sizes of seeded random weights and of plain state dicts.
-        config: what departs from `transformers.HubertConfig`'s defaults in them.
-        place: a file, a folder in transformers' layout, or a hub id.
-        seed: of random weights; None: open what lies at `place`.
+        card: its name goes into errors; its sizes hold for random weights and plain state dicts.
+        config: their differences from `transformers.HubertConfig`'s defaults.
+        source: a file, a folder in transformers' layout, or a hub id.
+        seed: of random weights; None: load those at `source`.
 
     Raises:
-        UserError: there are no weights there, they don't fit, or the file wants to run code.
+        UserError: there are no weights there, they don't fit, or the file would run code.
     """
     from transformers import HubertConfig, HubertModel
 
     if seed is not None:
-        return Opened(card, _random(HubertConfig(**config), seed))
-    if place is None:
+        return LoadedModel(card, _random_model(HubertConfig(**config), seed))
+    if source is None:
         raise UserError(f"{card.name} comes without weights: write {card.name}@random or {card.name}@CHECKPOINT.")
-    if Path(place).is_file():
-        return _from_file(card, HubertConfig(**config), Path(place))
-    model = from_pretrained(place, "HuBERT", kind=HubertModel)
-    return Opened(fitted(card, model), model)
+    if Path(source).is_file():
+        return _from_file(card, HubertConfig(**config), Path(source))
+    model = from_pretrained(source, "HuBERT", kind=HubertModel)
+    return LoadedModel(card_with_sizes(card, model), model)
 
 
-def shipped(name: str) -> str | None:
-    """Return the folder of the weights that come with this package under a name, or None where there are none."""
+def shipped_weights(name: str) -> str | None:
+    """Return the folder of the weights that this package includes for a name, or None."""
     folder = Path(__file__).parents[1] / "weights" / name
     return str(folder) if (folder / "config.json").is_file() else None
 
 
-def _random(config: HubertConfig, seed: int) -> HubertModel:
+def _random_model(config: HubertConfig, seed: int) -> HubertModel:
     from transformers import HubertModel
 
     with torch.random.fork_rng(devices=[]):
@@ -70,30 +70,32 @@ def _random(config: HubertConfig, seed: int) -> HubertModel:
         return HubertModel(config)
 
 
-def _from_file(card: Card, config: HubertConfig, path: Path) -> Opened:
-    """Open a file in another library's layout, or a state dict that fits the card's own network."""
+def _from_file(card: Card, config: HubertConfig, path: Path) -> LoadedModel:
+    """Load a file in another library's layout, or a state dict that fits the card's own network."""
     from transformers import HubertConfig
 
-    content = checkpoint_conversion.read(path)
-    found = checkpoint_conversion.recognise(content, path)
-    if found is None:
-        return Opened(card, _filled(config, _tensors(content, path), path, card.name))
-    model = _filled(HubertConfig(**found.config), found.weights, path, f"{found.layout} layout")
-    return Opened(fitted(card, model), model, found.normalise, found.heads)
+    content = checkpoint_conversion.read_checkpoint(path)
+    converted = checkpoint_conversion.convert(content, path)
+    if converted is None:
+        return LoadedModel(card, _model_from_state_dict(config, _checked_state_dict(content, path), path, card.name))
+    model = _model_from_state_dict(
+        HubertConfig(**converted.config), converted.weights, path, f"{converted.layout} layout"
+    )
+    return LoadedModel(card_with_sizes(card, model), model, converted.normalise, converted.heads)
 
 
-def _filled(config: HubertConfig, weights: dict[str, Tensor], path: Path, name: str) -> HubertModel:
-    """Return a network with all of its weights from a state dict."""
-    model = _random(config, seed=0)
+def _model_from_state_dict(config: HubertConfig, weights: dict[str, Tensor], path: Path, name: str) -> HubertModel:
+    """Return a network with all of its weights taken from a state dict."""
+    model = _random_model(config, seed=0)
     own = model.state_dict()
-    weights = {"masked_spec_embed": own["masked_spec_embed"], **weights}  # no part of the features; students have none
-    missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    weights = {"masked_spec_embed": own["masked_spec_embed"], **weights}  # unused by the features; students have none
+    missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     reshaped = sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
-    if missing or unknown or reshaped:
+    if missing or unexpected or reshaped:
         raise UserError(
             f"{path}: its weights don't fit {name}: {len(missing)} missing (such as {missing[:2]}), "
-            f"{len(unknown)} unknown (such as {unknown[:2]}), {len(reshaped)} of another shape ({reshaped[:2]}). "
-            "Give the folder with its config.json instead."
+            f"{len(unexpected)} unexpected (such as {unexpected[:2]}), "
+            f"{len(reshaped)} of another shape ({reshaped[:2]}). Give the folder with its config.json instead."
         )
     model.load_state_dict(weights)
     return model
@@ -103,76 +105,76 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dict without ever running code from the file.
 
     Raises:
-        UserError: the file is damaged, no state dict, or a pickle that needs more than tensors.
+        UserError: the file is damaged, isn't a state dict, or is a pickle that needs more than tensors.
     """
-    return _tensors(checkpoint_conversion.read(path), path)
+    return _checked_state_dict(checkpoint_conversion.read_checkpoint(path), path)
 
 
-def _tensors(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
+def _checked_state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
     if not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path}: holds no plain state dict (names to tensors). Save `model.state_dict()` alone.")
+        raise UserError(f"{path}: isn't a plain state dict (names to tensors). Save `model.state_dict()` alone.")
     return content
 
 
 @contextmanager
-def _without_bars() -> Iterator[None]:
-    """Hide transformers' bar while weights load: it would stand between a run's own."""
+def _hidden_progress_bar() -> Iterator[None]:
+    """Hide transformers' progress bar while weights load: it would interrupt the run's own."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if enabled:
             logging.enable_progress_bar()
 
 
-def from_pretrained(place: str, what: str, kind: Any = None, **options: Any) -> Any:
-    """Load a folder in transformers' layout, or a hub id, in float32; code that lies there is never run.
+def from_pretrained(source: str, what: str, kind: Any = None, **options: Any) -> Any:
+    """Load a folder in transformers' layout, or a hub id, in float32; code in the folder is never run.
 
     Args:
-        place: the folder or id.
-        what: the network in words, for errors.
+        source: the folder or id.
+        what: the network's published name, for errors.
         kind: transformers' class of the network; None: the one that its config names.
-        options: handed to its `from_pretrained`.
+        options: passed to its `from_pretrained`.
 
     Raises:
-        UserError: there are no weights, they don't fit, or they are a pickle that wants more than tensors.
+        UserError: there are no weights, they don't fit, or they are a pickle that needs more than tensors.
     """
     from transformers import AutoModel
 
     loader: Callable[..., Any] = (kind or AutoModel).from_pretrained
-    with explained(place, f"{what}'s weights"), _without_bars():
-        model, info = loader(place, output_loading_info=True, dtype=torch.float32, **options)
+    with explain_load_errors(source, f"{what}'s weights"), _hidden_progress_bar():
+        model, info = loader(source, output_loading_info=True, dtype=torch.float32, **options)
     missing = [name for name in info["missing_keys"] if name != "masked_spec_embed"]
     if missing or info["mismatched_keys"]:
-        raise UserError(f"{place}: no {what}: {len(missing)} weights are missing, such as {sorted(missing)[:2]}.")
+        raise UserError(f"{source}: no {what}: {len(missing)} weights are missing, such as {sorted(missing)[:2]}.")
     return model
 
 
 @contextmanager
-def explained(place: str, what: str) -> Iterator[None]:
-    """Turn what transformers raises on a folder or hub id into one sentence.
+def explain_load_errors(source: str, what: str) -> Iterator[None]:
+    """Turn transformers' errors on a folder or hub id into one sentence.
 
     Raises:
-        UserError: `what` can't be opened there, or is a pickle that wants more than tensors.
+        UserError: `what` can't be loaded from there, or is a pickle that needs more than tensors.
     """
     import pickle
 
     try:
         yield
     except pickle.UnpicklingError as error:
-        raise refused_pickle(place, "Give a folder with .safetensors.") from error
+        raise unsafe_pickle_error(source, "Give a folder with .safetensors.") from error
     except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{what} can't be opened from '{place}': {first} Give a folder with @FOLDER, or @random."
+            f"{what} can't be loaded from '{source}': {first} Give a folder with @FOLDER, or @random."
         ) from error
 
 
-def fitted(card: Card, model: Any) -> Card:
-    """Return the card with the sizes of a network that brought its own config."""
+def card_with_sizes(card: Card, model: Any) -> Card:
+    """Return the card with the sizes of a network that has its own config."""
     config, parameters = model.config, sum(p.numel() for p in model.parameters())
     stride = math.prod(config.conv_stride)
     layers, width = config.num_hidden_layers + 1, config.hidden_size

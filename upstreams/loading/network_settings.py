@@ -1,10 +1,10 @@
-"""What of a transformers config decides a network's outputs in evaluation."""
+"""The settings of a transformers config that decide a network's outputs in evaluation mode."""
 
 from __future__ import annotations
 
 from typing import Any
 
-DECIDING = (
+NETWORK_KEYS = (
     "model_type",
     "hidden_size",
     "num_hidden_layers",
@@ -35,9 +35,9 @@ DECIDING = (
     "max_source_positions",
     "scale_embedding",
 )
-"""Always counted, whether they are a library's defaults or not."""
+"""Always included, whether they are the library's defaults or not."""
 
-TRAINING_ONLY = (
+IGNORED_PREFIXES = (
     "mask_",
     "ctc_",
     "classifier_",
@@ -48,9 +48,9 @@ TRAINING_ONLY = (
     "num_codevector",
     "_",
 )
-"""Beginnings of keys that serve training, other heads, or say where a config came from."""
+"""Prefixes of keys for training, other heads, or the origin of a config."""
 
-ELSEWHERE = {
+IGNORED_KEYS = {
     "apply_spec_augment",
     "architectures",
     "begin_suppress_tokens",
@@ -81,17 +81,17 @@ ELSEWHERE = {
     "use_weighted_layer_sum",
     "vocab_size",
 }
-"""Keys of the same kinds."""
+"""Other keys of these kinds."""
 
 
 def network_settings(config: Any) -> dict[str, Any]:
     """Return the values of a transformers config that decide outputs, by its names.
 
-    `DECIDING` are there in any case. Of other keys those that differ from the library's defaults count, unless they are
-    known to serve something else, so that a key that nobody thought of costs a computation, never a wrong figure.
+    `NETWORK_KEYS` are always included. Other keys are included where they differ from the library's defaults, unless
+    they are ignored, so that an unforeseen key costs a new extraction, never a wrong figure.
     """
-    chosen = {key: getattr(config, key) for key in DECIDING if hasattr(config, key)}
+    settings = {key: getattr(config, key) for key in NETWORK_KEYS if hasattr(config, key)}
     for key, value in config.to_diff_dict().items():
-        if not (key in ELSEWHERE or key.startswith(TRAINING_ONLY) or "dropout" in key):
-            chosen[key] = getattr(config, key, value)
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in chosen.items()}
+        if not (key in IGNORED_KEYS or key.startswith(IGNORED_PREFIXES) or "dropout" in key):
+            settings[key] = getattr(config, key, value)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}

@@ -1,8 +1,8 @@
-"""Loads Python files of the user's own, and keeps track of what they import and open in their own folder.
+"""Loads Python files of the user's own, and tracks the files of their folder that they import and open.
 
-A file that is loaded again is read again, with all that it imports: what an earlier load took from a user's folder is
-forgotten first, and byte code that Python cached is never used (its time stamps are whole seconds). So two folders may
-each hold a `helper.py`. What others imported under such a name is set aside meanwhile, and put back.
+A file that is loaded again is read again, with all that it imports: modules that an earlier load imported from a user's
+folder are unloaded first, and Python's cached byte code is never used (its time stamps are whole seconds). So two
+folders may each hold a `helper.py`. Other modules of such a name are hidden during the load, and restored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from upstreams.loading.identity import installed
+from upstreams.loading.identity import is_installed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,50 +29,50 @@ _OWN_PACKAGES = ("superb_eval", "upstreams", "downstreams")
 _lock = threading.RLock()
 """One load at a time: `sys.path` and `sys.modules` are shared by all threads."""
 
-_taken: dict[str, ModuleType] = {}
-"""Modules that loads took from users' folders, by name, as far as they lie in `sys.modules`."""
+_loaded_modules: dict[str, ModuleType] = {}
+"""Modules in `sys.modules` that were loaded from users' folders, by name."""
 
-_open: list[OwnFiles] = []
-"""Loads under way: one may begin another."""
+_active_loads: list[OwnFiles] = []
+"""The loads in progress: one may start another."""
 
 
 class SourceLoader(SourceFileLoader):
-    """Reads a module from its source, never from a cache of byte code, and leaves none behind."""
+    """Reads a module from its source, never from cached byte code, and writes none."""
 
     def path_stats(self, path: str) -> Any:
-        """Raise, as importlib expects it of a source whose time can't be compared with its byte code's."""
+        """Raise, as importlib expects of a source whose time can't be compared with its byte code's."""
         raise OSError(f"{path}: byte code is not used")
 
 
 class OwnFiles:
-    """The files of one folder that a load imported or opened; use it by `reading`."""
+    """The files of one folder that a load imported or opened; made by `track_files`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.modules: dict[str, ModuleType] = {}
-        self._aside: dict[str, ModuleType] = {}
+        self._hidden: dict[str, ModuleType] = {}
         self._before = dict(sys.modules)
         self._read: set[str] = set()
         self._written: set[str] = set()
         self._thread = threading.get_ident()
-        roots = [Path(sys.prefix), Path(sys.base_prefix), *map(_root_of, _OWN_PACKAGES)]
-        self._left_out = [root for root in roots if root.is_relative_to(folder)]
+        roots = [Path(sys.prefix), Path(sys.base_prefix), *map(_package_root, _OWN_PACKAGES)]
+        self._excluded_roots = [root for root in roots if root.is_relative_to(folder)]
 
     def owns(self, path: Path) -> bool:
-        """Return whether a file counts: below the folder, in no hidden one, no environment and no installed package."""
+        """Return whether a file counts: below the folder, and in no hidden folder, environment or installed package."""
         if not path.is_relative_to(self.folder) or path.suffix == ".pyc":
             return False
         inside = path.relative_to(self.folder)
         return not (
             any(part.startswith(".") for part in inside.parts[:-1])
-            or installed(inside)
-            or any(path.is_relative_to(root) for root in self._left_out)
+            or is_installed(inside)
+            or any(path.is_relative_to(root) for root in self._excluded_roots)
         )
 
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of every file that counts, by its name relative to the folder."""
         paths = {Path(os.path.realpath(name)) for name in self._read - self._written}
-        paths |= {Path(os.path.realpath(file)) for file in map(_file_of, self.modules.values()) if file}
+        paths |= {Path(os.path.realpath(file)) for file in map(_module_file, self.modules.values()) if file}
         return {
             path.relative_to(self.folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(paths)
@@ -84,151 +84,153 @@ class OwnFiles:
     ) -> ModuleSpec | None:
         """Find a module of the folder, for `sys.meta_path`."""
         del target
-        for place in [str(self.folder)] if path is None else path:
-            spec = FileFinder(place, (SourceLoader, [".py"])).find_spec(name)
+        for folder in [str(self.folder)] if path is None else path:
+            spec = FileFinder(folder, (SourceLoader, [".py"])).find_spec(name)
             if spec is not None and spec.origin is not None and self.owns(Path(os.path.realpath(spec.origin))):
                 return spec
         return None
 
-    def collect(self) -> None:
-        """Note the modules that came since the load began."""
+    def record_modules(self) -> None:
+        """Record the modules that were imported since the load began."""
         for name, module in list(sys.modules.items()):
-            place = _file_of(module) or _folder_of(module)
-            if place and self._before.get(name) is not module and self.owns(Path(os.path.realpath(place))):
+            location = _module_file(module) or _namespace_folder(module)
+            if location and self._before.get(name) is not module and self.owns(Path(os.path.realpath(location))):
                 self.modules[name] = module
-                if name not in self._aside:
-                    _taken[name] = module
+                if name not in self._hidden:
+                    _loaded_modules[name] = module
 
-    def set_aside(self) -> None:
-        """Take out of `sys.modules` what others imported under names of the folder's own, installed packages apart."""
+    def hide_conflicting_modules(self) -> None:
+        """Remove modules with the names of the folder's own from `sys.modules`, except those of installed packages."""
         names = {path.stem for path in self.folder.iterdir() if path.suffix == ".py" or path.is_dir()}
         names -= {*sys.stdlib_module_names, *_OWN_PACKAGES}
         named = {name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] in names}
-        places = {name: _file_of(module) or _folder_of(module) for name, module in named.items()}
-        self._aside = {name: named[name] for name, place in places.items() if place and not installed(Path(place))}
-        for name in self._aside:
+        locations = {name: _module_file(module) or _namespace_folder(module) for name, module in named.items()}
+        self._hidden = {
+            name: named[name] for name, location in locations.items() if location and not is_installed(Path(location))
+        }
+        for name in self._hidden:
             del sys.modules[name]
 
-    def put_back(self) -> None:
-        """Give the names that others use back to them."""
-        sys.modules.update(self._aside)
+    def restore_modules(self) -> None:
+        """Restore the modules that were hidden."""
+        sys.modules.update(self._hidden)
 
-    def opened(self, name: str, writes: bool) -> None:
-        """Note a file that was opened by the thread that loads."""
+    def record_opened_file(self, name: str, writes: bool) -> None:
+        """Record a file that the loading thread opened."""
         if threading.get_ident() == self._thread:
             (self._written if writes else self._read).add(name)
 
 
-class Modules:
-    """Puts a user's own modules in their place for a forward pass, for imports inside of it, and gives it back then.
+class UserModules:
+    """Puts a user's own modules into `sys.modules` during a forward pass, for imports inside it.
 
-    Needed where another load, or somebody else, has a module of the same name.
+    Needed where another load, or other code, has a module of the same name.
     """
 
     def __init__(self, modules: dict[str, ModuleType]) -> None:
         self.modules = modules
-        self._others: dict[str, ModuleType | None] = {}
+        self._replaced: dict[str, ModuleType | None] = {}
 
-    def serve(self, module: nn.Module) -> None:
-        """Act in each forward pass of a module."""
+    def attach(self, module: nn.Module) -> None:
+        """Register the hooks for each forward pass of a module."""
         module.register_forward_pre_hook(self.enter)
         module.register_forward_hook(self.leave, always_call=True)
 
     def enter(self, *_: object) -> None:
-        """A forward pre-hook."""
-        self._others = {name: sys.modules.get(name) for name in self.modules}
+        """Insert the modules (a forward pre-hook)."""
+        self._replaced = {name: sys.modules.get(name) for name in self.modules}
         sys.modules.update(self.modules)
 
     def leave(self, *_: object) -> None:
-        """A forward hook."""
-        for name, other in self._others.items():
+        """Restore the previous modules (a forward hook)."""
+        for name, other in self._replaced.items():
             if other is None:
                 sys.modules.pop(name, None)
             else:
                 sys.modules[name] = other
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Modules:
+    def __deepcopy__(self, memo: dict[int, Any]) -> UserModules:
         return self
 
-    def __reduce__(self) -> tuple[type[Modules], tuple[dict[str, ModuleType]]]:
-        return Modules, ({},)  # modules can't be pickled; a process that opens the upstream anew has its own
+    def __reduce__(self) -> tuple[type[UserModules], tuple[dict[str, ModuleType]]]:
+        return UserModules, ({},)  # modules can't be pickled; a process that loads the upstream again has its own
 
 
 @contextmanager
-def reading(folder: Path) -> Iterator[OwnFiles]:
-    """Let imports find a folder first, read anew, and keep track of its files meanwhile.
+def track_files(folder: Path) -> Iterator[OwnFiles]:
+    """Import from a folder first, always reading its source, and track its files meanwhile.
 
     Args:
         folder: resolved.
     """
     with _lock:
-        _watch()
-        for load in _open:
-            load.collect()
-        _forget()
+        _install_audit_hook()
+        for load in _active_loads:
+            load.record_modules()
+        _unload_user_modules()
         own = OwnFiles(folder)
-        own.set_aside()
+        own.hide_conflicting_modules()
         sys.path.insert(0, str(folder))  # as `python FILE.py` does
-        sys.meta_path.insert(_before_paths(), own)
+        sys.meta_path.insert(_finder_position(), own)
         importlib.invalidate_caches()
-        _open.append(own)
+        _active_loads.append(own)
         try:
             yield own
         finally:
-            own.collect()
-            own.put_back()
-            _open.remove(own)
+            own.record_modules()
+            own.restore_modules()
+            _active_loads.remove(own)
             sys.meta_path.remove(own)
             sys.path.remove(str(folder))
 
 
-def _forget() -> None:
-    for name, module in _taken.items():
+def _unload_user_modules() -> None:
+    for name, module in _loaded_modules.items():
         if sys.modules.get(name) is module:
             del sys.modules[name]
-    _taken.clear()
+    _loaded_modules.clear()
 
 
-def _before_paths() -> int:
-    """Return the place in `sys.meta_path` before the finder that searches `sys.path`, behind built-in modules."""
+def _finder_position() -> int:
+    """Return the index in `sys.meta_path` before the finder that searches `sys.path`, after built-in modules."""
     return next((k for k, finder in enumerate(sys.meta_path) if finder is PathFinder), len(sys.meta_path))
 
 
-def _file_of(module: object) -> str | None:
+def _module_file(module: object) -> str | None:
     if getattr(module, "__name__", None) == "__main__":
         return None
     file = getattr(module, "__file__", None)
     return file if isinstance(file, str) else None
 
 
-def _folder_of(module: object) -> str | None:
+def _namespace_folder(module: object) -> str | None:
     """Return the folder of a package without an `__init__.py`."""
     try:
         return next(iter(getattr(module, "__path__", None) or ()), None)
-    except KeyError:  # a part of one that was taken out of `sys.modules`
+    except KeyError:  # part of a package that was removed from `sys.modules`
         return None
 
 
-def _root_of(package: str) -> Path:
+def _package_root(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     return Path(os.path.realpath(spec.origin)).parent if spec and spec.origin else Path(sys.prefix)
 
 
-_watched: list[bool] = []
+_hook_installed: list[bool] = []
 
 
-def _watch() -> None:
-    """Let Python report each file that it opens; once a process, since that can't be taken back."""
-    if not _watched:
-        sys.addaudithook(_on_event)
-        _watched.append(True)
+def _install_audit_hook() -> None:
+    """Let Python report each file that it opens; once per process, since an audit hook can't be removed."""
+    if not _hook_installed:
+        sys.addaudithook(_audit)
+        _hook_installed.append(True)
 
 
-def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
-    if event != "open" or not _open:
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if event != "open" or not _active_loads:
         return
     name, _, flags = (*arguments, None, None, None)[:3]
     if isinstance(name, str | bytes | os.PathLike):
         writes = bool((flags or 0) & (os.O_WRONLY | os.O_RDWR))
-        for load in list(_open):
-            load.opened(os.path.abspath(os.fsdecode(name)), writes)
+        for load in list(_active_loads):
+            load.record_opened_file(os.path.abspath(os.fsdecode(name)), writes)

@@ -1,4 +1,4 @@
-"""A module as an upstream, with a card measured on noise: what the module doesn't say of itself is found out.
+"""Wraps a module as an upstream, with a card measured by forward passes on noise.
 
 Used for modules from the user's own files, from other packages (`upstreams.loading.adapters`) and from s3prl.
 """
@@ -23,7 +23,7 @@ States = list[Tensor]
 
 @dataclass(frozen=True)
 class ModuleProbe:
-    """What a forward pass on noise told of a module."""
+    """What forward passes on noise show of a module."""
 
     stride: int
     states: States
@@ -33,29 +33,29 @@ class ModuleProbe:
     notes: tuple[str, ...]
 
 
-class Adapted(Upstream):
-    """Somebody's module as an upstream; only equal lengths share a batch, so what it does with padding is no matter."""
+class AdaptedModule(Upstream):
+    """Any module as an upstream; only equal lengths share a batch, so that its handling of padding doesn't matter."""
 
-    def __init__(self, card: Card, model: nn.Module, found: ModuleProbe, settings: str = "") -> None:
+    def __init__(self, card: Card, model: nn.Module, probe: ModuleProbe, settings: str = "") -> None:
         super().__init__(card)
         self.model = model
-        self._stacked = found.stacked
-        self._keys = found.keys
+        self._stacked = probe.stacked
+        self._keys = probe.keys
         self._settings = settings
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
-        """See `Upstream.forward`; features of other names are handed on as lists too."""
+        """See `Upstream.forward`; features of other names are returned as lists too."""
         output = self.model(torch.stack(wavs) if self._stacked else wavs)
         states, _ = hidden_states(output, self.card.name)
-        return {**features(output), "hidden_states": states}
+        return {**other_features(output), "hidden_states": states}
 
     def get_downsample_rates(self, key: str) -> int:
-        """Return what the module says of feature `key`, else the stride of the hidden states, in samples."""
+        """Return the module's own stride of feature `key`, else the stride of the hidden states, in samples."""
         rates = getattr(self.model, "get_downsample_rates", None)
         return int(rates(key)) if callable(rates) else self.card.stride
 
     def keys(self) -> tuple[str, ...]:
-        """Return the names of the features that `forward` gives."""
+        """Return the names of the features that `forward` returns."""
         return self._keys
 
     def feature_settings(self) -> dict[str, Any]:
@@ -63,50 +63,52 @@ class Adapted(Upstream):
         return {"given": self._settings} if self._settings else {}
 
     def feature_weights(self) -> dict[str, Tensor]:
-        """See `Upstream.feature_weights`: named as the module names them."""
+        """See `Upstream.feature_weights`: the module's own names."""
         return self.model.state_dict()
 
 
-def wrap(model: nn.Module, name: str, summary: str, source: str = "unknown", settings: str = "") -> Adapted:
+def wrap_module(
+    model: nn.Module, name: str, summary: str, source: str = "unknown", settings: str = ""
+) -> AdaptedModule:
     """Return a module as an upstream, with a card measured by forward passes on seeded noise.
 
     Args:
         model: takes a list of waveforms [samples], or one tensor [batch, samples].
-        name: goes to the card and into errors.
-        summary: goes to the card.
-        source: goes to the card.
-        settings: text the features depend on besides weights, a part of the identity.
+        name: for the card and errors.
+        summary: for the card.
+        source: for the card.
+        settings: text that the features depend on besides weights, a part of the identity.
 
     Raises:
-        UserError: the forward pass fails, or gives no hidden states of one frame count and width.
+        UserError: the forward pass fails, or returns no hidden states of one frame count and width.
     """
-    found = measure(model.eval(), name)
+    probe = measure_module(model.eval(), name)
     card = Card(
         name=name,
         summary=summary,
-        stride=found.stride,
-        layers=len(found.states),
-        width=found.states[0].shape[-1],
+        stride=probe.stride,
+        layers=len(probe.states),
+        width=probe.states[0].shape[-1],
         parameters=sum(p.numel() for p in model.parameters()),
         source=source,
         training_data="unknown",
-        notes=found.notes,
+        notes=probe.notes,
     )
-    return Adapted(card, model, found, settings)
+    return AdaptedModule(card, model, probe, settings)
 
 
-def measure(model: nn.Module, name: str) -> ModuleProbe:
-    """Learn what the card needs from forward passes on 1 s (and 5 s, where the module names no stride) of noise.
+def measure_module(model: nn.Module, name: str) -> ModuleProbe:
+    """Measure what the card needs by forward passes on 1 s (and 5 s, where the module states no stride) of noise.
 
     Raises:
-        UserError: see `wrap`.
+        UserError: see `wrap_module`.
     """
     output, stacked = _first_forward(model, name)
     states, form = hidden_states(output, name)
     _check_shapes(states, name)
-    stride, guess = _stride(model, states[0].shape[1], stacked, name)
+    stride, guess = _infer_stride(model, states[0].shape[1], stacked, name)
     notes = (form, "its forward takes one tensor [batch, samples]" if stacked else "", guess)
-    keys = tuple(dict.fromkeys(("hidden_states", *features(output))))
+    keys = tuple(dict.fromkeys(("hidden_states", *other_features(output))))
     return ModuleProbe(stride, states, stacked, keys, tuple(note for note in notes if note))
 
 
@@ -126,27 +128,27 @@ def hidden_states(output: Any, name: str) -> tuple[States, str]:
         )
     if isinstance(output, Tensor) and output.dim() == 3:
         return [output], "its forward gives one tensor: one hidden state"
-    if _are_states(output):
+    if _is_state_list(output):
         return list(output), "its forward gives a bare list: taken for hidden states, nearest the input first"
     raise UserError(
-        f"{name}: its forward gives {_described(output)}. Expected {{'hidden_states': [...]}}, a tensor "
+        f"{name}: its forward gives {_describe_output(output)}. Expected {{'hidden_states': [...]}}, a tensor "
         "[batch, frames, dim] or a list of these."
     )
 
 
-def features(output: Any) -> dict[str, States]:
-    """Return whatever else of a module's dict is tensors `[batch, frames, dim]`, by name, each as a list."""
+def other_features(output: Any) -> dict[str, States]:
+    """Return the other tensors `[batch, frames, dim]` of a module's dict, by name, each as a list."""
     named = output.items() if isinstance(output, Mapping) else ()
     lists = {str(key): [value] if isinstance(value, Tensor) else value for key, value in named}
-    return {key: list(value) for key, value in lists.items() if _are_states(value)}
+    return {key: list(value) for key, value in lists.items() if _is_state_list(value)}
 
 
-def _are_states(value: Any) -> bool:
+def _is_state_list(value: Any) -> bool:
     listed = isinstance(value, list | tuple) and len(value) > 0
     return listed and all(isinstance(item, Tensor) and item.dim() == 3 for item in value)
 
 
-def _described(output: object) -> str:
+def _describe_output(output: object) -> str:
     return f"a tensor of shape {list(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
 
 
@@ -181,8 +183,8 @@ def _check_shapes(states: States, name: str) -> None:
         )
 
 
-def _stride(model: nn.Module, frames: int, stacked: bool, name: str) -> tuple[int, str]:
-    """Return the stride in samples, as the module says it or as two lengths show it, and a note on the latter."""
+def _infer_stride(model: nn.Module, frames: int, stacked: bool, name: str) -> tuple[int, str]:
+    """Return the stride in samples, stated by the module or estimated from two lengths, and a note on an estimate."""
     rates = getattr(model, "get_downsample_rates", None)
     stated = rates("hidden_states") if callable(rates) else getattr(model, "downsample_rate", None)
     if isinstance(stated, int | float) and stated > 0:
@@ -202,7 +204,7 @@ def _stride(model: nn.Module, frames: int, stacked: bool, name: str) -> tuple[in
 
 
 def format_error(error: Exception) -> str:
-    """Return an error in one line, with the place that raised it."""
+    """Return an error in one line, with the file and line that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {str(error).strip()}{place}"
+    location = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {str(error).strip()}{location}"

@@ -1,4 +1,4 @@
-"""Keeps files that came from elsewhere from running code: pickles, and strings that s3prl evaluates."""
+"""Prevents downloaded files from running code: pickles, and strings that s3prl evaluates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from superb_eval.errors import UserError
 
 TRUST = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
-"""torch's own switch: set to 1 by whoever trusts a pickle, it lets code that isn't ours load it whole."""
+"""torch's own switch: set to 1 by a user who trusts a pickle, it allows other libraries to load it in full."""
 
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
@@ -24,16 +24,16 @@ _HARMLESS = (
 )
 
 
-def refused_pickle(place: object, advice: str) -> UserError:
-    """Return the error for a pickle that torch's weights-only reader refuses; `advice` is what to do about it."""
-    return UserError(f"{place}: refused: this pickle wants more than tensors, and loading it could run code. {advice}")
+def unsafe_pickle_error(source: object, advice: str) -> UserError:
+    """Return the error for a pickle that torch's weights-only reader refuses; `advice` is the next step."""
+    return UserError(f"{source}: refused: this pickle needs more than tensors, and loading it could run code. {advice}")
 
 
 @contextmanager
 def tensors_only() -> Iterator[None]:
-    """Make every `torch.load` inside refuse pickles that could run code, even those that ask not to.
+    """Make every `torch.load` inside refuse pickles that could run code, whatever its arguments.
 
-    s3prl's DistilHuBERT, TERA and RoBERTa pass `weights_only=False`. A plain `argparse.Namespace` is let through:
+    s3prl's DistilHuBERT, TERA and RoBERTa pass `weights_only=False`. A plain `argparse.Namespace` is allowed:
     s3prl's own checkpoints hold one. Nothing changes where the user has set `TRUST`.
     """
     import torch
@@ -54,14 +54,14 @@ def tensors_only() -> Iterator[None]:
 
 
 @contextmanager
-def replaced(namespace: dict[str, Any], name: str, value: object) -> Iterator[None]:
-    """Give a name of a module another value for a while."""
-    had, before = name in namespace, namespace.get(name)
+def temporarily_replaced(namespace: dict[str, Any], name: str, value: object) -> Iterator[None]:
+    """Replace the value of a name in a module's namespace, and restore it at the end."""
+    existed, before = name in namespace, namespace.get(name)
     namespace[name] = value
     try:
         yield
     finally:
-        if had:
+        if existed:
             namespace[name] = before
         else:
             del namespace[name]
@@ -72,24 +72,24 @@ def no_calls_in_eval(package: str) -> Iterator[None]:
     """Let modules whose name starts with `package` evaluate names, items and sums of literals only, never a call.
 
     s3prl evaluates strings out of checkpoints, such as `[(512, 10, 5)] + [(512, 3, 2)] * 4` (`hubert_model.py`), so
-    that a file of nothing but tensors and text could run code. Such text raises a `UserError`.
+    that a file of nothing but tensors and text could run code. Such a string raises a `UserError`.
     """
     before = eval
 
-    def careful(source: Any, *scope: Any) -> Any:
+    def checked_eval(source: Any, *scope: Any) -> Any:
         caller = sys._getframe(1)
         if str(caller.f_globals.get("__name__")).startswith(package):
             _check_harmless(str(source))
         return before(source, *(scope or (caller.f_globals, caller.f_locals)))
 
-    with replaced(vars(builtins), "eval", careful):
+    with temporarily_replaced(vars(builtins), "eval", checked_eval):
         yield
 
 
 def _check_harmless(text: str) -> None:
-    foreign = [node for node in ast.walk(ast.parse(text, mode="eval")) if not isinstance(node, _HARMLESS)]
-    if foreign:
-        kind = type(foreign[0]).__name__
+    refused = [node for node in ast.walk(ast.parse(text, mode="eval")) if not isinstance(node, _HARMLESS)]
+    if refused:
+        kind = type(refused[0]).__name__
         raise UserError(
             f"refused: the checkpoint's settings hold code ({kind} in '{text[:60]}'). Expected plain values."
         )

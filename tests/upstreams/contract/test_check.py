@@ -112,14 +112,14 @@ TWELVE: dict[str, tuple[type[Faultless], set[str], str]] = {
     ),
     "batch leakage": (Leaking, {"batch invariance"}, "relative norm"),
     "dropout left on": (Dropout, {"evaluation", "batch invariance"}, "dropout is on"),
-    "gradients": (Trainable, {"gradients"}, "asked for by 0 weights, 2 outputs"),
+    "gradients": (Trainable, {"gradients"}, "required by 0 weights, 2 outputs"),
     "half precision overflow": (TooLarge, {"half precision"}, "largest value"),
     "frame count off by one per layer": (Ragged, {"shapes", "layers", "frames"}, "16000: 97, 98"),
     "mutable state": (RunningMean, {"state"}, "1 tensors changed (limit: equal, 0); such as mean"),
-    "wrong rate": (WrongRate, {"rate"}, "MelSpectrogram is made for 22050 Hz"),
+    "wrong rate": (WrongRate, {"rate"}, "MelSpectrogram is set to 22050 Hz"),
     "NaN on silence": (SilentNaN, {"silence"}, "values NaN or infinite"),
     "crash on short input": (CrashingOnWords, {"short", "layers"}, "index 3 is out of range"),
-    "GPU-only code": (OnlyOnGpu, {"device"}, "it wants a GPU: make new tensors with device=wav.device"),
+    "GPU-only code": (OnlyOnGpu, {"device"}, "it needs a GPU: create tensors with device=wav.device"),
 }
 """The faults that strangers make: what plants each, the rules that it breaks, and words of the report."""
 
@@ -255,7 +255,7 @@ def test_every_rule_says_what_goes_wrong() -> None:
 def test_gradients_are_noticed() -> None:
     findings = check(Faultless().eval())
     assert [str(finding).splitlines()[0] for finding in findings if not finding.passed] == [
-        "FAIL  gradients         asked for by 2 weights, 2 outputs (limit: none)"
+        "FAIL  gradients         required by 2 weights, 2 outputs (limit: none)"
     ]
 
 

@@ -150,9 +150,9 @@ def test_files_beside_it_can_be_imported(write: Write, tmp_path: Path) -> None:
     [
         (None, "Enc", "no such file"),
         ("import nothing_of_the_kind", "Enc", r"can't be imported: ModuleNotFoundError.*\(enc.py, line 1\)"),
-        ("class Enk:\n    pass", "Enc", r"defines no 'Enc'. Did you mean 'Enk'\? Classes there: Enk\."),
-        ("", "Enc", "Classes there: none"),
-        ("class Enc:\n    pass", "Enc", "the class is no torch.nn.Module"),
+        ("class Enk:\n    pass", "Enc", r"defines no 'Enc'. Did you mean 'Enk'\? Classes: Enk\."),
+        ("", "Enc", "Classes: none"),
+        ("class Enc:\n    pass", "Enc", "the class isn't a torch.nn.Module"),
         ("Enc = 3", "Enc", "is a int. Expected a torch.nn.Module class"),
         ("def enc():\n    return 3", "enc", "built a int"),
         (

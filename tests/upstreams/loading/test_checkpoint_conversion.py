@@ -169,8 +169,8 @@ def test_torchaudios_state_dicts(tmp_path: Path, noise: Callable[..., Tensor], l
     ours, wav = registry.load(f"hubert@{path}"), noise(9_000)
     with torch.no_grad():
         # Large's bundle normalises waveforms outside of the network.
-        heard = nn.functional.layer_norm(wav, wav.shape) if large else wav
-        theirs = model.extract_features(heard[None])[0]
+        waveform = nn.functional.layer_norm(wav, wav.shape) if large else wav
+        theirs = model.extract_features(waveform[None])[0]
         last = model.encoder.transformer.layer_norm(theirs[-1]) if large else theirs[-1]
     # Torchaudio leaves hidden state 0 out, and the norm after the last layer of Large.
     close(states(ours, wav)[1:], [*theirs[:-1], last])
@@ -220,17 +220,17 @@ def test_settings_are_never_run(tmp_path: Path, code: str) -> None:
     content = torch.load(path, weights_only=True)
     content["model_cfg"]["conv_feature_layers"] = code.replace("PROOF", str(proof))
     torch.save(content, path)
-    with pytest.raises(UserError, match=r"hubert.pt: its convolutions read '.*Expected a list such as"):
+    with pytest.raises(UserError, match=r"hubert.pt: its convolutions are '.*Expected a list such as"):
         registry.load(f"hubert@{path}")
     assert not proof.exists()
 
 
-def test_a_hostile_distiller_is_refused(tmp_path: Path, hostile_object: tuple[object, Path]) -> None:
+def test_a_malicious_distiller_is_refused(tmp_path: Path, malicious_object: tuple[object, Path]) -> None:
     content = torch.load(distiller(tmp_path / "d.ckpt"), weights_only=False)
-    torch.save({**content, "Optimizer": hostile_object[0]}, tmp_path / "bad.ckpt")
-    with pytest.raises(UserError, match="bad.ckpt: refused: this pickle wants more than tensors"):
+    torch.save({**content, "Optimizer": malicious_object[0]}, tmp_path / "bad.ckpt")
+    with pytest.raises(UserError, match="bad.ckpt: refused: this pickle needs more than tensors"):
         registry.load(f"distilhubert@{tmp_path / 'bad.ckpt'}")
-    assert not hostile_object[1].exists()
+    assert not malicious_object[1].exists()
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_networks_that_transformers_has_not_are_refused(tmp_path: Path, setting:
     content = torch.load(distiller(tmp_path / "d.ckpt"), weights_only=False)
     content["Config"]["distiller"][setting] = value
     torch.save(content, tmp_path / "d.ckpt")
-    with pytest.raises(UserError, match=f"d.ckpt: its {setting} is '{value}', which only s3prl knows"):
+    with pytest.raises(UserError, match=f"d.ckpt: its {setting} is '{value}', which only s3prl supports"):
         registry.load(f"distilhubert@{tmp_path / 'd.ckpt'}")
 
 
@@ -253,14 +253,14 @@ def test_weights_that_do_not_fit_their_settings_are_refused(tmp_path: Path) -> N
 
 
 def test_other_layouts_are_not_recognised() -> None:
-    assert checkpoint_conversion.recognise({"model": {}, "cfg": {}}, "x.pt") is None
+    assert checkpoint_conversion.convert({"model": {}, "cfg": {}}, "x.pt") is None
 
 
 def test_plain_names_stay_as_they_are() -> None:
     upstream: Upstream = registry.load("hubert_nano@random")
     weights = {name.removeprefix("model."): w for name, w in upstream.state_dict().items()}
-    assert checkpoint_conversion.trunk(weights).keys() == weights.keys()
-    assert checkpoint_conversion.depth(weights) == 2
+    assert checkpoint_conversion.to_transformers(weights).keys() == weights.keys()
+    assert checkpoint_conversion.count_layers(weights) == 2
 
 
 @pytest.mark.parametrize("name", ["hubert_nano", "hubert", "distilhubert"])
@@ -268,7 +268,9 @@ def test_sizes_are_read_off_weights(name: str) -> None:
     """Heads excepted where they are not 64 wide, as in the nano network."""
     upstream = registry.load(f"{name}@random")
     config = upstream.model.config  # type: ignore[union-attr]
-    found = checkpoint_conversion.sizes({key.removeprefix("model."): w for key, w in upstream.state_dict().items()})  # type: ignore[arg-type]
+    found = checkpoint_conversion.infer_config(
+        {key.removeprefix("model."): w for key, w in upstream.state_dict().items()}
+    )  # type: ignore[arg-type]
     if name == "hubert_nano":
         del found["num_attention_heads"]
     assert found == {key: type(value)(getattr(config, key)) for key, value in found.items()}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from upstreams.loading.conv_frontend import Convolutions
+from upstreams.loading.conv_frontend import ConvFrontend
 
 
 def library(norm: str, bias: bool = False):  # type: ignore[no-untyped-def]
@@ -28,8 +28,8 @@ def waveforms(*lengths: int, offset: float = 0.0) -> list[Tensor]:
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 def test_each_waveform_comes_to_what_the_library_gives_it_alone(norm: str, bias: bool, offset: float) -> None:
     extractor = library(norm, bias)
-    assert Convolutions.fit(extractor)
-    ours = Convolutions(extractor.conv_layers)
+    assert ConvFrontend.supports(extractor)
+    ours = ConvFrontend(extractor.conv_layers)
     wavs = waveforms(400, 401, 719, 720, 5_000, 16_160, offset=offset)
     with torch.no_grad():
         found = ours(wavs)
@@ -45,9 +45,9 @@ def test_end_to_end_equals_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     from upstreams.loading import conv_frontend
 
     extractor, wavs = library("group"), waveforms(400, 16_161, 720, 3_999)
-    ours = Convolutions(extractor.conv_layers)
+    ours = ConvFrontend(extractor.conv_layers)
     with torch.no_grad():
-        together = conv_frontend._end_to_end(list(ours.conv_layers), ours._matrices(), wavs)
+        together = conv_frontend._convolve_concatenated(list(ours.conv_layers), ours._matrices(), wavs)
         for row, wav in zip(together, wavs, strict=True):
             expected = extractor(wav[None])[0].T
             torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-4)
@@ -55,7 +55,7 @@ def test_end_to_end_equals_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_gradients_are_the_librarys() -> None:
     extractor, wav = library("group"), waveforms(2_000)[0]
-    ours = Convolutions(extractor.conv_layers)
+    ours = ConvFrontend(extractor.conv_layers)
     gradients = []
     for output in (ours([wav]), extractor(wav[None])):
         extractor.zero_grad()
@@ -67,7 +67,7 @@ def test_gradients_are_the_librarys() -> None:
 
 def test_frozen_kernels_are_kept_until_they_change() -> None:
     extractor, wavs = library("group").requires_grad_(False), waveforms(2_000)
-    ours = Convolutions(extractor.conv_layers)
+    ours = ConvFrontend(extractor.conv_layers)
     with torch.inference_mode():
         before = ours(wavs)
         assert ours._matrices()[0][0] is ours._matrices()[0][0]
@@ -79,7 +79,7 @@ def test_frozen_kernels_are_kept_until_they_change() -> None:
 
 def test_16_bits_are_near_and_the_waveform_is_not_rounded() -> None:
     extractor, wavs = library("group").requires_grad_(False), waveforms(16_000, offset=100.0)
-    ours = Convolutions(extractor.conv_layers)
+    ours = ConvFrontend(extractor.conv_layers)
     with torch.inference_mode():
         exact = ours(wavs)
         with torch.autocast("cpu", torch.bfloat16):
@@ -89,10 +89,10 @@ def test_16_bits_are_near_and_the_waveform_is_not_rounded() -> None:
 
 
 def test_other_layers_are_left_to_the_library() -> None:
-    assert not Convolutions.fit(nn.Linear(2, 2))
+    assert not ConvFrontend.supports(nn.Linear(2, 2))
     extractor = library("group")
     extractor.conv_layers[2].conv.padding = (1,)
-    assert not Convolutions.fit(extractor)
+    assert not ConvFrontend.supports(extractor)
     mixed = library("group")
     mixed.conv_layers[0].layer_norm = nn.GroupNorm(4, 16)
-    assert not Convolutions.fit(mixed), "a norm over groups of channels"
+    assert not ConvFrontend.supports(mixed), "a norm over groups of channels"

@@ -21,7 +21,7 @@ from upstreams.base import Card, Upstream
 from upstreams.hubert import Hubert
 from upstreams.loading import identity, own_files
 from upstreams.loading.adapters import from_file, from_object
-from upstreams.loading.network_settings import DECIDING, network_settings
+from upstreams.loading.network_settings import NETWORK_KEYS, network_settings
 
 ENCODER = """
 import json
@@ -179,13 +179,13 @@ def test_a_new_process_finds_the_same_and_the_change(folder: Path) -> None:
 def test_an_opened_encoder_can_be_copied_and_pickled(folder: Path) -> None:
     upstream = load(folder)
     assert scale(copy.deepcopy(upstream)) == 2.0
-    assert pickle.loads(pickle.dumps(own_files.Modules({"helper": sys}))).modules == {}
+    assert pickle.loads(pickle.dumps(own_files.UserModules({"helper": sys}))).modules == {}
 
 
 def test_probes_leave_device_mode_threads_and_random_state_alone(nano: Upstream) -> None:
     nano.train()
     threads, state = torch.get_num_threads(), torch.random.get_rng_state()
-    assert identity.of_outputs(nano) == identity.of_outputs(nano)
+    assert identity.hash_outputs(nano) == identity.hash_outputs(nano)
     assert nano.training
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.random.get_rng_state(), state)
@@ -227,7 +227,7 @@ def test_the_features_version_counts(nano: Upstream) -> None:
 def test_the_same_network_and_weights_are_one_and_the_padded_one_another() -> None:
     sizes = hubert.CONFIGS["hubert_nano"]
     cards = {name: Card(name, "", 320) for name in ("hubert", "hubert_base", "hubert_padded")}
-    opened = {name: Hubert(card, hubert.open_model(card, sizes, None, 0).model) for name, card in cards.items()}
+    opened = {name: Hubert(card, hubert.load_model(card, sizes, None, 0).model) for name, card in cards.items()}
     prints = {name: upstream.fingerprint() for name, upstream in opened.items()}
     assert prints["hubert"] == prints["hubert_base"] != prints["hubert_padded"]
 
@@ -257,14 +257,14 @@ def test_what_a_module_refuses_is_part_of_what_it_gives() -> None:
         def forward(self, wavs: list[Tensor]) -> Tensor:
             return torch.stack(wavs)[..., None]
 
-    assert identity.of_outputs(Picky()) == identity.of_outputs(Picky()) != identity.of_outputs(Identity())
+    assert identity.hash_outputs(Picky()) == identity.hash_outputs(Picky()) != identity.hash_outputs(Identity())
 
 
 def test_settings_of_training_do_not_count_and_unknown_ones_do() -> None:
     from transformers import HubertConfig
 
     plain = network_settings(HubertConfig())
-    assert set(plain) <= set(DECIDING)
+    assert set(plain) <= set(NETWORK_KEYS)
     training = HubertConfig(hidden_dropout=0.5, mask_time_prob=0.9, layerdrop=0.3, ctc_zero_infinity=True)
     assert network_settings(training) == plain
     assert network_settings(HubertConfig(something_new=3)) == {**plain, "something_new": 3}

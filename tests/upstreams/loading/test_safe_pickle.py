@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from superb_eval.errors import UserError
-from upstreams.loading.safe_pickle import no_calls_in_eval, replaced, tensors_only
+from upstreams.loading.safe_pickle import no_calls_in_eval, temporarily_replaced, tensors_only
 
 
 def test_plain_values_are_evaluated() -> None:
@@ -35,8 +35,8 @@ def test_other_packages_are_left_alone() -> None:
         assert eval("len([1, 2])") == 2
 
 
-def test_explicit_loading_of_code_is_refused_inside_only(hostile: tuple[Path, Path]) -> None:
-    checkpoint, proof = hostile
+def test_explicit_loading_of_code_is_refused_inside_only(malicious: tuple[Path, Path]) -> None:
+    checkpoint, proof = malicious
     with tensors_only(), pytest.raises(Exception, match="Weights only load failed"):
         torch.load(checkpoint, weights_only=False)
     assert not proof.exists()
@@ -55,7 +55,7 @@ def test_names_come_back_after_an_error() -> None:
     namespace = {"kept": 1}
 
     def fail() -> None:
-        with replaced(namespace, "kept", 2), replaced(namespace, "added", 3):
+        with temporarily_replaced(namespace, "kept", 2), temporarily_replaced(namespace, "added", 3):
             assert namespace == {"kept": 2, "added": 3}
             raise KeyError
 
