@@ -94,7 +94,7 @@ def test_the_figures_of_audio(tmp_path: Path) -> None:
     found = {
         "header": [audio.header(cut).rate, audio.header(cut).channels, audio.header(cut).samples],
         "read": [summary(torch.from_numpy(audio.read(clip))) for clip in (whole, cut, trimmed)],
-        "seconds": [audio.trimmed_seconds(clip) for clip in (whole, cut, trimmed)],
+        "seconds": [audio.seconds_after_trimming(clip) for clip in (whole, cut, trimmed)],
         "digests": [audio.digest(clip) for clip in (whole, cut, trimmed)],
     }
     check(f"audio {ENGINE_VERSION}", found, "ENGINE_VERSION in superb_eval/version.py")

@@ -65,7 +65,7 @@ def check(
     chosen = choose_recipe(task, data, overrides=override or ())
     corpus = read_corpus(chosen, data)
     with TerminalProgress().step("examining", sum(map(len, corpus.splits.values()))) as update:
-        report = checks.examine(corpus, kind.label_column, full, lambda done, total: update(done, total=total))
+        report = checks.check_corpus(corpus, kind.label_column, full, lambda done, total: update(done, total=total))
     print("\n".join(checks.describe(report)))
     if report.problems:
         raise UserError(f"{corpus.name} has {len(report.problems)} problem(s); see above.")

@@ -1,4 +1,4 @@
-"""The data doctor: what a corpus holds, what is wrong with it, and what is worth knowing before days of training."""
+"""Checks of a corpus before training: its content, its problems (they stop a run), and remarks on its figures."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 
 from superb_eval.data import audio
 from superb_eval.data.audio import SAMPLE_RATE, Clip, Header
-from superb_eval.data.manifest import NOBODY, Corpus, Utterance, unseen_labels
+from superb_eval.data.manifest import NO_SPEAKER, Corpus, Utterance, unseen_labels
 from superb_eval.errors import UserError
 
-Progress = Callable[[int, int], object]
-"""Called with the clips read so far and the number of all."""
+ProgressCallback = Callable[[int, int], object]
+"""Called with the number of clips read and the number of all clips."""
 
 Pair = tuple[str, str]
 """Two splits."""
@@ -25,9 +25,9 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What one split holds.
+    """The content of one split.
 
-    `expected` is the number of utterances of a complete copy, None where nobody published it. `hours` counts readable
+    `expected` is the number of utterances of a complete copy, None where it isn't published. `hours` counts readable
     clips, as cut. `labels` counts the utterances of each label, in alphabetical order.
     """
 
@@ -40,9 +40,9 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class CorpusReport:
-    """What the doctor found. `problems` must be mended before a run; `remarks` are worth knowing.
+    """The content of a corpus and the results of its checks. `problems` must be fixed before a run; `remarks` needn't.
 
-    `rates` (Hz) and `channels` count clips. `shared_speakers` and `shared_files` name what two splits have in common.
+    `rates` (Hz) and `channels` count clips. `shared_speakers` and `shared_files` are common to two splits.
     """
 
     name: str
@@ -56,53 +56,60 @@ class CorpusReport:
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """What reading a clip gave: its header or what is wrong with it, and a key that tells its file from others."""
+class _ClipCheck:
+    """The check of one clip: its header or its problem, and a key of its file (path or digest of its bytes)."""
 
     split: str
     utterance: Utterance
     file: str
     header: Header | None
-    fault: str = ""
+    problem: str = ""
     silent: bool = False
 
 
-def examine(
-    corpus: Corpus, label_column: str | None, full: bool = False, progress: Progress | None = None
+def check_corpus(
+    corpus: Corpus, label_column: str | None, full: bool = False, progress: ProgressCallback | None = None
 ) -> CorpusReport:
-    """Examine a corpus that opened: the header of every file is read, with `full` every sample.
+    """Check a corpus that was read: the header of every file, with `full` every sample.
 
-    `label_column` holds the classes that a task learns; None where it learns no closed set of them. `full` takes about
-    eight times as long; it finds damage inside files, NaN samples and digital silence, and knows files by their bytes,
-    so that it finds copies under another name too.
+    `label_column` holds the classes that a task predicts; None where they are no closed set. `full` takes about eight
+    times as long; it finds damage inside files, NaN samples and digital silence, and compares files by their bytes, so
+    that it finds copies under another name too.
 
     Raises:
         UserError: the corpus has no such column.
     """
     _check_column(corpus, label_column)
-    readings = list(_read_all(corpus, full, progress))
-    speakers = {name: {u.speaker for u in split} - {NOBODY} for name, split in corpus.splits.items()}
-    leaked, shared_files = _shared_files(readings)
+    clip_checks = list(_read_all(corpus, full, progress))
+    speakers = {name: {u.speaker for u in split} - {NO_SPEAKER} for name, split in corpus.splits.items()}
+    leaked, shared_files = _shared_files(clip_checks)
+    clip_problems, unseen = _clip_problems(corpus, clip_checks), _unseen(corpus, label_column)
     report = CorpusReport(
         name=corpus.name,
-        splits={name: _split(corpus, name, label_column, len(speakers[name]), readings) for name in corpus.splits},
-        rates=_counts(r.header.rate for r in readings if r.header),
-        channels=_counts(r.header.channels for r in readings if r.header),
+        splits={name: _split(corpus, name, label_column, len(speakers[name]), clip_checks) for name in corpus.splits},
+        rates=_counts(r.header.rate for r in clip_checks if r.header),
+        channels=_counts(r.header.channels for r in clip_checks if r.header),
         shared_speakers=_shared(speakers),
         shared_files=shared_files,
-        problems=(*_faults(corpus, readings), *_unseen(corpus, label_column), *_leaks({} if corpus.shared else leaked)),
+        problems=(
+            *clip_problems,
+            *unseen,
+            *_leaks({} if corpus.shared else leaked),
+        ),
         remarks=(),
     )
-    silent = [_where(corpus, r) for r in readings if r.silent]
+    silent = [_row_name(corpus, r) for r in clip_checks if r.silent]
     return replace(report, remarks=tuple(_remarks(report, label_column, silent)))
 
 
 def describe(report: CorpusReport) -> list[str]:
-    """Return a report as lines for people: splits, then labels, then remarks and problems."""
+    """Return a report as lines of text: splits, then labels, then remarks and problems."""
     lines = [report.name]
     for name, split in report.splits.items():
-        of = f" of {split.expected}" if split.expected else ""
-        lines.append(f"  {name:<6}{split.utterances}{of} utterances, {split.hours:.2f} h, {split.speakers} speakers")
+        complete = f" of {split.expected}" if split.expected else ""
+        lines.append(
+            f"  {name:<6}{split.utterances}{complete} utterances, {split.hours:.2f} h, {split.speakers} speakers"
+        )
         if split.labels:
             lines.append("        " + ", ".join(f"{label} {count}" for label, count in split.labels.items()))
     lines += [f"  remark: {remark}" for remark in report.remarks]
@@ -114,21 +121,21 @@ def _check_column(corpus: Corpus, column: str | None) -> None:
     for split in corpus.splits.values():
         for utterance in split:
             if column is not None and column not in utterance.labels:
-                found = ", ".join(utterance.labels) or "none"
-                raise UserError(f"{split.source}: {split.split} has no label column '{column}' (found: {found}).")
+                columns = ", ".join(utterance.labels) or "none"
+                raise UserError(f"{split.source}: {split.split} has no label column '{column}' (found: {columns}).")
 
 
-def _read_all(corpus: Corpus, full: bool, progress: Progress | None) -> Iterator[_Reading]:
+def _read_all(corpus: Corpus, full: bool, progress: ProgressCallback | None) -> Iterator[_ClipCheck]:
     clips = [(name, utterance) for name, split in corpus.splits.items() for utterance in split]
     # Decoding releases Python's lock, so threads share the work.
     with ThreadPoolExecutor() as pool:
-        for done, reading in enumerate(pool.map(lambda clip: _read(clip[0], clip[1], full), clips), start=1):
+        for done, clip_check in enumerate(pool.map(lambda clip: _read(clip[0], clip[1], full), clips), start=1):
             if progress:
                 progress(done, len(clips))
-            yield reading
+            yield clip_check
 
 
-def _read(split: str, utterance: Utterance, full: bool) -> _Reading:
+def _read(split: str, utterance: Utterance, full: bool) -> _ClipCheck:
     clip = utterance.clip
     file = str(clip.path)
     try:
@@ -136,32 +143,34 @@ def _read(split: str, utterance: Utterance, full: bool) -> _Reading:
         silent = full and not audio.read(clip).any()
         file = audio.digest(Clip(clip.path)) if full else os.path.realpath(clip.path)
     except UserError as error:
-        return _Reading(split, utterance, file, None, str(error))
-    return _Reading(split, utterance, file, header, silent=silent)
+        return _ClipCheck(split, utterance, file, None, str(error))
+    return _ClipCheck(split, utterance, file, header, silent=silent)
 
 
-def _split(corpus: Corpus, name: str, column: str | None, speakers: int, readings: Iterable[_Reading]) -> SplitReport:
+def _split(
+    corpus: Corpus, name: str, column: str | None, speakers: int, clip_checks: Iterable[_ClipCheck]
+) -> SplitReport:
     labels = [u.labels[column] for u in corpus.splits[name]] if column else []
     return SplitReport(
         utterances=len(corpus.splits[name]),
         expected=corpus.expected.get(name),
-        hours=sum(r.header.seconds for r in readings if r.header and r.split == name) / 3600,
+        hours=sum(r.header.seconds for r in clip_checks if r.header and r.split == name) / 3600,
         speakers=speakers,
         labels=_counts(labels),
     )
 
 
 def _shared(names: Mapping[str, Set[str]]) -> dict[Pair, tuple[str, ...]]:
-    """What each two splits have in common, where they have something."""
+    """Return what each two splits have in common, where they have something."""
     pairs = itertools.combinations(names, 2)
     return {(a, b): tuple(sorted(names[a] & names[b])) for a, b in pairs if names[a] & names[b]}
 
 
-def _shared_files(readings: Iterable[_Reading]) -> tuple[dict[Pair, tuple[str, ...]], dict[Pair, tuple[str, ...]]]:
-    """Names of files of which two splits hear the same stretch, and of all files that two splits use."""
+def _shared_files(clip_checks: Iterable[_ClipCheck]) -> tuple[dict[Pair, tuple[str, ...]], dict[Pair, tuple[str, ...]]]:
+    """Return the names of files of which two splits use the same segment, and of all files that two splits use."""
     files: dict[str, dict[str, list[Utterance]]] = {}
-    for reading in readings:
-        files.setdefault(reading.file, {}).setdefault(reading.split, []).append(reading.utterance)
+    for checked in clip_checks:
+        files.setdefault(checked.file, {}).setdefault(checked.split, []).append(checked.utterance)
     same: dict[Pair, list[str]] = defaultdict(list)
     shared: dict[Pair, list[str]] = defaultdict(list)
     for splits in files.values():
@@ -174,14 +183,14 @@ def _shared_files(readings: Iterable[_Reading]) -> tuple[dict[Pair, tuple[str, .
 
 
 def _overlap(first: Iterable[Utterance], second: Iterable[Utterance]) -> bool:
-    """Say whether a cut of one list overlaps a cut of the other."""
-    cuts = [
+    """Return whether a clip of one list overlaps a clip of the other; both are of one file."""
+    segments = [
         (u.clip.start, math.inf if u.clip.end is None else u.clip.end, side)
         for side in (0, 1)
         for u in (first, second)[side]
     ]
     ends = [-math.inf, -math.inf]
-    for start, end, side in sorted(cuts):
+    for start, end, side in sorted(segments):
         if start < ends[1 - side]:
             return True
         ends[side] = max(ends[side], end)
@@ -192,14 +201,14 @@ def _counts(values: Iterable[Any]) -> dict[Any, int]:
     return dict(sorted(Counter(values).items()))
 
 
-def _faults(corpus: Corpus, readings: Iterable[_Reading]) -> Iterator[str]:
-    for r in readings:
-        if r.fault:
-            yield f"{_where(corpus, r)}: {r.fault}"
+def _clip_problems(corpus: Corpus, clip_checks: Iterable[_ClipCheck]) -> Iterator[str]:
+    for r in clip_checks:
+        if r.problem:
+            yield f"{_row_name(corpus, r)}: {r.problem}"
 
 
-def _where(corpus: Corpus, reading: _Reading) -> str:
-    return f"{reading.split}, {corpus.splits[reading.split].place(reading.utterance)}"
+def _row_name(corpus: Corpus, checked: _ClipCheck) -> str:
+    return f"{checked.split}, {corpus.splits[checked.split].row_name(checked.utterance)}"
 
 
 def _unseen(corpus: Corpus, column: str | None) -> Iterator[str]:
@@ -211,47 +220,47 @@ def _unseen(corpus: Corpus, column: str | None) -> Iterator[str]:
             yield from (f"{name}, {problem}" for problem in unseen_labels(train, split, column))
 
 
-def _leaks(same: Mapping[Pair, Sequence[str]]) -> Iterator[str]:
-    """Test must be unseen. What dev shares with train is a remark: some protocols do so with silence."""
-    for (a, b), files in same.items():
+def _leaks(shared: Mapping[Pair, Sequence[str]]) -> Iterator[str]:
+    """Yield a problem where test shares audio. What dev shares with train is a remark: some protocols share silence."""
+    for (a, b), files in shared.items():
         if "test" in (a, b):
-            yield f"{a} and {b} hear the same stretch of {_some(files)}: remove it from one of the two."
+            yield f"{a} and {b} use the same segment of {_first_five(files)}: remove it from one of the two."
 
 
 def _remarks(report: CorpusReport, column: str | None, silent: Sequence[str]) -> Iterator[str]:
     for name, split in report.splits.items():
         if split.expected not in (None, split.utterances):
-            found = f"{name} holds {split.utterances} utterances where a complete copy has {split.expected}"
-            yield f"{found}: scores on it are not comparable with published ones."
+            count = f"{name} holds {split.utterances} utterances where a complete copy has {split.expected}"
+            yield f"{count}: scores on it are not comparable with published ones."
     if column != "speaker":
         for (a, b), names in report.shared_speakers.items():
-            yield f"{a} and {b} share the speakers {_some(names)}: scores on {b} will flatter."
+            yield f"{a} and {b} share the speakers {_first_five(names)}: scores on {b} are optimistically biased."
     for (a, b), names in report.shared_files.items():
-        yield f"{a} and {b} use the same files: {_some(names)}."
+        yield f"{a} and {b} use the same files: {_first_five(names)}."
     yield from _label_remarks(report)
-    yield from _sound_remarks(report)
+    yield from _audio_remarks(report)
     if silent:
-        yield f"digital silence, every sample 0: {_some(silent)}."
+        yield f"digital silence, every sample 0: {_first_five(silent)}."
 
 
 def _label_remarks(report: CorpusReport) -> Iterator[str]:
-    known = report.splits["train"].labels if "train" in report.splits else {}
+    trained = report.splits["train"].labels if "train" in report.splits else {}
     for name, split in report.splits.items():
-        absent = sorted(set(known) - set(split.labels))
+        absent = sorted(set(trained) - set(split.labels))
         if absent and split.labels:
-            yield f"{name} never asks for {_some(absent)}."
+            yield f"{name} has no utterance of {_first_five(absent)}."
 
 
-def _sound_remarks(report: CorpusReport) -> Iterator[str]:
+def _audio_remarks(report: CorpusReport) -> Iterator[str]:
     for rate, clips in report.rates.items():
         if rate != SAMPLE_RATE:
-            lost = f"; nothing above {rate // 2} Hz is in them" if rate < SAMPLE_RATE else ""
+            lost = f"; they hold nothing above {rate // 2} Hz" if rate < SAMPLE_RATE else ""
             yield f"{clips} clip(s) at {rate} Hz are resampled to {SAMPLE_RATE} Hz{lost}."
     mixed = sum(clips for channels, clips in report.channels.items() if channels > 1)
     if mixed:
         yield f"{mixed} clip(s) have several channels, which are averaged."
 
 
-def _some(names: Sequence[str]) -> str:
+def _first_five(names: Sequence[str]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more

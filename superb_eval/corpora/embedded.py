@@ -1,4 +1,4 @@
-"""The embedded corpus: what a recipe uses when no --data is given. Synthesised once, into the user's cache."""
+"""The embedded corpus: the synthetic speech of a recipe without --data, generated once into the user's cache."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from superb_eval.errors import UserError
 from superb_eval.runtime.progress import Progress
 
 
-def place(profile: str) -> Path:
-    """Return where the embedded corpus of that size lives: under `$SUPERB_EVAL_CORPORA`, or the user's cache."""
+def default_folder(profile: str) -> Path:
+    """Return the folder of the embedded corpus of a profile: in `$SUPERB_EVAL_CORPORA`, else in the user's cache."""
     import platformdirs
 
     from superb_eval.corpora.synthetic.generate import GENERATOR_VERSION
 
-    chosen = os.environ.get("SUPERB_EVAL_CORPORA")
-    root = Path(chosen) if chosen else Path(platformdirs.user_cache_dir("superb-eval")) / "corpora"
+    setting = os.environ.get("SUPERB_EVAL_CORPORA")
+    root = Path(setting) if setting else Path(platformdirs.user_cache_dir("superb-eval")) / "corpora"
     return root / f"synthetic-{profile}-v{GENERATOR_VERSION}"
 
 
-def folder(profile: str, task: str, progress: Progress) -> Path:
-    """Return the folder of the embedded corpus, synthesising first what the task needs of it and it lacks.
+def ensure_folder(profile: str, task: str, progress: Progress) -> Path:
+    """Return the folder of the embedded corpus; generate the task's part first where it is missing.
 
     Raises:
-        UserError: profile or task has no embedded corpus, or synthesis can't work here; the sentence says what to do.
+        UserError: profile or task has no embedded corpus, or synthesis can't run here; the message names the next step.
     """
     if profile == "superb":
         raise UserError(f"the official protocol of {task} needs its corpus: give its folder with --data.")
@@ -34,15 +34,15 @@ def folder(profile: str, task: str, progress: Progress) -> Path:
 
     if task not in TASKS:
         raise UserError(f"the embedded corpus has no part for {task} ({', '.join(TASKS)} only): give --data.")
-    out = place(profile)
-    made = manifest.about(out).get("tasks")
-    if not isinstance(made, list) or task not in made:
+    out = default_folder(profile)
+    finished = manifest.read_description(out).get("tasks")
+    if not isinstance(finished, list) or task not in finished:
         synthesise(profile, out, 0, progress, (task,))
     return out
 
 
 def synthesise(size: str, out: Path, seed: int, progress: Progress, tasks: Sequence[str] = ()) -> None:
-    """Generate the given tasks of an embedded corpus, by default all ten, with a progress bar.
+    """Generate tasks of the synthetic corpus, by default all ten, with a progress bar.
 
     See `superb_eval.corpora.synthetic.generate`.
 

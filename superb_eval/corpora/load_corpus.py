@@ -1,4 +1,4 @@
-"""Open the corpus of a task: its official layout where that is there, else a folder of manifests."""
+"""Load the corpus of a task: from its official layout where present, else from a folder of manifests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
 from superb_eval.runtime.progress import Progress
 
-OFFICIAL: dict[str, str] = {
+OFFICIAL_READERS: dict[str, str] = {
     "asr": "librispeech",
     "asv": "voxceleb1_trials",
     "er": "iemocap",
@@ -31,21 +31,25 @@ OFFICIAL: dict[str, str] = {
     "sf": "snips",
     "sid": "voxceleb1",
 }
-"""The module of `superb_eval.corpora` that reads a task's official layout: it has `LAYOUT` (in words), `present(root)`
-and `load(root, settings)`."""
+"""The module of `superb_eval.corpora.official` that reads a task's official layout.
 
-FOLDERS: dict[str, str] = {
+It has `LAYOUT` (a description of the files), `present(root)` and `load(root, settings)`.
+"""
+
+MANIFEST_READERS: dict[str, str] = {
     "asv": "trials",
     "qbe": "queries",
     "sd": "rttm_manifest",
 }
-"""The module of `superb_eval.corpora` that reads a task's manifest folder, where that holds more than utterances
-(trials, speaker turns): it has `read(root, settings)`. The other tasks' folders need none."""
+"""The module of `superb_eval.corpora` that reads a task's folder of manifests, with `read(root, settings)`.
+
+Only tasks whose folder holds more than utterances (trials, speaker turns) need one.
+"""
 
 
 def is_official(task: str, root: Path) -> bool:
-    """Say whether `root` holds the official corpus of a task, or part of it."""
-    return task in OFFICIAL and bool(_module(task).present(root))
+    """Return whether `root` holds the official corpus of a task, or part of it."""
+    return task in OFFICIAL_READERS and bool(_official_reader(task).present(root))
 
 
 def read_corpus(recipe: Recipe, root: Path) -> Corpus:
@@ -86,37 +90,39 @@ def open_corpus(task: str, root: Path, columns: Sequence[str], settings: CorpusS
         UserError: there is no such folder, it holds neither layout, or what it holds is incomplete or wrong.
     """
     if not root.is_dir():
-        raise UserError(f"{root}: no such corpus folder. Give its place with --data.")
+        raise UserError(f"{root}: no such corpus folder. Give an existing folder with --data.")
     if is_official(task, root):
-        return _as_heard(_module(task).load(root, settings), settings)
+        return _with_audio_settings(_official_reader(task).load(root, settings), settings)
     folder = settings.folder or task
-    if task in OFFICIAL and not (root / folder).is_dir():
-        raise UserError(_neither(task, root))
-    if task in FOLDERS:
-        return _as_heard(_import(FOLDERS[task]).read(root, settings), settings)
-    return _as_heard(manifest.read(root, folder, columns, allow_links=settings.allow_links), settings)
+    if task in OFFICIAL_READERS and not (root / folder).is_dir():
+        raise UserError(_no_corpus_message(task, root))
+    if task in MANIFEST_READERS:
+        return _with_audio_settings(_reader(MANIFEST_READERS[task]).read(root, settings), settings)
+    return _with_audio_settings(manifest.read(root, folder, columns, allow_links=settings.allow_links), settings)
 
 
-def _neither(task: str, root: Path) -> str:
+def _no_corpus_message(task: str, root: Path) -> str:
     manifests = f"{task}/{{{','.join(SPLITS)}}}.csv"
-    found = f"{root}: holds neither manifests ({manifests}) nor the official layout ({_module(task).LAYOUT})."
+    message = (
+        f"{root}: holds neither manifests ({manifests}) nor the official layout ({_official_reader(task).LAYOUT})."
+    )
     parent = root.resolve().parent
-    return f"{found} Did you mean --data {parent}?" if is_official(task, parent) else found
+    return f"{message} Did you mean --data {parent}?" if is_official(task, parent) else message
 
 
-def _module(task: str) -> Any:
-    return _import(f"official.{OFFICIAL[task]}")
+def _official_reader(task: str) -> Any:
+    return _reader(f"official.{OFFICIAL_READERS[task]}")
 
 
-def _import(name: str) -> Any:
+def _reader(name: str) -> Any:
     return importlib.import_module(f"superb_eval.corpora.{name}")
 
 
-def _as_heard(corpus: Corpus, settings: CorpusSettings) -> Corpus:
-    """Apply to every clip what the recipe does to all audio."""
-    heard = {"gain_db": settings.gain_db, "trim_silence": settings.trim_silence}
-    return replace(corpus, splits={name: _change(split, heard) for name, split in corpus.splits.items()})
+def _with_audio_settings(corpus: Corpus, settings: CorpusSettings) -> Corpus:
+    """Set the gain and trimming of the recipe on every clip."""
+    changes = {"gain_db": settings.gain_db, "trim_silence": settings.trim_silence}
+    return replace(corpus, splits={name: _change_clips(split, changes) for name, split in corpus.splits.items()})
 
 
-def _change(split: Manifest, heard: dict[str, Any]) -> Manifest:
-    return replace(split, utterances=tuple(replace(u, clip=replace(u.clip, **heard)) for u in split))
+def _change_clips(split: Manifest, changes: dict[str, Any]) -> Manifest:
+    return replace(split, utterances=tuple(replace(u, clip=replace(u.clip, **changes)) for u in split))

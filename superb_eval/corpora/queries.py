@@ -11,16 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from superb_eval.data import manifest, table_io
-from superb_eval.data.manifest import Corpus, Manifest, Trial, Utterance, listing
+from superb_eval.data.manifest import Corpus, Manifest, Trial, Utterance, bad_rows_message
+from superb_eval.data.settings import CorpusSettings
 from superb_eval.errors import UserError
-from superb_eval.recipe import CorpusSettings
 
 SPLITS = ("dev", "test")
 LAYOUT = "qbe/queries.csv, qbe/docs.csv, qbe/pairs.csv"
 ROLES = {"queries": "query", "docs": "document"}
 PAIR = ("split", "query", "doc", "label")
 
-Places = Mapping[tuple[str, str], Mapping[str, Utterance]]
+UtterancesByFile = Mapping[tuple[str, str], Mapping[str, Utterance]]
 """Utterances by (file, split) and id."""
 
 
@@ -32,20 +32,20 @@ def read(root: Path, settings: CorpusSettings) -> Corpus:
             a pair in which the query is spoken.
     """
     folder = root / "qbe"
-    found = {
-        (name, split): {u.id: u for u in utterances}
+    utterances = {
+        (name, split): {u.id: u for u in rows}
         for name in ROLES
-        for split, utterances in _by_split(folder, name, root, settings.allow_links).items()
+        for split, rows in _by_split(folder, name, root, settings.allow_links).items()
     }
-    _check_ids(folder, found)
-    trials = _trials(_path(folder, "pairs"), found)
-    splits = {split: _split(folder, split, found, trials[split]) for split in SPLITS}
-    about = manifest.about(root)
-    name = str(about.get("name", root.resolve().name))
-    return Corpus(name=name, root=root, splits=splits, synthetic=bool(about.get("synthetic", False)))
+    _check_ids(folder, utterances)
+    trials = _trials(_table_path(folder, "pairs"), utterances)
+    splits = {split: _split(folder, split, utterances, trials[split]) for split in SPLITS}
+    description = manifest.read_description(root)
+    name = str(description.get("name", root.resolve().name))
+    return Corpus(name=name, root=root, splits=splits, synthetic=bool(description.get("synthetic", False)))
 
 
-def _path(folder: Path, name: str) -> Path:
+def _table_path(folder: Path, name: str) -> Path:
     for path in (folder / f"{name}.csv", folder / f"{name}.parquet"):
         if path.is_file():
             return path
@@ -53,41 +53,41 @@ def _path(folder: Path, name: str) -> Path:
 
 
 def _by_split(folder: Path, name: str, root: Path, allow_links: bool) -> dict[str, list[Utterance]]:
-    """The rows of queries.csv or docs.csv by split, checked."""
-    path = _path(folder, name)
-    found: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
+    """Return the rows of queries.csv or docs.csv by split, checked."""
+    path = _table_path(folder, name)
+    by_split: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     bad = []
     for utterance in manifest.read_split(folder, name, ("split",), root, allow_links=allow_links):
         split = utterance.labels["split"]
-        place = f"{table_io.unit(path)} {utterance.line}"
+        row_name = f"{table_io.row_unit(path)} {utterance.line}"
         if split not in SPLITS:
-            bad.append(f"{place}: split is '{split}'; QbE has {' and '.join(SPLITS)}, and nothing to train")
+            bad.append(f"{row_name}: split is '{split}'; QbE has {' and '.join(SPLITS)}, no training")
         elif utterance.id.startswith("*") or any(letter.isspace() for letter in utterance.id):
             bad.append(
-                f"{place}: id '{utterance.id}' has a blank or begins with '*', which mean something in predictions"
+                f"{row_name}: id '{utterance.id}' has a space or begins with '*': files of predictions reserve both"
             )
         else:
-            found[split].append(_in_role(utterance, ROLES[name]))
+            by_split[split].append(_with_role(utterance, ROLES[name]))
     if bad:
-        raise UserError(listing(path, bad))
-    return found
+        raise UserError(bad_rows_message(path, bad))
+    return by_split
 
 
-def _in_role(utterance: Utterance, role: str) -> Utterance:
-    # Its line is one of queries.csv or docs.csv, and not of the split's source.
+def _with_role(utterance: Utterance, role: str) -> Utterance:
+    # `line` is dropped: it counts in queries.csv or docs.csv, and not in the split's source.
     return replace(utterance, labels={**utterance.labels, "role": role}, line=0)
 
 
-def _check_ids(folder: Path, found: Places) -> None:
+def _check_ids(folder: Path, utterances: UtterancesByFile) -> None:
     for split in SPLITS:
-        twice = sorted(found["queries", split].keys() & found["docs", split].keys())
-        if twice:
+        common = sorted(utterances["queries", split].keys() & utterances["docs", split].keys())
+        if common:
             raise UserError(
-                f"{folder}: {split} has queries and documents of one id: {', '.join(twice[:5])}. Rename one."
+                f"{folder}: {split} has queries and documents with the same id: {', '.join(common[:5])}. Rename one."
             )
 
 
-def _trials(path: Path, found: Places) -> dict[str, list[Trial]]:
+def _trials(path: Path, utterances: UtterancesByFile) -> dict[str, list[Trial]]:
     table = table_io.read(path)
     missing = [column for column in PAIR if column not in table.columns]
     if missing:
@@ -95,38 +95,42 @@ def _trials(path: Path, found: Places) -> dict[str, list[Trial]]:
     trials: dict[str, list[Trial]] = {split: [] for split in SPLITS}
     seen: dict[tuple[str, ...], int] = {}
     bad: list[str] = []
-    for place, row in zip(table.places, table.rows, strict=True):
+    for number, row in zip(table.row_numbers, table.rows, strict=True):
         cells = dict(zip(table.columns, row, strict=False))
-        wrong = list(_problems([cells.get(column, "") for column in PAIR], found, seen, place))
+        wrong = list(_problems([cells.get(column, "") for column in PAIR], utterances, seen, number))
         if wrong:
-            bad.append(f"{table_io.unit(path)} {place}: {'; '.join(wrong)}")
+            bad.append(f"{table_io.row_unit(path)} {number}: {'; '.join(wrong)}")
         else:
             trials[cells["split"]].append(Trial(cells["query"], cells["doc"], cells["label"] == "1"))
     if bad:
-        raise UserError(listing(path, bad))
+        raise UserError(bad_rows_message(path, bad))
     return trials
 
 
-def _problems(cells: list[str], found: Places, seen: dict[tuple[str, ...], int], place: int) -> Iterator[str]:
+def _problems(
+    cells: list[str], utterances: UtterancesByFile, seen: dict[tuple[str, ...], int], number: int
+) -> Iterator[str]:
     split, query, document, label = cells
     if split not in SPLITS:
         yield f"split is '{split}'; QbE has {' and '.join(SPLITS)}"
         return
-    if query not in found["queries", split]:
+    if query not in utterances["queries", split]:
         yield f"query '{query}' is not one of {split} in queries.csv"
-    if document not in found["docs", split]:
+    if document not in utterances["docs", split]:
         yield f"doc '{document}' is not one of {split} in docs.csv"
     if label not in ("0", "1"):
         yield f"label is '{label}'; expected 1 where the query is spoken in the document, else 0"
-    if seen.setdefault((split, query, document), place) != place:
+    if seen.setdefault((split, query, document), number) != number:
         yield f"the pair is already that of {seen[split, query, document]}"
 
 
-def _split(folder: Path, split: str, found: Places, trials: list[Trial]) -> Manifest:
+def _split(folder: Path, split: str, utterances: UtterancesByFile, trials: list[Trial]) -> Manifest:
     for name in ROLES:
-        if not found[name, split]:
-            raise UserError(f"{_path(folder, name)}: no row has split '{split}'. QbE needs {' and '.join(SPLITS)}.")
+        if not utterances[name, split]:
+            raise UserError(
+                f"{_table_path(folder, name)}: no row has split '{split}'. QbE needs {' and '.join(SPLITS)}."
+            )
     if not any(trial.target for trial in trials):
-        raise UserError(f"{_path(folder, 'pairs')}: no pair of {split} has label 1: there is nothing to find.")
-    utterances = (*found["queries", split].values(), *found["docs", split].values())
-    return Manifest(split, utterances, folder, tuple(trials))
+        raise UserError(f"{_table_path(folder, 'pairs')}: no pair of {split} has label 1: there is nothing to find.")
+    rows = (*utterances["queries", split].values(), *utterances["docs", split].values())
+    return Manifest(split, rows, folder, tuple(trials))

@@ -1,4 +1,4 @@
-"""Recordings and who speaks when in them: read RTTM files, check turns, and cut recordings into chunks."""
+"""Recordings with speaker turns: read RTTM files, check and merge turns, and cut recordings into chunks."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 
 from superb_eval.data import audio
 from superb_eval.data.audio import Clip
-from superb_eval.data.manifest import Manifest, Turn, Utterance, listing
+from superb_eval.data.manifest import Manifest, Turn, Utterance, bad_rows_message
 from superb_eval.errors import UserError
 
-FORGIVEN = 0.01
+TOLERANCE = 0.01
 """Seconds by which turns may overlap or pass the end of their file: RTTM files round their times."""
 
 
 @dataclass(frozen=True)
 class RttmLine:
-    """A turn and the line of its RTTM file, from 1."""
+    """A turn and its line in the RTTM file, from 1."""
 
     number: int
     recording: str
@@ -28,7 +28,7 @@ class RttmLine:
 
 @dataclass(frozen=True)
 class Recording:
-    """One recording of a split. `lines` are its turns; `line` is its own place in the split's list, 0 where none."""
+    """One recording of a split. `lines` are its turns; `line` is its line in the split's list, 0 without one."""
 
     id: str
     path: Path
@@ -38,7 +38,7 @@ class Recording:
     line: int = 0
 
     def speakers(self) -> list[str]:
-        """Return who speaks, in the order of their names."""
+        """Return the speakers in alphabetical order."""
         return sorted({line.turn.speaker for line in self.lines})
 
 
@@ -46,101 +46,101 @@ def read_rttm(path: Path) -> tuple[list[RttmLine], list[str]]:
     """Return an RTTM file's turns, and a sentence for each line that is malformed.
 
     A line is `SPEAKER recording channel start duration <NA> <NA> speaker ...`, separated by spaces or tabs; other types
-    of line than SPEAKER, blank lines and comments (`;`) are passed over.
+    of line than SPEAKER, blank lines and comments (`;`) are ignored.
 
     Raises:
-        UserError: the file is missing or no text.
+        UserError: the file is missing or isn't text.
     """
     try:
         text = path.read_text(encoding="utf8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: can't be read as an RTTM file ({error}). Write who speaks when into it.") from error
+        raise UserError(f"{path}: can't be read as an RTTM file ({error}). It must list the speaker turns.") from error
     lines, bad = [], []
     for number, content in enumerate(text.splitlines(), start=1):
-        cells = content.split()
-        if cells[:1] == ["SPEAKER"]:
-            turn = _turn(cells)
+        fields = content.split()
+        if fields[:1] == ["SPEAKER"]:
+            turn = _turn(fields)
             if turn is None:
                 bad.append(
                     f"line {number}: '{content.strip()[:80]}' is not 'SPEAKER recording 1 start duration ... speaker'"
                 )
             else:
-                lines.append(RttmLine(number, cells[1], turn))
-        elif cells and not content.startswith(";") and not cells[0].isupper():
-            bad.append(f"line {number}: '{content.strip()[:80]}' begins with no type such as SPEAKER")
+                lines.append(RttmLine(number, fields[1], turn))
+        elif fields and not content.startswith(";") and not fields[0].isupper():
+            bad.append(f"line {number}: '{content.strip()[:80]}' doesn't begin with a type such as SPEAKER")
     return lines, bad
 
 
-def _turn(cells: Sequence[str]) -> Turn | None:
+def _turn(fields: Sequence[str]) -> Turn | None:
     try:
-        start, duration = float(cells[3]), float(cells[4])
-        speaker = cells[7]
+        start, duration = float(fields[3]), float(fields[4])
+        speaker = fields[7]
     except (ValueError, IndexError):
         return None
     # Written so that NaN is refused too.
-    good = 0 <= start < math.inf and 0 < duration < math.inf
-    return Turn(start, start + duration, speaker) if good else None
+    valid = 0 <= start < math.inf and 0 < duration < math.inf
+    return Turn(start, start + duration, speaker) if valid else None
 
 
-def of_recordings(lines: Iterable[RttmLine]) -> dict[str, tuple[RttmLine, ...]]:
-    """Return lines by recording."""
-    found: dict[str, list[RttmLine]] = {}
+def group_by_recording(lines: Iterable[RttmLine]) -> dict[str, tuple[RttmLine, ...]]:
+    """Return the lines of each recording, in their order."""
+    groups: dict[str, list[RttmLine]] = {}
     for line in lines:
-        found.setdefault(line.recording, []).append(line)
-    return {recording: tuple(group) for recording, group in found.items()}
+        groups.setdefault(line.recording, []).append(line)
+    return {recording: tuple(group) for recording, group in groups.items()}
 
 
-def problems(recording: Recording, merge: bool) -> list[str]:
+def turn_problems(recording: Recording, merge: bool) -> list[str]:
     """Return a sentence for each turn that passes the end of its file or overlaps another of the same speaker.
 
-    With `merge` overlaps are none.
+    With `merge`, overlaps are no problem.
     """
-    late = [line for line in recording.lines if line.turn.end > recording.seconds + FORGIVEN]
-    wrong = [
+    late = [line for line in recording.lines if line.turn.end > recording.seconds + TOLERANCE]
+    problems = [
         f"line {line.number}: the turn ends at {line.turn.end:.3f} s, but {recording.path.name} lasts "
         f"{recording.seconds:.3f} s"
         for line in late
     ]
-    return wrong if merge else wrong + [_overlap(a, b) for a, b in overlaps(recording)]
+    return problems if merge else problems + [_overlap_problem(a, b) for a, b in overlaps(recording)]
 
 
 def overlaps(recording: Recording) -> list[tuple[RttmLine, RttmLine]]:
-    """Return the pairs of one speaker's turns, one after the other, that overlap by more than `FORGIVEN`."""
+    """Return the pairs of consecutive turns of one speaker that overlap by more than `TOLERANCE`."""
     pairs = []
     for speaker in recording.speakers():
         lines = sorted((line for line in recording.lines if line.turn.speaker == speaker), key=lambda line: line.turn)
         last = lines[0]
         for line in lines[1:]:
-            if line.turn.start < last.turn.end - FORGIVEN:
+            if line.turn.start < last.turn.end - TOLERANCE:
                 pairs.append((last, line))
             last = max(last, line, key=lambda candidate: candidate.turn.end)
     return pairs
 
 
-def _overlap(first: RttmLine, second: RttmLine) -> str:
+def _overlap_problem(first: RttmLine, second: RttmLine) -> str:
     return (
-        f"line {second.number}: speaker {second.turn.speaker} of {second.recording} speaks already, by line "
-        f"{first.number} ({first.turn.start:.3f} to {first.turn.end:.3f} s); make one turn of the two, or give "
+        f"line {second.number}: speaker {second.turn.speaker} of {second.recording} already has a turn in line "
+        f"{first.number} ({first.turn.start:.3f} to {first.turn.end:.3f} s); merge the two turns, or give "
         "-o corpus.merge_turns=true"
     )
 
 
-def merged(lines: Iterable[RttmLine]) -> list[Turn]:
+def merge_turns(lines: Iterable[RttmLine]) -> list[Turn]:
     """Return turns by start; those of one speaker that touch or overlap become one."""
-    done: list[Turn] = []
+    turns: list[Turn] = []
     last: dict[str, int] = {}
     for turn in sorted(line.turn for line in lines):
-        place = last.get(turn.speaker)
-        if place is not None and turn.start <= done[place].end:
-            done[place] = done[place]._replace(end=max(turn.end, done[place].end))
+        index = last.get(turn.speaker)
+        if index is not None and turn.start <= turns[index].end:
+            turns[index] = turns[index]._replace(end=max(turn.end, turns[index].end))
         else:
-            last[turn.speaker] = len(done)
-            done.append(turn)
-    return done
+            last[turn.speaker] = len(turns)
+            turns.append(turn)
+    return turns
 
 
-def split(name: str, source: Path, recordings: Sequence[Recording], chunk_seconds: float) -> Manifest:
-    """Return a split whose rows are chunks of recordings, in their order.
+def chunked_split(name: str, source: Path, recordings: Sequence[Recording], chunk_seconds: float) -> Manifest:
+    """Return a split whose utterances are the chunks of recordings, in their order.
 
     Raises:
         UserError: there is no recording.
@@ -152,11 +152,11 @@ def split(name: str, source: Path, recordings: Sequence[Recording], chunk_second
 
 
 def _chunks(recording: Recording, chunk_seconds: float) -> Iterator[Utterance]:
-    """The chunks of a recording. Each carries all of its turns, in the label `turns`, and its id, in `recording`.
+    """Yield the chunks of a recording, each with all of its turns (label `turns`) and its id (label `recording`).
 
-    A last chunk that is too short to be heard is left out: it holds at most two label frames.
+    A last chunk shorter than `audio.MIN_SECONDS` is left out: it holds at most two label frames.
     """
-    turns = json.dumps([list(turn) for turn in merged(recording.lines)])
+    turns = json.dumps([list(turn) for turn in merge_turns(recording.lines)])
     labels = {**recording.labels, "recording": recording.id, "turns": turns}
     count = max(1, math.ceil((recording.seconds - audio.MIN_SECONDS) / chunk_seconds))
     for k in range(count):
@@ -165,11 +165,11 @@ def _chunks(recording: Recording, chunk_seconds: float) -> Iterator[Utterance]:
         yield Utterance(name, Clip(recording.path, start, end), " ".join(recording.speakers()), labels, recording.line)
 
 
-def refuse(path: Path, bad: Sequence[str], advice: str) -> None:
-    """Refuse a file some of whose lines are bad.
+def raise_if_bad(path: Path, bad: Sequence[str], advice: str) -> None:
+    """Refuse a file that has bad lines.
 
     Raises:
-        UserError: naming them; `advice` ends the message.
+        UserError: there are some; the message names them and ends with `advice`.
     """
     if bad:
-        raise UserError(f"{listing(path, bad)}\n{advice}")
+        raise UserError(f"{bad_rows_message(path, bad)}\n{advice}")

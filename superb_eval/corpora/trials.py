@@ -1,4 +1,4 @@
-"""ASV from a folder of manifests: utterances in CSV, the trials of dev and test beside them.
+"""ASV from a folder of manifests: utterances in CSV, with lists of trials for dev and test.
 
 `<root>/asv/{train,dev,test}.csv` (or `.parquet`), `dev_trials.csv` and `trials.csv` (test's) with the columns enroll,
 test and target (1: one speaker, 0: two); enroll and test are paths, or ids, of utterances of that split.
@@ -10,65 +10,66 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from downstreams.asv import VerificationCorpus
 from superb_eval.data import audio, manifest, table_io
-from superb_eval.data.manifest import Corpus, Manifest, Trial, Utterance, listing
+from superb_eval.data.manifest import Corpus, Manifest, Trial, Utterance, bad_rows_message
 from superb_eval.errors import UserError, near_miss
-from superb_eval.recipe import CorpusSettings
 
 TASK = "asv"
-LISTS = {"dev": "dev_trials", "test": "trials"}
+TRIAL_FILES = {"dev": "dev_trials", "test": "trials"}
 COLUMNS = ("enroll", "test", "target")
 
 
-def read(root: Path, settings: CorpusSettings) -> Corpus:
+def read(root: Path, settings: VerificationCorpus) -> Corpus:
     """Return the splits, dev and test with their trials.
 
     Raises:
         UserError: rows or trials are bad; all are named.
     """
     corpus = manifest.read(root, TASK, (), allow_links=settings.allow_links)
-    splits = {name: _with_trials(root, split) if name in LISTS else split for name, split in corpus.splits.items()}
-    splits["train"], notes = long_enough(splits["train"], settings)
+    splits = {
+        name: _with_trials(root, split) if name in TRIAL_FILES else split for name, split in corpus.splits.items()
+    }
+    splits["train"], notes = drop_short_utterances(splits["train"], settings)
     return replace(corpus, splits=splits, notes=notes)
 
 
-def long_enough(train: Manifest, settings: CorpusSettings) -> tuple[Manifest, tuple[str, ...]]:
-    """Leave out training utterances that last no longer than `settings.min_seconds`, and say in a note how many.
+def drop_short_utterances(train: Manifest, settings: VerificationCorpus) -> tuple[Manifest, tuple[str, ...]]:
+    """Drop training utterances of at most `settings.min_seconds`; return the rest, and a note of how many were dropped.
 
-    With `settings.trim_silence` that is counted once silence is gone, for which every file is decoded.
+    With `settings.trim_silence` durations are those after trimming, for which every file is decoded.
 
     Raises:
         UserError: none is left, or a file can't be read.
     """
     if not settings.min_seconds:
         return train, ()
-    kept = tuple(
-        u for u, seconds in zip(train, _seconds(train, settings), strict=True) if seconds > settings.min_seconds
-    )
-    if not kept:
+    durations = zip(train, _durations(train, settings), strict=True)
+    remaining = tuple(utterance for utterance, seconds in durations if seconds > settings.min_seconds)
+    if not remaining:
         raise UserError(
             f"{train.source}: no utterance of train lasts {settings.min_seconds} s. Lower corpus.min_seconds."
         )
-    note = f"{len(train) - len(kept)} of {len(train)} training utterances left out: not longer than"
-    return replace(train, utterances=kept), (f"{note} {settings.min_seconds:g} s",)
+    note = f"{len(train) - len(remaining)} of {len(train)} training utterances left out: not longer than"
+    return replace(train, utterances=remaining), (f"{note} {settings.min_seconds:g} s",)
 
 
-def _seconds(train: Manifest, settings: CorpusSettings) -> Iterator[float]:
+def _durations(train: Manifest, settings: VerificationCorpus) -> Iterator[float]:
     from concurrent.futures import ThreadPoolExecutor
 
-    def heard(utterance: Utterance) -> float:
+    def duration(utterance: Utterance) -> float:
         if not settings.trim_silence:
             return audio.seconds(utterance.clip)
-        return audio.trimmed_seconds(replace(utterance.clip, gain_db=settings.gain_db, trim_silence=True))
+        return audio.seconds_after_trimming(replace(utterance.clip, gain_db=settings.gain_db, trim_silence=True))
 
     # Decoding releases Python's lock, so threads share the work.
     with ThreadPoolExecutor() as pool:
-        yield from pool.map(heard, train)
+        yield from pool.map(duration, train)
 
 
 def _with_trials(root: Path, split: Manifest) -> Manifest:
     folder = split.source.parent
-    paths = [folder / f"{LISTS[split.split]}{suffix}" for suffix in (".csv", ".parquet")]
+    paths = [folder / f"{TRIAL_FILES[split.split]}{suffix}" for suffix in (".csv", ".parquet")]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise UserError(f"{paths[0]}: no such file; it lists the trials of {split.split}: {', '.join(COLUMNS)}.")
@@ -77,27 +78,29 @@ def _with_trials(root: Path, split: Manifest) -> Manifest:
     if missing:
         hint = "".join(near_miss(column, table.columns) for column in missing)
         raise UserError(f"{path}: missing column(s) {', '.join(missing)} (found: {', '.join(table.columns)}).{hint}")
-    known = {name: u for u in split for name in (u.clip.path.relative_to(root).as_posix(), u.id)}
+    utterances = {name: u for u in split for name in (u.clip.path.relative_to(root).as_posix(), u.id)}
     trials, bad = [], []
-    for place, cells in zip(table.places, table.rows, strict=True):
+    for number, cells in zip(table.row_numbers, table.rows, strict=True):
         row = dict(zip(table.columns, cells, strict=False))
-        wrong = _problems(row, known, split)
-        bad += [f"{table_io.unit(path)} {place}: {'; '.join(wrong)}"] if wrong else []
-        trials += [] if wrong else [Trial(known[row["enroll"]].id, known[row["test"]].id, row["target"] == "1")]
+        wrong = _problems(row, utterances, split)
+        bad += [f"{table_io.row_unit(path)} {number}: {'; '.join(wrong)}"] if wrong else []
+        trials += (
+            [] if wrong else [Trial(utterances[row["enroll"]].id, utterances[row["test"]].id, row["target"] == "1")]
+        )
     if bad:
-        raise UserError(listing(path, bad))
+        raise UserError(bad_rows_message(path, bad))
     return replace(split, trials=tuple(trials))
 
 
-def _problems(row: Mapping[str, str], known: Mapping[str, Utterance], split: Manifest) -> list[str]:
-    sides = [row.get(side, "") for side in ("enroll", "test")]
-    wrong = [f"{split.source.name} has no utterance '{name}'" for name in sides if name not in known]
+def _problems(row: Mapping[str, str], utterances: Mapping[str, Utterance], split: Manifest) -> list[str]:
+    names = [row.get(side, "") for side in ("enroll", "test")]
+    wrong = [f"{split.source.name} has no utterance '{name}'" for name in names if name not in utterances]
     target = row.get("target", "")
     if target not in ("0", "1"):
         return [*wrong, f"target '{target}' must be 1 (one speaker) or 0 (two)"]
     if wrong:
         return wrong
-    first, second = (known[name].speaker for name in sides)
+    first, second = (utterances[name].speaker for name in names)
     if (first == second) != (target == "1"):
         return [f"target is {target}, but the speakers are '{first}' and '{second}'"]
     return []

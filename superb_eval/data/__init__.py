@@ -1,1 +1,1 @@
-"""Audio and manifests: what an encoder reads."""
+"""Audio files and manifests: the input of upstreams and tasks."""

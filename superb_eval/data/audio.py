@@ -1,4 +1,4 @@
-"""One waveform: read it, cut it, mix it down, resample it, and refuse it clearly if it is no speech."""
+"""Reading audio: decode, cut, mix down and resample one clip; refuse files that are damaged, too short or too long."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MIN_SECONDS = 0.05
 """Shorter audio is refused: HuBERT's receptive field is 0.025 s, and s3prl pads below 0.05 s (`nn/upstream.py`)."""
 
 MIN_RATE = 4_000
-"""Hz. Nothing speaks below it: a lower rate is a broken header, and resampling it would fill the memory."""
+"""Hz. No speech is recorded below it: a lower rate is a broken header, and resampling it would fill the memory."""
 
 MAX_HOURS = 4.0
-"""Longer clips are refused, before they are decoded: a small file of silence may claim more than memory holds."""
+"""Longer clips are refused, before they are decoded: a small file of silence may decode to more than memory holds."""
 
 MAX_SAMPLES = 2**33
-"""A header that claims more (149 h at 16 kHz) is broken, or was written to a pipe by a program that had to guess."""
+"""A header that states more (149 h at 16 kHz) is broken, or was written to a pipe, where the length is unknown."""
 
 BLOCK = 2**22
 """Samples decoded at a time."""
@@ -40,10 +40,10 @@ Waveform = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Clip:
-    """A stretch of one audio file, as an upstream will hear it.
+    """A segment of one audio file, as an upstream reads it.
 
     `start` and `end` are in seconds (`end` None: to the end of the file). `gain_db` is applied after mixing down and
-    resampling; `trim_silence` drops silence last of all (`superb_eval.data.sox_silence`).
+    resampling; `trim_silence` removes silence last (`superb_eval.data.sox_silence`).
     """
 
     path: Path
@@ -55,7 +55,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of a clip before it is decoded: `rate` in Hz, and `samples` of the cut at that rate."""
+    """A file's header, applied to a clip: `rate` in Hz, and the clip's `samples` at that rate."""
 
     rate: int
     channels: int
@@ -63,21 +63,21 @@ class Header:
 
     @property
     def seconds(self) -> float:
-        """Length of the cut."""
+        """Duration of the clip in seconds."""
         return self.samples / self.rate
 
 
 def header(clip: Clip) -> Header:
-    """Read what the file says of a clip, without decoding it: in about an eighth of the time that `read` takes.
+    """Read the header of a clip's file without decoding: in about an eighth of the time that `read` takes.
 
     Raises:
-        UserError: as `read` does, save for what only decoding shows (damage inside the file, NaN samples).
+        UserError: as `read` does, except for what only decoding reveals (damage inside the file, NaN samples).
     """
-    with _opened(clip.path) as file:
+    with _open(clip.path) as file:
         first, last = _cut(clip, file.frames, file.samplerate)
-        found = Header(file.samplerate, file.channels, last - first)
-    _check_length(clip.path, round(found.seconds * SAMPLE_RATE))
-    return found
+        result = Header(file.samplerate, file.channels, last - first)
+    _check_length(clip.path, round(result.seconds * SAMPLE_RATE))
+    return result
 
 
 def read(clip: Clip) -> Waveform:
@@ -86,12 +86,12 @@ def read(clip: Clip) -> Waveform:
     Stereo is mixed down by averaging its channels; other rates are resampled with soxr at very high quality.
 
     Raises:
-        UserError: the file is missing, unreadable, truncated, too short (also once its silence is trimmed), or holds
+        UserError: the file is missing, unreadable, truncated, too short (also after its silence is trimmed), or holds
             NaN or infinite samples.
     """
     mono, rate = _decode(clip)
     if not np.isfinite(mono).all():
-        raise UserError(f"{clip.path}: holds NaN or infinite samples. Write the file anew, or drop its row.")
+        raise UserError(f"{clip.path}: holds NaN or infinite samples. Write the file again, or drop its row.")
     if rate != SAMPLE_RATE:
         mono = _resample(mono, rate)
     _check_length(clip.path, len(mono))
@@ -101,22 +101,26 @@ def read(clip: Clip) -> Waveform:
 
 
 def seconds(clip: Clip) -> float:
-    """Return how long a clip lasts by its file's header, its silence with it; raises as `header` does."""
+    """Return a clip's duration in seconds by its file's header, silence included.
+
+    Raises:
+        UserError: as `header` does.
+    """
     return header(clip).seconds
 
 
-def trimmed_seconds(clip: Clip) -> float:
-    """Return how long a clip lasts as an upstream hears it, 0 where all of it is silence that is trimmed.
+def seconds_after_trimming(clip: Clip) -> float:
+    """Return a clip's duration in seconds after its silence is trimmed (0 where all is silent).
 
     Raises:
-        UserError: as `read` does, save for what is too short once trimmed.
+        UserError: as `read` does, except where a clip is too short after trimming.
     """
     samples = read(replace(clip, trim_silence=False))
     return len(sox_silence.trim(samples) if clip.trim_silence else samples) / SAMPLE_RATE
 
 
 def digest(clip: Clip) -> str:
-    """Return a SHA-256 of the file's bytes and of how the clip is cut and changed: what its features depend on.
+    """Return a SHA-256 of the file's bytes and of the clip's cut, gain and trimming: all that its features depend on.
 
     Raises:
         UserError: the file can't be read.
@@ -126,45 +130,45 @@ def digest(clip: Clip) -> str:
         content = _hash(clip.path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino).copy()
     except OSError as error:
         raise UserError(f"{clip.path}: can't be read ({error.strerror}). Check the manifest's path column.") from error
-    # As floats: a cut given as 1, 1.0 or numpy's 1.0 is one cut.
+    # As floats: 1, 1.0 and numpy's 1.0 are the same time.
     start, end, gain = float(clip.start), None if clip.end is None else float(clip.end), float(clip.gain_db)
     content.update(f"|{start!r}|{end!r}|{gain!r}{'|trimmed' if clip.trim_silence else ''}".encode())
     return content.hexdigest()
 
 
-def read_again() -> None:
-    """Forget the digests of files: `digest` reads each again from now on."""
+def forget_digests() -> None:
+    """Clear the cache of file digests, so that `digest` reads each file again."""
     _hash.cache_clear()
 
 
 @lru_cache(maxsize=16)
 def _hash(path: Path, *state: int) -> hashlib._Hash:
-    """The hash of a file's bytes: clips cut from one long file stand together, and it is read for the first only."""
-    del state  # in the key, so that a changed file is read again
+    """Return the hash of a file's bytes, cached: clips of one long file follow one another, and it is read once."""
+    del state  # part of the cache's key, so that a changed file is read again
     with path.open("rb") as file:
-        found = hashlib.sha256()
+        file_hash = hashlib.sha256()
         while block := file.read(2**22):
-            found.update(block)
-    return found
+            file_hash.update(block)
+    return file_hash
 
 
 def _decode(clip: Clip) -> tuple[Waveform, int]:
-    """Return the clip mixed down [samples], and its own rate (Hz)."""
-    with _opened(clip.path) as file:
+    """Return the clip mixed down [samples], and the sampling rate of its file (Hz)."""
+    with _open(clip.path) as file:
         rate: int = file.samplerate
         first, last = _cut(clip, file.frames, rate)
         file.seek(first)
         blocks = list(_blocks(file, last - first))
-    found = sum(map(len, blocks))
-    if found < last - first:
+    count = sum(map(len, blocks))
+    if count < last - first:
         raise UserError(
-            f"{clip.path}: truncated: {found} of {last - first} samples could be read. Copy the file again."
+            f"{clip.path}: truncated: {count} of {last - first} samples could be read. Copy the file again."
         )
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), rate
 
 
 def _blocks(file: Any, count: int) -> Iterator[Waveform]:
-    """Yield the next `count` samples, mixed down, as far as they are there; what a header claims takes no memory."""
+    """Yield up to `count` samples, mixed down, in blocks: memory follows the file's content, not its header."""
     while count > 0:
         block: Waveform = file.read(min(count, BLOCK), dtype="float32", always_2d=True)
         if not len(block):
@@ -174,8 +178,8 @@ def _blocks(file: Any, count: int) -> Iterator[Waveform]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:  # soundfile has no types
-    """Open a file whose header is sane; libsndfile's errors, here and inside the block, become a UserError."""
+def _open(path: Path) -> Iterator[Any]:  # soundfile has no types
+    """Open a file and check its header; libsndfile's errors, here and inside the block, become a UserError."""
     import soundfile
 
     if not path.is_file():
@@ -187,7 +191,7 @@ def _opened(path: Path) -> Iterator[Any]:  # soundfile has no types
     # TypeError: soundfile asks for the rate of a file named .raw.
     except (soundfile.SoundFileError, TypeError) as error:
         advice = "Is it complete? WAV, FLAC, OGG and MP3 are read."
-        # `error_string` is the reason without the path, which stands in front already.
+        # `error_string` is the reason without the path, which the message names already.
         reason = getattr(error, "error_string", error)
         raise UserError(f"{path}: not readable as audio ({reason}). {advice}") from error
 
@@ -195,29 +199,29 @@ def _opened(path: Path) -> Iterator[Any]:  # soundfile has no types
 def _check_header(path: Path, file: Any) -> None:
     _check_complete(path, file.extra_info)
     if file.frames == 0:
-        raise UserError(f"{path}: holds no samples. Drop its row, or write the file anew.")
+        raise UserError(f"{path}: holds no samples. Drop its row, or write the file again.")
     if file.frames > MAX_SAMPLES:
-        raise UserError(f"{path}: its header states no credible length ({file.frames} samples). Write the file anew.")
+        raise UserError(f"{path}: its header states no credible length ({file.frames} samples). Write the file again.")
     if file.samplerate < MIN_RATE:
         raise UserError(f"{path}: its rate is {file.samplerate} Hz; at least {MIN_RATE} are needed. Drop its row.")
 
 
 def _check_complete(path: Path, libsndfile_log: str) -> None:
-    """Refuse a WAV or AIFF that promises more bytes than it has: libsndfile reads what is there, silently."""
-    promise = re.search(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", libsndfile_log, flags=re.MULTILINE)
-    if promise is None:
+    """Refuse a WAV or AIFF whose header states more bytes than the file holds: libsndfile reads it without an error."""
+    match = re.search(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", libsndfile_log, flags=re.MULTILINE)
+    if match is None:
         return
-    promised, found = int(promise[1]), int(promise[2])
-    # Programs that write to a pipe can't know the length and leave the largest one (31 or 32 bits, less a header).
-    if found < promised < 0x7FFF_F000:
-        raise UserError(f"{path}: truncated: {found} of {promised} bytes of audio are there. Copy the file again.")
+    stated, present = int(match[1]), int(match[2])
+    # A program that writes to a pipe doesn't know the length and states the largest one (31 or 32 bits).
+    if present < stated < 0x7FFF_F000:
+        raise UserError(f"{path}: truncated: {present} of {stated} bytes of audio are there. Copy the file again.")
 
 
 def _cut(clip: Clip, total: int, rate: int) -> tuple[int, int]:
-    """Return the first sample of the cut and the one after its last, in a file of `total` samples at `rate` Hz."""
+    """Return the first sample of a clip and the one after its last, in a file of `total` samples at `rate` Hz."""
     length = total / rate
     end = length if clip.end is None else clip.end
-    # One hundredth of a second is forgiven: manifests round their times. NaN compares false, so it is refused too.
+    # 0.01 s is tolerated: manifests round their times. NaN compares false, so it is refused too.
     if not (0 <= clip.start < min(end, length) and end <= length + 0.01):
         cut = f"{clip.start} to {'the end' if clip.end is None else f'{clip.end} s'}"
         raise UserError(f"{clip.path}: the cut {cut} lies outside the file, which lasts {length:.3f} s.")
@@ -232,18 +236,18 @@ def _cut(clip: Clip, total: int, rate: int) -> tuple[int, int]:
 def _check_length(path: Path, samples: int) -> None:
     """Refuse fewer than `MIN_SECONDS`; `samples` are at 16 kHz."""
     if samples < MIN_SECONDS * SAMPLE_RATE:
-        found = f"{samples} samples ({samples / SAMPLE_RATE:.4f} s at 16 kHz)"
-        raise UserError(f"{path}: {found} is too short; at least {MIN_SECONDS} s are needed. Drop its row.")
+        length = f"{samples} samples ({samples / SAMPLE_RATE:.4f} s at 16 kHz)"
+        raise UserError(f"{path}: {length} is too short; at least {MIN_SECONDS} s are needed. Drop its row.")
 
 
 def _trimmed(clip: Clip, samples: Waveform) -> Waveform:
-    kept = sox_silence.trim(samples)
-    if len(kept) < MIN_SECONDS * SAMPLE_RATE:
+    trimmed = sox_silence.trim(samples)
+    if len(trimmed) < MIN_SECONDS * SAMPLE_RATE:
         raise UserError(
-            f"{clip.path}: {len(kept) / SAMPLE_RATE:.4f} s are left once silence is trimmed; at least {MIN_SECONDS} s "
-            "are needed. Listen to it; drop its row, or give -o corpus.trim_silence=false."
+            f"{clip.path}: {len(trimmed) / SAMPLE_RATE:.4f} s are left after silence is trimmed; at least "
+            f"{MIN_SECONDS} s are needed. Check the recording; drop its row, or give -o corpus.trim_silence=false."
         )
-    return kept
+    return trimmed
 
 
 def _resample(mono: Waveform, rate: int) -> Waveform:

@@ -1,4 +1,4 @@
-"""The manifest: one row per utterance, the only thing that corpora hand on."""
+"""The manifest, one row per utterance: the form in which every corpus reaches tasks and features."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from superb_eval.errors import UserError, near_miss
 SPLITS = ("train", "dev", "test")
 
 MAX_LISTED = 20
-"""Bad rows listed in one message; the rest is counted."""
+"""Bad rows listed in one message; the others are counted."""
 
-NOBODY = "_none_"
-"""The speaker of clips in which nobody speaks."""
+NO_SPEAKER = "_none_"
+"""The speaker of clips without speech."""
 
 _NO_LABELS = ("id", "path", "speaker", "start", "end", "duration_s", "")
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One row: what to hear (`clip`), who speaks, and the task's label columns, all as text.
+    """One row: the audio (`clip`), the speaker, and the task's label columns, all as text.
 
-    `line` is where the row begins in its manifest (CSV: the line, 1 = the header; Parquet: the row, from 1), and 0
-    where a corpus had no file of rows.
+    `line` is the row's number in its manifest (CSV: the line, 1 = the header; Parquet: the row, from 1), and 0 where a
+    corpus has no file of rows.
     """
 
     id: str
@@ -42,10 +42,10 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Trial:
-    """A question about two utterances of a split, by their ids: one speaker (ASV)? the query in the document (QbE)?
+    """A trial of two utterances of a split, by their ids: is it one speaker (ASV), is the query in the document (QbE)?
 
-    With an empty `test` it stands for `count` questions that nobody can answer but the score counts: about documents
-    that are not searched.
+    With an empty `test` it stands for `count` trials against documents that are not searched, but that the official
+    score counts.
     """
 
     enroll: str
@@ -55,7 +55,7 @@ class Trial:
 
 
 class Turn(NamedTuple):
-    """A stretch in which somebody speaks; `start` and `end` are in seconds from the beginning of the recording (SD)."""
+    """A speaker turn; `start` and `end` are in seconds from the beginning of the recording (SD)."""
 
     start: float
     end: float
@@ -64,7 +64,7 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """One split of one task. `trials` are asked in it by tasks that compare utterances."""
+    """One split of one task; `trials` are those of tasks that compare utterances."""
 
     split: str
     utterances: tuple[Utterance, ...]
@@ -89,19 +89,19 @@ class Manifest:
         trials = [(t.enroll, t.test, t.target, t.count) for t in self.trials]
         return hashlib.sha256(json.dumps([content, trials]).encode()).hexdigest()
 
-    def place(self, utterance: Utterance) -> str:
-        """Return where an utterance stands, for messages: its line, its row, or its id where there are neither."""
-        return f"{table_io.unit(self.source)} {utterance.line}" if utterance.line else f"'{utterance.id}'"
+    def row_name(self, utterance: Utterance) -> str:
+        """Return how messages name an utterance's row: its line, its row number, or its id where there is neither."""
+        return f"{table_io.row_unit(self.source)} {utterance.line}" if utterance.line else f"'{utterance.id}'"
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The splits of one task, ready for it.
+    """The splits of one task, as its head trains on them.
 
-    `name` stands in records and tables; `synthetic` marks generated speech, which no table may call SUPERB.
-    `notes` are departures from the protocol that the corpus made, to be repeated in the record. `expected` gives the
-    utterances of each split of a complete copy, where the corpus is a published one. `shared` names what splits have in
-    common by the protocol, so that nobody takes it for a leak.
+    `name` appears in records and tables; `synthetic` marks generated speech, which no table may call SUPERB. `notes`
+    are the corpus's deviations from the protocol, which the record repeats. `expected` is the number of utterances in
+    each split of a complete copy of a published corpus. `shared` names what splits have in common by the protocol, so
+    that it isn't reported as a leak.
     """
 
     name: str
@@ -132,28 +132,28 @@ def read(
 ) -> Corpus:
     """Read `<root>/<task>/{train,dev,test}.csv` (or `.parquet`); paths in them are relative to `root`.
 
-    `allow_links` accepts audio that symbolic links fetch from outside `root`: only for manifests you trust. Without
-    `speaker` rows need not name one.
+    `allow_links` accepts audio that symbolic links lead to outside `root`: only for manifests you trust. With
+    `speaker=False` the column is optional.
 
     Raises:
         UserError: a split is missing, or rows are bad; then every bad row is named with its line.
     """
     if not root.is_dir():
-        raise UserError(f"{root}: no such corpus folder. Give its place with --data.")
+        raise UserError(f"{root}: no such corpus folder. Give an existing folder with --data.")
     folder = root / task
     if not folder.is_dir():
         tasks = sorted(p.parent.name for suffix in ("csv", "parquet") for p in root.glob(f"*/train.{suffix}"))
-        there = ", ".join(tasks) or "none"
-        raise UserError(f"{root}: has no folder '{task}' with manifests (tasks there: {there}).")
-    described = about(root)
+        present = ", ".join(tasks) or "none"
+        raise UserError(f"{root}: has no folder '{task}' with manifests (tasks there: {present}).")
+    description = read_description(root)
     return Corpus(
-        name=str(described.get("name", root.resolve().name)),
+        name=str(description.get("name", root.resolve().name)),
         root=root,
         splits={
             split: read_split(folder, split, columns, root, allow_links=allow_links, speaker=speaker)
             for split in splits
         },
-        synthetic=bool(described.get("synthetic", False)),
+        synthetic=bool(description.get("synthetic", False)),
     )
 
 
@@ -165,73 +165,75 @@ def read_split(
     Raises:
         UserError: naming every bad row (up to `MAX_LISTED`) with its line and what is wrong.
     """
-    path = _find(folder, split)
+    path = _split_file(folder, split)
     table = table_io.read(path)
-    needed = tuple(dict.fromkeys(("id", "path", *(("speaker",) if speaker else ()), *columns)))
-    _check_columns(path, table.columns, needed)
+    required = tuple(dict.fromkeys(("id", "path", *(("speaker",) if speaker else ()), *columns)))
+    _check_columns(path, table.columns, required)
     if not table.rows:
         raise UserError(f"{path}: has column names but no rows. Add a row for each utterance.")
     labels = [column for column in table.columns if column in columns or column not in _NO_LABELS]
-    with table_io.unswept():
-        utterances, bad = _utterances(table, needed, labels, table_io.Files(root, allow_links), root)
+    with table_io.paused_garbage_collection():
+        utterances, bad = _utterances(table, required, labels, table_io.AudioPaths(root, allow_links), root)
     if bad:
-        raise UserError(listing(path, [f"{table_io.unit(path)} {problem}" for problem in bad]))
+        raise UserError(bad_rows_message(path, [f"{table_io.row_unit(path)} {problem}" for problem in bad]))
     return Manifest(split=split, utterances=tuple(utterances), source=path)
 
 
 def _utterances(
-    table: table_io.Table, needed: Sequence[str], labels: Sequence[str], files: table_io.Files, root: Path
+    table: table_io.Table, required: Sequence[str], labels: Sequence[str], files: table_io.AudioPaths, root: Path
 ) -> tuple[list[Utterance], list[str]]:
-    """Return the utterances of good rows, and for each bad one its place and what is wrong with it."""
+    """Return the utterances of valid rows, and for each bad row its number and its problems."""
     bad: list[str] = []
     seen: dict[str, int] = {}
-    found: list[Utterance] = []
-    for place, row in zip(table.places, table.rows, strict=True):
+    utterances: list[Utterance] = []
+    for number, row in zip(table.row_numbers, table.rows, strict=True):
         cells = dict(zip(table.columns, row, strict=False))
-        wrong = _problems(cells, needed, files, seen) if len(row) == len(table.columns) else [_width(row, table)]
-        seen.setdefault(cells.get("id", ""), place)
+        wrong = (
+            _problems(cells, required, files, seen) if len(row) == len(table.columns) else [_wrong_width(row, table)]
+        )
+        seen.setdefault(cells.get("id", ""), number)
         if wrong:
-            bad.append(f"{place}: {'; '.join(wrong)}")
+            bad.append(f"{number}: {'; '.join(wrong)}")
         else:
-            clip = Clip(root / cells["path"], *cut(cells))
+            clip = Clip(root / cells["path"], *clip_bounds(cells))
             # The speaker is a label where a task asks for it.
-            known = {column: cells[column] for column in labels}
-            found.append(Utterance(cells["id"], clip, cells.get("speaker", NOBODY), known, place))
-    return found, bad
+            values = {column: cells[column] for column in labels}
+            utterances.append(Utterance(cells["id"], clip, cells.get("speaker", NO_SPEAKER), values, number))
+    return utterances, bad
 
 
 def unseen_labels(train: Manifest, other: Manifest, column: str) -> list[str]:
-    """Return a sentence for each row of `other` whose label no training row has: a head has no output for it."""
-    known = {u.labels[column] for u in train}
-    some = sorted(known)[:12]
-    more = f" and {len(known) - len(some)} more" if len(known) > len(some) else ""
+    """Return a sentence for each row of `other` whose label is in no training row: the head has no output for it."""
+    trained = {u.labels[column] for u in train}
+    shown = sorted(trained)[:12]
+    more = f" and {len(trained) - len(shown)} more" if len(trained) > len(shown) else ""
     return [
-        f"{other.place(u)}: {column} '{u.labels[column]}' is never seen in {train.split} "
-        f"(known: {', '.join(some)}{more})"
+        f"{other.row_name(u)}: {column} '{u.labels[column]}' is never seen in {train.split} "
+        f"(known: {', '.join(shown)}{more})"
         for u in other
-        if u.labels[column] not in known
+        if u.labels[column] not in trained
     ]
 
 
 def check_labels(train: Manifest, other: Manifest, column: str) -> None:
-    """Refuse labels in `other` that no training row has.
+    """Refuse labels in `other` that are in no training row.
 
     Raises:
         UserError: naming every such row with its line.
     """
     problems = unseen_labels(train, other, column)
     if problems:
-        raise UserError(listing(other.source, problems))
+        raise UserError(bad_rows_message(other.source, problems))
 
 
-def listing(path: Path, bad: Sequence[str]) -> str:
-    """Return the message that names bad rows of a file, the first `MAX_LISTED` of them."""
+def bad_rows_message(path: Path, bad: Sequence[str]) -> str:
+    """Return the message that names the bad rows of a file, at most `MAX_LISTED` of them."""
     more = f"\n  (+{len(bad) - MAX_LISTED} more)" if len(bad) > MAX_LISTED else ""
     return f"{path}: {len(bad)} bad row(s):\n  " + "\n  ".join(bad[:MAX_LISTED]) + more
 
 
-def about(root: Path) -> dict[str, object]:
-    """Return what a corpus says of itself in `<root>/corpus.json`; nothing where it has none.
+def read_description(root: Path) -> dict[str, object]:
+    """Return the content of `<root>/corpus.json`, such as the corpus's name; empty where there is none.
 
     Raises:
         UserError: that file is not a JSON object.
@@ -240,23 +242,23 @@ def about(root: Path) -> dict[str, object]:
     if not path.is_file():
         return {}
     try:
-        about = json.loads(path.read_text(encoding="utf8"))
+        description = json.loads(path.read_text(encoding="utf8"))
     except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}). Mend it or remove it.") from error
-    if not isinstance(about, dict):
-        raise UserError(f'{path}: expected an object such as {{"name": "mine"}}, found {type(about).__name__}.')
-    return about
+        raise UserError(f"{path}: not valid JSON ({error}). Fix it or remove it.") from error
+    if not isinstance(description, dict):
+        raise UserError(f'{path}: expected an object such as {{"name": "mine"}}, found {type(description).__name__}.')
+    return description
 
 
-def _find(folder: Path, split: str) -> Path:
+def _split_file(folder: Path, split: str) -> Path:
     for path in (folder / f"{split}.csv", folder / f"{split}.parquet"):
         if path.is_file():
             return path
     raise UserError(f"{folder}: has no {split}.csv (or .parquet). A manifest corpus holds {', '.join(SPLITS)}.")
 
 
-def _check_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
-    missing = [column for column in needed if column not in columns]
+def _check_columns(path: Path, columns: Sequence[str], required: Sequence[str]) -> None:
+    missing = [column for column in required if column not in columns]
     if missing:
         hint = "".join(near_miss(column, columns) for column in missing)
         if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
@@ -265,18 +267,18 @@ def _check_columns(path: Path, columns: Sequence[str], needed: Sequence[str]) ->
         raise UserError(f"{path}: missing column(s) {', '.join(missing)} (found: {found}).{hint}")
     twice = sorted({column for column in columns if column and columns.count(column) > 1})
     if twice:
-        raise UserError(f"{path}: column(s) {', '.join(twice)} stand there twice. Keep one of each.")
+        raise UserError(f"{path}: column(s) {', '.join(twice)} appear twice. Remove one of each.")
 
 
-def _width(row: Sequence[str], table: table_io.Table) -> str:
+def _wrong_width(row: Sequence[str], table: table_io.Table) -> str:
     return f"has {len(row)} cells where there are {len(table.columns)} columns (quote cells that hold commas)"
 
 
 def _problems(
-    cells: Mapping[str, str], needed: Sequence[str], files: table_io.Files, seen: Mapping[str, int]
+    cells: Mapping[str, str], required: Sequence[str], files: table_io.AudioPaths, seen: Mapping[str, int]
 ) -> list[str]:
-    """Everything that is wrong with one row."""
-    wrong = [f"empty {column}" for column in needed if not cells[column]]
+    """Return a sentence for each problem of one row."""
+    wrong = [f"empty {column}" for column in required if not cells[column]]
     if cells["id"] and cells["id"] in seen:
         wrong.append(f"id '{cells['id']}' is already that of {seen[cells['id']]}")
     if cells["path"]:
@@ -288,17 +290,21 @@ def _time_problems(cells: Mapping[str, str]) -> list[str]:
     if not cells.get("start") and not cells.get("end"):
         return []
     try:
-        start, end = cut(cells)
+        start, end = clip_bounds(cells)
     except ValueError:
         return [f"start '{cells.get('start', '')}' and end '{cells.get('end', '')}' must be seconds, or empty"]
     # Written so that NaN, which compares false with everything, is refused too.
     if not (0 <= start < math.inf and (end is None or start < end < math.inf)):
-        return [f"start {start} s and end {end} s do not bound a stretch of audio"]
+        return [f"start {start} s and end {end} s do not bound a segment of audio"]
     return []
 
 
-def cut(cells: Mapping[str, str]) -> tuple[float, float | None]:
-    """Return where a row's clip starts and ends, in seconds (None: with the file); raises ValueError."""
+def clip_bounds(cells: Mapping[str, str]) -> tuple[float, float | None]:
+    """Return where a row's clip starts and ends, in seconds (None: at the end of the file).
+
+    Raises:
+        ValueError: a cell isn't a number.
+    """
     return _seconds(cells.get("start")) or 0.0, _seconds(cells.get("end"))
 
 

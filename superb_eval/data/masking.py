@@ -1,4 +1,4 @@
-"""Padded batches: which frames count."""
+"""Padded batches: the mask of valid frames, and means over them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a section of a recipe is, the section that all corpora share, and what is wrong with one, in sentences."""
+"""The schema of recipe sections: their base class, the corpus settings of all tasks, and validation messages."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Section(BaseModel):
 
 
 class CorpusSettings(Section):
-    """What is read of any task's corpus, and how; a task adds keys of its own (`BaseTask.CorpusSchema`)."""
+    """How the corpus of any task is read; a task adds keys of its own (`BaseTask.CorpusSchema`)."""
 
-    folder: str | None = Field(None, description="folder of the manifests, where it isn't called as the task is")
+    folder: str | None = Field(None, description="folder of the manifests, where its name isn't the task's")
     allow_links: bool = Field(
         False, description="let links in a folder of manifests lead to audio outside it; only for corpora you trust"
     )
     gain_db: float = Field(
-        0.0, description="gain applied to every clip, in dB; the protocol plays KS, QbE and ASV at -3"
+        0.0, description="gain applied to every clip, in dB; the protocol applies -3 in KS, QbE and ASV"
     )
     trim_silence: bool = Field(
-        False, description="drop silence as sox's `silence 1 0.1 0.1% -1 0.1 0.1%` does; the ASV protocol does"
+        False, description="remove silence as sox's `silence 1 0.1 0.1% -1 0.1 0.1%` does, as in the ASV protocol"
     )
 
 
@@ -39,29 +39,29 @@ def explain(
     sections: Mapping[str, type[BaseModel]] | None = None,
     prefix: str = "",
 ) -> str:
-    """Return a sentence for each error of a file that was validated by a schema.
+    """Return a sentence for each error in the validation of a file.
 
-    `sections` are the schemas of those sections that depend on the task; `prefix` comes before each key.
+    `sections` are the schemas of the sections that depend on the task; `prefix` is prepended to each key.
     """
-    return "\n".join(f"{path}: {_fault(fault, schema, sections or {}, prefix)}" for fault in error.errors())
+    return "\n".join(f"{path}: {_error_message(details, schema, sections or {}, prefix)}" for details in error.errors())
 
 
-def _fault(fault: Any, schema: type[BaseModel], sections: Mapping[str, type[BaseModel]], prefix: str) -> str:
+def _error_message(details: Any, schema: type[BaseModel], sections: Mapping[str, type[BaseModel]], prefix: str) -> str:
     """Return one sentence for one error that pydantic reports."""
     # Names of a union's variants, such as "one rate", have spaces; keys don't.
-    where = prefix + ".".join(str(part) for part in fault["loc"] if " " not in str(part))
-    if fault["type"] == "extra_forbidden":
-        known = _keys(schema, sections, fault["loc"][:-1])
-        return f"unknown key '{where}'.{near_miss(str(fault['loc'][-1]), known)} Known here: {', '.join(known)}."
-    if fault["type"] == "missing":
-        return f"'{where}' is missing; write it in the recipe or give -o {where}=VALUE."
-    return f"'{where}' is {repr(fault['input'])[:200]}: {fault['msg'][0].lower()}{fault['msg'][1:]}."
+    key = prefix + ".".join(str(part) for part in details["loc"] if " " not in str(part))
+    if details["type"] == "extra_forbidden":
+        keys = _keys(schema, sections, details["loc"][:-1])
+        return f"unknown key '{key}'.{near_miss(str(details['loc'][-1]), keys)} Known here: {', '.join(keys)}."
+    if details["type"] == "missing":
+        return f"'{key}' is missing; write it in the recipe or give -o {key}=VALUE."
+    return f"'{key}' is {repr(details['input'])[:200]}: {details['msg'][0].lower()}{details['msg'][1:]}."
 
 
 def _keys(schema: type[BaseModel], sections: Mapping[str, type[BaseModel]], location: Sequence[Any]) -> list[str]:
-    """Return the keys that the schema has at a place."""
+    """Return the keys of the schema at a location of nested sections."""
     for part in location:
-        if isinstance(part, int):  # one of a list: its schema stands in the list's annotation, which is unpacked below
+        if isinstance(part, int):  # an item: its schema is in the list's annotation, which is unpacked below
             continue
         annotation = sections.get(part) or schema.model_fields[str(part)].annotation
         inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]

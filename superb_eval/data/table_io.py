@@ -1,4 +1,4 @@
-"""A table in a file, CSV or Parquet, as rows of text that know where they stand, and the files that rows name."""
+"""Tables in CSV or Parquet as rows of text with their line numbers, and checks of the audio paths that they name."""
 
 from __future__ import annotations
 
@@ -18,59 +18,58 @@ from superb_eval.errors import UserError
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text without surrounding spaces, and where each row stands: `places[i]` belongs to `rows[i]`.
+    """Cells as text without surrounding spaces; `row_numbers[i]` belongs to `rows[i]`.
 
-    In CSV a place is the line on which the row begins (1: the header), in Parquet the number of the row (from 1).
+    In CSV that is the line on which the row begins (1: the header), in Parquet the number of the row (from 1).
     A row may hold more or fewer cells than there are `columns`.
     """
 
     columns: list[str]
     rows: list[list[str]]
-    places: list[int]
+    row_numbers: list[int]
 
 
-def unit(path: Path) -> str:
-    """Return what a place in that file is called."""
+def row_unit(path: Path) -> str:
+    """Return the unit of a table's row numbers: "row" (Parquet) or "line" (CSV)."""
     return "row" if path.suffix == ".parquet" else "line"
 
 
 @contextmanager
-def unswept() -> Iterator[None]:
-    """Let the garbage collector rest: all that reading makes is kept, and to look through it again and again takes as
-    long as the reading."""
-    resting = gc.isenabled()
+def paused_garbage_collection() -> Iterator[None]:
+    """Pause the garbage collector: reading a table frees nothing, and repeated collections double its time."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if resting:
+        if was_enabled:
             gc.enable()
 
 
 def read(path: Path) -> Table:
     """Read a `.csv` (UTF-8, commas, quotes doubled inside quotes) or `.parquet`.
 
-    The standard library's reader is used because pandas' does not say on which line a row stands, takes the first
-    column for an index where rows are one cell too long, and fills up those that are too short.
+    The standard library's reader is used because pandas' doesn't report a row's line, takes the first column for an
+    index where rows have one cell too many, and pads those that have too few.
 
     Raises:
         UserError: the file can't be read as such a table; with the line where there is one.
     """
     try:
-        with unswept():
+        with paused_garbage_collection():
             return _parquet(path) if path.suffix == ".parquet" else _csv(path)
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror or error}). Check that it is complete.") from error
 
 
 def _csv(path: Path) -> Table:
-    rows, places = [], []
-    for place, cells in _records(path, _text(path)):
+    rows, row_numbers = [], []
+    for number, cells in _records(path, _text(path)):
         rows.append([cell.strip() for cell in cells])
-        places.append(place)
+        row_numbers.append(number)
     if not rows:
         raise UserError(f"{path}: is empty; expected a line of column names such as id,path,speaker, then rows.")
-    return Table(rows[0], rows[1:], places[1:])
+    return Table(rows[0], rows[1:], row_numbers[1:])
 
 
 def _text(path: Path) -> str:
@@ -85,16 +84,16 @@ def _text(path: Path) -> str:
 
 
 def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record that is no blank line, with the line on which it begins: quoted cells may span lines."""
+    """Yield each record but blank lines, with the line on which it begins: quoted cells may span lines."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    begins = 1
+    first_line = 1
     try:
         for cells in reader:
             if cells:
-                yield begins, cells
-            begins = reader.line_num + 1
+                yield first_line, cells
+            first_line = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"{path}: line {begins}: not CSV ({error}). Check the quotes there.") from error
+        raise UserError(f"{path}: line {first_line}: not CSV ({error}). Check the quotes there.") from error
 
 
 def _parquet(path: Path) -> Table:
@@ -113,11 +112,11 @@ def _parquet(path: Path) -> Table:
     return Table(list(table.column_names), rows, list(range(1, len(rows) + 1)))
 
 
-class Files:
-    """Says what is wrong with the paths in a manifest; asks the disk once per folder and once per file.
+class AudioPaths:
+    """Checks the audio paths in a manifest; accesses the disk once per folder and once per file.
 
-    A corpus may come from anywhere, so its rows must not reach for files outside its folder. Works on text: with
-    pathlib, 100 000 rows took twice as long.
+    A corpus may come from anywhere, so its rows must not reach files outside its folder. Works on text: with pathlib,
+    100 000 rows took twice as long.
     """
 
     def __init__(self, root: Path, allow_links: bool = False) -> None:
@@ -132,18 +131,18 @@ class Files:
         if os.path.isabs(path) or ".." in path.replace("\\", "/").split("/"):
             return [f"path '{path}' leads out of the corpus folder; it must be relative to {self.root}"]
         try:
-            real, there = self._find(path)
+            real, exists = self._resolve(path)
         except ValueError:  # a NUL character
-            return [f"path {path!r} is no name that a file can have"]
+            return [f"path {path!r} is not a valid file name"]
         if not self.allow_links and not real.startswith(self.inside):
             return [
                 f"path '{path}' leads out of the corpus folder, by a link to {real}; copy the audio into the folder, "
                 "or, where you trust the corpus, give -o corpus.allow_links=true"
             ]
-        return [] if there else [f"no such file: {os.path.join(self.root, path)}"]
+        return [] if exists else [f"no such file: {os.path.join(self.root, path)}"]
 
-    def _find(self, path: str) -> tuple[str, bool]:
-        """Return the file that links lead to, and whether it is there."""
+    def _resolve(self, path: str) -> tuple[str, bool]:
+        """Return the path with links resolved, and whether that file exists."""
         folder, name = os.path.split(path)
         real = os.path.join(self._real_folder(os.path.join(self.root, folder)), name)
         try:

@@ -1,4 +1,4 @@
-"""What is fuzzed: for each kind of file, sound ones to begin with, words that matter in it, and what reads it."""
+"""The kinds of files that are fuzzed: valid seed files, tokens that matter in them, and their readers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.campaigns import models
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file; `seeds` may leave what readers need beside it in the folder."""
+    """A kind of file; `seeds` may also write files that the reader needs into the folder."""
 
     name: str
     suffix: str
@@ -29,7 +29,7 @@ class Kind:
 def _audio(folder: Path) -> list[bytes]:
     rng = np.random.default_rng(0)
     noise = 0.1 * rng.standard_normal(3200)
-    found = []
+    files = []
     for form, subtype in (
         ("WAV", "PCM_16"),
         ("WAV", "FLOAT"),
@@ -49,11 +49,11 @@ def _audio(folder: Path) -> list[bytes]:
         ("OGG", "OPUS"),
         ("MP3", "MPEG_LAYER_III"),
     ):
-        found.append(_written(noise, 16_000, form, subtype))
+        files.append(_written(noise, 16_000, form, subtype))
     for rate in (4_000, 8_000, 44_100, 192_000):
-        found.append(_written(noise, rate, "WAV", "PCM_16"))
+        files.append(_written(noise, rate, "WAV", "PCM_16"))
     for channels in (2, 5, 8):
-        found.append(_written(np.stack([noise] * channels, axis=1), 16_000, "FLAC", "PCM_16"))
+        files.append(_written(np.stack([noise] * channels, axis=1), 16_000, "FLAC", "PCM_16"))
     for odd in (
         noise[:0],
         noise[:1],
@@ -65,8 +65,8 @@ def _audio(folder: Path) -> list[bytes]:
         np.zeros(3200),
         np.where(np.arange(3200) == 7, np.inf, noise),
     ):
-        found.append(_written(odd, 16_000, "WAV", "FLOAT"))
-    return found
+        files.append(_written(odd, 16_000, "WAV", "FLOAT"))
+    return files
 
 
 def _written(samples: Any, rate: int, form: str, subtype: str) -> bytes:
@@ -122,7 +122,7 @@ YAML = (
 )
 
 
-def _beside(folder: Path) -> None:
+def _write_audio_files(folder: Path) -> None:
     (folder / "a").mkdir(exist_ok=True)
     for name in ("x", "y"):
         (folder / f"a/{name}.wav").write_bytes(_written(np.zeros(1600), 16_000, "WAV", "PCM_16"))
@@ -139,7 +139,7 @@ TABLE = [
 
 
 def _manifests(folder: Path) -> list[bytes]:
-    _beside(folder)
+    _write_audio_files(folder)
     quoted = "\n".join(",".join('"' + cell.replace('"', '""') + '"' for cell in row) for row in TABLE)
     plain = "\n".join(",".join(row) for row in TABLE[:3])
     return [quoted.encode(), plain.encode(), plain.replace("\n", "\r\n").encode(), "\ufeff".encode() + plain.encode()]
@@ -148,7 +148,7 @@ def _manifests(folder: Path) -> list[bytes]:
 def _parquet(folder: Path) -> list[bytes]:
     import pandas
 
-    _beside(folder)
+    _write_audio_files(folder)
     file = io.BytesIO()
     pandas.DataFrame(TABLE[1:], columns=list(TABLE[0])).to_parquet(file)
     return [file.getvalue()]
@@ -157,13 +157,13 @@ def _parquet(folder: Path) -> list[bytes]:
 def _read_manifest(path: Path) -> object:
     from superb_eval.data import manifest
 
-    place = path.rename(path.with_name(f"train{path.suffix}"))
+    renamed = path.rename(path.with_name(f"train{path.suffix}"))
     try:
-        found = manifest.read_split(path.parent, "train", ("keyword",), path.parent)
+        split = manifest.read_split(path.parent, "train", ("keyword",), path.parent)
     finally:
-        place.rename(path)
-    assert all(path.parent in u.clip.path.resolve().parents for u in found)
-    return found
+        renamed.rename(path)
+    assert all(path.parent in u.clip.path.resolve().parents for u in split)
+    return split
 
 
 def _rttm(folder: Path) -> list[bytes]:
@@ -181,13 +181,13 @@ def _read_rttm(path: Path) -> object:
     from superb_eval.corpora import recordings
 
     lines, bad = recordings.read_rttm(path)
-    by = recordings.of_recordings(lines)
-    found = [recordings.Recording(name, path, 4.0, turns) for name, turns in by.items()]
-    bad += [problem for recording in found for problem in recordings.problems(recording, False)]
-    recordings.refuse(path, bad, "Mend these lines.")
-    for recording in found:
-        recordings.split("train", path, [recording], 2.0)
-    return found
+    by = recordings.group_by_recording(lines)
+    parsed = [recordings.Recording(name, path, 4.0, turns) for name, turns in by.items()]
+    bad += [problem for recording in parsed for problem in recordings.turn_problems(recording, False)]
+    recordings.raise_if_bad(path, bad, "Fix these lines.")
+    for recording in parsed:
+        recordings.chunked_split("train", path, [recording], 2.0)
+    return parsed
 
 
 LEXICON = b"A\tA |\nAN\tA N |\nTEA\tT E A |\nEAT\tE A T |\n"
@@ -222,7 +222,7 @@ def _arpas(folder: Path) -> list[bytes]:
     return [ARPA]
 
 
-def _searched(lm: Path, lexicon: Path) -> object:
+def _beam_search(lm: Path, lexicon: Path) -> object:
     import torch
 
     from downstreams.text.beam_search import BeamSearch, LanguageModelSettings
@@ -244,13 +244,17 @@ KINDS = {
         Kind("parquet", ".parquet", _parquet, _read_manifest, (b"PAR1",)),
         Kind("rttm", ".rttm", _rttm, _read_rttm, (b"SPEAKER ", b"r1", b";")),
         Kind(
-            "lexicon", ".lst", _lexicons, lambda path: _searched(path.with_name("lm.arpa"), path), (b"|", b"A", b"\t")
+            "lexicon",
+            ".lst",
+            _lexicons,
+            lambda path: _beam_search(path.with_name("lm.arpa"), path),
+            (b"|", b"A", b"\t"),
         ),
         Kind(
             "arpa",
             ".arpa",
             _arpas,
-            lambda path: _searched(path, path.with_name("words.lst")),
+            lambda path: _beam_search(path, path.with_name("words.lst")),
             (b"ngram 3=1", b"\\end\\"),
         ),
         Kind(

@@ -1,4 +1,4 @@
-"""The data doctor: each fault that is planted is found, and a sound corpus has none."""
+"""Checks of a corpus: each planted problem is found, and a valid corpus has none."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def corpus(folder: Path, splits: dict[str, list[Utterance]], expected: dict[str,
 
 
 @pytest.fixture
-def sound(tmp_path: Path) -> dict[str, list[Utterance]]:
-    """Three splits with nothing wrong: two labels, other files and other speakers in each."""
+def valid(tmp_path: Path) -> dict[str, list[Utterance]]:
+    """Three splits without problems: two labels, other files and other speakers in each."""
     files = [wav(tmp_path / f"{i}.wav", seed=i) for i in range(6)]
     return {
         "train": [utterance(files[0], "anna", "yes", 2), utterance(files[1], "ben", "no", 3)],
@@ -43,10 +43,10 @@ def sound(tmp_path: Path) -> dict[str, list[Utterance]]:
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_a_sound_corpus_is_counted_and_left_alone(
-    tmp_path: Path, sound: dict[str, list[Utterance]], full: bool
+def test_a_valid_corpus_is_counted_without_problems(
+    tmp_path: Path, valid: dict[str, list[Utterance]], full: bool
 ) -> None:
-    report = checks.examine(corpus(tmp_path, sound), "keyword", full)
+    report = checks.check_corpus(corpus(tmp_path, valid), "keyword", full)
     assert report.problems == report.remarks == ()
     train = report.splits["train"]
     assert (train.utterances, train.speakers, train.labels, train.expected) == (2, 2, {"no": 1, "yes": 1}, None)
@@ -54,16 +54,16 @@ def test_a_sound_corpus_is_counted_and_left_alone(
     assert (report.rates, report.channels) == ({16_000: 6}, {1: 6})
 
 
-def test_progress_reaches_the_end(tmp_path: Path, sound: dict[str, list[Utterance]]) -> None:
+def test_progress_reaches_the_end(tmp_path: Path, valid: dict[str, list[Utterance]]) -> None:
     steps: list[tuple[int, int]] = []
-    checks.examine(corpus(tmp_path, sound), "keyword", progress=lambda done, total: steps.append((done, total)))
+    checks.check_corpus(corpus(tmp_path, valid), "keyword", progress=lambda done, total: steps.append((done, total)))
     assert steps == [(i, 6) for i in range(1, 7)]
 
 
-def test_every_unreadable_file_is_listed_with_its_line(tmp_path: Path, sound: dict[str, list[Utterance]]) -> None:
+def test_every_unreadable_file_is_listed_with_its_line(tmp_path: Path, valid: dict[str, list[Utterance]]) -> None:
     (tmp_path / "0.wav").write_bytes(b"no audio")
     wav(tmp_path / "5.wav", seconds=0.01)
-    report = checks.examine(corpus(tmp_path, sound), "keyword")
+    report = checks.check_corpus(corpus(tmp_path, valid), "keyword")
     first, second = report.problems
     assert first.startswith(f"train, line 2: {tmp_path}/0.wav: not readable as audio")
     assert second.startswith(f"test, line 3: {tmp_path}/5.wav: ")
@@ -71,95 +71,93 @@ def test_every_unreadable_file_is_listed_with_its_line(tmp_path: Path, sound: di
     assert report.splits["train"].hours == pytest.approx(1 / 3600)
 
 
-def test_only_full_reading_finds_damage_inside_a_file(tmp_path: Path, sound: dict[str, list[Utterance]]) -> None:
+def test_only_full_reading_finds_damage_inside_a_file(tmp_path: Path, valid: dict[str, list[Utterance]]) -> None:
     path = tmp_path / "damaged.flac"
     soundfile.write(path, np.random.default_rng(0).integers(-3000, 3000, 48_000).astype(np.int16), 16_000)
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 200] = b"\x55" * 200
     path.write_bytes(content)
-    sound["train"].append(utterance(path, "anna", "yes", 4))
-    assert checks.examine(corpus(tmp_path, sound), "keyword").problems == ()
-    (problem,) = checks.examine(corpus(tmp_path, sound), "keyword", full=True).problems
+    valid["train"].append(utterance(path, "anna", "yes", 4))
+    assert checks.check_corpus(corpus(tmp_path, valid), "keyword").problems == ()
+    (problem,) = checks.check_corpus(corpus(tmp_path, valid), "keyword", full=True).problems
     assert problem.startswith("train, line 4: ")
 
 
-def test_labels_never_trained_are_problems_and_labels_never_tested_remarks(
-    tmp_path: Path, sound: dict[str, list[Utterance]]
+def test_labels_absent_from_train_are_problems_and_labels_absent_from_test_remarks(
+    tmp_path: Path, valid: dict[str, list[Utterance]]
 ) -> None:
-    sound["test"] = [utterance(tmp_path / "4.wav", "dan", "yes", 2), utterance(tmp_path / "5.wav", "dan", "maybe", 3)]
-    report = checks.examine(corpus(tmp_path, sound), "keyword")
+    valid["test"] = [utterance(tmp_path / "4.wav", "dan", "yes", 2), utterance(tmp_path / "5.wav", "dan", "maybe", 3)]
+    report = checks.check_corpus(corpus(tmp_path, valid), "keyword")
     assert report.problems == ("test, line 3: keyword 'maybe' is never seen in train (known: no, yes)",)
-    assert report.remarks == ("test never asks for no.",)
+    assert report.remarks == ("test has no utterance of no.",)
 
 
-def test_a_task_without_classes_has_no_labels_to_compare(tmp_path: Path, sound: dict[str, list[Utterance]]) -> None:
-    sound["test"][0] = utterance(tmp_path / "4.wav", "dan", "maybe", 2)
-    report = checks.examine(corpus(tmp_path, sound), None)
+def test_a_task_without_classes_has_no_labels_to_compare(tmp_path: Path, valid: dict[str, list[Utterance]]) -> None:
+    valid["test"][0] = utterance(tmp_path / "4.wav", "dan", "maybe", 2)
+    report = checks.check_corpus(corpus(tmp_path, valid), None)
     assert report.problems == report.remarks == ()
     assert report.splits["test"].labels == {}
 
 
-def test_a_column_that_is_not_there_is_refused(tmp_path: Path, sound: dict[str, list[Utterance]]) -> None:
+def test_a_missing_column_is_refused(tmp_path: Path, valid: dict[str, list[Utterance]]) -> None:
     with pytest.raises(UserError, match=r"train has no label column 'emotion' \(found: keyword\)"):
-        checks.examine(corpus(tmp_path, sound), "emotion")
+        checks.check_corpus(corpus(tmp_path, valid), "emotion")
 
 
-def test_shared_speakers_are_remarked_save_where_nobody_speaks(
-    tmp_path: Path, sound: dict[str, list[Utterance]]
-) -> None:
+def test_shared_speakers_are_remarks_except_for_no_speaker(tmp_path: Path, valid: dict[str, list[Utterance]]) -> None:
     for split, line in (("train", 4), ("dev", 4), ("test", 4)):
-        sound[split].append(utterance(wav(tmp_path / f"{split}.wav", seed=ord(split[0])), "_none_", "yes", line))
-    sound["test"].append(utterance(wav(tmp_path / "more.wav", seed=99), "anna", "no", 5))
-    report = checks.examine(corpus(tmp_path, sound), "keyword")
+        valid[split].append(utterance(wav(tmp_path / f"{split}.wav", seed=ord(split[0])), "_none_", "yes", line))
+    valid["test"].append(utterance(wav(tmp_path / "more.wav", seed=99), "anna", "no", 5))
+    report = checks.check_corpus(corpus(tmp_path, valid), "keyword")
     assert report.shared_speakers == {("train", "test"): ("anna",)}
     assert report.problems == ()
-    assert report.remarks == ("train and test share the speakers anna: scores on test will flatter.",)
+    assert report.remarks == ("train and test share the speakers anna: scores on test are optimistically biased.",)
     assert report.splits["train"].speakers == 2
 
 
-def test_a_stretch_heard_in_training_and_test_is_a_problem(tmp_path: Path, sound: dict[str, list[Utterance]]) -> None:
-    sound["test"].append(utterance(tmp_path / "0.wav", "eve", "yes", 4, 0.5, 0.9))
-    report = checks.examine(corpus(tmp_path, sound), "keyword")
-    assert report.problems == ("train and test hear the same stretch of 0.wav: remove it from one of the two.",)
+def test_a_segment_in_train_and_test_is_a_problem(tmp_path: Path, valid: dict[str, list[Utterance]]) -> None:
+    valid["test"].append(utterance(tmp_path / "0.wav", "eve", "yes", 4, 0.5, 0.9))
+    report = checks.check_corpus(corpus(tmp_path, valid), "keyword")
+    assert report.problems == ("train and test use the same segment of 0.wav: remove it from one of the two.",)
     assert report.shared_files == {("train", "test"): ("0.wav",)}
 
 
-def test_other_stretches_of_one_file_and_silence_shared_with_dev_are_remarks(
-    tmp_path: Path, sound: dict[str, list[Utterance]]
+def test_other_segments_of_one_file_and_silence_shared_with_dev_are_remarks(
+    tmp_path: Path, valid: dict[str, list[Utterance]]
 ) -> None:
-    sound["train"] = [
+    valid["train"] = [
         utterance(tmp_path / "0.wav", "anna", "yes", 2, 0.0, 0.5),
         utterance(tmp_path / "1.wav", "b", "no", 3),
     ]
-    sound["test"].append(utterance(tmp_path / "0.wav", "eve", "yes", 4, 0.5, 1.0))
-    sound["dev"].append(utterance(tmp_path / "1.wav", "_none_", "no", 4))
-    report = checks.examine(corpus(tmp_path, sound), "keyword")
+    valid["test"].append(utterance(tmp_path / "0.wav", "eve", "yes", 4, 0.5, 1.0))
+    valid["dev"].append(utterance(tmp_path / "1.wav", "_none_", "no", 4))
+    report = checks.check_corpus(corpus(tmp_path, valid), "keyword")
     assert report.problems == ()
     assert report.remarks == ("train and test use the same files: 0.wav.", "train and dev use the same files: 1.wav.")
 
 
-def test_links_to_one_file_are_one_file(tmp_path: Path, sound: dict[str, list[Utterance]]) -> None:
+def test_links_to_one_file_count_as_one_file(tmp_path: Path, valid: dict[str, list[Utterance]]) -> None:
     (tmp_path / "link.wav").symlink_to(tmp_path / "0.wav")
-    sound["test"].append(utterance(tmp_path / "link.wav", "eve", "yes", 4))
-    assert len(checks.examine(corpus(tmp_path, sound), "keyword").problems) == 1
+    valid["test"].append(utterance(tmp_path / "link.wav", "eve", "yes", 4))
+    assert len(checks.check_corpus(corpus(tmp_path, valid), "keyword").problems) == 1
 
 
-def test_full_reading_finds_copies_under_another_name(tmp_path: Path, sound: dict[str, list[Utterance]]) -> None:
+def test_full_reading_finds_copies_under_another_name(tmp_path: Path, valid: dict[str, list[Utterance]]) -> None:
     (tmp_path / "copy.wav").write_bytes((tmp_path / "0.wav").read_bytes())
-    sound["test"].append(utterance(tmp_path / "copy.wav", "eve", "yes", 4))
-    assert checks.examine(corpus(tmp_path, sound), "keyword").problems == ()
-    assert len(checks.examine(corpus(tmp_path, sound), "keyword", full=True).problems) == 1
+    valid["test"].append(utterance(tmp_path / "copy.wav", "eve", "yes", 4))
+    assert checks.check_corpus(corpus(tmp_path, valid), "keyword").problems == ()
+    assert len(checks.check_corpus(corpus(tmp_path, valid), "keyword", full=True).problems) == 1
 
 
-def test_sizes_rates_channels_and_silence_are_remarked(tmp_path: Path, sound: dict[str, list[Utterance]]) -> None:
+def test_sizes_rates_channels_and_silence_are_remarks(tmp_path: Path, valid: dict[str, list[Utterance]]) -> None:
     wav(tmp_path / "0.wav", rate=8_000)
     wav(tmp_path / "1.wav", rate=44_100, channels=2)
     soundfile.write(tmp_path / "2.wav", np.zeros(16_000), 16_000)
-    report = checks.examine(corpus(tmp_path, sound, {"train": 2, "test": 3_081}), "keyword", full=True)
+    report = checks.check_corpus(corpus(tmp_path, valid, {"train": 2, "test": 3_081}), "keyword", full=True)
     assert report.remarks == (
         "test holds 2 utterances where a complete copy has 3081: scores on it are not comparable with published ones.",
-        "1 clip(s) at 8000 Hz are resampled to 16000 Hz; nothing above 4000 Hz is in them.",
+        "1 clip(s) at 8000 Hz are resampled to 16000 Hz; they hold nothing above 4000 Hz.",
         "1 clip(s) at 44100 Hz are resampled to 16000 Hz.",
         "1 clip(s) have several channels, which are averaged.",
         "digital silence, every sample 0: dev, line 2.",
@@ -168,6 +166,6 @@ def test_sizes_rates_channels_and_silence_are_remarked(tmp_path: Path, sound: di
     assert report.channels == {1: 5, 2: 1}
 
 
-def test_a_corpus_without_training_is_examined_too(tmp_path: Path, sound: dict[str, list[Utterance]]) -> None:
-    del sound["train"]
-    assert checks.examine(corpus(tmp_path, sound), "keyword").problems == ()
+def test_a_corpus_without_train_is_checked_too(tmp_path: Path, valid: dict[str, list[Utterance]]) -> None:
+    del valid["train"]
+    assert checks.check_corpus(corpus(tmp_path, valid), "keyword").problems == ()

@@ -10,8 +10,8 @@ import pytest
 
 from superb_eval.corpora import checks, load_corpus
 from superb_eval.data.manifest import Corpus, Trial
+from superb_eval.data.settings import CorpusSettings
 from superb_eval.errors import UserError
-from superb_eval.recipe import CorpusSettings
 
 SETTINGS = CorpusSettings(gain_db=-3.0)
 
@@ -35,7 +35,7 @@ def test_splits_hold_queries_documents_and_trials(melodies: Path) -> None:
         assert {u.clip.gain_db for u in split} == {-3.0}
     first = corpus.splits["dev"].trials[0]
     assert first == Trial("dev-rising", "dev-d0", first.target)
-    assert not checks.examine(corpus, None).problems
+    assert not checks.check_corpus(corpus, None).problems
 
 
 def rows_of(name: str, change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
@@ -69,12 +69,12 @@ def replaced(line: int, old: str, new: str) -> Callable[[list[str]], list[str]]:
         (rows_of("queries.csv", replaced(2, "dev,", "train,")), r"queries\.csv(?s:.*)line 2: split is 'train'"),
         (
             rows_of("queries.csv", replaced(2, "dev-rising,", "dev rising,")),
-            "line 2: id 'dev rising' has a blank",
+            "line 2: id 'dev rising' has a space",
         ),
         (rows_of("docs.csv", replaced(2, "dev-d0.flac", "gone.flac")), r"docs\.csv(?s:.*)line 2: no such file"),
         (
             rows_of("docs.csv", replaced(2, "dev,dev-d0", "dev,dev-peak")),
-            "dev has queries and documents of one id: dev-p",
+            "dev has queries and documents with the same id: dev-p",
         ),
         (
             lambda root: (root / "qbe" / "pairs.csv").unlink(),

@@ -1,4 +1,4 @@
-"""The manifest folder of SD: recordings in chunks that carry their turns, and RTTM lines that are refused."""
+"""The manifest folder of SD: recordings in chunks with their turns, and RTTM lines that are refused."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_long_recordings_are_cut_into_chunks(root: Path) -> None:
     assert {u.labels["recording"] for u in chunks[1:]} == {"y"}
 
 
-def test_a_last_chunk_too_short_to_hear_is_left_out(root: Path) -> None:
+def test_a_last_chunk_that_is_too_short_is_left_out(root: Path) -> None:
     assert [u.clip.end for u in load(root, chunk_seconds=1.99).splits["test"]] == [1.99, 1.99, 3.98, 5.0]
 
 
@@ -79,11 +79,11 @@ def test_every_bad_line_is_named_at_once(root: Path) -> None:
         load(root)
     message = str(error.value)
     assert "test.rttm: 6 bad row(s)" in message
-    assert "line 5: speaker ann of x speaks already, by line 1 (0.100 to 1.100 s); make one turn of the two" in message
+    assert "line 5: speaker ann of x already has a turn in line 1 (0.100 to 1.100 s); merge the two turns" in message
     assert "line 6: test.csv has no id 'z'" in message
     assert "line 7: 'SPEAKER x 1 one 1' is not 'SPEAKER recording 1 start duration ... speaker'" in message
     assert "line 8: the turn ends at 6.000 s, but y.wav lasts 5.000 s" in message
-    assert "line 9:" in message and "line 10: 'speaker x' begins with no type" in message
+    assert "line 9:" in message and "line 10: 'speaker x' doesn't begin with a type" in message
 
 
 def test_overlapping_turns_are_merged_on_request_and_counted(root: Path) -> None:
@@ -93,14 +93,14 @@ def test_overlapping_turns_are_merged_on_request_and_counted(root: Path) -> None
     assert corpus.notes == ("test: 1 pair(s) of overlapping turns of one speaker merged",)
 
 
-def test_rounded_times_are_forgiven(root: Path) -> None:
+def test_rounded_times_are_tolerated(root: Path) -> None:
     rttm(root, *GOOD, "SPEAKER x 1 1.095 0.91 <NA> <NA> ann <NA> <NA>")
     assert json.loads(load(root).splits["test"].utterances[0].labels["turns"])[0] == [0.1, pytest.approx(2.005), "ann"]
 
 
-def test_cuts_are_refused_because_turns_count_from_the_beginning(root: Path) -> None:
+def test_start_and_end_are_refused_because_turns_count_from_the_beginning(root: Path) -> None:
     (root / "sd" / "dev.csv").write_text("id,path,start,end\nx,x.wav,,\ny,y.wav,1,4\n")
-    with pytest.raises(UserError, match=r"dev\.csv: 1 bad row\(s\):\n  line 3: recordings are taken whole"):
+    with pytest.raises(UserError, match=r"dev\.csv: 1 bad row\(s\):\n  line 3: recordings are read whole"):
         load(root)
 
 

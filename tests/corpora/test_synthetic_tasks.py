@@ -141,9 +141,9 @@ def test_a_task_is_generated_on_first_use_and_others_are_added(tmp_path: Path, m
     from superb_eval.runtime.progress import NoProgress
 
     monkeypatch.setenv("SUPERB_EVAL_CORPORA", str(tmp_path))
-    first = embedded.folder("nano", "er", NoProgress())
+    first = embedded.ensure_folder("nano", "er", NoProgress())
     assert {path.name for path in first.iterdir() if path.is_dir()} == {".shards", "audio", "er"}
-    assert embedded.folder("nano", "asv", NoProgress()) == first
+    assert embedded.ensure_folder("nano", "asv", NoProgress()) == first
     assert opened(first, "asv").synthetic
     assert opened(first, "er").synthetic
 
@@ -152,7 +152,7 @@ def test_a_task_that_the_embedded_corpus_lacks_needs_data() -> None:
     from superb_eval.runtime.progress import NoProgress
 
     with pytest.raises(UserError, match=r"no part for humming \(pr, asr, .*--data"):
-        embedded.folder("nano", "humming", NoProgress())
+        embedded.ensure_folder("nano", "humming", NoProgress())
 
 
 @pytest.mark.slow

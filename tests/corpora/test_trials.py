@@ -59,7 +59,7 @@ def test_short_training_utterances_are_left_out(root: Path) -> None:
         load(root, min_seconds=9)
 
 
-def test_length_counts_once_silence_is_gone(root: Path) -> None:
+def test_durations_are_those_after_trimming(root: Path) -> None:
     path = root / "audio" / "a1.wav"
     samples = soundfile.read(path)[0]
     samples[8_000:20_000] = 0
@@ -90,6 +90,6 @@ def test_a_missing_list_or_column_is_named(root: Path) -> None:
         load(root)
 
 
-def test_every_clip_is_heard_as_the_recipe_says(root: Path) -> None:
+def test_every_clip_has_the_recipes_gain_and_trimming(root: Path) -> None:
     clips = [u.clip for split in load(root, gain_db=-3, trim_silence=True).splits.values() for u in split]
     assert {(clip.gain_db, clip.trim_silence) for clip in clips} == {(-3.0, True)}

@@ -1,4 +1,4 @@
-"""Waveforms: what is read is what was recorded, and what is broken is refused by name."""
+"""Reading audio: samples equal the recorded ones, and damaged files are refused with their reason."""
 
 from __future__ import annotations
 
@@ -42,32 +42,32 @@ def with_data_size(path: Path, size: int) -> Path:
     return path
 
 
-def test_sixteen_bit_samples_come_out_exactly(tmp_path: Path) -> None:
+def test_sixteen_bit_samples_are_read_exactly(tmp_path: Path) -> None:
     samples = noise(RATE)
     for name in ("a.flac", "a.wav"):
-        heard = audio.read(Clip(write(tmp_path / name, samples)))
-        assert heard.dtype == np.float32
-        assert heard.shape == (RATE,)
-        np.testing.assert_array_equal(heard, samples.astype(np.float32) / 32768)
+        samples_read = audio.read(Clip(write(tmp_path / name, samples)))
+        assert samples_read.dtype == np.float32
+        assert samples_read.shape == (RATE,)
+        np.testing.assert_array_equal(samples_read, samples.astype(np.float32) / 32768)
 
 
 def test_stereo_at_44100_hz_keeps_frequency_and_amplitude(tmp_path: Path) -> None:
     stereo = np.stack([tone(440, 44_100)] * 2, axis=1)
-    heard = audio.read(Clip(write(tmp_path / "a.wav", stereo, 44_100, subtype="FLOAT")))
-    assert heard.shape == (RATE,)
+    samples_read = audio.read(Clip(write(tmp_path / "a.wav", stereo, 44_100, subtype="FLOAT")))
+    assert samples_read.shape == (RATE,)
     inner = slice(800, -800)
-    np.testing.assert_allclose(heard[inner], tone(440, RATE)[inner], atol=0.5 * 0.01)
+    np.testing.assert_allclose(samples_read[inner], tone(440, RATE)[inner], atol=0.5 * 0.01)
 
 
-def test_what_sixteen_khz_cannot_hold_is_filtered_out_instead_of_aliased(tmp_path: Path) -> None:
-    heard = audio.read(Clip(write(tmp_path / "a.wav", tone(10_000, 44_100), 44_100)))
-    assert np.abs(heard[800:-800]).max() < 0.5 * 0.001
+def test_frequencies_above_8_khz_are_filtered_out_instead_of_aliased(tmp_path: Path) -> None:
+    samples_read = audio.read(Clip(write(tmp_path / "a.wav", tone(10_000, 44_100), 44_100)))
+    assert np.abs(samples_read[800:-800]).max() < 0.5 * 0.001
 
 
 def test_the_mix_down_is_the_mean_of_the_channels(tmp_path: Path) -> None:
     left, right = noise(RATE, 1), noise(RATE, 2)
-    heard = audio.read(Clip(write(tmp_path / "a.flac", np.stack([left, right], axis=1))))
-    np.testing.assert_allclose(heard, (left.astype(np.float64) + right) / 2 / 32768, atol=1e-7)
+    samples_read = audio.read(Clip(write(tmp_path / "a.flac", np.stack([left, right], axis=1))))
+    np.testing.assert_allclose(samples_read, (left.astype(np.float64) + right) / 2 / 32768, atol=1e-7)
 
 
 def test_a_gain_of_minus_3_db_is_the_factor_that_sox_applies(tmp_path: Path) -> None:
@@ -87,23 +87,23 @@ def test_resampling_keeps_the_duration(tmp_path: Path, rate: int, seconds: float
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=st.integers(0, 7_000), length=st.integers(800, 1_000))
-def test_a_cut_is_that_stretch_of_the_file(tmp_path: Path, first: int, length: int) -> None:
+def test_a_cut_is_that_segment_of_the_file(tmp_path: Path, first: int, length: int) -> None:
     samples = noise(8_000)
     path = tmp_path / "a.flac"
     if not path.exists():
         write(path, samples)
-    heard = audio.read(Clip(path, first / RATE, (first + length) / RATE))
-    np.testing.assert_array_equal(heard, samples[first : first + length].astype(np.float32) / 32768)
+    samples_read = audio.read(Clip(path, first / RATE, (first + length) / RATE))
+    np.testing.assert_array_equal(samples_read, samples[first : first + length].astype(np.float32) / 32768)
 
 
 @pytest.mark.parametrize("name", ["a.ogg", "a.mp3"])
 def test_lossy_formats_are_read(tmp_path: Path, name: str) -> None:
-    heard = audio.read(Clip(write(tmp_path / name, tone(440, RATE))))
-    assert abs(len(heard) - RATE) < RATE // 10
-    assert np.abs(heard).max() == pytest.approx(0.5, rel=0.1)
+    samples_read = audio.read(Clip(write(tmp_path / name, tone(440, RATE))))
+    assert abs(len(samples_read) - RATE) < RATE // 10
+    assert np.abs(samples_read).max() == pytest.approx(0.5, rel=0.1)
 
 
-def test_the_header_says_what_reading_gives(tmp_path: Path) -> None:
+def test_the_header_agrees_with_the_samples_read(tmp_path: Path) -> None:
     stereo = np.zeros((44_100, 2))
     header = audio.header(Clip(write(tmp_path / "a.wav", stereo, 44_100), start=0.25))
     assert (header.rate, header.channels, header.samples, header.seconds) == (44_100, 2, 33_075, 0.75)
@@ -135,12 +135,12 @@ def test_a_truncated_mp3_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFFFFF - 36])
-def test_a_wav_written_to_a_pipe_does_not_know_its_length_and_is_accepted(tmp_path: Path, size: int) -> None:
+def test_a_wav_written_to_a_pipe_is_accepted_without_its_length(tmp_path: Path, size: int) -> None:
     path = with_data_size(write(tmp_path / "a.wav", noise(RATE)), size)
     assert len(audio.read(Clip(path))) == RATE
 
 
-def test_a_flac_that_claims_an_impossible_length_does_not_fill_the_memory(tmp_path: Path) -> None:
+def test_a_flac_that_states_an_impossible_length_does_not_fill_the_memory(tmp_path: Path) -> None:
     path = write(tmp_path / "a.flac", noise(RATE))
     content = bytearray(path.read_bytes())
     content[21] |= 0x0F  # the upper 4 of 36 bits that count the samples
@@ -149,7 +149,7 @@ def test_a_flac_that_claims_an_impossible_length_does_not_fill_the_memory(tmp_pa
         audio.read(Clip(path))
 
 
-def test_what_is_no_audio_is_refused(tmp_path: Path) -> None:
+def test_files_other_than_audio_are_refused(tmp_path: Path) -> None:
     for name in ("empty.wav", "empty.flac", "text.wav", "samples.raw"):
         (tmp_path / name).write_bytes(b"" if "empty" in name else b"id,path,speaker\n" * 100)
         with pytest.raises(UserError, match=f"{name}: not readable as audio"):
@@ -169,7 +169,7 @@ def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+def test_nan_and_infinite_samples_are_refused(tmp_path: Path, value: float) -> None:
     samples = tone(440, RATE)
     samples[123] = value
     path = write(tmp_path / "a.wav", samples, subtype="FLOAT")
@@ -178,7 +178,7 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -
     assert len(audio.read(Clip(path, start=0.5))) == RATE // 2
 
 
-def test_a_rate_at_which_nothing_speaks_is_refused(tmp_path: Path) -> None:
+def test_a_sampling_rate_too_low_for_speech_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", noise(RATE), 16)
     with pytest.raises(UserError, match="its rate is 16 Hz"):
         audio.read(Clip(path))
@@ -211,7 +211,7 @@ def test_a_cut_whose_end_was_rounded_up_is_accepted(tmp_path: Path) -> None:
     assert len(audio.read(Clip(path, 0.5, 1.005))) == RATE // 2
 
 
-def test_the_digest_changes_with_bytes_cut_and_gain_alone(tmp_path: Path) -> None:
+def test_the_digest_depends_on_bytes_cut_and_gain_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", noise(RATE))
     copy = write(tmp_path / "copy.wav", noise(RATE))
     clips = [Clip(path), Clip(path, 0.1), Clip(path, 0.0, 0.9), Clip(path, gain_db=-3.0), Clip(path, 0.1, 0.9)]
@@ -224,7 +224,7 @@ def test_the_digest_changes_with_bytes_cut_and_gain_alone(tmp_path: Path) -> Non
     assert audio.digest(Clip(path)) != before
 
 
-def test_the_digest_changes_where_size_and_time_are_kept(tmp_path: Path) -> None:
+def test_the_digest_changes_where_size_and_time_stay(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", noise(RATE))
     before, state = audio.digest(Clip(path)), path.stat()
     write(path, noise(RATE, seed=1))

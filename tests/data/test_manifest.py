@@ -1,4 +1,4 @@
-"""Manifests: good rows arrive as they are, and every bad one is named with its line."""
+"""Manifests: valid rows become utterances, and every bad row is named with its line."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_rows_become_utterances(root: Path) -> None:
     assert second.labels == {"keyword": "no", "source": ""}
 
 
-def test_the_speaker_is_a_label_where_the_task_asks_for_it(root: Path) -> None:
+def test_the_speaker_is_a_label_where_the_task_needs_it(root: Path) -> None:
     write(root, "x,audio/a.wav,anna,yes")
     assert read(root, ("speaker",)).utterances[0].labels == {"speaker": "anna", "keyword": "yes"}
 
@@ -78,7 +78,7 @@ def test_every_bad_row_is_named_with_its_line(root: Path) -> None:
         f"  line 3: no such file: {root}/audio/none.wav",
         "  line 4: id 'x' is already that of 2",
         "  line 5: empty id; empty speaker; empty keyword",
-        "  line 6: start 1.0 s and end 0.5 s do not bound a stretch of audio",
+        "  line 6: start 1.0 s and end 0.5 s do not bound a segment of audio",
         "  line 7: start 'soon' and end '1' must be seconds, or empty",
         "  line 8: has 7 cells where there are 6 columns (quote cells that hold commas)",
         "  line 9: has 2 cells where there are 6 columns (quote cells that hold commas)",
@@ -96,7 +96,7 @@ def test_many_bad_rows_are_counted(root: Path) -> None:
     ("start", "end"),
     [("nan", ""), ("", "nan"), ("inf", ""), ("", "inf"), ("-1", ""), ("1", "1"), ("", "0"), ("1e999", "")],
 )
-def test_times_that_bound_nothing_are_refused(root: Path, start: str, end: str) -> None:
+def test_times_in_the_wrong_order_are_refused(root: Path, start: str, end: str) -> None:
     write(root, f"x,audio/a.wav,{start},{end},anna,yes", header="id,path,start,end,speaker,keyword")
     assert "line 2: start" in refusal(root)
 
@@ -115,7 +115,7 @@ def test_lines_are_counted_through_quoted_line_breaks_and_blank_lines(root: Path
     assert [(u.line, u.labels["keyword"]) for u in read(root)] == [(2, "yes\nyes"), (5, "no")]
 
 
-def test_an_open_quote_is_refused_where_it_stands(root: Path) -> None:
+def test_an_open_quote_is_refused_with_its_line(root: Path) -> None:
     path = write(root, "x,audio/a.wav,anna,yes", 'y,audio/b.wav,anna,"no', "z,audio/c.wav,anna,no")
     assert refusal(root).startswith(f"{path}: line 3: not CSV")
 
@@ -127,9 +127,9 @@ def test_missing_columns_are_named_with_what_was_found(root: Path) -> None:
     assert "Did you mean 'keywrod'?" in message
 
 
-def test_a_column_given_twice_is_refused(root: Path) -> None:
+def test_a_duplicate_column_is_refused(root: Path) -> None:
     write(root, "x,audio/a.wav,anna,yes,no", header="id,path,speaker,keyword,keyword")
-    assert "column(s) keyword stand there twice" in refusal(root)
+    assert "column(s) keyword appear twice" in refusal(root)
 
 
 @pytest.mark.parametrize("mark", [";", "\t"])
@@ -186,7 +186,7 @@ def test_parquet_is_read_like_csv_and_its_rows_are_numbered(root: Path) -> None:
     assert "can't be read as Parquet" in refusal(root)
 
 
-def test_labels_that_training_never_shows_are_named_with_their_lines(root: Path) -> None:
+def test_labels_absent_from_training_are_named_with_their_lines(root: Path) -> None:
     write(root, "x,audio/a.wav,anna,yes", "y,audio/b.wav,anna,no")
     path = write(root, "x,audio/a.wav,anna,yes", "y,audio/b.wav,anna,maybe", split="dev")
     dev = manifest.read_split(root / "ks", "dev", ("keyword",), root)
@@ -198,7 +198,7 @@ def test_labels_that_training_never_shows_are_named_with_their_lines(root: Path)
     assert "line 3: keyword 'maybe' is never seen in train (known: no, yes)" in message
 
 
-def test_a_corpus_is_its_three_splits_and_what_it_says_of_itself(root: Path) -> None:
+def test_a_corpus_is_its_three_splits_and_its_description(root: Path) -> None:
     for split in manifest.SPLITS:
         write(root, "x,audio/a.wav,anna,yes", split=split)
     assert manifest.read(root, "ks", ("keyword",)).name == "corpus"
@@ -221,7 +221,7 @@ def test_missing_folders_and_splits_are_refused(root: Path) -> None:
         manifest.read(root, "ks", ())
 
 
-def test_the_digest_knows_rows_but_not_the_place_of_the_folder(root: Path) -> None:
+def test_the_digest_depends_on_rows_but_not_on_the_folder(root: Path) -> None:
     write(root, "x,audio/a.wav,anna,yes")
     before = read(root).digest()
     moved = root.rename(root.parent / "moved")
@@ -241,7 +241,7 @@ cells = st.text("ab \",;'\n\r\té日#", min_size=1, max_size=8).map(str.strip).f
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(labels=st.lists(cells, min_size=1, max_size=5))
-def test_any_label_that_csv_can_quote_comes_back(root: Path, labels: list[str]) -> None:
+def test_any_label_that_csv_can_quote_is_read_back(root: Path, labels: list[str]) -> None:
     with (root / "ks" / "train.csv").open("w", encoding="utf8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(HEADER.split(","))

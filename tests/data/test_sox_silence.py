@@ -1,4 +1,4 @@
-"""Trimming against the lengths that sox itself gave, and against its rules."""
+"""Trimming compared with the lengths that sox itself returned, and with its rules."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from superb_eval.data.audio import Clip
 from superb_eval.errors import UserError
 
 Parts = list[tuple[float, int]]
-"""Level and number of samples of each stretch of a square wave."""
+"""Level and number of samples of each segment of a square wave."""
 
 
 def wave(parts: Parts) -> NDArray[np.float32]:
-    stretches = [np.where(np.arange(samples) // 8 % 2, level, -level) for level, samples in parts]
-    return np.concatenate(stretches).astype(np.float32)
+    segments = [np.where(np.arange(samples) // 8 % 2, level, -level) for level, samples in parts]
+    return np.concatenate(segments).astype(np.float32)
 
 
 def write(path: Path, parts: Parts) -> Path:
@@ -43,24 +43,24 @@ SOX: list[tuple[Parts, int]] = [
 
 
 @pytest.mark.parametrize(("parts", "left"), SOX)
-def test_as_much_is_left_as_by_sox(tmp_path: Path, parts: Parts, left: int) -> None:
+def test_as_many_samples_are_left_as_by_sox(tmp_path: Path, parts: Parts, left: int) -> None:
     clip = Clip(write(tmp_path / "a.wav", parts), gain_db=-3.0, trim_silence=True)
-    assert audio.trimmed_seconds(clip) == left / 16_000
+    assert audio.seconds_after_trimming(clip) == left / 16_000
     if left:
         assert len(audio.read(clip)) == left
 
 
-def test_what_is_left_is_the_sound_itself() -> None:
+def test_the_remaining_samples_are_the_sound() -> None:
     samples = wave([(0, 3000), (0.25, 5000), (0, 4000), (0.5, 4000)])
-    kept = sox_silence.trim(samples)
-    # Sound is recognised a few samples late, and is over once the whole window is silent.
-    first, second = kept[: sox_silence.WINDOW + 5000 - 10], kept[-4000 + 10 :]
+    trimmed = sox_silence.trim(samples)
+    # Sound is detected a few samples late, and ends when the whole window is silent.
+    first, second = trimmed[: sox_silence.WINDOW + 5000 - 10], trimmed[-4000 + 10 :]
     assert np.abs(first[:4900]).min() == 0.25
     assert np.abs(second).min() == 0.5
     assert sox_silence.trim(samples[:0]).shape == (0,)
 
 
-def test_trimming_changes_the_digest_but_the_header_does_not_know_it(tmp_path: Path) -> None:
+def test_trimming_changes_the_digest_but_not_the_duration_by_the_header(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", [(0, 3000), (0.25, 5000)])
     plain, trimmed = Clip(path), Clip(path, trim_silence=True)
     assert audio.digest(plain) != audio.digest(trimmed)
@@ -68,7 +68,9 @@ def test_trimming_changes_the_digest_but_the_header_does_not_know_it(tmp_path: P
     assert len(audio.read(plain)) == 8000 > len(audio.read(trimmed))
 
 
-def test_a_clip_of_which_nothing_is_left_is_refused(tmp_path: Path) -> None:
+def test_a_silent_clip_is_refused(tmp_path: Path) -> None:
     clip = Clip(write(tmp_path / "hush.wav", [(0, 9000)]), trim_silence=True)
-    with pytest.raises(UserError, match=r"hush\.wav: 0\.0000 s are left once silence is trimmed.*corpus\.trim_silence"):
+    with pytest.raises(
+        UserError, match=r"hush\.wav: 0\.0000 s are left after silence.*corpus\.trim_silence"
+    ):
         audio.read(clip)

@@ -1,4 +1,4 @@
-"""The files that rows name: they lie in the corpus folder, or the row is refused."""
+"""Audio paths of manifests: files must be inside the corpus folder, or the row is refused."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def outside(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("path", ["audio/a.wav", "./audio/a.wav", "audio//a.wav"])
-def test_files_in_the_folder_are_welcome(root: Path, path: str) -> None:
-    assert table_io.Files(root).problems(path) == []
+def test_files_in_the_folder_are_accepted(root: Path, path: str) -> None:
+    assert table_io.AudioPaths(root).problems(path) == []
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_files_in_the_folder_are_welcome(root: Path, path: str) -> None:
 )
 @pytest.mark.parametrize("allow_links", [False, True])
 def test_paths_that_lead_out_are_refused(root: Path, outside: Path, path: str, allow_links: bool) -> None:
-    (problem,) = table_io.Files(root, allow_links).problems(path)
+    (problem,) = table_io.AudioPaths(root, allow_links).problems(path)
     assert problem.startswith(f"path '{path}' leads out of the corpus folder; it must be relative to {root}")
 
 
@@ -44,9 +44,9 @@ def test_links_that_lead_out_are_refused_unless_allowed(root: Path, outside: Pat
     (root / "link.wav").symlink_to(outside / "s.wav")
     (root / "folder").symlink_to(outside)
     for path in ("link.wav", "folder/s.wav"):
-        (problem,) = table_io.Files(root).problems(path)
+        (problem,) = table_io.AudioPaths(root).problems(path)
         assert problem.startswith(f"path '{path}' leads out of the corpus folder, by a link to {outside}")
-        assert table_io.Files(root, allow_links=True).problems(path) == []
+        assert table_io.AudioPaths(root, allow_links=True).problems(path) == []
 
 
 def test_links_that_stay_in_the_folder_are_followed(root: Path) -> None:
@@ -55,16 +55,18 @@ def test_links_that_stay_in_the_folder_are_followed(root: Path) -> None:
     other_name = root.parent / "other"
     other_name.symlink_to(root)
     for name in (root, other_name):
-        assert table_io.Files(name).problems("link.wav") == table_io.Files(name).problems("folder/a.wav") == []
+        assert (
+            table_io.AudioPaths(name).problems("link.wav") == table_io.AudioPaths(name).problems("folder/a.wav") == []
+        )
 
 
-def test_what_is_no_file_is_refused(root: Path) -> None:
+def test_missing_files_are_refused(root: Path) -> None:
     (root / "broken.wav").symlink_to("audio/none.wav")
     for path in ("none.wav", "none/a.wav", "audio", "broken.wav"):
-        assert table_io.Files(root).problems(path) == [f"no such file: {root}/{path}"]
+        assert table_io.AudioPaths(root).problems(path) == [f"no such file: {root}/{path}"]
 
 
-def test_a_name_that_no_file_can_have_is_refused(root: Path) -> None:
+def test_an_invalid_file_name_is_refused(root: Path) -> None:
     for path in ("audio/\0.wav", "\0/a.wav", "a" * 5000):
-        (problem,) = table_io.Files(root).problems(path)
-        assert "no name that a file can have" in problem or "no such file" in problem
+        (problem,) = table_io.AudioPaths(root).problems(path)
+        assert "is not a valid file name" in problem or "no such file" in problem

@@ -48,8 +48,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(root)
         patch.setenv("SUPERB_EVAL_CORPORA", str(root / "corpora"))
         patch.setenv("SUPERB_EVAL_STORE", str(root / "store"))
-        synthesise("nano", embedded.place("mini"), tasks=("ks", "asr"), workers=1)
-        shutil.copytree(embedded.place("mini"), root / "my-synthetic")
+        synthesise("nano", embedded.default_folder("mini"), tasks=("ks", "asr"), workers=1)
+        shutil.copytree(embedded.default_folder("mini"), root / "my-synthetic")
         yield root
 
 

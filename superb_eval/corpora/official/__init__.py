@@ -1,1 +1,1 @@
-"""Official corpora in the layouts that their makers publish."""
+"""Readers of the official corpora, in the layouts in which they are published: one module per task."""

@@ -1,13 +1,13 @@
-"""ER: IEMOCAP, its five sessions as the folds of the protocol.
+"""ER: IEMOCAP, with its five sessions as the folds of the protocol.
 
 Source of the rules: s3prl `downstream/emotion` (`IEMOCAP_preprocess.py`, `expert.py`). Improvised and scripted
-dialogues are both used; excited counts as happy; of the other emotions only neutral, angry and sad are kept.
+dialogues are both used; excited counts as happy; of the other emotions only neutral, angry and sad are used.
 
 The protocol makes its dev sets by a fixed permutation of the utterances outside a fold (`downstreams/er.py`), so they
-hang on the order of the utterances, and that hung on the disk of those who wrote s3prl's lists. The lists are used
-where they are there.
+depend on the order of the utterances, which in s3prl's lists was that of its authors' file system. The lists are used
+where the corpus folder holds them.
 
-`torchaudio.datasets.IEMOCAP` is not used: it orders by file name, has no folds, and leaves out what it does not find.
+`torchaudio.datasets.IEMOCAP` is not used: it orders by file name, has no folds, and skips missing files.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any
 
 from superb_eval.data import table_io
 from superb_eval.data.audio import Clip
-from superb_eval.data.manifest import Corpus, Manifest, Utterance, listing
+from superb_eval.data.manifest import Corpus, Manifest, Utterance, bad_rows_message
+from superb_eval.data.settings import CorpusSettings
 from superb_eval.errors import UserError
-from superb_eval.recipe import CorpusSettings
 
 FOLDERS = ("IEMOCAP", "IEMOCAP_full_release")
 SESSIONS = (1, 2, 3, 4, 5)
 WAVS, LABELS = Path("sentences", "wav"), Path("dialog", "EmoEvaluation")
 EMOTIONS = {"neu": "neu", "hap": "hap", "exc": "hap", "ang": "ang", "sad": "sad"}
-"""The label that the protocol uses, by the one that the annotators agreed on; others are left out."""
+"""The protocol's label of each emotion that the annotators agreed on; others are left out."""
 
 LAYOUT = f"IEMOCAP/Session{{1..5}}/{WAVS}/<dialog>/*.wav with IEMOCAP/Session{{1..5}}/{LABELS}/*.txt"
-ORIGIN = "SAIL at the University of Southern California hands out IEMOCAP on request, for research"
+ORIGIN = "SAIL at the University of Southern California distributes IEMOCAP on request, for research"
 
 EXPECTED = {"Session1": 1_085, "Session2": 1_023, "Session3": 1_151, "Session4": 1_031, "Session5": 1_241}
 """Utterances of the four emotions, by s3prl's lists."""
@@ -43,7 +43,7 @@ NOTE = (
 
 
 def present(root: Path) -> bool:
-    """Say whether `root` holds IEMOCAP, or part of it."""
+    """Return whether `root` holds IEMOCAP, or part of it."""
     return any((root / name).is_dir() for name in FOLDERS)
 
 
@@ -63,7 +63,7 @@ def load(root: Path, settings: CorpusSettings) -> Corpus:
         source = lists.get(k, folder)
         utterances = _listed(base, source, k) if k in lists else _labelled(folder, k)
         splits[folder.name] = Manifest(folder.name, tuple(utterances), source)
-    _check_order(base, lists, splits)
+    _check_train_lists(base, lists, splits)
     return Corpus(name="IEMOCAP", root=root, splits=splits, notes=() if lists else (NOTE,), expected=EXPECTED)
 
 
@@ -78,7 +78,7 @@ def _check_sessions(base: Path) -> None:
 
 
 def _labelled(folder: Path, session: int) -> list[Utterance]:
-    """The utterances of a session whose emotion is one of ours, by file of labels and line."""
+    """Return the utterances of a session that have one of the emotions, ordered by file of labels and line."""
     wavs = {p.stem: p for p in _visible(folder / WAVS, "*/*.wav")}
     utterances, bad = [], []
     for path in _visible(folder / LABELS, "*.txt"):
@@ -90,60 +90,60 @@ def _labelled(folder: Path, session: int) -> list[Utterance]:
             else:
                 bad.append(f"{path.name}: line {number}: no audio {WAVS}/*/{name}.wav")
     if bad:
-        raise UserError(f"{listing(folder, bad)}\n{ORIGIN}.")
+        raise UserError(f"{bad_rows_message(folder, bad)}\n{ORIGIN}.")
     if not utterances:
         raise UserError(f"{folder / LABELS}: no utterance is {', '.join(EMOTIONS)}. {ORIGIN}.")
     return utterances
 
 
 def _visible(folder: Path, pattern: str) -> list[Path]:
-    """Matching files in order, without the `._*` that the archive holds beside them."""
+    """Return matching files in order, without the archive's `._*` files."""
     return sorted(p for p in folder.glob(pattern) if not p.name.startswith("."))
 
 
 def _labels(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Line, utterance and emotion of each line that begins with a stretch of time in brackets."""
+    """Yield line number, utterance and emotion of each line that begins with a time span in brackets."""
     for number, line in enumerate(path.read_text(encoding="latin-1").splitlines(), start=1):
         if line.startswith("["):
-            cells = [cell for cell in line.split("\t") if cell]
-            if len(cells) < 3:
+            fields = [field for field in line.split("\t") if field]
+            if len(fields) < 3:
                 raise UserError(f"{path}: line {number}: '{line}' is not '[start - end]', utterance, emotion, by tabs.")
-            yield number, cells[1], cells[2]
+            yield number, fields[1], fields[2]
 
 
 def _utterance(path: Path, emotion: str, session: int) -> Utterance:
-    # The dialogue is named after the speaker who wore the markers; the utterance's own last part tells who speaks.
+    # The dialogue is named after the speaker with the motion-capture markers; the utterance's last part names its own.
     speaker = f"Ses{session:02d}{path.stem.rpartition('_')[2][:1]}"
     labels = {"emotion": emotion, "fold": str(session), "dialog": path.parent.name}
     return Utterance(path.stem, Clip(path), speaker, labels)
 
 
 def _lists(base: Path) -> dict[int, Path]:
-    """The lists of what each fold tests, where s3prl's are in the corpus folder."""
+    """Return s3prl's list of each fold's test utterances, where the corpus folder holds them; else nothing."""
     for folder in (base / "meta_data", base):
-        found = {k: folder / f"Session{k}" / "test_meta_data.json" for k in SESSIONS}
-        absent = [str(path) for path in found.values() if not path.is_file()]
-        if not absent:
-            return found
-        if len(absent) < len(SESSIONS):
-            raise UserError(f"{', '.join(absent)}: no such list, but others are there. Copy all five, or none.")
+        lists = {k: folder / f"Session{k}" / "test_meta_data.json" for k in SESSIONS}
+        missing = [str(path) for path in lists.values() if not path.is_file()]
+        if not missing:
+            return lists
+        if len(missing) < len(SESSIONS):
+            raise UserError(f"{', '.join(missing)}: no such list, but others are present. Copy all five, or none.")
     return {}
 
 
 def _listed(base: Path, path: Path, session: int) -> list[Utterance]:
-    """The utterances of a list, in its order."""
-    files = table_io.Files(base, allow_links=True)
+    """Return the utterances of a list, in its order."""
+    paths = table_io.AudioPaths(base, allow_links=True)
     bad, utterances = [], []
     for number, (name, emotion) in enumerate(_entries(path), start=1):
-        wrong = [] if emotion in EMOTIONS else [f"label '{emotion}' is none of {', '.join(EMOTIONS)}"]
-        wrong += [] if name.startswith(f"Session{session}/") else [f"path '{name}' is not of Session{session}"]
-        wrong += files.problems(name)
-        if wrong:
-            bad.append(f"entry {number}: {'; '.join(wrong)}")
+        problems = [] if emotion in EMOTIONS else [f"label '{emotion}' is none of {', '.join(EMOTIONS)}"]
+        problems += [] if name.startswith(f"Session{session}/") else [f"path '{name}' is not of Session{session}"]
+        problems += paths.problems(name)
+        if problems:
+            bad.append(f"entry {number}: {'; '.join(problems)}")
         else:
             utterances.append(_utterance(base / name, EMOTIONS[emotion], session))
     if bad:
-        raise UserError(f"{listing(path, bad)}\n{ORIGIN}.")
+        raise UserError(f"{bad_rows_message(path, bad)}\n{ORIGIN}.")
     return utterances
 
 
@@ -156,14 +156,14 @@ def _entries(path: Path) -> list[tuple[str, str]]:
         raise UserError(f"{path}: expected {form}, as s3prl's lists are ({error!r}). Copy it again.") from error
 
 
-def _check_order(base: Path, lists: dict[int, Path], splits: dict[str, Manifest]) -> None:
-    """Refuse lists that say of a fold's other utterances something else than those of the other folds do."""
+def _check_train_lists(base: Path, lists: dict[int, Path], splits: dict[str, Manifest]) -> None:
+    """Refuse train lists that differ from the test lists of the other folds."""
     for k, path in lists.items():
         train = path.with_name("train_meta_data.json")
         if not train.is_file():
             continue
-        found = [base / name for name, _ in _entries(train)]
-        if found != [u.clip.path for name, split in splits.items() if name != f"Session{k}" for u in split]:
+        listed = [base / name for name, _ in _entries(train)]
+        if listed != [u.clip.path for name, split in splits.items() if name != f"Session{k}" for u in split]:
             raise UserError(
                 f"{train}: its utterances are not those of the other sessions' test lists, in their order, as in "
                 "s3prl's. Copy all ten lists from there, or remove them."

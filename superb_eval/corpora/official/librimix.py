@@ -1,9 +1,9 @@
-"""SD: Libri2Mix as the SUPERB protocol uses it: two speakers and noise, as long as the longer of the two.
+"""SD: Libri2Mix as in the SUPERB protocol: two speakers and noise, as long as the longer of the two utterances.
 
-Source: s3prl's fork of LibriMix (`generate_librimix_sd.sh`, `scripts/prepare_diarization.py`). Who speaks when comes
-from RTTM files that were aligned on LibriSpeech and lie in that fork; both sources of a mixture start at 0. Two forms
+Source: s3prl's fork of LibriMix (`generate_librimix_sd.sh`, `scripts/prepare_diarization.py`). Speaker turns
+come from RTTM files in that fork, which were aligned on LibriSpeech; both sources of a mixture start at 0. Two layouts
 are read: the Kaldi-style folders that the script prepares, and the lists and RTTM files that it prepares them from. Of
-the folders, `rttm` is read and not `segments`: those name no speaker, so two equal ones of a mixture fall together.
+the folders, `rttm` is read and not `segments`, which names no speakers, so that equal segments of both would coincide.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from downstreams.sd import DiarizationCorpus
 from superb_eval.corpora import recordings
 from superb_eval.corpora.recordings import Recording, RttmLine
 from superb_eval.data import table_io
 from superb_eval.data.manifest import SPLITS, Corpus, Manifest
 from superb_eval.errors import UserError
-from superb_eval.recipe import CorpusSettings
 
 PREPARED = "diarization"
 MIXTURES = "Libri2Mix/wav16k/max/metadata"
@@ -45,95 +45,98 @@ EXPECTED = {"train": 13_900, "dev": 3_000, "test": 3_000}
 
 
 def present(root: Path) -> bool:
-    """Say whether `root` holds Libri2Mix in one of the two forms, or part of it."""
+    """Return whether `root` holds Libri2Mix in one of the two layouts, or part of it."""
     return any((root / PREPARED / split / "wav.scp").is_file() for split in SPLITS) or (root / MIXTURES).is_dir()
 
 
-def load(root: Path, settings: CorpusSettings) -> Corpus:
+def load(root: Path, settings: DiarizationCorpus) -> Corpus:
     """Return the three splits in chunks of `settings.chunk_seconds`, with the labels `recording` and `turns`.
 
     Raises:
-        UserError: a file is missing, or lines are bad; all of these are named.
+        UserError: a file is missing, or lines are bad; all are named.
     """
     prepared = (root / PREPARED).is_dir()
-    splits = {name: (_prepared if prepared else _raw)(root, name, settings) for name in SPLITS}
+    read_split = _prepared_split if prepared else _raw_split
+    splits = {name: read_split(root, name, settings) for name in SPLITS}
     expected = EXPECTED if settings.chunk_seconds >= 40 else {}
     return Corpus("Libri2Mix", root, splits, expected=expected)
 
 
-def _prepared(root: Path, split: str, settings: CorpusSettings) -> Manifest:
+def _prepared_split(root: Path, split: str, settings: DiarizationCorpus) -> Manifest:
     folder = root / PREPARED / split
-    wavs, lasts = _table(folder / "wav.scp"), _table(folder / "reco2dur")
+    wavs, durations = _kaldi_table(folder / "wav.scp"), _kaldi_table(folder / "reco2dur")
     lines, bad = recordings.read_rttm(folder / "rttm")
     bad += [f"line {line.number}: wav.scp has no '{line.recording}'" for line in lines if line.recording not in wavs]
-    by_recording = recordings.of_recordings(lines)
-    found, missing = [], []
+    by_recording = recordings.group_by_recording(lines)
+    complete, missing = [], []
     for number, (name, wav) in enumerate(wavs.items(), start=1):
-        path, seconds = root / wav, _positive(lasts.get(name, ""))
+        path, seconds = root / wav, _positive(durations.get(name, ""))
         if not os.path.isfile(path) or seconds is None:
-            missing.append(f"line {number}: {_lacking(name, path, seconds)}")
+            missing.append(f"line {number}: {_missing(name, path, seconds)}")
             continue
-        found.append(Recording(name, path, seconds, by_recording.get(name, ()), line=number))
-    recordings.refuse(folder / "wav.scp", missing, f"{ORIGIN}.")
-    return _checked(folder / "rttm", split, found, bad, settings)
+        complete.append(Recording(name, path, seconds, by_recording.get(name, ()), line=number))
+    recordings.raise_if_bad(folder / "wav.scp", missing, f"{ORIGIN}.")
+    return _checked_split(folder / "rttm", split, complete, bad, settings)
 
 
-def _table(path: Path) -> dict[str, str]:
-    """A Kaldi table: a name, a space, a value."""
+def _kaldi_table(path: Path) -> dict[str, str]:
+    """Return a Kaldi table of lines `NAME VALUE`."""
     if not path.is_file():
         raise UserError(f"{path}: no such file. Expected {LAYOUT}. {ORIGIN}.")
     pairs = [line.split(maxsplit=1) for line in path.read_text(encoding="utf8").splitlines() if line.strip()]
-    recordings.refuse(
-        path, [f"'{' '.join(p)}' is no pair of name and value" for p in pairs if len(p) != 2], f"{ORIGIN}."
+    recordings.raise_if_bad(
+        path, [f"'{' '.join(p)}' isn't a name and a value" for p in pairs if len(p) != 2], f"{ORIGIN}."
     )
     return {name: value.strip() for name, value in pairs}
 
 
-def _raw(root: Path, split: str, settings: CorpusSettings) -> Manifest:
+def _raw_split(root: Path, split: str, settings: DiarizationCorpus) -> Manifest:
     path = root / MIXTURES / LISTS[split]
     if not path.is_file():
         raise UserError(f"{path}: no such file. Expected {LAYOUT}. {ORIGIN}.")
     table = table_io.read(path)
-    lacking = [column for column in ("mixture_ID", "mixture_path", "length") if column not in table.columns]
-    if lacking:
+    missing = [column for column in ("mixture_ID", "mixture_path", "length") if column not in table.columns]
+    if missing:
         raise UserError(
-            f"{path}: missing column(s) {', '.join(lacking)} (found: {', '.join(table.columns)}). {ORIGIN}."
+            f"{path}: missing column(s) {', '.join(missing)} (found: {', '.join(table.columns)}). {ORIGIN}."
         )
     rttm = root / ALIGNMENTS / RTTMS[split]
     lines, bad = recordings.read_rttm(rttm)
-    of_source = recordings.of_recordings(lines)
-    found, wrong = [], []
-    for place, cells in zip(table.places, table.rows, strict=True):
+    by_source = recordings.group_by_recording(lines)
+    complete, wrong = [], []
+    for number, cells in zip(table.row_numbers, table.rows, strict=True):
         row = dict(zip(table.columns, cells, strict=False))
-        recording = _mixture(root, row, of_source, place)
-        wrong += [f"line {place}: {recording}"] if isinstance(recording, str) else []
-        found += [recording] if isinstance(recording, Recording) else []
-    recordings.refuse(path, wrong, f"{ORIGIN}.")
-    return _checked(rttm, split, found, bad, settings)
+        recording = _mixture(root, row, by_source, number)
+        wrong += [f"line {number}: {recording}"] if isinstance(recording, str) else []
+        complete += [recording] if isinstance(recording, Recording) else []
+    recordings.raise_if_bad(path, wrong, f"{ORIGIN}.")
+    return _checked_split(rttm, split, complete, bad, settings)
 
 
 def _mixture(
-    root: Path, row: Mapping[str, str], of_source: Mapping[str, tuple[RttmLine, ...]], place: int
+    root: Path, row: Mapping[str, str], by_source: Mapping[str, tuple[RttmLine, ...]], number: int
 ) -> Recording | str:
-    """The recording of a row, or what is wrong with the row."""
+    """Return the recording of a row, or a sentence on the row's problem."""
     name, samples = row.get("mixture_ID", ""), _positive(row.get("length", ""))
-    # Paths are those of the machine that mixed; what follows "Libri2Mix" holds everywhere.
+    # Paths are absolute, on the machine that mixed; the part after "Libri2Mix" is portable.
     path = root / "Libri2Mix" / row.get("mixture_path", "").rpartition("Libri2Mix/")[2]
     if not path.is_file() or samples is None:
-        return _lacking(name, path, samples)
-    # "84-121123-0001_1272-128104-0003": the alignment knows a source as "121123-0001".
+        return _missing(name, path, samples)
+    # "84-121123-0001_1272-128104-0003": the alignment names the first source "121123-0001".
     sources = [source.partition("-")[2] for source in name.split("_")]
-    unaligned = [source for source in sources if source not in of_source]
+    unaligned = [source for source in sources if source not in by_source]
     if unaligned or len(sources) != 2:
-        return f"'{name}' names sources that the alignment does not have ({', '.join(unaligned) or 'two are expected'})"
-    lines = tuple(line for source in sources for line in of_source[source])
-    return Recording(name, path, samples / RATE, lines, line=place)
+        return f"'{name}' names sources that the alignment lacks ({', '.join(unaligned) or 'two are expected'})"
+    lines = tuple(line for source in sources for line in by_source[source])
+    return Recording(name, path, samples / RATE, lines, line=number)
 
 
-def _checked(rttm: Path, split: str, found: Sequence[Recording], bad: list[str], settings: CorpusSettings) -> Manifest:
-    bad += [problem for recording in found for problem in recordings.problems(recording, settings.merge_turns)]
-    recordings.refuse(rttm, list(dict.fromkeys(bad)), f"{ORIGIN}.")
-    return recordings.split(split, rttm, found, settings.chunk_seconds)
+def _checked_split(
+    rttm: Path, split: str, complete: Sequence[Recording], bad: list[str], settings: DiarizationCorpus
+) -> Manifest:
+    bad += [problem for recording in complete for problem in recordings.turn_problems(recording, settings.merge_turns)]
+    recordings.raise_if_bad(rttm, list(dict.fromkeys(bad)), f"{ORIGIN}.")
+    return recordings.chunked_split(split, rttm, complete, settings.chunk_seconds)
 
 
 def _positive(text: str) -> float | None:
@@ -143,5 +146,5 @@ def _positive(text: str) -> float | None:
         return None
 
 
-def _lacking(name: str, path: Path, length: float | None) -> str:
+def _missing(name: str, path: Path, length: float | None) -> str:
     return f"'{name}' has no length" if length is None else f"no such file: {path}"

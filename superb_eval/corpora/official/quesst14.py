@@ -1,10 +1,10 @@
-"""QbE: QUESST 2014, English part, as the SUPERB protocol searches it.
+"""QbE: the English part of QUESST 2014, as in the SUPERB protocol.
 
 Source of the rules: s3prl `downstream/quesst14_dtw/dataset.py` for what is searched, `quesst14_embedding` for the
 ground truth. `torchaudio.datasets.QUESST14` reads the same lists, but neither the ground truth nor the other languages,
-which the official score counts: the scorer is given the ground truth of six languages, the answers of one, and -10, the
-default score, for all else. Queries of other languages are then always missed, and documents of other languages, never
-accepted, water down the false alarms. (Derived from the scorer's README; no copy of the database was at hand to check.)
+which the official score counts: the scorer reads the ground truth of six languages and the scores of one, and uses its
+default score, -10, for all other trials. Queries of other languages are then always missed, and documents of other
+languages, never accepted, dilute the false alarms. (Derived from the scorer's README, not checked with the database.)
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from downstreams.qbe import QueryCorpus
 from superb_eval.data.audio import Clip
-from superb_eval.data.manifest import NOBODY, Corpus, Manifest, Trial, Utterance, listing
+from superb_eval.data.manifest import NO_SPEAKER, Corpus, Manifest, Trial, Utterance, bad_rows_message
 from superb_eval.errors import UserError
-from superb_eval.recipe import CorpusSettings
 
 DATABASE = "quesst14Database"
 LANGUAGE = "nnenglish"
 PARTS = {"dev": "dev", "test": "eval"}
-"""What the database calls a split."""
+"""The database's name of each split."""
 
 DOCUMENTS = "language_key_utterances.lst"
 
@@ -29,15 +29,15 @@ LAYOUT = (
     f"{DATABASE}/scoring/ with {DOCUMENTS}, language_key_{{dev,eval}}.lst and "
     "groundtruth_quesst14_{dev,eval}/quesst14_{dev,eval}.rttm, and the audio that the lists name"
 )
-ORIGIN = "The database is handed out at no charge by BUT (speech.fit.vutbr.cz, quesst14Database.tgz)"
+ORIGIN = "The database is distributed free of charge by BUT (speech.fit.vutbr.cz, quesst14Database.tgz)"
 
 EXPECTED = 138 + 2_438
-"""English queries and documents of each split in a complete copy: as reported by users, not checked here."""
+"""English queries and documents of each split in a complete copy: as reported by users, not verified."""
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A line of a list: a file's name without suffix, its place, its language."""
+    """A line of a list: a file's name without suffix, its path, its language."""
 
     name: str
     path: Path
@@ -45,18 +45,18 @@ class _Entry:
 
 
 def present(root: Path) -> bool:
-    """Say whether `root` holds the database, or part of it."""
+    """Return whether `root` holds the database, or part of it."""
     return (root / DATABASE).is_dir()
 
 
-def load(root: Path, settings: CorpusSettings) -> Corpus:
+def load(root: Path, settings: QueryCorpus) -> Corpus:
     """Return dev and test (the database's eval): English queries, then English documents, and their trials.
 
     Documents are the same in both. The label column is `role`. With `all_languages`, trials of the ground truth that
-    are not searched are counted too (`Trial`); without, English is scored by itself.
+    are not searched are counted too (`Trial`); without, English alone is scored.
 
     Raises:
-        UserError: a list, the ground truth or audio is missing, or their lines are wrong; each is named.
+        UserError: a list, the ground truth or audio is missing, or their lines are bad; all are named.
     """
     database = root / DATABASE
     documents = _entries(database, DOCUMENTS)
@@ -75,9 +75,9 @@ def load(root: Path, settings: CorpusSettings) -> Corpus:
 
 
 def _entries(database: Path, name: str) -> list[_Entry]:
-    """The lines `TOP/RELATIVE/PATH.wav LANGUAGE` of a list; the top folder is that of the archive."""
+    """Return the entries of a list, lines `TOP/RELATIVE/PATH.wav LANGUAGE`; the top folder is that of the archive."""
     path = database / "scoring" / name
-    found, bad = [], []
+    entries, bad = [], []
     for line, text in enumerate(_lines(path), start=1):
         fields = text.split()
         if len(fields) != 2 or "/" not in fields[0] or ".." in fields[0].split("/"):
@@ -86,12 +86,12 @@ def _entries(database: Path, name: str) -> list[_Entry]:
         audio = database / fields[0].partition("/")[2]
         if fields[1] == LANGUAGE and not audio.is_file():
             bad.append(f"line {line}: no such file: {audio}")
-        found.append(_Entry(audio.stem, audio, fields[1]))
+        entries.append(_Entry(audio.stem, audio, fields[1]))
     if bad:
-        raise UserError(f"{listing(path, bad)}\n{ORIGIN}.")
-    if not any(entry.language == LANGUAGE for entry in found):
+        raise UserError(f"{bad_rows_message(path, bad)}\n{ORIGIN}.")
+    if not any(entry.language == LANGUAGE for entry in entries):
         raise UserError(f"{path}: no line of language {LANGUAGE}. Is the database complete? {ORIGIN}.")
-    return found
+    return entries
 
 
 def _lines(path: Path) -> list[str]:
@@ -102,34 +102,39 @@ def _lines(path: Path) -> list[str]:
 
 
 def _split(
-    database: Path, split: str, queries: list[_Entry], documents: list[_Entry], settings: CorpusSettings
+    database: Path, split: str, queries: list[_Entry], documents: list[_Entry], settings: QueryCorpus
 ) -> Manifest:
     part = PARTS[split]
-    truth = database / "scoring" / f"groundtruth_quesst14_{part}" / f"quesst14_{part}.rttm"
-    targets = _targets(truth, {entry.name for entry in queries})
-    searched, heard = ([e for e in entries if e.language == LANGUAGE] for entries in (queries, documents))
-    if not any(targets[query.name] for query in searched):
-        raise UserError(f"{truth}: names no document for any query of {LANGUAGE}. Is the database complete? {ORIGIN}.")
-    trials = list(_trials(searched, heard, targets))
+    ground_truth = database / "scoring" / f"groundtruth_quesst14_{part}" / f"quesst14_{part}.rttm"
+    targets = _targets(ground_truth, {entry.name for entry in queries})
+    english_queries, english_documents = (
+        [e for e in entries if e.language == LANGUAGE] for entries in (queries, documents)
+    )
+    if not any(targets[query.name] for query in english_queries):
+        raise UserError(
+            f"{ground_truth}: names no document for any query of {LANGUAGE}. Is the database complete? {ORIGIN}."
+        )
+    trials = list(_trials(english_queries, english_documents, targets))
     if settings.all_languages:
         trials += _unsearched(queries, documents, targets)
-    utterances = [_utterance(e, "query") for e in searched] + [_utterance(e, "document") for e in heard]
+    utterances = [_utterance(e, "query") for e in english_queries]
+    utterances += [_utterance(e, "document") for e in english_documents]
     return Manifest(split, tuple(utterances), database / "scoring", tuple(trials))
 
 
 def _utterance(entry: _Entry, role: str) -> Utterance:
-    return Utterance(entry.name, Clip(entry.path), NOBODY, {"role": role})
+    return Utterance(entry.name, Clip(entry.path), NO_SPEAKER, {"role": role})
 
 
 def _targets(path: Path, queries: set[str]) -> dict[str, set[str]]:
-    """The documents in which each query is spoken: lines `LEXEME DOCUMENT ... QUERY ...`."""
-    found: dict[str, set[str]] = {query: set() for query in queries}
+    """Return the documents in which each query is spoken, from lines `LEXEME DOCUMENT ... QUERY ...`."""
+    targets: dict[str, set[str]] = {query: set() for query in queries}
     for text in _lines(path):
         kind, document, *others = [*text.split(), "", ""]
         query = next((field for field in others if field in queries), None)
         if kind == "LEXEME" and query is not None:
-            found[query].add(document)
-    return found
+            targets[query].add(document)
+    return targets
 
 
 def _trials(queries: list[_Entry], documents: list[_Entry], targets: dict[str, set[str]]) -> Iterator[Trial]:
@@ -139,12 +144,12 @@ def _trials(queries: list[_Entry], documents: list[_Entry], targets: dict[str, s
 
 
 def _unsearched(queries: list[_Entry], documents: list[_Entry], targets: dict[str, set[str]]) -> Iterator[Trial]:
-    """The ground truth's other trials, by query: how many targets among them, and how many that are none."""
+    """Yield the ground truth's other trials: for each query the number of targets, and of non-targets."""
     searched = {d.name for d in documents if d.language == LANGUAGE}
-    everything = {d.name for d in documents}
+    names = {d.name for d in documents}
     for query in queries:
-        left = everything - searched if query.language == LANGUAGE else everything
-        hits = len(left & targets[query.name])
-        for target, count in ((True, hits), (False, len(left) - hits)):
+        unsearched = names - searched if query.language == LANGUAGE else names
+        hits = len(unsearched & targets[query.name])
+        for target, count in ((True, hits), (False, len(unsearched) - hits)):
             if count:
                 yield Trial(query.name, "", target, count)

@@ -11,7 +11,7 @@ import numpy as np
 
 from superb_eval.corpora.synthetic.augment import Wave
 from superb_eval.corpora.synthetic.voices import Voice
-from superb_eval.data.manifest import NOBODY
+from superb_eval.data.manifest import NO_SPEAKER
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ClipPlan:
     @property
     def speaker(self) -> str:
         """The names of the voices, joined by ``+``."""
-        return "+".join(voice.name for voice in self.voices) or NOBODY
+        return "+".join(voice.name for voice in self.voices) or NO_SPEAKER
 
     def path(self, part: str) -> str:
         """Return the path of the clip's file, relative to the corpus folder."""

@@ -25,7 +25,7 @@ ROWS = {
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A small official layout; the audio need only be there."""
+    """A small official layout; the audio files are only present."""
     folder = tmp_path / "fluent_speech_commands_dataset"
     (folder / "data").mkdir(parents=True)
     for split, rows in ROWS.items():
@@ -95,10 +95,10 @@ def test_every_bad_row_is_named(root: Path) -> None:
         "train_data.csv: 5 bad row(s)",
         "line 3: no such file: ",
         "line 4: empty object",
-        "line 5: wavs/speakers/2BqV/a1.wav stands there twice",
+        "line 5: wavs/speakers/2BqV/a1.wav appears twice",
         "line 6: path '../../a.wav' leads out of the corpus folder",
         "line 7: empty speakerId; empty action",
-        "hands out Fluent Speech Commands",
+        "distributes Fluent Speech Commands",
     ):
         assert words in message
 

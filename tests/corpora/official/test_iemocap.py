@@ -21,7 +21,7 @@ EMOTIONS = ("neu", "hap", "exc", "fru", "ang", "sad", "xxx")
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A small official layout: two dialogues a session; the audio need only be there."""
+    """A small official layout: two dialogues a session; the audio files are only present."""
     for session in range(1, 6):
         for dialog in (f"Ses0{session}F_impro01", f"Ses0{session}M_script01_1b"):
             names = [f"{dialog}_{'FM'[k % 2]}{k:03d}" for k in range(len(EMOTIONS))]
@@ -45,7 +45,7 @@ def load(root: Path) -> Corpus:
 
 
 def lists(root: Path, corpus: Corpus, folder: str = "meta_data") -> None:
-    """Write lists like s3prl's, with each session's utterances the other way round."""
+    """Write lists like s3prl's, with each session's utterances in reverse order."""
     base = root / "IEMOCAP"
     entries = {
         k: [
@@ -87,7 +87,7 @@ def test_the_utterances_are_those_of_torchaudio(root: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["meta_data", "."])
-def test_s3prls_lists_give_the_order_where_they_are_there(root: Path, folder: str) -> None:
+def test_s3prls_lists_give_the_order_where_present(root: Path, folder: str) -> None:
     made = load(root)
     lists(root, made, folder)
     corpus = load(root)
@@ -115,7 +115,7 @@ def test_the_folder_may_have_the_archives_name(root: Path) -> None:
         load(root / "IEMOCAP_full_release")
 
 
-def test_hidden_leavings_of_the_archive_are_left_alone(root: Path) -> None:
+def test_hidden_files_of_the_archive_are_ignored(root: Path) -> None:
     session = root / "IEMOCAP" / "Session1"
     (session / "dialog/EmoEvaluation/._Ses01F_impro01.txt").write_bytes(b"\x00\x05\x16\x07[\xff")
     touch(session / "sentences/wav/Ses01F_impro01/._Ses01F_impro01_F000.wav")
@@ -177,5 +177,5 @@ def test_bad_lists_are_refused(root: Path) -> None:
     with pytest.raises(UserError, match=r'Session4/test_meta_data\.json: expected \{"meta_data"'):
         load(root)
     path.unlink()
-    with pytest.raises(UserError, match=r"Session4/test_meta_data\.json: no such list, but others are there"):
+    with pytest.raises(UserError, match=r"Session4/test_meta_data\.json: no such list, but others are present"):
         load(root)

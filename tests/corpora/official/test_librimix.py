@@ -1,4 +1,4 @@
-"""The official layout of SD: prepared folders and the lists that they are prepared from give the same."""
+"""The official layout of SD: prepared folders, and the lists that they are prepared from, give the same corpus."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def raw(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> Path:
-    """What `prepare_diarization.py` writes of the same."""
+    """The same mixtures as `prepare_diarization.py` writes them."""
     for split in LISTS:
         wav = mix(tmp_path, split, MIXTURE)
         folder = tmp_path / PREPARED / split
@@ -66,7 +66,7 @@ def load(root: Path) -> Corpus:
     return load_corpus.open_corpus("sd", root, (), DiarizationCorpus())
 
 
-def test_both_forms_give_the_same(
+def test_both_layouts_give_the_same_corpus(
     raw: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> None:
     lists = load(raw)
@@ -96,9 +96,7 @@ def test_a_mixture_without_audio_or_alignment_is_named(raw: Path) -> None:
         load(raw)
     assert "2 bad row(s)" in str(error.value)
     assert f"line 3: no such file: {raw / 'Libri2Mix' / 'none.wav'}" in str(error.value)
-    assert "line 4: '84-9-0001_1272-128104-0003' names sources that the alignment does not have (9-0001)" in str(
-        error.value
-    )
+    assert "line 4: '84-9-0001_1272-128104-0003' names sources that the alignment lacks (9-0001)" in str(error.value)
 
 
 def test_bad_turns_of_a_prepared_folder_are_named(prepared: Path) -> None:
@@ -122,7 +120,7 @@ def test_missing_files_are_named(prepared: Path) -> None:
         load(prepared)
 
 
-def test_half_a_layout_is_recognised(raw: Path) -> None:
+def test_an_incomplete_layout_is_recognised(raw: Path) -> None:
     (raw / MIXTURES / LISTS["train"]).unlink()
     assert librimix.present(raw)
     with pytest.raises(UserError, match=r"mixture_train-100_mix_both\.csv: no such file"):

@@ -58,7 +58,7 @@ def test_the_splits_are_the_protocols(root: Path) -> None:
     assert all(u.clip.path.is_file() for split in corpus.splits.values() for u in split)
 
 
-def test_words_take_their_first_pronunciation_in_the_order_of_the_files(root: Path) -> None:
+def test_words_have_their_first_pronunciation_in_the_order_of_the_files(root: Path) -> None:
     corpus = load_corpus.open_corpus("pr", root, ("phones",), SETTINGS)
     phones = {u.labels["text"]: u.labels["phones"] for split in corpus.splits.values() for u in split}
     assert phones == {
@@ -71,7 +71,7 @@ def test_words_take_their_first_pronunciation_in_the_order_of_the_files(root: Pa
     assert len(PhonemeRecognition.learn(corpus, PhoneHead())) == 74
 
 
-def test_words_in_no_lexicon_are_all_named_with_their_places(root: Path) -> None:
+def test_words_in_no_lexicon_are_all_named_with_their_lines(root: Path) -> None:
     transcript(root).write_text("19-198-0000 HELLO WORLD\n19-198-0001 MY CAT\n")
     with pytest.raises(UserError) as caught:
         librispeech_phones.load(root, SETTINGS)
@@ -92,14 +92,14 @@ def test_missing_and_malformed_lexicons_are_named(root: Path) -> None:
         librispeech_phones.load(root, SETTINGS)
 
 
-def test_lines_and_audio_without_one_another_are_all_named(root: Path) -> None:
+def test_lines_without_audio_and_audio_without_lines_are_all_named(root: Path) -> None:
     transcript(root).write_text("19-198-0000\n19-198-0007 HELLO\n")
     with pytest.raises(UserError) as caught:
         librispeech.load(root, SETTINGS)
     message = str(caught.value)
     assert "3 bad row(s)" in message
     assert "19-198.trans.txt line 1: 19-198-0000 has an empty transcript" in message
-    assert "line 2: there is no 19-198-0007.flac beside it" in message
+    assert "line 2: the chapter has no 19-198-0007.flac" in message
     assert "19/198/19-198-0001.flac: 19-198.trans.txt has no line for it" in message
 
 
@@ -112,7 +112,7 @@ def test_missing_splits_are_named(root: Path) -> None:
         librispeech.load(root, SETTINGS)
 
 
-def test_manifests_may_lie_in_a_folder_of_another_name(root: Path, tmp_path: Path) -> None:
+def test_manifests_may_be_in_a_folder_of_another_name(root: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     (other / "asr_words").mkdir(parents=True)
     soundfile.write(other / "a.wav", np.zeros(1600), 16_000)

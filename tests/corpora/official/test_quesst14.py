@@ -78,7 +78,7 @@ def test_the_lists_are_read_as_s3prl_and_torchaudio_do(root: Path) -> None:
         assert found == theirs
 
 
-def test_what_other_languages_hold_is_counted(root: Path) -> None:
+def test_trials_of_other_languages_are_counted(root: Path) -> None:
     corpus = load(root)
     left = [t for t in corpus.splits["dev"].trials if not t.test]
     assert left == [
@@ -97,11 +97,11 @@ def test_documents_shared_by_the_splits_are_no_leak(root: Path) -> None:
     assert any("complete copy has 2576" in remark for remark in report.remarks)
 
 
-def test_it_runs_by_the_official_recipe(root: Path, tmp_path: Path) -> None:
+def test_the_official_recipe_runs(root: Path, tmp_path: Path) -> None:
     order = RunConfig("fbank", "qbe", root, overrides=("head.also=[]",), out=tmp_path / "results")
     record, folder = evaluate(order)
     assert (record.profile, record.corpus.name) == ("superb", "QUESST 2014 (English)")
-    assert record.features.extracted == 7, "documents of both splits are heard once"
+    assert record.features.extracted == 7, "documents of both splits are extracted once"
     assert record.metrics[0].units == 2
     text = (folder / "predictions.csv").read_text()
     assert "quesst14_eval_0009 *5,0,-10.0000,1" in text.splitlines()
@@ -115,7 +115,7 @@ def test_it_runs_by_the_official_recipe(root: Path, tmp_path: Path) -> None:
         (
             DOCUMENTS,
             "x/Audio/gone.wav nnenglish\n",
-            r"line 1: no such file: .*Audio/gone\.wav(?s:.*)handed out at no ch",
+            r"line 1: no such file: .*Audio/gone\.wav(?s:.*)distributed free of ch",
         ),
         (DOCUMENTS, "x/Audio/gone.wav czech\n", "no line of language nnenglish"),
         (DOCUMENTS, None, r"language_key_utterances\.lst: can't be read .*QbE needs quesst14Database/scoring"),
@@ -133,6 +133,6 @@ def test_incomplete_copies_are_explained(root: Path, name: str, content: str | N
         load(root)
 
 
-def test_the_folder_itself_is_a_near_miss(root: Path) -> None:
+def test_the_folder_itself_gives_a_hint(root: Path) -> None:
     with pytest.raises(UserError, match=rf"Did you mean --data {root}\?"):
         load(root / DATABASE)

@@ -35,8 +35,8 @@ def root(tmp_path: Path) -> Path:
 
 def rewrite(root: Path, *lines: str) -> None:
     path = root / "SNIPS" / "all.iob.snips.txt"
-    kept = path.read_text().splitlines()
-    path.write_text("\n".join([*lines, *kept[len(lines) :]]))
+    original = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, *original[len(lines) :]]))
 
 
 def test_splits_words_and_tags(root: Path) -> None:

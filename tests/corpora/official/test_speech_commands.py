@@ -79,15 +79,15 @@ class Lists:
 
 
 def reference(root: Path) -> Lists:
-    """What s3prl's own `split_dataset` says; the module around it wants packages that no longer install."""
+    """The result of s3prl's own `split_dataset`; the module around it needs packages that no longer install."""
     spec = importlib.util.find_spec("s3prl")
     assert spec is not None and spec.origin is not None, "s3prl is a dependency"
     source = Path(spec.origin).parent / "downstream" / "speech_commands" / "expert.py"
     tree = ast.parse(source.read_text())
-    wanted = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "split_dataset"]
+    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "split_dataset"]
     names: dict[str, object] = {}
     header = "import re, hashlib\nfrom pathlib import Path\nfrom typing import *\n"
-    exec(header + "\n".join(map(ast.unparse, wanted)), names)
+    exec(header + "\n".join(map(ast.unparse, functions)), names)
     train, dev = names["split_dataset"](root / TRAIN)  # type: ignore[operator]
     return Lists(*({os.path.join(word, path.name) for word, path in rows} for rows in (train, dev)))
 
@@ -115,7 +115,7 @@ def test_the_test_set_is_the_other_archive(root: Path) -> None:
     assert all(u.clip.path.parent.parent.name == TEST for u in corpus.splits["test"])
 
 
-def test_ids_are_unique_and_in_order_whatever_the_disk_says(root: Path) -> None:
+def test_ids_are_unique_and_in_order_on_every_file_system(root: Path) -> None:
     corpus = load(root)
     for split in corpus.splits.values():
         ids = [u.id for u in split]
@@ -142,13 +142,13 @@ def test_silence_is_always_the_same_and_differs_between_splits(root: Path) -> No
     assert starts("train") != starts("dev")
 
 
-def test_a_background_file_of_just_one_second_gives_that_second(root: Path) -> None:
+def test_a_background_file_of_one_second_is_cropped_to_itself(root: Path) -> None:
     wav(root / TRAIN / BACKGROUND / "tap.wav", 1.0)
     silence = [u.clip for u in load(root).splits["train"] if u.labels["keyword"] == "_silence_"]
     assert {(clip.start, clip.end) for clip in silence} == {(0.0, 1.0)}
 
 
-def test_the_departure_is_noted_with_its_number_and_sizes_are_compared(root: Path) -> None:
+def test_the_deviation_is_noted_with_its_number_and_sizes_are_compared(root: Path) -> None:
     wav(root / TRAIN / BACKGROUND / "zzz.wav", SECONDS)
     corpus = load(root, crops=7)
     assert len(corpus.notes) == 1
@@ -156,13 +156,13 @@ def test_the_departure_is_noted_with_its_number_and_sizes_are_compared(root: Pat
     assert corpus.expected == {"train": 51_088 + 14, "dev": 6_798 + 14, "test": 3_081}
 
 
-def test_hidden_leavings_of_copying_are_no_clips(root: Path) -> None:
+def test_hidden_files_of_copying_are_no_clips(root: Path) -> None:
     (root / TRAIN / "yes" / f"._{SPEAKERS[0]}_nohash_0.wav").touch()
     (root / TRAIN / ".cache").mkdir()
     assert len(load(root).splits["train"]) == 16
 
 
-def test_a_missing_half_is_named(root: Path) -> None:
+def test_a_missing_archive_is_named(root: Path) -> None:
     (root / TEST).rename(root / "elsewhere")
     assert speech_commands.present(root)
     with pytest.raises(UserError, match=rf"has no folder {TEST}.*Speech Commands v0\.01 \(Google, CC BY 4\.0\)"):
@@ -186,14 +186,14 @@ def test_incomplete_folders_are_named(root: Path) -> None:
 
 def test_missing_or_short_background_noise_is_refused(root: Path) -> None:
     wav(root / TRAIN / BACKGROUND / "tap.wav", 0.9)
-    with pytest.raises(UserError, match=r"tap\.wav: lasts 0\.900 s; 1 s is needed"):
+    with pytest.raises(UserError, match=r"tap\.wav: lasts 0\.900 s; a crop of silence needs 1 s"):
         load(root)
     (root / TRAIN / BACKGROUND / "tap.wav").unlink()
     with pytest.raises(UserError, match=rf"{BACKGROUND}: holds no \.wav file"):
         load(root)
 
 
-def test_the_official_layout_is_found_and_goes_before_manifests(root: Path) -> None:
+def test_the_official_layout_is_recognised_and_read_before_manifests(root: Path) -> None:
     assert load_corpus.is_official("ks", root)
     assert not load_corpus.is_official("ks", root / "none")
     assert not load_corpus.is_official("sid", root)
@@ -204,7 +204,7 @@ def test_the_official_layout_is_found_and_goes_before_manifests(root: Path) -> N
     assert len(corpus.notes) == 1
 
 
-def test_every_clip_is_played_at_the_recipes_gain(root: Path) -> None:
+def test_every_clip_has_the_recipes_gain(root: Path) -> None:
     corpus = load_corpus.open_corpus("ks", root, ("keyword",), KeywordCorpus(gain_db=-3.0))
     assert {u.clip.gain_db for split in corpus.splits.values() for u in split} == {-3.0}
 
@@ -219,7 +219,7 @@ def test_manifests_are_read_where_there_is_no_official_layout(tmp_path: Path) ->
     assert corpus.notes == ()
 
 
-def test_a_folder_with_neither_says_what_was_looked_for(root: Path) -> None:
+def test_a_folder_with_neither_is_refused_with_both_layouts(root: Path) -> None:
     with pytest.raises(UserError, match="no such corpus folder"):
         load_corpus.open_corpus("ks", root / "none", ("keyword",), KeywordCorpus())
     with pytest.raises(
@@ -236,4 +236,4 @@ def test_the_official_layout_runs_by_the_official_protocol(root: Path, tmp_path:
     record, _ = evaluate(RunConfig("fbank_nonorm", "ks", root, overrides=few, out=tmp_path / "results"))
     assert (record.profile, record.corpus.name) == ("superb", "Speech Commands v0.01")
     assert record.recipe["train"]["balance"] == ["train", "dev"] and record.recipe["corpus"]["gain_db"] == -3.0
-    assert any("silence is 2 fixed 1 s crops" in departure for departure in record.departures)
+    assert any("silence is 2 fixed 1 s crops" in deviation for deviation in record.departures)

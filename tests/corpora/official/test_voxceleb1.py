@@ -30,10 +30,10 @@ LINES = [
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A small official layout; one speaker lies in the archive called test, as forty do."""
+    """A small official layout; one speaker is in the archive called test, as forty are."""
     for line in LINES:
-        half = "test" if "id10270" in line else "dev"
-        path = tmp_path / "VoxCeleb1" / half / "wav" / line.split()[1]
+        archive = "test" if "id10270" in line else "dev"
+        path = tmp_path / "VoxCeleb1" / archive / "wav" / line.split()[1]
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, np.zeros(1600), 16_000)
     write(tmp_path, LINES)
@@ -48,7 +48,7 @@ def load(root: Path) -> Corpus:
     return load_corpus.open_corpus("sid", root, ("speaker",), CorpusSettings())
 
 
-def test_the_list_says_what_trains_and_what_tests(root: Path) -> None:
+def test_the_list_gives_the_splits(root: Path) -> None:
     corpus = load(root)
     found = {name: [u.id for u in split] for name, split in corpus.splits.items()}
     assert found == {
@@ -74,7 +74,7 @@ def test_the_splits_are_those_of_s3prl(root: Path, tmp_path: Path, monkeypatch: 
 
 
 def _s3prl(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """s3prl's module; the package that it imports and never uses is not needed."""
+    """s3prl's module, without the package that it imports and never uses."""
     util = types.ModuleType("librosa.util")
     util.find_files = None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "librosa", types.ModuleType("librosa"))
@@ -84,7 +84,7 @@ def _s3prl(monkeypatch: pytest.MonkeyPatch) -> Any:
     return dataset
 
 
-def test_the_list_may_have_s3prls_name_and_lie_beside_the_corpus(root: Path) -> None:
+def test_the_list_may_have_s3prls_name_and_be_beside_the_corpus(root: Path) -> None:
     expected = load(root)
     (root / "VoxCeleb1" / "iden_split.txt").rename(root / "veri_test_class.txt")
     found = load(root)
@@ -100,8 +100,8 @@ def test_every_bad_line_is_named(root: Path) -> None:
     assert "line 8: '4 id10001/x/00001.wav' is not of the form" in message
     assert "line 9: '1 ../../../etc/00001.wav' is not of the form" in message
     assert "line 10: id10003/gone/00001.wav is in neither dev/wav nor test/wav" in message
-    assert "line 11: id10001/1zcIwhmdeo4/00001.wav stands there twice" in message
-    assert "hands out VoxCeleb1 on request" in message
+    assert "line 11: id10001/1zcIwhmdeo4/00001.wav appears twice" in message
+    assert "distributes VoxCeleb1 on request" in message
 
 
 def test_missing_parts_are_named(root: Path) -> None:
@@ -117,7 +117,7 @@ def test_missing_parts_are_named(root: Path) -> None:
         load(root)
 
 
-def test_the_layout_is_found(root: Path, tmp_path: Path) -> None:
+def test_the_layout_is_recognised(root: Path, tmp_path: Path) -> None:
     assert load_corpus.is_official("sid", root) and voxceleb1.present(root)
     assert not load_corpus.is_official("sid", root / "VoxCeleb1")
     with pytest.raises(UserError, match=rf"Did you mean --data {root}\?"):

@@ -1,4 +1,4 @@
-"""The official layout of ASV: everything trains but the held-out speakers, whose trials are always the same."""
+"""The official layout of ASV: all but the held-out speakers are in train, and their trials are always the same."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import soundfile
 from downstreams.asv import VerificationCorpus
 from superb_eval.corpora import load_corpus
 from superb_eval.corpora.official import voxceleb1_trials
-from superb_eval.corpora.official.voxceleb1_trials import draw_trials, held_out
+from superb_eval.corpora.official.voxceleb1_trials import draw_trials, held_out_speakers
 from superb_eval.data.manifest import Corpus, Trial
 from superb_eval.errors import UserError
 
@@ -29,10 +29,10 @@ def wav(path: Path, seconds: float) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for half, speakers in (("dev", TRAIN), ("test", TEST)):
+    for archive, speakers in (("dev", TRAIN), ("test", TEST)):
         for speaker in speakers:
             for k in range(3):
-                wav(tmp_path / "VoxCeleb1" / half / "wav" / speaker / f"video{k % 2}" / f"0000{k}.wav", 0.5 + k)
+                wav(tmp_path / "VoxCeleb1" / archive / "wav" / speaker / f"video{k % 2}" / f"0000{k}.wav", 0.5 + k)
     lines = [
         "1 id10270/video0/00000.wav id10270/video1/00001.wav",
         "0 id10270/video0/00000.wav id10300/video0/00002.wav",
@@ -49,17 +49,18 @@ def load(root: Path, **settings: float) -> Corpus:
 def test_speakers_are_held_out_by_the_hash_of_their_names(root: Path) -> None:
     corpus = load(root)
     speakers = {name: {u.speaker for u in split} for name, split in corpus.splits.items()}
-    assert len(speakers["dev"]) == 2 and speakers["dev"] == set(held_out(TRAIN, 2))
+    assert len(speakers["dev"]) == 2 and speakers["dev"] == set(held_out_speakers(TRAIN, 2))
     assert speakers["train"] == set(TRAIN) - speakers["dev"]
     assert speakers["test"] == set(TEST)
     digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in TRAIN}
     assert max(digests[s] for s in speakers["dev"]) < min(digests[s] for s in speakers["train"])
 
 
-def test_the_departure_is_noted(root: Path) -> None:
+def test_the_deviation_is_noted(root: Path) -> None:
     (note,) = load(root).notes
     assert (
-        note.startswith("2 of 6 development speakers train nothing") and "historical figure is the protocol's" in note
+        note.startswith("2 of 6 development speakers are held out")
+        and "historical score is that of the protocol's" in note
     )
 
 
@@ -99,7 +100,7 @@ def test_training_utterances_of_two_seconds_and_less_are_left_out(root: Path) ->
 def test_another_list_is_noted(root: Path) -> None:
     folder = root / "VoxCeleb1"
     (folder / "voxceleb1_test_v2.txt").rename(folder / "veri_test2.txt")
-    assert load(root).notes[-1] == "trials of veri_test2.txt where the protocol has voxceleb1_test_v2.txt"
+    assert load(root).notes[-1] == "trials of veri_test2.txt where the protocol uses voxceleb1_test_v2.txt"
     (folder / "veri_test2.txt").unlink()
     with pytest.raises(UserError, match=r"has no voxceleb1_test_v2\.txt, the list of trials"):
         load(root)
