@@ -41,8 +41,7 @@ def distill(
     superb-eval run ks -u distilhubert@distil/model -o features.key=paper
     """
     from superb_eval.pretraining.distill import distill as train
-    from superb_eval.pretraining.distillation_recipe import DistillationRecipe
-    from superb_eval.pretraining.recipe import load
+    from superb_eval.pretraining.recipe import DistillationRecipe, load
     from superb_eval.runtime.progress import TerminalProgress
 
     overrides = [*(override or ()), *([f"teacher.address={json.dumps(teacher)}"] if teacher else ())]
@@ -72,7 +71,7 @@ def cost(
 
     measured = costs.measure(names, device, seconds, rounds)
     if out is not None:
-        cost_file.keep(out, {cost.name: cost.figures() for cost in measured})
+        cost_file.write(out, {cost.name: cost.figures() for cost in measured})
     print(costs.render(measured))
 
 
@@ -102,7 +101,7 @@ def export(
     from upstreams.loading import load_weights
 
     parsed = registry.parse(address)
-    released = load_weights.shipped(parsed.name) if parsed.seed is None else None
-    text = card.read_text(encoding="utf8") if card else exports.card_beside(parsed.checkpoint or released)
-    exports.export_upstream(registry.load(address), out, kind=dtype, layers=keep_layers, card=text)
+    released = load_weights.shipped_weights(parsed.name) if parsed.seed is None else None
+    text = card.read_text(encoding="utf8") if card else exports.read_card(parsed.checkpoint or released)
+    exports.export_upstream(registry.load(address), out, dtype=dtype, layers=keep_layers, card=text)
     print(f"exported: {out}")

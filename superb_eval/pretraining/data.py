@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from superb_eval.data import audio
+from superb_eval.data import audio as audio_files
 from superb_eval.data.audio import SAMPLE_RATE, Clip, Waveform
 from superb_eval.errors import UserError
 from superb_eval.pretraining import sources
 from superb_eval.pretraining.recipe import DataSettings
-from superb_eval.pretraining.sources import Named
+from superb_eval.pretraining.sources import SourcePaths
 from superb_eval.runtime.progress import Progress
 from superb_eval.runtime.threads import available_cores
 
@@ -28,15 +28,15 @@ ALIGN = 320
 """Samples. Crops begin at multiples of it, so that frames of a crop are frames of the clip."""
 
 JITTER = 0.1
-"""Lengths are sorted up to such a factor, so that batches differ from epoch to epoch."""
+"""Relative random change of the lengths that batches are sorted by, so that batches differ from epoch to epoch."""
 
 
 class Batch(NamedTuple):
     """Crops of clips, padded with zeros.
 
-    `wavs` is [batch, samples] at 16 kHz and `lengths` [batch] in samples. `clips` are numbers of clips, `offsets` the
-    first sample of each crop in its clip (a multiple of `ALIGN`), `seeds` one seed per crop for whatever is drawn at
-    random about it, the same on any number of processes. `step` is the update, from 1.
+    `wavs` is [batch, samples] at 16 kHz and `lengths` [batch] in samples. `clips` are indices of clips, `offsets` the
+    first sample of each crop in its clip (a multiple of `ALIGN`), `seeds` one seed per crop for its random draws, the
+    same on any number of processes. `step` is the update, from 1.
     """
 
     wavs: Tensor
@@ -46,17 +46,17 @@ class Batch(NamedTuple):
     seeds: tuple[int, ...]
     step: int
 
-    def on(self, device: torch.device) -> Batch:
-        """Return it with its waveforms on a device; lengths stay on the CPU, where reading them waits for nothing."""
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch with its waveforms on a device; lengths stay on the CPU, where reading them is no sync."""
         return self._replace(wavs=self.wavs.to(device, non_blocking=True))
 
-    def pinned(self) -> Batch:
-        """Return it with waveforms that a GPU copies while others compute."""
+    def pin_memory(self) -> Batch:
+        """Return the batch with waveforms in pinned memory, which a GPU copies asynchronously."""
         return self._replace(wavs=self.wavs.pin_memory())
 
 
 class Crop(NamedTuple):
-    """A stretch of a clip: clip's number, first sample, samples."""
+    """A segment of a clip: the clip's index, first sample, samples."""
 
     clip: int
     start: int
@@ -65,131 +65,136 @@ class Crop(NamedTuple):
 
 @dataclass
 class Audio:
-    """Clips that can be heard; `samples[i]` is the length of clip i at 16 kHz.
+    """The training audio; `samples[i]` is the length of clip i at 16 kHz.
 
-    `problems` names what was left out because it can't be read, or is silent; it grows while files are read.
+    `cached` holds the decoded clips where they fit into memory. `problems` lists unreadable and silent files, which
+    are left out; it grows while files are read.
     """
 
     clips: tuple[Clip, ...]
     samples: NDArray[np.int64]
-    kept: tuple[NDArray[np.int16], ...] | None = None
+    cached: tuple[NDArray[np.int16], ...] | None = None
     problems: list[str] = field(default_factory=list)
 
     @property
     def hours(self) -> float:
-        """All clips together."""
+        """Return the duration of all clips together in hours."""
         return float(self.samples.sum()) / SAMPLE_RATE / 3600
 
     def read(self, crop: Crop) -> Waveform | None:
-        """Return a crop [samples], or None where it can't be read or is silent; then `problems` says why."""
+        """Return a crop [samples], or None where it is unreadable or silent; `problems` then has the reason."""
         try:
-            return _sounding(self._read(crop), self.clips[crop.clip])
+            return _check_not_silent(self._read(crop), self.clips[crop.clip])
         except UserError as error:
             if str(error) not in self.problems:
                 self.problems.append(str(error))
             return None
 
     def _read(self, crop: Crop) -> Waveform:
-        if self.kept is not None:
-            stretch = self.kept[crop.clip][crop.start : crop.start + crop.samples]
-            return stretch.astype(np.float32) / np.float32(32768)
+        if self.cached is not None:
+            samples = self.cached[crop.clip][crop.start : crop.start + crop.samples]
+            return samples.astype(np.float32) / np.float32(32768)
         clip = self.clips[crop.clip]
-        begins = clip.start + crop.start / SAMPLE_RATE
-        found = audio.read(replace(clip, start=begins, end=begins + crop.samples / SAMPLE_RATE))
-        return found[: crop.samples]
+        start = clip.start + crop.start / SAMPLE_RATE
+        waveform = audio_files.read(replace(clip, start=start, end=start + crop.samples / SAMPLE_RATE))
+        return waveform[: crop.samples]
 
 
-def gather(settings: DataSettings, named: Named, seed: int, progress: Progress) -> Audio:
-    """Find the audio of a recipe; keep it in memory where it fits. Files that can't be used are counted and named.
+def load_audio(settings: DataSettings, paths: SourcePaths, seed: int, progress: Progress) -> Audio:
+    """Find the audio of a recipe and cache it in memory where it fits. Unusable files are counted and named.
 
     Raises:
-        UserError: a source is missing, or nothing usable is there.
+        UserError: a source is missing, or holds nothing usable.
     """
-    found = sources.clips(settings, named, seed, progress)
+    clips = sources.find_clips(settings, paths, seed, progress)
     problems: list[str] = []
-    headers = _each(audio.seconds, found, "looking at audio", progress, problems)
-    bounds = settings.min_seconds, settings.max_seconds or np.inf
-    fits = [(clip, seconds) for clip, seconds in headers if bounds[0] <= seconds <= bounds[1]]
-    if len(fits) < len(headers):
-        progress.log(f"{len(headers) - len(fits)} clips are left out: not within {bounds[0]} to {bounds[1]} s")
-    if sum(seconds for _, seconds in fits) * SAMPLE_RATE * 2 <= settings.memory_gb * 1e9:
-        kept = _each(_decoded, [clip for clip, _ in fits], "reading audio", progress, problems)
-        clips, waves = tuple(clip for clip, _ in kept), tuple(wave for _, wave in kept)
-        gathered = Audio(clips, np.array([len(wave) for wave in waves], dtype=np.int64), waves, problems)
+    durations = _map_clips(audio_files.seconds, clips, "reading headers", progress, problems)
+    shortest, longest = settings.min_seconds, settings.max_seconds or np.inf
+    fitting = [(clip, seconds) for clip, seconds in durations if shortest <= seconds <= longest]
+    if len(fitting) < len(durations):
+        progress.log(f"{len(durations) - len(fitting)} clips are left out: not within {shortest} to {longest} s")
+    if sum(seconds for _, seconds in fitting) * SAMPLE_RATE * 2 <= settings.memory_gb * 1e9:
+        decoded = _map_clips(_decode, [clip for clip, _ in fitting], "reading audio", progress, problems)
+        waves = tuple(wave for _, wave in decoded)
+        lengths = np.array([len(wave) for wave in waves], dtype=np.int64)
+        audio = Audio(tuple(clip for clip, _ in decoded), lengths, waves, problems)
     else:
-        lengths = np.array([int(seconds * SAMPLE_RATE) for _, seconds in fits], dtype=np.int64)
-        gathered = Audio(tuple(clip for clip, _ in fits), lengths, None, problems)
-    _report(gathered, progress)
-    return gathered
+        lengths = np.array([int(seconds * SAMPLE_RATE) for _, seconds in fitting], dtype=np.int64)
+        audio = Audio(tuple(clip for clip, _ in fitting), lengths, None, problems)
+    _report(audio, progress)
+    return audio
 
 
-def _decoded(clip: Clip) -> NDArray[np.int16]:
-    samples = _sounding(audio.read(clip), clip)
+def _decode(clip: Clip) -> NDArray[np.int16]:
+    samples = _check_not_silent(audio_files.read(clip), clip)
     return np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
 
 
-def _sounding(samples: Waveform, clip: Clip) -> Waveform:
+def _check_not_silent(samples: Waveform, clip: Clip) -> Waveform:
     if samples.min() == samples.max():
-        raise UserError(f"{clip.path}: is silent: nothing can be learnt from it. Drop it, or record it again.")
+        raise UserError(f"{clip.path}: is silent: no training data. Remove it, or record it again.")
     return samples
 
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
-def _each(
-    work: Callable[[Clip], Found], clips: Sequence[Clip], name: str, progress: Progress, problems: list[str]
-) -> list[tuple[Clip, Found]]:
-    """Apply `work` to all clips with some threads; return (clip, result) of those it didn't refuse."""
-    done = []
+def _map_clips(
+    function: Callable[[Clip], Result], clips: Sequence[Clip], name: str, progress: Progress, problems: list[str]
+) -> list[tuple[Clip, Result]]:
+    """Apply `function` to all clips on several threads; return (clip, result), and append its errors to `problems`."""
+    results = []
 
-    def attempt(clip: Clip) -> Found | UserError:
+    def attempt(clip: Clip) -> Result | UserError:
         try:
-            return work(clip)
+            return function(clip)
         except UserError as error:
             return error
 
     with progress.step(name, len(clips)) as update, ThreadPoolExecutor(min(8, available_cores())) as pool:
-        for number, (clip, result) in enumerate(zip(clips, pool.map(attempt, clips), strict=True), start=1):
+        for done, (clip, result) in enumerate(zip(clips, pool.map(attempt, clips), strict=True), start=1):
             if isinstance(result, UserError):
                 problems.append(str(result))
             else:
-                done.append((clip, result))
-            update(number)
-    return done
+                results.append((clip, result))
+            update(done)
+    return results
 
 
-def _report(gathered: Audio, progress: Progress) -> None:
-    problems = gathered.problems
+def _report(audio: Audio, progress: Progress) -> None:
+    problems = audio.problems
     if problems:
         listed = "\n  ".join(problems[:5]) + (f"\n  (+{len(problems) - 5} more)" if len(problems) > 5 else "")
         progress.log(f"{len(problems)} files are left out:\n  {listed}")
-    if not gathered.clips:
+    if not audio.clips:
         raise UserError("no audio is left to train on. Check the sources, data.min_seconds and data.max_seconds.")
-    progress.log(f"{len(gathered.clips)} clips, {gathered.hours:.2f} h of audio")
+    progress.log(f"{len(audio.clips)} clips, {audio.hours:.2f} h of audio")
 
 
 class Batches:
-    """Batches of crops of about one length, by their padded seconds, without end.
+    """An endless sequence of batches: crops of similar length, bounded by their padded seconds.
 
-    Each epoch hears every clip once, cut anew where it is longer than `crop_seconds`, in an order of its own.
+    Each epoch uses every clip once, in its own order; clips longer than `crop_seconds` are cropped anew.
+
+    Raises (when made):
+        UserError: a crop may be longer than a batch.
     """
 
-    def __init__(self, heard: Audio, settings: DataSettings, seed: int) -> None:
+    def __init__(self, audio: Audio, settings: DataSettings, seed: int) -> None:
         if settings.crop_seconds > settings.batch_seconds:
             raise UserError(
                 f"data.crop_seconds={settings.crop_seconds} is more than data.batch_seconds={settings.batch_seconds}: "
                 "a batch could not hold one crop. Raise the latter."
             )
-        self.audio, self.settings, self.seed = heard, settings, seed
+        self.audio, self.settings, self.seed = audio, settings, seed
         crop = int(settings.crop_seconds * SAMPLE_RATE)
-        self.lengths = np.minimum(heard.samples, crop)
-        self._first = [0]
+        self.lengths = np.minimum(audio.samples, crop)
+        self._first_of_epoch = [0]
         """Number of the first batch of each epoch, as far as epochs have been planned."""
         self._epoch = lru_cache(maxsize=2)(self._plan)
         self._lock = Lock()
 
-    def at(self, number: int, step: int, rank: int = 0, world: int = 1) -> Batch:
+    def load(self, number: int, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Return a rank's share of batch `number` (from 0), for the update `step`.
 
         Raises:
@@ -200,56 +205,56 @@ class Batches:
             raise UserError(
                 f"a batch of {len(crops)} clip(s) can't be shared by {world} processes. Raise data.batch_seconds."
             )
-        mine = list(enumerate(crops))[rank::world]
-        heard = [(crop, place, wave) for place, crop in mine if (wave := self.audio.read(crop)) is not None]
-        if not heard:
+        share = list(enumerate(crops))[rank::world]
+        items = [(crop, place, wave) for place, crop in share if (wave := self.audio.read(crop)) is not None]
+        if not items:
             raise UserError(f"step {step}: no file of the batch can be used: {'; '.join(self.audio.problems[-3:])}")
-        wavs = torch.zeros(len(heard), max(len(wave) for _, _, wave in heard))
-        for row, (_, _, wave) in zip(wavs, heard, strict=True):
+        wavs = torch.zeros(len(items), max(len(wave) for _, _, wave in items))
+        for row, (_, _, wave) in zip(wavs, items, strict=True):
             row[: len(wave)] = torch.from_numpy(wave)
         return Batch(
             wavs=wavs,
-            lengths=torch.tensor([len(wave) for _, _, wave in heard]),
-            clips=tuple(crop.clip for crop, _, _ in heard),
-            offsets=tuple(crop.start for crop, _, _ in heard),
-            seeds=tuple(_mixed(self.seed, number, place) for _, place, _ in heard),
+            lengths=torch.tensor([len(wave) for _, _, wave in items]),
+            clips=tuple(crop.clip for crop, _, _ in items),
+            offsets=tuple(crop.start for crop, _, _ in items),
+            seeds=tuple(_derive_seed(self.seed, number, place) for _, place, _ in items),
             step=step,
         )
 
     def crops(self, number: int) -> list[Crop]:
         """Return the crops of a batch, all processes' together."""
-        with self._lock:  # threads read ahead
-            while number >= self._first[-1]:
-                self._first.append(self._first[-1] + len(self._epoch(len(self._first) - 1)))
-            epoch = bisect_right(self._first, number) - 1
-            chosen = self._epoch(epoch)[number - self._first[epoch]]
+        with self._lock:  # batches are loaded on several threads
+            while number >= self._first_of_epoch[-1]:
+                self._first_of_epoch.append(self._first_of_epoch[-1] + len(self._epoch(len(self._first_of_epoch) - 1)))
+            epoch = bisect_right(self._first_of_epoch, number) - 1
+            clips = self._epoch(epoch)[number - self._first_of_epoch[epoch]]
         rng = np.random.default_rng([self.seed, 1, number])
-        return [self._cut(int(clip), float(where)) for clip, where in zip(chosen, rng.random(len(chosen)), strict=True)]
+        return [self._crop(int(clip), float(where)) for clip, where in zip(clips, rng.random(len(clips)), strict=True)]
 
-    def _cut(self, clip: int, where: float) -> Crop:
-        """Return a crop whose place in the clip is `where` between 0 and 1."""
+    def _crop(self, clip: int, where: float) -> Crop:
+        """Return a crop at the relative position `where` in the clip, from 0 to 1."""
         samples = int(self.lengths[clip])
-        places = (int(self.audio.samples[clip]) - samples) // ALIGN + 1
-        return Crop(clip, int(where * places) * ALIGN, samples)
+        positions = (int(self.audio.samples[clip]) - samples) // ALIGN + 1
+        return Crop(clip, int(where * positions) * ALIGN, samples)
 
     def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Return the batches of an epoch as numbers of clips."""
+        """Return the batches of an epoch as indices of clips."""
         rng = np.random.default_rng([self.seed, 0, epoch])
         order = np.argsort(self.lengths * rng.uniform(1 - JITTER, 1 + JITTER, len(self.lengths)), kind="stable")
-        bound, most = int(self.settings.batch_seconds * SAMPLE_RATE), self.settings.batch_clips or len(order)
+        max_samples, max_clips = int(self.settings.batch_seconds * SAMPLE_RATE), self.settings.batch_clips or len(order)
         starts, longest = [0], 0
-        for place, length in enumerate(self.lengths[order].tolist()):
+        for position, length in enumerate(self.lengths[order].tolist()):
             longest = max(longest, length)
-            count = place - starts[-1] + 1
-            if count > most or count * longest > bound:
-                starts.append(place)
+            count = position - starts[-1] + 1
+            if count > max_clips or count * longest > max_samples:
+                starts.append(position)
                 longest = length
         batches = np.split(order, starts[1:])
         if len(batches) > 2 and len(batches[-1]) < len(batches[-2]) / 2:
-            batches.pop()  # the rest of an epoch: too few clips for an update as sure as the others
+            batches.pop()  # a small remainder would give a noisier gradient than the other batches
         return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def _mixed(*numbers: int) -> int:
-    """Return one number of 63 bits that stands for several."""
+def _derive_seed(*numbers: int) -> int:
+    """Return a seed of 63 bits derived from several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

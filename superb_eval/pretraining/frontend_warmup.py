@@ -1,20 +1,25 @@
-"""A warm start for the convolutions: they learn to give a log-mel spectrogram, by regression.
+"""A warm start of the convolutions: they are trained to regress a log-mel spectrogram.
 
-From random weights and on little data the convolutions are the bottleneck of masked prediction; some minutes of
-this go before it. Not in the paper, and off in the Base recipe.
+From random weights and on little data the convolutions are the bottleneck of masked prediction; this precedes it for
+some minutes. Not in the paper, and off in the Base recipe.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from superb_eval.data.audio import SAMPLE_RATE
-from superb_eval.pretraining import network
-from superb_eval.pretraining.data import Batch
+from superb_eval.pretraining import network, trainer
+from superb_eval.pretraining.data import Batch, Batches
+from superb_eval.pretraining.export import MODEL, export
 from superb_eval.pretraining.objective import Objective, Term, Terms
+from superb_eval.pretraining.recipe import FrontSettings
+from superb_eval.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import HubertModel
@@ -24,10 +29,10 @@ WINDOW, HOP = 400, 320
 
 
 class LogMel(nn.Module):
-    """A log-mel spectrogram [batch, frames, mels] of waveforms [batch, samples], frame by frame with HuBERT's.
+    """A log-mel spectrogram [batch, frames, mels] of waveforms [batch, samples], with HuBERT's frames.
 
-    Over each clip's valid frames it is brought to mean 0 and variance 1: HuBERT's GroupNorm hides the level, so that
-    nothing behind it could tell.
+    It is standardised over each clip's valid frames: HuBERT's GroupNorm removes the level, so that no later layer
+    could predict it.
     """
 
     def __init__(self, mels: int) -> None:
@@ -38,12 +43,12 @@ class LogMel(nn.Module):
         self.spectrogram.spectrogram.center = False
 
     def forward(self, wavs: Tensor, valid: Tensor) -> Tensor:
-        """Return the spectrogram of as many frames as `valid` [batch, frames] has; its padding means nothing."""
+        """Return the spectrogram of the frames of `valid` [batch, frames]; values at padded frames are undefined."""
         edge = (512 - WINDOW) // 2  # torch centres the window in its 512 samples
         padded = nn.functional.pad(wavs.float(), (edge, edge))
-        found = (self.spectrogram(padded) + 1e-6).log().transpose(1, 2)[:, : valid.shape[1]]
-        weights = valid[..., None] / (valid.sum(-1)[:, None, None] * found.shape[-1])
-        centred = found - (found * weights).sum((1, 2), keepdim=True)
+        logs = (self.spectrogram(padded) + 1e-6).log().transpose(1, 2)[:, : valid.shape[1]]
+        weights = valid[..., None] / (valid.sum(-1)[:, None, None] * logs.shape[-1])
+        centred = logs - (logs * weights).sum((1, 2), keepdim=True)
         deviation = (centred.square() * weights).sum((1, 2), keepdim=True).sqrt()
         scaled: Tensor = centred / deviation.clamp(min=1e-3)
         return scaled
@@ -55,19 +60,51 @@ class Regression(Objective):
     def __init__(self, model: HubertModel, mels: int) -> None:
         super().__init__()
         self.extractor, self.projection = model.feature_extractor, model.feature_projection
-        self.model = [model]  # not a part of this module: the transformer is not trained here
+        self.model = [model]  # no submodule: the transformer is not trained here
         self.target = LogMel(mels)
         self.output = nn.Linear(model.config.hidden_size, mels)
 
-    def front(self) -> nn.Module:
-        """See `Objective.front`."""
+    def frontend(self) -> nn.Module:
+        """See `Objective.frontend`."""
         module: nn.Module = self.extractor
         return module
 
     def forward(self, batch: Batch) -> Terms:
         """See `Objective.forward`."""
-        heard = network.front(self.model[0], batch)
-        with torch.autocast(heard.output.device.type, enabled=False):
-            target = self.target(batch.wavs, heard.valid)
-        given = self.output(self.projection(heard.output)).float()
-        return {"mse": Term(network.masked_mean_square(given - target, heard.valid), heard.valid.sum())}
+        frontend = network.run_frontend(self.model[0], batch)
+        features, valid = frontend.features, frontend.valid
+        with torch.autocast(features.device.type, enabled=False):
+            target = self.target(batch.wavs, valid)
+        prediction = self.output(self.projection(features)).float()
+        return {"mse": Term(network.sum_of_mean_squares(prediction - target, valid), valid.sum())}
+
+
+def warm_up(
+    settings: FrontSettings,
+    model: HubertModel,
+    batches: Batches,
+    folder: Path,
+    fabric: Any,
+    progress: Progress,
+    loggers: Sequence[str],
+) -> None:
+    """Train a network's convolutions by the regression; export that encoder too, for comparison.
+
+    Raises:
+        UserError: see `trainer.fit`.
+    """
+    with network.seeded(batches.seed):
+        objective = Regression(model, settings.mels)
+    trainer.fit(
+        objective,
+        batches,
+        settings.optim,
+        folder,
+        fabric=fabric,
+        seed=batches.seed,
+        progress=progress,
+        name="front end",
+        loggers=loggers,
+    )
+    if fabric.is_global_zero and not (folder / MODEL / "model.safetensors").is_file():  # the last file of an export
+        export(model, folder / MODEL)

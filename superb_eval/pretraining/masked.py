@@ -1,4 +1,4 @@
-"""HuBERT's masked prediction (Hsu et al., arXiv 2106.07447, section II): spans are hidden, their clusters are guessed.
+"""HuBERT's masked prediction (Hsu et al., arXiv 2106.07447, section II): predict the clusters of masked spans.
 
 Logits are the cosine between a projection of the last layer and an embedding of each class, over a temperature.
 """
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class MaskedPrediction(Objective):
-    """A HuBERT with its prediction head, on given labels.
+    """A HuBERT with its prediction head and the labels to predict.
 
-    Its parts: the loss on `masked` and on `unmasked` frames, the feature `penalty`, and the shares of right guesses.
-    Each is a mean over its own frames. fairseq divides the sum over both kinds of frames by their common number where
+    Its terms: the loss on `masked` and on `unmasked` frames, the feature `penalty`, and the accuracy on both kinds of
+    frames. Each is a mean over its own frames. fairseq divides the sum over both kinds by their common number where
     it counts unmasked frames at all; in the Base recipe, which does not, the two are the same.
     """
 
@@ -35,37 +35,35 @@ class MaskedPrediction(Objective):
     ) -> None:
         super().__init__()
         self.model, self.labels, self.mask, self.predict, self.steps = model, labels, mask, predict, steps
-        self.skips_layers = model.config.layerdrop > 0
         self.project = nn.Linear(model.config.hidden_size, predict.width)
-        # Uniform, as fairseq's: cosines don't see the scale, but the size of their gradients does.
+        # Uniform, as fairseq's: the scale doesn't change the cosines, but it does change the size of their gradients.
         self.classes = nn.Parameter(torch.empty(labels.clusters, predict.width).uniform_())
 
-    def front(self) -> nn.Module:
-        """See `Objective.front`."""
+    def frontend(self) -> nn.Module:
+        """See `Objective.frontend`."""
         module: nn.Module = self.model.feature_extractor
         return module
 
     def forward(self, batch: Batch) -> Terms:
         """See `Objective.forward`."""
-        heard = network.front(self.model, batch)
-        masked = _masks(heard.counts, heard.valid.shape[1], batch.seeds, self.mask).to(heard.valid.device)
-        labels = heard.alone(self.labels.batch(batch, heard.valid.shape[1]).to(heard.valid.device))
-        logits = self.logits(heard.alone(network.encode(self.model, heard, masked)))
+        frontend = network.run_frontend(self.model, batch)
+        valid = frontend.valid
+        masked = _batch_masks(frontend.lengths, valid.shape[1], batch.seeds, self.mask).to(valid.device)
+        labels = frontend.select_valid(self.labels.for_batch(batch, valid.shape[1]).to(valid.device))
+        logits = self.logits(frontend.select_valid(network.encode(self.model, frontend, masked)))
         losses = nn.functional.cross_entropy(logits, labels, reduction="none")
-        right = logits.argmax(-1) == labels
-        hidden = heard.alone(masked)
+        correct = logits.argmax(-1) == labels
+        is_masked = frontend.select_valid(masked)
         return {
-            "masked": _over(hidden, losses, 1.0),
-            "unmasked": _over(~hidden, losses, self.unmasked_weight(batch.step)),
-            "penalty": Term(
-                network.masked_mean_square(heard.output, heard.valid), heard.valid.sum(), self.predict.penalty
-            ),
-            "masked_right": _over(hidden, right, 0.0),
-            "unmasked_right": _over(~hidden, right, 0.0),
+            "masked": _term(is_masked, losses, 1.0),
+            "unmasked": _term(~is_masked, losses, self.unmasked_weight(batch.step)),
+            "penalty": Term(network.sum_of_mean_squares(frontend.features, valid), valid.sum(), self.predict.penalty),
+            "masked_right": _term(is_masked, correct, 0.0),
+            "unmasked_right": _term(~is_masked, correct, 0.0),
         }
 
     def logits(self, states: Tensor) -> Tensor:
-        """Return the logits [..., classes] of states [..., dim], in float32 whatever the rest is computed in."""
+        """Return the logits [..., classes] of states [..., dim], in float32 under any autocast."""
         projected = self.project(states)
         with torch.autocast(states.device.type, enabled=False):
             cosines = (
@@ -79,30 +77,30 @@ class MaskedPrediction(Objective):
         return first + (last - first) * (step - 1) / max(1, self.steps - 1)
 
 
-def _over(chosen: Tensor, values: Tensor, weight: float) -> Term:
-    return Term((values * chosen).sum(), chosen.sum(), weight)
+def _term(selected: Tensor, values: Tensor, weight: float) -> Term:
+    return Term((values * selected).sum(), selected.sum(), weight)
 
 
-def _masks(frames: list[int], longest: int, seeds: tuple[int, ...], settings: MaskSettings) -> Tensor:
-    """Return the masks [batch, frames] of a batch: those of a clip depend on its own seed and length alone."""
-    found = np.zeros((len(frames), longest), dtype=bool)
-    for row, count, seed in zip(found, frames, seeds, strict=True):
-        row[:count] = mask(count, settings, np.random.default_rng(seed))
-    return torch.from_numpy(found)
+def _batch_masks(lengths: list[int], frames: int, seeds: tuple[int, ...], settings: MaskSettings) -> Tensor:
+    """Return the masks [batch, frames] of a batch: that of a clip depends on its own seed and length alone."""
+    masks = np.zeros((len(lengths), frames), dtype=bool)
+    for row, length, seed in zip(masks, lengths, seeds, strict=True):
+        row[:length] = span_mask(length, settings, np.random.default_rng(seed))
+    return torch.from_numpy(masks)
 
 
-def mask(frames: int, settings: MaskSettings, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Return which of so many frames are hidden: spans begin at different frames, drawn evenly, and may overlap.
+def span_mask(frames: int, settings: MaskSettings, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return a mask [frames], true where frames are masked: spans start at different frames and may overlap.
 
     As fairseq's `compute_mask_indices` with static lengths, but drawn clip by clip: there, all rows of a batch get as
     many masked frames as the shortest. In clips too short for it a span is half of the clip.
     """
     length = min(settings.length, max(1, frames // 2))
-    places = frames - length + 1
+    positions = frames - length + 1
     spans = max(settings.minimum, int(settings.probability * frames + rng.random()))
-    starts = rng.choice(places, size=min(spans, places), replace=False)
-    hidden = np.zeros(frames, dtype=bool)
-    hidden[(starts[:, None] + np.arange(length)).ravel()] = True
-    if hidden.all():  # a clip of few frames: leave one to guess from
-        hidden[int(rng.integers(frames))] = False
-    return hidden
+    starts = rng.choice(positions, size=min(spans, positions), replace=False)
+    mask = np.zeros(frames, dtype=bool)
+    mask[(starts[:, None] + np.arange(length)).ravel()] = True
+    if mask.all():  # in a very short clip, leave one frame as context
+        mask[int(rng.integers(frames))] = False
+    return mask

@@ -1,32 +1,33 @@
-"""What pre-training and distillation recipes hold: data, optimiser, and the settings of HuBERT's masked prediction.
+"""Recipes of pre-training and distillation: data, network, loss, optimiser.
 
-No recipe names a place on somebody's disk: a source is called by a name, and `--data name=PATH` says where it lies.
+No recipe contains a path of somebody's disk: each source has a name, and `--data NAME=PATH` gives its path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
 from superb_eval import recipe
-from superb_eval.errors import UserError, near_miss
-from superb_eval.recipe import Section
+from superb_eval.data.settings import Section
 
 KINDS = ("corpus", "librispeech", "folder", "manifest", "synthetic")
-"""What a source may be."""
+"""Kinds of sources."""
+
+Part = Literal["convolution", "encoder", "norms"]
+"""Parts of a student that may be copied from its teacher."""
 
 
 class Source(Section):
-    """Some unlabelled audio. Exactly one of the kinds is given."""
+    """One source of unlabelled audio. Exactly one of the kinds is given."""
 
     corpus: str | None = Field(
         None, description="manifest corpus: the training rows of every task, less all files that any task holds out"
     )
     librispeech: str | None = Field(None, description="LibriSpeech root; its train-* folders are read")
-    folder: str | None = Field(None, description="any folder of audio, searched through")
+    folder: str | None = Field(None, description="any folder of audio, searched recursively")
     manifest: str | None = Field(None, description="one CSV or Parquet file with a column path, relative to the file")
     synthetic: str | None = Field(None, description="SIZE or SIZE/SEED of the embedded unlabelled speech: nano, mini")
     parts: tuple[str, ...] = Field((), description="of a librispeech: folders such as train-clean-100; default: all")
@@ -42,36 +43,36 @@ class Source(Section):
 
     @property
     def kind(self) -> str:
-        """Which kind it is."""
+        """Return the kind of this source, one of `KINDS`."""
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
     @property
-    def place(self) -> str:
-        """What is behind the kind: a path, or a name that `--data` gives one to."""
+    def location(self) -> str:
+        """Return the value of the kind: a path, or a name that `--data` gives a path to."""
         return str(getattr(self, self.kind))
 
     @property
     def name(self) -> str:
-        """What `--data NAME=PATH` calls it."""
-        return "synthetic" if self.kind == "synthetic" else self.place
+        """Return the NAME of this source in `--data NAME=PATH`."""
+        return "synthetic" if self.kind == "synthetic" else self.location
 
 
 class DataSettings(Section):
-    """Which audio is heard, and how it is cut into batches."""
+    """The training audio, and how it is cropped and batched."""
 
     sources: tuple[Source, ...] = Field(min_length=1, description="unlabelled audio, mixed clip by clip")
     exclude: tuple[str, ...] = Field(
-        (), description="manifest files, or corpora whose dev and test rows, name files never to be heard (by content)"
+        (), description="manifest files, or corpora whose dev and test rows, name files never to train on (by content)"
     )
     share: float = Field(1.0, gt=0, le=1, description="share of all clips to use, drawn once by the seed")
     min_seconds: float = Field(2.0, ge=0.05, description="shorter clips are left out")
     max_seconds: float | None = Field(None, gt=0, description="longer clips are left out; default: none are")
-    crop_seconds: float = Field(15.625, gt=0, description="longer clips are cut at random, anew at each draw")
+    crop_seconds: float = Field(15.625, gt=0, description="longer clips are cropped at random, anew in each epoch")
     batch_seconds: float = Field(
         87.5, gt=0, description="bound on the padded length of a batch over all devices together, in s"
     )
     batch_clips: int | None = Field(None, ge=1, description="bound on the clips of such a batch too; default: none")
-    memory_gb: float = Field(4.0, ge=0, description="audio that fits into so much memory (16 bit) is kept there")
+    memory_gb: float = Field(4.0, ge=0, description="audio that fits into this memory (as 16 bit) is cached there")
 
 
 class OptimSettings(Section):
@@ -86,7 +87,9 @@ class OptimSettings(Section):
     clip: float = Field(10.0, gt=0, description="bound on the global gradient norm")
     accumulate: int = Field(1, ge=1, description="batches per update")
     front_lr: float = Field(
-        1.0, ge=0, description="factor on the rate of the convolutions; Adam hardly feels a factor on their gradients"
+        1.0,
+        ge=0,
+        description="factor on the rate of the convolutions; Adam is nearly invariant to a factor on their gradients",
     )
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic; bf16 keeps float32 weights")
     log_every: int = Field(50, ge=1, description="updates between lines of the log")
@@ -94,7 +97,7 @@ class OptimSettings(Section):
 
 
 class NetworkSettings(Section):
-    """The network: transformers' HubertConfig, of which a few sizes are named and the rest may be given."""
+    """The network: transformers' HubertConfig; the common sizes have names here, `more` gives the rest."""
 
     hidden: int = Field(768, ge=1, description="width of the transformer")
     layers: int = Field(12, ge=1, description="transformer layers")
@@ -103,7 +106,7 @@ class NetworkSettings(Section):
     conv: tuple[int, ...] = Field((512,) * 7, min_length=7, max_length=7, description="channels of the convolutions")
     dropout: float = Field(0.1, ge=0, lt=1, description="in the transformer, on its attention and on its input")
     layerdrop: float = Field(0.05, ge=0, lt=1, description="probability that a layer is skipped")
-    more: dict[str, Any] = Field(default_factory=dict, description="other entries of HubertConfig, as they are called")
+    more: dict[str, Any] = Field(default_factory=dict, description="other entries of HubertConfig, by their own names")
 
 
 class MaskSettings(Section):
@@ -115,7 +118,7 @@ class MaskSettings(Section):
 
 
 class PredictSettings(Section):
-    """The loss: cosine to class embeddings over a temperature, cross-entropy on masked and, if wished, other frames."""
+    """The loss: cosine to class embeddings over a temperature, cross-entropy on masked and, if set, other frames."""
 
     width: int = Field(256, ge=1, description="of class embeddings")
     temperature: float = Field(0.1, gt=0, description="the cosine is divided by it")
@@ -126,7 +129,7 @@ class PredictSettings(Section):
 
 
 class TargetSettings(Section):
-    """What is predicted: clusters of MFCC (iteration 1), or of one layer of an upstream (iteration 2)."""
+    """The prediction targets: clusters of MFCC (iteration 1), or of one layer of an upstream (iteration 2)."""
 
     features: str = Field("mfcc", description="mfcc, or an upstream's address such as hubert@FOLDER")
     layer: int | None = Field(None, ge=0, description="of the upstream: which hidden state is clustered")
@@ -141,20 +144,20 @@ class TargetSettings(Section):
 
 
 class FrontSettings(Section):
-    """Warm start: the convolutions learn to give a log-mel spectrogram by regression, before masked prediction."""
+    """Warm start: the convolutions are trained to regress a log-mel spectrogram, before masked prediction."""
 
     optim: OptimSettings = Field(description="as the recipe's own, whose precision is used here too")
     mels: int = Field(80, ge=8, description="mel bands")
 
 
 class ProbeSettings(Section):
-    """A quick probe on dev every now and then, to see the encoder become useful and to choose a checkpoint."""
+    """A quick probe on dev at intervals, to follow the encoder's usefulness and to choose a checkpoint."""
 
     every: int = Field(ge=1, description="updates between probes")
     tasks: tuple[str, ...] = Field(("ks", "pr"), min_length=1, description="tasks, each by its nano recipe")
     data: str | None = Field(None, description="name of a folder of manifests; default: the embedded corpus")
     overrides: tuple[str, ...] = Field((), description="changes to the tasks' recipes, such as train.steps=100")
-    chooses: bool = Field(True, description="what scored best on dev is exported; false: what came last")
+    chooses: bool = Field(True, description="true: the checkpoint with the best dev score is exported; false: the last")
 
 
 class PretrainRecipe(Section):
@@ -168,50 +171,79 @@ class PretrainRecipe(Section):
     mask: MaskSettings = MaskSettings()
     predict: PredictSettings = PredictSettings()
     optim: OptimSettings
-    probe: ProbeSettings | None = Field(None, description="dev probes on the way; default: none")
-    notes: tuple[str, ...] = Field((), description="where this recipe departs from the paper, in words")
+    probe: ProbeSettings | None = Field(None, description="dev probes during training; default: none")
+    notes: tuple[str, ...] = Field((), description="deviations from the paper, in words")
 
 
-Settings = TypeVar("Settings", bound=Section)
+class TeacherSettings(Section):
+    """The frozen teacher."""
+
+    address: str | None = Field(None, description="an upstream's address; --teacher sets it too")
+    precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the teacher")
+    dropout: bool = Field(False, description="leave the teacher's dropout on, as s3prl's runner does")
+    stored: bool = Field(
+        False,
+        description="run it once on each whole clip and store the predicted layers in the feature store, as far as "
+        "there is room; targets of crops then have the context of the whole clip",
+    )
 
 
-def load(name: str, folder: str, schema: type[Settings], overrides: Sequence[str] = ()) -> Settings:
+class StudentSettings(Section):
+    """The network. A size that isn't given is the teacher's, or HuBERT Base's where the teacher is no HuBERT."""
+
+    layers: int = Field(2, ge=1, description="transformer layers")
+    hidden: int | None = Field(None, ge=1, description="width of the transformer")
+    heads: int | None = Field(None, ge=1, description="attention heads")
+    feed_forward: int | None = Field(None, ge=1, description="width of the feed-forward layers")
+    conv: tuple[int, ...] | None = Field(None, min_length=7, max_length=7, description="channels of the convolutions")
+    projection_norm: bool = Field(False, description="LayerNorm between convolutions and projection; the paper: none")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in the transformer layers and on their attention")
+    initialise: tuple[Part, ...] = Field(
+        ("convolution", "encoder"),
+        description="copied from the teacher: convolution (and projection), encoder (positional convolution "
+        "and the first layers), norms (their LayerNorms, which s3prl leaves out); []: nothing",
+    )
+
+
+class DistillationSettings(Section):
+    """The loss of a frame: l1 x L1 / D + l2 x L2 / D + cosine x -log sigmoid(cos), averaged over predicted layers."""
+
+    layers: tuple[int, ...] = Field((4, 8, 12), min_length=1, description="hidden states of the teacher to predict")
+    l1: float = Field(1.0, ge=0, description="weight of the mean absolute difference")
+    l2: float = Field(0.0, ge=0, description="weight of the mean squared difference")
+    cosine: float = Field(1.0, ge=0, description="weight of -log sigmoid of the cosine similarity: the paper's lambda")
+    standardise: int = Field(
+        0,
+        ge=0,
+        description="batches over which each dimension of the targets is standardised; 0: predicted as they are",
+    )
+    padding: bool = Field(
+        False,
+        description="as in s3prl: padded frames count, in the loss and in the first normalisation, and teachers "
+        "process padded batches",
+    )
+
+
+class DistillationRecipe(Section):
+    """Layer-wise distillation of any upstream into a small HuBERT."""
+
+    seed: int = Field(0, ge=0, description="of heads, data order and dropout")
+    teacher: TeacherSettings = TeacherSettings()
+    student: StudentSettings = StudentSettings()
+    loss: DistillationSettings = DistillationSettings()
+    data: DataSettings
+    optim: OptimSettings
+    probe: ProbeSettings | None = Field(None, description="dev probes during training; default: none")
+    notes: tuple[str, ...] = Field((), description="deviations from the paper, in words")
+
+
+AnyRecipe = TypeVar("AnyRecipe", bound=Section)
+
+
+def load(name: str, folder: str, schema: type[AnyRecipe], overrides: Sequence[str] = ()) -> AnyRecipe:
     """Read a recipe by its path, or by its name in `recipes/FOLDER`, and apply overrides such as `optim.steps=100`.
 
     Raises:
         UserError: one sentence per fault, near misses of unknown keys included.
     """
     return recipe.resolve(recipe.find(name, folder), overrides, schema)
-
-
-def places(given: Sequence[str], settings: DataSettings, probe: ProbeSettings | None = None) -> dict[str, Path]:
-    """Return where sources, and the probe's corpus, lie from `--data NAME=PATH` options.
-
-    Raises:
-        UserError: no such form, or no source of that name in the recipe.
-    """
-    known = [source.name for source in settings.sources] + list(settings.exclude)
-    known += [probe.data] if probe is not None and probe.data else []
-    found = {}
-    for text in given:
-        name, equals, path = text.partition("=")
-        if not equals:
-            raise UserError(f"--data {text}: expected NAME=PATH, with a NAME that the recipe uses: {', '.join(known)}.")
-        if name not in known:
-            raise UserError(
-                f"--data {text}: the recipe has no source '{name}'.{near_miss(name, known)} Known: {', '.join(known)}."
-            )
-        found[name] = Path(path)
-    return found
-
-
-def place(name: str, named: Mapping[str, Path]) -> Path:
-    """Return where a source lies: as `--data` says, else its name taken for a path.
-
-    Raises:
-        UserError: nothing is there.
-    """
-    path = named.get(name, Path(name))
-    if not path.exists():
-        raise UserError(f"{path}: no such source of audio. Say where it lies: --data {name}=PATH.")
-    return path

@@ -1,6 +1,6 @@
-"""The student: transformers' HuBERT of few layers, begun as a copy of its teacher's, with heads for training.
+"""The student: transformers' HuBERT of few layers, initialised from its teacher's, with heads for training.
 
-It hears a batch through `upstreams.distilhubert`, so that what is trained is what is evaluated, batch for batch.
+It processes batches through `upstreams.distilhubert`, so that training equals evaluation, batch for batch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from superb_eval.errors import UserError
-from superb_eval.pretraining.distillation_recipe import StudentSettings
+from superb_eval.pretraining.recipe import StudentSettings
 from upstreams.base import Card, Upstream
 from upstreams.distilhubert import DistilHubert, Heads
 from upstreams.hubert import Hubert
@@ -59,12 +59,11 @@ def build(settings: StudentSettings, teacher: Upstream, predicted: int, *, padde
     `padded` lets the first normalisation run over padding, as s3prl's does.
 
     Raises:
-        UserError: the sizes don't go together, or a part of the teacher is to be copied that it hasn't got, or that has
-            another size.
+        UserError: the sizes don't fit together, or a part to copy is missing in the teacher or has another size.
     """
     from transformers import HubertModel
 
-    source = _trunk_of(teacher)
+    source = _trunk_weights(teacher)
     try:
         model = HubertModel(_config(settings, teacher, source))
     except ValueError as error:
@@ -72,34 +71,34 @@ def build(settings: StudentSettings, teacher: Upstream, predicted: int, *, padde
             f"student: such a network can't be built: {error} Change the sizes in -o student...."
         ) from error
     _copy(model, source, settings, teacher.card.name)
-    # `Hubert` tells by its card whether its first normalisation is the published one.
+    # `Hubert` decides by its card's name whether the first normalisation runs over padding.
     name, stride = "hubert_padded" if padded else "student", math.prod(model.config.conv_stride)
     card = Card(name=name, summary="in training", stride=stride)
     return Student(DistilHubert(card, model), Heads(model.config.hidden_size, predicted, teacher.card.width))
 
 
-def _trunk_of(teacher: Upstream) -> checkpoint_conversion.Weights:
-    """Return a teacher's weights as transformers' HuBERT names them; nothing where it is no such network."""
+def _trunk_weights(teacher: Upstream) -> checkpoint_conversion.Weights:
+    """Return a teacher's weights by the names of transformers' HuBERT; an empty dict where it is no such network."""
     weights = teacher.state_dict()
     first = next((name for name in weights if "feature_extractor.conv_layers.0." in name), None)
     if first is None:
         return {}
     prefix = first[: first.index("feature_extractor.")]
-    return checkpoint_conversion.trunk(
+    return checkpoint_conversion.to_transformers(
         {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
     )
 
 
 def _config(settings: StudentSettings, teacher: Upstream, source: checkpoint_conversion.Weights) -> HubertConfig:
-    """Return the student's config: the teacher's own as far as it is a HuBERT, with what the settings say."""
+    """Return the student's config: the teacher's own as far as it is a HuBERT, updated by the settings."""
     from transformers import HubertConfig
 
     config: dict[str, Any] = {}
     if isinstance(teacher, Hubert):
         config = teacher.model.config.to_diff_dict()
     elif source:
-        config = checkpoint_conversion.sizes(source)
-    config |= {theirs: value for ours, theirs in _SIZES.items() if (value := getattr(settings, ours)) is not None}
+        config = checkpoint_conversion.infer_config(source)
+    config |= {key: value for name, key in _SIZES.items() if (value := getattr(settings, name)) is not None}
     return HubertConfig(
         **config
         | {
@@ -110,7 +109,7 @@ def _config(settings: StudentSettings, teacher: Upstream, source: checkpoint_con
             "activation_dropout": settings.dropout,
             "feat_proj_dropout": 0.0,
             "layerdrop": 0.0,
-            # Nothing is masked, and without a mask embedding the network has the paper's 23,491,200 weights.
+            # Without masking there is no mask embedding, and the network has the paper's 23,491,200 weights.
             "apply_spec_augment": False,
             "mask_time_prob": 0.0,
             "mask_feature_prob": 0.0,
@@ -120,15 +119,16 @@ def _config(settings: StudentSettings, teacher: Upstream, source: checkpoint_con
 
 @torch.no_grad()
 def _copy(model: HubertModel, source: checkpoint_conversion.Weights, settings: StudentSettings, name: str) -> None:
+    """Copy the parts that the settings name from the weights `source` of the teacher `name`."""
     for part in settings.initialise:
-        wanted = {key: own for key, own in model.state_dict().items() if re.match(_PARTS[part], key)}
-        missing = [key for key in wanted if key not in source]
+        part_weights = {key: own for key, own in model.state_dict().items() if re.match(_PARTS[part], key)}
+        missing = [key for key in part_weights if key not in source]
         if missing:
             raise UserError(
-                f"{name}: the student's {part} can't begin as the teacher's: it has no {missing[0]}. "
+                f"{name}: the student's {part} can't be copied from the teacher: it has no {missing[0]}. "
                 f"Leave it out of -o student.initialise=[...], or make student.layers smaller."
             )
-        for key, own in wanted.items():
+        for key, own in part_weights.items():
             if own.shape != source[key].shape:
                 raise UserError(
                     f"{name}: {key} is {list(source[key].shape)} in the teacher and {list(own.shape)} in the student. "

@@ -1,4 +1,4 @@
-"""Features of frames that are clustered into targets: MFCC, or a layer of an upstream."""
+"""Features that are clustered into targets: MFCC, or a layer of an upstream."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from superb_eval.data.audio import SAMPLE_RATE, Waveform
 from superb_eval.errors import UserError
 from superb_eval.pretraining.recipe import TargetSettings
 from superb_eval.runtime.threads import available_cores, limit_threads
+from upstreams import registry
 from upstreams.base import Upstream
 
 Frames = NDArray[np.float32]
 """[frames, dim], at 50 frames per second: frame k covers samples 320 k to 320 k + 400, as HuBERT's."""
 
-Describe = Callable[[Sequence[Waveform]], list[Frames]]
+Extractor = Callable[[Sequence[Waveform]], list[Frames]]
+"""Returns the features of waveforms [samples]."""
 
 CEPSTRA = 13
 
 
-def by(settings: TargetSettings, device: str) -> Describe:
-    """Return what describes clips by the features that the settings name.
+def extractor(settings: TargetSettings, device: str) -> Extractor:
+    """Return the extractor of the features that the settings name.
 
     Raises:
         UserError: the upstream has no such layer, or another stride than HuBERT's 320 samples.
     """
     if settings.features == "mfcc":
-        return lambda waves: _all_mfcc(waves, settings.centre)
-    return _layer(settings, device)
+        return lambda waves: _mfcc_of_all(waves, settings.centre)
+    return _layer_extractor(settings, device)
 
 
-def _all_mfcc(waves: Sequence[Waveform], centre: str) -> list[Frames]:
+def _mfcc_of_all(waves: Sequence[Waveform], centre: str) -> list[Frames]:
     workers = min(8, available_cores())
     with limit_threads(1), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         return list(pool.map(lambda wave: mfcc(wave, centre), waves))
@@ -44,7 +46,7 @@ def mfcc(wave: Waveform, centre: str = "none") -> Frames:
     """Return 13 MFCC, their deltas and delta-deltas [frames, 39] of a waveform [samples], every second frame of 10 ms.
 
     Kaldi's, without energy, as HuBERT's `dump_mfcc_feature.py` computes them; fairseq, too, takes every second label.
-    `centre` removes the mean over the clip of C0 (`c0`), or of all 13 (`all`): deltas have none to speak of.
+    `centre` removes the mean over the clip of C0 (`c0`), or of all 13 (`all`); the means of deltas are near 0.
     """
     from torchaudio.compliance import kaldi
     from torchaudio.functional import compute_deltas
@@ -53,8 +55,8 @@ def mfcc(wave: Waveform, centre: str = "none") -> Frames:
     centred = {"none": 0, "c0": 1, "all": CEPSTRA}[centre]
     static[:, :centred] -= static[:, :centred].mean(0)
     deltas = compute_deltas(static.T)
-    found: Frames = torch.cat([static.T, deltas, compute_deltas(deltas)]).T[::2].numpy()
-    return found
+    frames: Frames = torch.cat([static.T, deltas, compute_deltas(deltas)]).T[::2].numpy()
+    return frames
 
 
 def mfcc_weights(weights: tuple[float, float, float, float]) -> Frames:
@@ -62,9 +64,7 @@ def mfcc_weights(weights: tuple[float, float, float, float]) -> Frames:
     return np.repeat(np.array(weights, np.float32), (1, CEPSTRA - 1, CEPSTRA, CEPSTRA))
 
 
-def _layer(settings: TargetSettings, device: str) -> Describe:
-    from upstreams import registry
-
+def _layer_extractor(settings: TargetSettings, device: str) -> Extractor:
     upstream = registry.load(settings.features).to(device)
     layer, layers = settings.layer, upstream.card.layers
     if layer is None or layer >= layers:
@@ -75,11 +75,11 @@ def _layer(settings: TargetSettings, device: str) -> Describe:
         raise UserError(
             f"{settings.features}: its stride is {upstream.card.stride} samples; targets need HuBERT's 320."
         )
-    return lambda waves: [_state(upstream, wave, layer, device) for wave in waves]
+    return lambda waves: [_hidden_state(upstream, wave, layer, device) for wave in waves]
 
 
 @torch.no_grad()
-def _state(upstream: Upstream, wave: Waveform, layer: int, device: str) -> Frames:
+def _hidden_state(upstream: Upstream, wave: Waveform, layer: int, device: str) -> Frames:
     hidden = upstream([torch.from_numpy(wave).to(device)])["hidden_states"][layer][0]
-    found: Frames = hidden.float().cpu().numpy()
-    return found
+    frames: Frames = hidden.float().cpu().numpy()
+    return frames

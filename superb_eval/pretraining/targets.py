@@ -1,6 +1,6 @@
-"""What masked prediction predicts: a cluster for each frame, of MFCC (iteration 1) or of an upstream's layer.
+"""Targets of masked prediction: a cluster for each frame, of MFCC (iteration 1) or of an upstream's layer.
 
-Labels are made once, for whole clips, in shards that a killed run keeps; a crop takes its stretch of them.
+Labels are computed once, for whole clips, in shards that survive a killed run; a crop uses its segment of them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from superb_eval.data.audio import SAMPLE_RATE
 from superb_eval.errors import UserError
 from superb_eval.pretraining import target_features
 from superb_eval.pretraining.data import ALIGN, Audio, Batch, Crop
-from superb_eval.pretraining.network import frames
+from superb_eval.pretraining.network import frame_count
 from superb_eval.pretraining.recipe import TargetSettings
-from superb_eval.pretraining.target_features import Describe, Frames
+from superb_eval.pretraining.target_features import Extractor, Frames
 from superb_eval.runtime import atomic_files
 from superb_eval.runtime.progress import Progress
 
@@ -38,56 +38,55 @@ class Codebook:
     centres: Frames
     scale: Frames
 
-    def nearest(self, described: Frames) -> NDArray[np.uint16]:
-        """Return the nearest centre of each frame [frames, dim]."""
-        distance = (self.centres**2).sum(1) - 2 * (described * self.scale) @ self.centres.T
+    def nearest(self, frames: Frames) -> NDArray[np.uint16]:
+        """Return the index [frames] of the nearest centre of each frame [frames, dim]."""
+        distance = (self.centres**2).sum(1) - 2 * (frames * self.scale) @ self.centres.T
         nearest: NDArray[np.uint16] = distance.argmin(1).astype(np.uint16)
         return nearest
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of every clip in a row, in `values`; those of clip i begin at `starts[i]`."""
+    """The labels of all clips, concatenated in `values`; those of clip i begin at `starts[i]`."""
 
     values: NDArray[np.uint16]
     starts: NDArray[np.int64]
     clusters: int
 
-    def batch(self, batch: Batch, longest: int) -> Tensor:
-        """Return the labels [batch, frames] of the crops of a batch, padded with 0 to `longest` frames."""
-        found = torch.zeros(len(batch.clips), longest, dtype=torch.long)
-        for row, clip, offset, samples in zip(found, batch.clips, batch.offsets, batch.lengths.tolist(), strict=True):
-            first, count = int(self.starts[clip]) + offset // ALIGN, frames(samples)
+    def for_batch(self, batch: Batch, frames: int) -> Tensor:
+        """Return the labels [batch, frames] of the crops of a batch, padded with 0."""
+        labels = torch.zeros(len(batch.clips), frames, dtype=torch.long)
+        for row, clip, offset, samples in zip(labels, batch.clips, batch.offsets, batch.lengths.tolist(), strict=True):
+            first, count = int(self.starts[clip]) + offset // ALIGN, frame_count(samples)
             row[:count] = torch.from_numpy(self.values[first : first + count].astype(np.int64))
-        return found
+        return labels
 
 
-def make(settings: TargetSettings, heard: Audio, folder: Path, seed: int, device: str, progress: Progress) -> Labels:
-    """Return the labels of all clips, from `folder` as far as they are there.
+def create(settings: TargetSettings, audio: Audio, folder: Path, seed: int, device: str, progress: Progress) -> Labels:
+    """Return the labels of all clips; those that are in `folder` already are read, the others computed and written.
 
     Raises:
-        UserError: there are too few frames for so many clusters, the upstream has no such layer or another stride, or
-            `folder` holds the labels of other audio or settings.
+        UserError: there are too few frames for that number of clusters, the upstream has no such layer or another
+            stride, or `folder` holds the labels of other audio or settings.
     """
-    _claim(settings, heard, folder, seed)
-    describe = target_features.by(settings, device)
-    codebook = _codebook(settings, heard, folder, seed, describe, progress)
-    starts = np.concatenate([[0], np.cumsum([frames(int(n)) for n in heard.samples])])
-    shards = range(0, len(heard.clips), SHARD)
-    with progress.step("labelling", len(heard.clips)) as update:
-        found = []
-        for first in shards:
-            clips = range(first, min(first + SHARD, len(heard.clips)))
-            found.append(_shard(clips, heard, folder, describe, codebook))
+    _claim_folder(settings, audio, folder, seed)
+    extract = target_features.extractor(settings, device)
+    codebook = _codebook(settings, audio, folder, seed, extract, progress)
+    starts = np.concatenate([[0], np.cumsum([frame_count(int(n)) for n in audio.samples])])
+    with progress.step("labelling", len(audio.clips)) as update:
+        shards = []
+        for first in range(0, len(audio.clips), SHARD):
+            clips = range(first, min(first + SHARD, len(audio.clips)))
+            shards.append(_shard(clips, audio, folder, extract, codebook))
             update(clips.stop)
-    return Labels(np.concatenate(found), starts, settings.clusters)
+    return Labels(np.concatenate(shards), starts, settings.clusters)
 
 
-def _claim(settings: TargetSettings, heard: Audio, folder: Path, seed: int) -> None:
-    """Note what the labels in `folder` are of, or refuse a folder that holds others."""
-    clips = [(clip.path.name, clip.start, int(n)) for clip, n in zip(heard.clips, heard.samples, strict=True)]
-    audio = hashlib.sha256(json.dumps(clips).encode()).hexdigest()
-    text = json.dumps({**settings.model_dump(mode="json"), "seed": seed, "audio": audio}, indent=1)
+def _claim_folder(settings: TargetSettings, audio: Audio, folder: Path, seed: int) -> None:
+    """Record the settings and audio of the labels in `folder`, or refuse a folder with labels of others."""
+    clips = [(clip.path.name, clip.start, int(n)) for clip, n in zip(audio.clips, audio.samples, strict=True)]
+    digest = hashlib.sha256(json.dumps(clips).encode()).hexdigest()
+    text = json.dumps({**settings.model_dump(mode="json"), "seed": seed, "audio": digest}, indent=1)
     path = folder / "targets.json"
     if not path.is_file():
         atomic_files.write_text(path, text)
@@ -95,41 +94,41 @@ def _claim(settings: TargetSettings, heard: Audio, folder: Path, seed: int) -> N
         raise UserError(f"{folder}: holds labels of other audio or settings. Choose another --out, or remove it.")
 
 
-def _shard(clips: range, heard: Audio, folder: Path, describe: Describe, codebook: Codebook) -> NDArray[np.uint16]:
+def _shard(clips: range, audio: Audio, folder: Path, extract: Extractor, codebook: Codebook) -> NDArray[np.uint16]:
     path = folder / f"labels-{clips.start:07d}.npy"
     if path.is_file():
-        found: NDArray[np.uint16] = np.load(path, allow_pickle=False)
-        return found
-    counts = [frames(int(heard.samples[i])) for i in clips]
-    waves = [heard.read(Crop(i, 0, int(heard.samples[i]))) for i in clips]
-    described = iter(describe([wave for wave in waves if wave is not None]))
-    # What can't be read is in no batch either; zeros keep its place.
+        stored: NDArray[np.uint16] = np.load(path, allow_pickle=False)
+        return stored
+    counts = [frame_count(int(audio.samples[i])) for i in clips]
+    waves = [audio.read(Crop(i, 0, int(audio.samples[i]))) for i in clips]
+    features = iter(extract([wave for wave in waves if wave is not None]))
+    # Unreadable clips are in no batch either; zeros keep the positions of the others.
     parts = [
-        np.zeros(count, np.uint16) if wave is None else codebook.nearest(_aligned(next(described), count))
+        np.zeros(count, np.uint16) if wave is None else codebook.nearest(_align(next(features), count))
         for wave, count in zip(waves, counts, strict=True)
     ]
     labels = np.concatenate(parts)
-    atomic_files.write(path, lambda temporary: _dump(temporary, np.save, labels))
+    atomic_files.write(path, lambda temporary: _write_array(temporary, np.save, labels))
     return labels
 
 
-def _dump(path: Path, save: Callable[..., None], *values: NDArray[Any], **named: NDArray[Any]) -> None:
+def _write_array(path: Path, save: Callable[..., None], *values: NDArray[Any], **named: NDArray[Any]) -> None:
     with path.open("wb") as file:  # numpy would add a suffix to a path's name
         save(file, *values, **named)
 
 
-def _aligned(described: Frames, count: int) -> Frames:
+def _align(frames: Frames, count: int) -> Frames:
     """Return exactly `count` frames: feature extractors may give one more or less at the end."""
-    missing = count - len(described)
-    return np.pad(described, ((0, missing), (0, 0)), mode="edge") if missing > 0 else described[:count]
+    missing = count - len(frames)
+    return np.pad(frames, ((0, missing), (0, 0)), mode="edge") if missing > 0 else frames[:count]
 
 
 def _codebook(
-    settings: TargetSettings, heard: Audio, folder: Path, seed: int, describe: Describe, progress: Progress
+    settings: TargetSettings, audio: Audio, folder: Path, seed: int, extract: Extractor, progress: Progress
 ) -> Codebook:
     path = folder / "codebook.npz"
     if not path.is_file():
-        sample = _sample(settings, heard, seed, describe, progress)
+        sample = _sample(settings, audio, seed, extract, progress)
         if len(sample) < settings.clusters:
             raise UserError(
                 f"{len(sample)} frames are too few for {settings.clusters} clusters. "
@@ -137,35 +136,35 @@ def _codebook(
             )
         progress.log(f"k-means: {settings.clusters} clusters of {len(sample)} frames")
         scale = _scale(sample, settings)
-        centres = _clustered(sample * scale, settings, seed)
-        atomic_files.write(path, lambda temporary: _dump(temporary, np.savez, centres=centres, scale=scale))
-    with np.load(path, allow_pickle=False) as kept:
-        return Codebook(kept["centres"], kept["scale"])
+        centres = _fit_kmeans(sample * scale, settings, seed)
+        atomic_files.write(path, lambda temporary: _write_array(temporary, np.savez, centres=centres, scale=scale))
+    with np.load(path, allow_pickle=False) as stored:
+        return Codebook(stored["centres"], stored["scale"])
 
 
 def _scale(sample: Frames, settings: TargetSettings) -> Frames:
-    """Return what frames are multiplied by: 1, or weights over the standard deviation."""
+    """Return the factors [dim] of the features: 1, or weights over the standard deviation."""
     if settings.weights is None or settings.features != "mfcc":
         return np.ones(sample.shape[1], np.float32)
     scale: Frames = target_features.mfcc_weights(settings.weights) / np.maximum(sample.std(0), 1e-6)
     return scale
 
 
-def _sample(settings: TargetSettings, heard: Audio, seed: int, describe: Describe, progress: Progress) -> Frames:
-    """Return the frames of clips drawn by the seed, as many hours as `fit_hours` says."""
-    order = np.random.default_rng([seed, 2]).permutation(len(heard.clips))
-    until = np.searchsorted(np.cumsum(heard.samples[order]), settings.fit_hours * 3600 * SAMPLE_RATE) + 1
-    chosen, found = order[:until].tolist(), []
-    with progress.step("features to cluster", len(chosen)) as update:
-        for first in range(0, len(chosen), SHARD):
-            crops = [Crop(i, 0, int(heard.samples[i])) for i in chosen[first : first + SHARD]]
-            found += describe([wave for crop in crops if (wave := heard.read(crop)) is not None])
-            update(min(first + SHARD, len(chosen)))
-    return np.concatenate(found) if found else np.zeros((0, 1), np.float32)
+def _sample(settings: TargetSettings, audio: Audio, seed: int, extract: Extractor, progress: Progress) -> Frames:
+    """Return the frames [frames, dim] of clips drawn by the seed, `fit_hours` in all."""
+    order = np.random.default_rng([seed, 2]).permutation(len(audio.clips))
+    until = np.searchsorted(np.cumsum(audio.samples[order]), settings.fit_hours * 3600 * SAMPLE_RATE) + 1
+    drawn, features = order[:until].tolist(), []
+    with progress.step("features to cluster", len(drawn)) as update:
+        for first in range(0, len(drawn), SHARD):
+            crops = [Crop(i, 0, int(audio.samples[i])) for i in drawn[first : first + SHARD]]
+            features += extract([wave for crop in crops if (wave := audio.read(crop)) is not None])
+            update(min(first + SHARD, len(drawn)))
+    return np.concatenate(features) if features else np.zeros((0, 1), np.float32)
 
 
-def _clustered(sample: Frames, settings: TargetSettings, seed: int) -> Frames:
-    """Return k-means' centres, with the options of HuBERT's `learn_kmeans.py`."""
+def _fit_kmeans(sample: Frames, settings: TargetSettings, seed: int) -> Frames:
+    """Return k-means' centres [clusters, dim], with the options of HuBERT's `learn_kmeans.py`."""
     from sklearn.cluster import MiniBatchKMeans
 
     kmeans = MiniBatchKMeans(

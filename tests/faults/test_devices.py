@@ -1,4 +1,4 @@
-"""A training of an encoder goes on with another number of processes: the global batch, and so the curve, is kept."""
+"""Pre-training resumes with another number of processes: the global batch, and so the curve, stays the same."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ def on_two(recipe: Path, speech: Path, out: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_training_of_one_process_goes_on_with_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_training_of_one_process_resumes_with_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from superb_eval.pretraining import trainer
 
     speech = write_speech(tmp_path / "speech", 12)
     settings = load("hubert_toy", "pretrain", PretrainRecipe, SETTINGS)
     pretrain(settings, [f"audio={speech}"], tmp_path / "one", "cpu", 1, NoProgress())
-    update = trainer._Fit._update
+    update = trainer._Trainer._update
 
-    def asked(self, module, optimizer, batches, asked, due):  # type: ignore[no-untyped-def]
-        return update(self, module, optimizer, batches, asked or self.state.step == 1, due)
+    def with_request(self, module, optimizer, batches, requested, due):  # type: ignore[no-untyped-def]
+        return update(self, module, optimizer, batches, requested or self.state.step == 1, due)
 
-    monkeypatch.setattr(trainer._Fit, "_update", asked)
+    monkeypatch.setattr(trainer._Trainer, "_update", with_request)
     with pytest.raises(KeyboardInterrupt):
         pretrain(settings, [f"audio={speech}"], tmp_path / "two", "cpu", 1, NoProgress())
-    assert checkpoints.step(tmp_path / "two/last.pt") == 3
+    assert checkpoints.saved_step(tmp_path / "two/last.pt") == 3
     shutil.copy(tmp_path / "one/recipe.yaml", tmp_path / "toy.yaml")
     on_two(tmp_path / "toy.yaml", speech, tmp_path / "two")
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
@@ -73,40 +73,38 @@ def saved(path: Path, count: int) -> None:
         checkpoints.write(path, module, torch.optim.AdamW(module.parameters()), checkpoints.State(step), 0)
 
 
-@pytest.mark.parametrize("torn", ["half", "empty", "flipped"])
-def test_a_torn_checkpoint_is_named_and_the_one_before_is_taken(tmp_path: Path, torn: str) -> None:
+@pytest.mark.parametrize("damage", ["half", "empty", "flipped"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_read(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "last.pt"
     saved(path, 3)
     whole = path.read_bytes()
     middle = whole.index(np.float32(3).tobytes() * 6)
     flipped = bytes([*whole[:middle], whole[middle] ^ 1, *whole[middle + 1 :]])
-    path.write_bytes({"half": whole[: len(whole) // 2], "empty": b"", "flipped": flipped}[torn])
+    path.write_bytes({"half": whole[: len(whole) // 2], "empty": b"", "flipped": flipped}[damage])
     module = torch.nn.Linear(3, 2)
     with pytest.warns(UserWarning, match=r"last\.pt: damaged"):
         state = checkpoints.read(path, module, torch.optim.AdamW(module.parameters()), 0)
     assert state.step == 2 and bool((module.weight == 2).all())
     (tmp_path / "last.pt.before").unlink()
     with pytest.warns(UserWarning, match="damaged"), pytest.raises(UserError, match="no whole one before it"):
-        checkpoints.step(path)
+        checkpoints.saved_step(path)
 
 
-def test_a_checkpoint_that_cannot_be_written_leaves_the_last_and_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_leaves_the_last_two_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
     path = tmp_path / "last.pt"
     saved(path, 2)
 
-    def full(content: object, place: Path) -> None:
-        place.write_bytes(b"half")
+    def full(content: object, path_: Path) -> None:
+        path_.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full)
         with pytest.raises(UserError, match="the disk is full"):
             saved(path, 1)
-    assert checkpoints.step(path) == 2
+    assert checkpoints.saved_step(path) == 2
     path.write_bytes(b"")
     with pytest.warns(UserWarning, match="damaged"):
-        assert checkpoints.step(path) == 1
+        assert checkpoints.saved_step(path) == 1

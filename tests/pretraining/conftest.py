@@ -26,7 +26,7 @@ TINY = (
 
 
 def write_speech(folder: Path, count: int = 24, seconds: tuple[float, float] = (0.5, 2.5)) -> Path:
-    """Write noise whose colour changes every tenth of a second: clusters have something to find."""
+    """Write tones in noise whose pitch changes every tenth of a second, so that frames fall into clusters."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
@@ -58,12 +58,12 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def toy() -> Callable[..., PretrainRecipe]:
-    """The toy recipe, made smaller still, without its warm start, as a function of overrides."""
+    """The toy recipe in smaller sizes, without its warm start, as a function of overrides."""
     return lambda *overrides: load("hubert_toy", "pretrain", PretrainRecipe, (*TINY, *overrides))
 
 
-class Said(NoProgress):
-    """Keeps what is said."""
+class RecordedProgress(NoProgress):
+    """Records the logged lines."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -73,5 +73,5 @@ class Said(NoProgress):
 
 
 @pytest.fixture
-def said() -> Said:
-    return Said()
+def recorded() -> RecordedProgress:
+    return RecordedProgress()

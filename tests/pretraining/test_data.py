@@ -25,67 +25,67 @@ def settings(**changes: object) -> DataSettings:
     return DataSettings.model_validate({**base, **changes})
 
 
-def gathered(folder: Path, **changes: object) -> Audio:
-    return data.gather(settings(**changes), {"s": folder}, 0, NoProgress())
+def loaded(folder: Path, **changes: object) -> Audio:
+    return data.load_audio(settings(**changes), {"s": folder}, 0, NoProgress())
 
 
-def imagined(lengths: list[int]) -> Audio:
-    """Audio that nobody reads."""
+def unread(lengths: list[int]) -> Audio:
+    """Audio whose files don't exist."""
     return Audio(tuple(Clip(Path(f"{i}.wav")) for i in range(len(lengths))), np.array(lengths, dtype=np.int64))
 
 
 @given(
     lengths=st.lists(st.integers(5_000, 60_000), min_size=1, max_size=40),
     seed=st.integers(0, 9),
-    most=st.sampled_from([None, 1, 3]),
+    max_clips=st.sampled_from([None, 1, 3]),
 )
-def test_an_epoch_hears_each_clip_once_within_the_bounds(lengths: list[int], seed: int, most: int | None) -> None:
-    batches = Batches(imagined(lengths), settings(batch_clips=most), seed)
-    heard: Counter[int] = Counter()
+def test_an_epoch_uses_each_clip_once_within_the_bounds(lengths: list[int], seed: int, max_clips: int | None) -> None:
+    batches = Batches(unread(lengths), settings(batch_clips=max_clips), seed)
+    counts: Counter[int] = Counter()
     number = 0
-    while sum(heard.values()) < len(lengths):
+    while sum(counts.values()) < len(lengths):
         crops = batches.crops(number)
-        if set(heard) & {crop.clip for crop in crops}:
-            break  # the next epoch: the rest of this one was too small
-        heard.update(crop.clip for crop in crops)
+        if set(counts) & {crop.clip for crop in crops}:
+            break  # the next epoch: the remainder of this one was too small
+        counts.update(crop.clip for crop in crops)
         assert len(crops) * max(crop.samples for crop in crops) <= 4 * 16_000
-        assert most is None or len(crops) <= most
+        assert max_clips is None or len(crops) <= max_clips
         for crop in crops:
             assert crop.samples == min(lengths[crop.clip], 16_000)
             assert crop.start % ALIGN == 0 and 0 <= crop.start <= lengths[crop.clip] - crop.samples
         number += 1
-    assert set(heard.values()) == {1}
-    assert len(heard) >= len(lengths) * 2 / 3
+    assert set(counts.values()) == {1}
+    assert len(counts) >= len(lengths) * 2 / 3
 
 
 def test_a_batch_depends_on_seed_and_number_alone(speech: Path) -> None:
-    heard = gathered(speech)
-    first, second = Batches(heard, settings(), 7), Batches(heard, settings(), 7)
+    loaded_audio = loaded(speech)
+    first, second = Batches(loaded_audio, settings(), 7), Batches(loaded_audio, settings(), 7)
     forwards = [first.crops(k) for k in range(60)]
     assert [second.crops(k) for k in reversed(range(60))] == forwards[::-1]
-    assert [Batches(heard, settings(), 8).crops(k) for k in range(60)] != forwards
+    assert [Batches(loaded_audio, settings(), 8).crops(k) for k in range(60)] != forwards
     assert len({crop.start for crops in forwards for crop in crops if crop.clip == forwards[0][0].clip}) > 1
 
 
-def test_processes_share_a_batch_among_them(speech: Path) -> None:
-    batches = Batches(gathered(speech), settings(), 0)
-    whole = batches.at(3, step=4)
-    parts = [batches.at(3, step=4, rank=rank, world=2) for rank in range(2)]
+def test_processes_share_a_batch(speech: Path) -> None:
+    batches = Batches(loaded(speech), settings(), 0)
+    whole = batches.load(3, step=4)
+    parts = [batches.load(3, step=4, rank=rank, world=2) for rank in range(2)]
     for field in ("clips", "offsets", "seeds"):
-        together = [value for part in parts for value in getattr(part, field)]
-        assert sorted(together) == sorted(getattr(whole, field))
+        union = [value for part in parts for value in getattr(part, field)]
+        assert sorted(union) == sorted(getattr(whole, field))
     assert sum(int(part.lengths.sum()) for part in parts) == int(whole.lengths.sum())
     assert len(set(whole.seeds)) == len(whole.seeds)
     with pytest.raises(UserError, match="can't be shared by 99 processes. Raise data.batch_seconds"):
-        batches.at(3, step=4, rank=98, world=99)
+        batches.load(3, step=4, rank=98, world=99)
 
 
-def test_what_is_kept_in_memory_is_what_the_files_hold(speech: Path) -> None:
-    kept, read = gathered(speech), gathered(speech, memory_gb=0)
-    assert kept.kept is not None and read.kept is None
-    assert kept.samples.tolist() == read.samples.tolist()
+def test_cached_audio_equals_the_files(speech: Path) -> None:
+    cached, read = loaded(speech), loaded(speech, memory_gb=0)
+    assert cached.cached is not None and read.cached is None
+    assert cached.samples.tolist() == read.samples.tolist()
     for number in range(3):
-        one, other = (Batches(heard, settings(), 0).at(number, 1) for heard in (kept, read))
+        one, other = (Batches(source, settings(), 0).load(number, 1) for source in (cached, read))
         torch.testing.assert_close(one.wavs, other.wavs, rtol=0, atol=1e-7)
         crop = Batches(read, settings(), 0).crops(number)[0]
         whole = audio.read(read.clips[crop.clip])
@@ -105,31 +105,31 @@ def flawed(tmp_path: Path, speech: Path) -> Path:
     return folder
 
 
-def test_files_that_cannot_be_used_are_counted_and_named(flawed: Path, said: Any) -> None:
-    heard = data.gather(settings(), {"s": flawed}, 0, said)
-    assert len(heard.clips) == 6
-    (message,) = [line for line in said.lines if "files are left out" in line]
+def test_files_that_cannot_be_used_are_counted_and_named(flawed: Path, recorded: Any) -> None:
+    usable = data.load_audio(settings(), {"s": flawed}, 0, recorded)
+    assert len(usable.clips) == 6
+    (message,) = [line for line in recorded.lines if "files are left out" in line]
     assert message.startswith("3 files are left out")
     for words in ("silent.wav: is silent", "text.wav: not readable as audio", "short.wav: 100 samples"):
         assert words in message
 
 
-def test_files_found_bad_only_when_they_are_read_leave_the_batch(flawed: Path) -> None:
-    heard = gathered(flawed, memory_gb=0)
-    assert len(heard.clips) == 7  # a header doesn't tell silence
-    batches = Batches(heard, settings(batch_seconds=60.0), 0)
-    assert len(batches.crops(0)) == 7 and len(batches.at(0, 1).clips) == 6
-    assert len(heard.problems) == 3 and "silent.wav: is silent" in heard.problems[-1]
-    batches.at(1, 2)
-    assert len(heard.problems) == 3
-    alone = Audio(heard.clips[-1:], heard.samples[-1:]) if "silent" in str(heard.clips[-1].path) else None
-    assert alone is not None
+def test_files_that_fail_only_when_they_are_read_are_left_out_of_the_batch(flawed: Path) -> None:
+    flawed_audio = loaded(flawed, memory_gb=0)
+    assert len(flawed_audio.clips) == 7  # headers don't show silence
+    batches = Batches(flawed_audio, settings(batch_seconds=60.0), 0)
+    assert len(batches.crops(0)) == 7 and len(batches.load(0, 1).clips) == 6
+    assert len(flawed_audio.problems) == 3 and "silent.wav: is silent" in flawed_audio.problems[-1]
+    batches.load(1, 2)
+    assert len(flawed_audio.problems) == 3
+    assert "silent" in str(flawed_audio.clips[-1].path)
+    silent = Audio(flawed_audio.clips[-1:], flawed_audio.samples[-1:])
     with pytest.raises(UserError, match=r"step 1: no file of the batch can be used: .*silent"):
-        Batches(alone, settings(), 0).at(0, 1)
+        Batches(silent, settings(), 0).load(0, 1)
 
 
 def test_nothing_left_and_impossible_bounds_are_explained(speech: Path) -> None:
     with pytest.raises(UserError, match="no audio is left to train on"):
-        gathered(speech, min_seconds=100)
+        loaded(speech, min_seconds=100)
     with pytest.raises(UserError, match=r"crop_seconds=9.0 is more than data.batch_seconds=4.0"):
-        Batches(gathered(speech), settings(crop_seconds=9.0), 0)
+        Batches(loaded(speech), settings(crop_seconds=9.0), 0)

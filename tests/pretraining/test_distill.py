@@ -1,4 +1,4 @@
-"""Distillation from end to end on toy audio: it goes on exactly, and its student opens everywhere."""
+"""Distillation from end to end on toy audio: it resumes exactly, and its student loads everywhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from superb_eval.pretraining import recipe, trainer
 from superb_eval.pretraining.data import Batch
 from superb_eval.pretraining.distill import distill
 from superb_eval.pretraining.distillation import Distillation
-from superb_eval.pretraining.distillation_recipe import DistillationRecipe
+from superb_eval.pretraining.recipe import DistillationRecipe
 from superb_eval.runtime.progress import NoProgress
 from upstreams import registry
 
@@ -63,7 +63,7 @@ def states(upstream: Any, wav: Tensor) -> list[Tensor]:
 
 @pytest.fixture(scope="session")
 def student(toy: Toy, speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a student that heard 30 updates; read it, don't change it."""
+    """The folder of a student trained for 30 updates; read it, don't change it."""
     out = tmp_path_factory.mktemp("distilled")
     return train(toy("optim.steps=30", "student.dropout=0.0", "optim.lr=3e-3"), speech, out)
 
@@ -75,7 +75,7 @@ def test_the_loss_of_every_layer_falls(student: Path) -> None:
         assert sum(values[-5:]) < 0.9 * sum(values[:5]), part
 
 
-def test_the_student_opens_everywhere(student: Path) -> None:
+def test_the_student_loads_everywhere(student: Path) -> None:
     from transformers import AutoModel
 
     wav = 0.1 * torch.randn(9_000, generator=torch.Generator().manual_seed(0))
@@ -90,7 +90,7 @@ def test_the_student_opens_everywhere(student: Path) -> None:
     assert len(states(registry.load(f"distilhubert_heads@{student}"), wav)) == 2 + 2
 
 
-def test_the_card_says_what_it_is(student: Path) -> None:
+def test_the_model_card_describes_the_student(student: Path) -> None:
     text = (student / "README.md").read_text(encoding="utf8")
     _, front, body = text.split("---\n", 2)
     assert yaml.safe_load(front)["library_name"] == "transformers"
@@ -99,23 +99,23 @@ def test_the_card_says_what_it_is(student: Path) -> None:
     assert "hidden states 1, 2." in body
 
 
-def test_interrupted_and_resumed_distillation_gives_the_bits_of_an_unbroken_one(
+def test_interrupted_and_resumed_distillation_equals_an_uninterrupted_one(
     toy: Toy, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = toy("optim.accumulate=2", "loss.standardise=2", "teacher.dropout=true")
-    unbroken = train(settings, speech, tmp_path / "unbroken")
-    update = trainer._Fit._update
+    uninterrupted = train(settings, speech, tmp_path / "uninterrupted")
+    update = trainer._Trainer._update
 
-    def asked(self: Any, module: Any, optimizer: Any, batches: Any, asked: bool, due: bool) -> Any:
-        return update(self, module, optimizer, batches, asked or self.state.step + 1 == 2, due)
+    def stop_at_2(self: Any, module: Any, optimizer: Any, batches: Any, stop: bool, save: bool) -> Any:
+        return update(self, module, optimizer, batches, stop or self.state.step + 1 == 2, save)
 
-    monkeypatch.setattr(trainer._Fit, "_update", asked)
+    monkeypatch.setattr(trainer._Trainer, "_update", stop_at_2)
     with pytest.raises(KeyboardInterrupt):
-        train(settings, speech, tmp_path / "broken")
-    assert len(curve(tmp_path / "broken")) == 3, "that somebody asked was read while the next update was under way"
-    broken = train(settings, speech, tmp_path / "broken")
-    assert same(unbroken, broken)
-    assert [line["loss"] for line in curve(unbroken.parent)] == [line["loss"] for line in curve(broken.parent)]
+        train(settings, speech, tmp_path / "resumed")
+    assert len(curve(tmp_path / "resumed")) == 3, "the signal was read while the next update was running"
+    resumed = train(settings, speech, tmp_path / "resumed")
+    assert same(uninterrupted, resumed)
+    assert [line["loss"] for line in curve(uninterrupted.parent)] == [line["loss"] for line in curve(resumed.parent)]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,9 @@ def test_shipped_recipes_are_valid(name: str) -> None:
     assert recipe.load(name, "distill", DistillationRecipe).teacher.address
 
 
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> tuple[int, str, str]:
+def call_cli(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object
+) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["superb-eval", *map(str, words)])
     code = 0
     try:
@@ -169,7 +171,7 @@ Call = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def called(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    return lambda *words: call(capsys, monkeypatch, *words)
+    return lambda *words: call_cli(capsys, monkeypatch, *words)
 
 
 def test_the_command_takes_a_teacher(called: Call, speech: Path, tmp_path: Path) -> None:
@@ -183,7 +185,7 @@ def test_the_command_takes_a_teacher(called: Call, speech: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["-o", "loss.layers=[1, 9]"], "the teacher hubert_nano has hidden states 0 to 2"),
         (["-o", "teacher.address=null"], "no teacher is named. Give one with --teacher"),
@@ -195,31 +197,31 @@ def test_the_command_takes_a_teacher(called: Call, speech: Path, tmp_path: Path)
         (["--data", "sound=x"], "the recipe has no source 'sound'"),
     ],
 )
-def test_bad_input_is_one_sentence(called: Call, speech: Path, tmp_path: Path, words: list[str], told: str) -> None:
+def test_bad_input_is_one_sentence(called: Call, speech: Path, tmp_path: Path, words: list[str], message: str) -> None:
     command = ["distill", "distilhubert_toy", "--out", tmp_path / "out"]
     code, _, err = called(*command, "--data", f"audio={speech}", *words)
-    assert code == 2 and told in err and "Traceback" not in err
+    assert code == 2 and message in err and "Traceback" not in err
     assert not (tmp_path / "out" / "last.pt").exists()
 
 
-def test_a_loss_that_is_no_number_stops_with_the_state_kept(
+def test_a_loss_that_is_not_finite_stops_and_leaves_the_checkpoint(
     toy: Toy, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     targets = Distillation.targets
     calls = []
 
-    def broken(self: Distillation, batch: Batch) -> Tensor:
+    def nan_at_3(self: Distillation, batch: Batch) -> Tensor:
         calls.append(1)
         return targets(self, batch) * (float("nan") if len(calls) == 3 else 1)
 
-    monkeypatch.setattr(Distillation, "targets", broken)
-    with pytest.raises(UserError, match="update 3: the loss is nan on .*flac.*the state of update 2 is kept"):
+    monkeypatch.setattr(Distillation, "targets", nan_at_3)
+    with pytest.raises(UserError, match="update 3: the loss is nan on .*flac.*the checkpoint of update 2 remains"):
         train(toy("optim.save_minutes=0"), speech, tmp_path)
     assert "2 of 6 updates" in (tmp_path / "model" / "README.md").read_text(encoding="utf8")
     assert registry.load(f"distilhubert@{tmp_path / 'model'}").card.layers == 2
 
 
-def test_a_full_disk_leaves_state_and_student(
+def test_a_full_disk_leaves_checkpoint_and_student(
     toy: Toy, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied = shutil.copyfile
@@ -235,11 +237,13 @@ def test_a_full_disk_leaves_state_and_student(
     monkeypatch.undo()
     assert registry.load(f"distilhubert@{tmp_path / 'model'}").card.layers == 2
     assert not [path for path in (tmp_path / "model").iterdir() if path.name.startswith(".")]
-    broken, unbroken = (train(toy("optim.save_minutes=0"), speech, tmp_path / name) for name in ("", "unbroken"))
-    assert same(broken, unbroken)
+    resumed, uninterrupted = (
+        train(toy("optim.save_minutes=0"), speech, tmp_path / name) for name in ("", "uninterrupted")
+    )
+    assert same(resumed, uninterrupted)
 
 
-def test_another_layouts_checkpoint_is_no_state_to_go_on_from(toy: Toy, speech: Path, tmp_path: Path) -> None:
+def test_the_checkpoint_of_another_network_is_refused(toy: Toy, speech: Path, tmp_path: Path) -> None:
     train(toy("optim.steps=1"), speech, tmp_path)
     state = torch.load(tmp_path / "last.pt", weights_only=True)
     torch.save({**state, "weights": {"mean": torch.zeros(3, 3)}}, tmp_path / "last.pt")
@@ -248,17 +252,17 @@ def test_another_layouts_checkpoint_is_no_state_to_go_on_from(toy: Toy, speech: 
 
 
 def test_release_and_controls(called: Call, student: Path, tmp_path: Path) -> None:
-    """Stored in 16 bits with its card; cut, or the front end alone."""
+    """Stored in 16 bits with its card; truncated, or the front end alone."""
     wav = 0.1 * torch.randn(9_000, generator=torch.Generator().manual_seed(0))
     code, out, _ = called("upstream", "export", f"distilhubert@{student}", "--out", tmp_path / "release")
     assert (code, out) == (0, f"exported: {tmp_path / 'release'}\n")
-    whole = states(registry.load(f"distilhubert@{student}"), wav)
-    for mine, full in zip(states(registry.load(f"distilhubert@{tmp_path / 'release'}"), wav), whole, strict=True):
+    expected = states(registry.load(f"distilhubert@{student}"), wav)
+    for mine, full in zip(states(registry.load(f"distilhubert@{tmp_path / 'release'}"), wav), expected, strict=True):
         assert mine.dtype == torch.float32
         torch.testing.assert_close(mine, full, rtol=0.02, atol=0.02)
     assert str(tmp_path.parent) not in (tmp_path / "release" / "config.json").read_text(encoding="utf8")
     sizes = [(folder / "model.safetensors").stat().st_size for folder in (student, tmp_path / "release")]
-    assert sizes[1] < 0.55 * sizes[0]  # names take room too in so small a file
+    assert sizes[1] < 0.55 * sizes[0]  # names take space too in such a small file
     assert (tmp_path / "release" / "README.md").read_bytes() == (student / "README.md").read_bytes()
     assert sorted(path.name for path in (tmp_path / "release").iterdir()) == [
         "README.md",
@@ -266,7 +270,7 @@ def test_release_and_controls(called: Call, student: Path, tmp_path: Path) -> No
         "model.safetensors",
     ]
     called("upstream", "export", "hubert_mini", "--out", tmp_path / "again")
-    assert "**Heard**" in (tmp_path / "again" / "README.md").read_text(encoding="utf8")
+    assert "**Training data**" in (tmp_path / "again" / "README.md").read_text(encoding="utf8")
     called("upstream", "export", "hubert_mini@random", "--out", tmp_path / "untrained")
     assert not (tmp_path / "untrained" / "README.md").exists()
     for layers in (1, 0):
@@ -292,16 +296,16 @@ def test_release_and_controls(called: Call, student: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["fbank"], "fbank: can't be exported: it isn't one of this package's HuBERT-like upstreams"),
         (["hubert_nano@random", "--keep-layers", "5"], "--keep-layers 5: the network has 2 transformer layers"),
         (["hubert_nano@random", "--card", "nowhere.md"], "nowhere.md"),
     ],
 )
-def test_bad_exports_are_one_sentence(called: Call, tmp_path: Path, words: list[str], told: str) -> None:
+def test_bad_exports_are_one_sentence(called: Call, tmp_path: Path, words: list[str], message: str) -> None:
     code, _, err = called("upstream", "export", *words, "--out", tmp_path / "out")
-    assert code == 2 and told in err
+    assert code == 2 and message in err
     assert not (tmp_path / "out").exists()
 
 

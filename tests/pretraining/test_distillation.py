@@ -1,4 +1,4 @@
-"""The student and its loss: s3prl's distiller on the same weights and batch, and what ours does otherwise."""
+"""The student and its loss: equal to s3prl's distiller on the same weights and batch, but for named differences."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from superb_eval.errors import UserError
 from superb_eval.pretraining import student
 from superb_eval.pretraining.data import Batch
 from superb_eval.pretraining.distillation import Distillation, frame_losses
-from superb_eval.pretraining.distillation_recipe import DistillationSettings, StudentSettings, TeacherSettings
 from superb_eval.pretraining.objective import Terms
+from superb_eval.pretraining.recipe import DistillationSettings, StudentSettings, TeacherSettings
 from upstreams import registry
 from upstreams.base import Upstream
 from upstreams.distilhubert import Heads
@@ -33,7 +33,7 @@ BASE_CONV = "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2"
 BASE = {"encoder_embed_dim": 768, "encoder_ffn_embed_dim": 3072, "encoder_attention_heads": 12}
 
 
-def batch(lengths: list[int]) -> Batch:
+def make_batch(lengths: list[int]) -> Batch:
     generator = torch.Generator().manual_seed(0)
     wavs = torch.zeros(len(lengths), max(lengths))
     for row, length in zip(wavs, lengths, strict=True):
@@ -42,13 +42,13 @@ def batch(lengths: list[int]) -> Batch:
     return Batch(wavs, torch.tensor(lengths), none, none, none, 1)
 
 
-def one_of(heard: Batch, k: int) -> Batch:
+def single(batch: Batch, k: int) -> Batch:
     """The k-th waveform of a batch alone, without padding."""
-    return Batch(heard.wavs[k : k + 1, : int(heard.lengths[k])], heard.lengths[k : k + 1], (0,), (0,), (0,), 1)
+    return Batch(batch.wavs[k : k + 1, : int(batch.lengths[k])], batch.lengths[k : k + 1], (0,), (0,), (0,), 1)
 
 
 def loss(terms: Terms) -> Tensor:
-    """As the loop adds terms up, in one process."""
+    """As the trainer sums terms, in one process."""
     return sum((t.weight * t.total / t.frames for t in terms.values()), start=torch.zeros(()))
 
 
@@ -70,9 +70,9 @@ def write_teacher(path: Path, sizes: dict[str, Any], conv: str, layers: int = 4)
 
 
 class Theirs:
-    """s3prl's distiller, begun from its own teacher as its pre-training expert begins it (`pretrain/distiller`).
+    """s3prl's distiller, initialised from its own teacher as in its pre-training expert (`pretrain/distiller`).
 
-    That expert is not in the package: the few lines of arithmetic around the model are written here from its
+    That expert is not in the package: its few lines of arithmetic around the model are reimplemented here from its
     description. Dropout is off in the student, as equality needs it.
     """
 
@@ -93,19 +93,19 @@ class Theirs:
         for own, copied in zip(self.model.encoder.layers, network.encoder.layers, strict=False):
             own.load_state_dict(copied.state_dict())
 
-    def targets(self, heard: Batch) -> Tensor:
-        wavs = [wav[:n] for wav, n in zip(heard.wavs, heard.lengths.tolist(), strict=True)]
+    def targets(self, batch: Batch) -> Tensor:
+        wavs = [wav[:n] for wav, n in zip(batch.wavs, batch.lengths.tolist(), strict=True)]
         with torch.no_grad():
             states = self.teacher(wavs)["hidden_states"]
         return torch.stack([states[k] for k in self.predicted], dim=1)
 
-    def predictions(self, heard: Batch) -> Tensor:
-        mask = (torch.arange(heard.wavs.shape[1]) < heard.lengths[:, None]).float()
-        found: Tensor = self.model(heard.wavs, mask)[2]
+    def predictions(self, batch: Batch) -> Tensor:
+        mask = (torch.arange(batch.wavs.shape[1]) < batch.lengths[:, None]).float()
+        found: Tensor = self.model(batch.wavs, mask)[2]
         return found
 
-    def loss(self, heard: Batch) -> Tensor:
-        prediction, target = self.predictions(heard), self.targets(heard)
+    def loss(self, batch: Batch) -> Tensor:
+        prediction, target = self.predictions(batch), self.targets(batch)
         return (prediction - target).abs().mean() - logsigmoid(cosine_similarity(prediction, target, dim=-1)).mean()
 
 
@@ -130,7 +130,7 @@ def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("s3prl:hubert_local@{}", [9_000, 9_000]),
         ("s3prl:hubert_local@{}", [16_000, 9_000, 12_345]),
-        # s3prl's teacher takes a frame that is partly padding for a valid one; without padding ours agrees.
+        # s3prl's teacher counts a frame that is partly padding as valid; without padding ours is equal.
         ("hubert_padded@{}", [9_000, 9_000]),
     ],
 )
@@ -154,16 +154,16 @@ def check_equal(
     theirs = Theirs(path, sizes, conv, predicted)
     objective = ours(registry.load(address.format(path)), predicted, replay=True, theirs=theirs)
     theirs.teacher.eval()
-    their_weights = checkpoint_conversion.trunk(theirs.model.state_dict())
+    their_weights = checkpoint_conversion.to_transformers(theirs.model.state_dict())
     for name, weight in objective.student.trunk.state_dict().items():
         assert torch.equal(weight, their_weights.pop(name)), name
     assert not their_weights
-    heard = batch(lengths)
-    wavs = [wav[:n] for wav, n in zip(heard.wavs, lengths, strict=True)]
+    batch = make_batch(lengths)
+    wavs = [wav[:n] for wav, n in zip(batch.wavs, lengths, strict=True)]
     close = {"rtol": 1e-5, "atol": 1e-5}
-    torch.testing.assert_close(objective.targets(heard), theirs.targets(heard), **close)
-    torch.testing.assert_close(objective.student(wavs), theirs.predictions(heard), **close)
-    mine, other = loss(objective(heard)), theirs.loss(heard)
+    torch.testing.assert_close(objective.targets(batch), theirs.targets(batch), **close)
+    torch.testing.assert_close(objective.student(wavs), theirs.predictions(batch), **close)
+    mine, other = loss(objective(batch)), theirs.loss(batch)
     torch.testing.assert_close(mine, other, **close)
     mine.backward()
     other.backward()
@@ -187,24 +187,24 @@ def test_heads_are_drawn_as_s3prls(count: int) -> None:
     assert float(own.weight.detach().std()) == pytest.approx(0.25 / 3**0.5, rel=0.15)
 
 
-def test_the_teachers_dropout_as_s3prl_leaves_it_on(teacher_file: Path) -> None:
+def test_the_teachers_dropout_may_stay_on_as_in_s3prl(teacher_file: Path) -> None:
     """With the same seed, the same targets as s3prl's teacher in training mode."""
     teacher = registry.load(f"s3prl:hubert_local@{teacher_file}")
     theirs = Theirs(teacher_file, TINY, CONV, (2, 4))
     theirs.teacher.train()
-    heard = batch([9_000, 7_000])
-    still = ours(teacher, (2, 4), replay=True)
-    assert torch.equal(still.targets(heard), still.targets(heard))
-    lively = Distillation(still.student, teacher, still.settings, TeacherSettings(dropout=True))
+    batch = make_batch([9_000, 7_000])
+    deterministic = ours(teacher, (2, 4), replay=True)
+    assert torch.equal(deterministic.targets(batch), deterministic.targets(batch))
+    with_dropout = Distillation(deterministic.student, teacher, deterministic.settings, TeacherSettings(dropout=True))
     torch.manual_seed(3)
-    own = lively.targets(heard)
+    own = with_dropout.targets(batch)
     torch.manual_seed(3)
-    torch.testing.assert_close(own, theirs.targets(heard), rtol=1e-5, atol=1e-5)
-    assert not torch.equal(own, lively.targets(heard))
+    torch.testing.assert_close(own, theirs.targets(batch), rtol=1e-5, atol=1e-5)
+    assert not torch.equal(own, with_dropout.targets(batch))
 
 
-def test_dropout_leaves_layers_and_frames_of_a_transformers_teacher_in() -> None:
-    """Its training mode would drop layers and mask spans too."""
+def test_dropout_of_a_transformers_teacher_drops_no_layers_and_masks_no_frames() -> None:
+    """Transformers' training mode would drop layers and mask spans too."""
     teacher = registry.load("hubert_nano@random")
     objective = Distillation(
         student.build(StudentSettings(), teacher, 1),
@@ -217,9 +217,9 @@ def test_dropout_leaves_layers_and_frames_of_a_transformers_teacher_in() -> None
             module.p = 0.0
     for layer in teacher.model.encoder.layers:  # type: ignore[union-attr]
         layer.attention.dropout = 0.0
-    heard = batch([8_000])
-    first = objective.targets(heard)
-    assert all(torch.equal(first, objective.targets(heard)) for _ in range(5))
+    batch = make_batch([8_000])
+    first = objective.targets(batch)
+    assert all(torch.equal(first, objective.targets(batch)) for _ in range(5))
 
 
 @pytest.fixture
@@ -231,13 +231,13 @@ def test_padding_does_not_count(nano: Upstream) -> None:
     """Sums over a padded batch are those of its clips one by one: ours, unlike s3prl's."""
     objective = ours(nano, (1, 2), replay=False).eval()
     lengths = [16_000, 5_000, 9_999]
-    whole = batch(lengths)
-    together = objective(whole)
-    alone = [objective(one_of(whole, k)) for k in range(len(lengths))]
+    batch = make_batch(lengths)
+    together = objective(batch)
+    alone = [objective(single(batch, k)) for k in range(len(lengths))]
     for name, term in together.items():
         assert int(term.frames) == 49 + 15 + 30
         torch.testing.assert_close(term.total, sum(terms[name].total for terms in alone), rtol=1e-4, atol=1e-4)
-    assert int(ours(nano, (1, 2), replay=True)(whole)["l1_1"].frames) == 3 * 49
+    assert int(ours(nano, (1, 2), replay=True)(batch)["l1_1"].frames) == 3 * 49
 
 
 def test_frame_losses_by_hand() -> None:
@@ -253,36 +253,36 @@ def test_frame_losses_by_hand() -> None:
 
 def test_terms_can_be_weighted_and_left_out(nano: Upstream) -> None:
     objective = ours(nano, (1, 2), replay=False)
-    heard = batch([8_000])
+    batch = make_batch([8_000])
     for settings, names in {
         DistillationSettings(layers=(1, 2), cosine=0.0): {"l1"},
         DistillationSettings(layers=(1, 2), l1=0.0): {"cosine"},
         DistillationSettings(layers=(1, 2), l1=0.0, l2=2.0, cosine=0.0): {"l2"},
     }.items():
         objective.settings = settings
-        weighted = {name.split("_")[0] for name, term in objective(heard).items() if term.weight}
+        weighted = {name.split("_")[0] for name, term in objective(batch).items() if term.weight}
         assert weighted == names
-    assert objective(heard)["l2_1"].weight == 1.0  # 2, over two layers
+    assert objective(batch)["l2_1"].weight == 1.0  # 2, over two layers
 
 
-def test_teachers_that_may_leak_padding_hear_clips_of_one_length(teacher_file: Path) -> None:
-    """s3prl's wrapper can't say how many frames a length gives, so a clip's targets must be those it has alone."""
+def test_teachers_that_may_leak_padding_process_clips_of_one_length(teacher_file: Path) -> None:
+    """s3prl's wrapper doesn't report the frames of a length, so a clip's targets must be those it has alone."""
     objective = ours(registry.load(f"s3prl:hubert_local@{teacher_file}"), (2, 4), replay=False)
     lengths = [12_000, 5_000, 12_000]
-    heard = batch(lengths)
-    together = objective.targets(heard)
+    batch = make_batch(lengths)
+    together = objective.targets(batch)
     for k in range(len(lengths)):
-        alone = objective.targets(one_of(heard, k))[0]
+        alone = objective.targets(single(batch, k))[0]
         torch.testing.assert_close(together[k, :, : alone.shape[1]], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_standardised_targets(nano: Upstream) -> None:
     objective = ours(nano, (1, 2), replay=False)
-    batches = [batch([16_000, 9_000]), batch([12_000])]
+    batches = [make_batch([16_000, 9_000]), make_batch([12_000])]
     objective.standardise(batches)
     every = []
-    for heard in batches:
-        every += [objective.targets(one_of(heard, k))[0] for k in range(len(heard.wavs))]
+    for batch in batches:
+        every += [objective.targets(single(batch, k))[0] for k in range(len(batch.wavs))]
     frames = torch.cat(every, dim=1)  # [layers, frames, dim]
     assert frames.mean(1).abs().max() < 1e-3
     torch.testing.assert_close(frames.std(1, correction=0), torch.ones(2, 192), rtol=1e-2, atol=1e-2)
@@ -292,7 +292,7 @@ def test_the_teacher_is_neither_trained_nor_saved(nano: Upstream) -> None:
     objective = ours(nano, (1, 2), replay=False)
     before = nano.fingerprint()
     assert all(name.startswith(("student.", "mean", "scale")) for name in objective.state_dict())
-    loss(objective.train()(batch([8_000]))).backward()
+    loss(objective.train()(make_batch([8_000]))).backward()
     assert all(p.grad is not None for p in objective.parameters())  # none that DDP would wait for
     assert all(p.grad is None for p in nano.parameters())
     assert nano.fingerprint() == before
@@ -305,10 +305,10 @@ def test_sizes_of_the_papers_student() -> None:
     assert sum(p.numel() for p in pupil.heads.parameters()) == 3_543_552
 
 
-def test_a_student_may_begin_as_its_teacher_cut(nano: Upstream) -> None:
+def test_a_student_may_be_initialised_as_its_truncated_teacher(nano: Upstream) -> None:
     everything = StudentSettings(layers=1, projection_norm=True, initialise=("convolution", "encoder", "norms"))
     pupil = student.build(everything, nano, 1).eval()
-    wav = batch([8_000]).wavs[0]
+    wav = make_batch([8_000]).wavs[0]
     torch.testing.assert_close(pupil.upstream([wav])["paper"][0], nano([wav])["hidden_states"][1])
 
 
@@ -324,12 +324,12 @@ def test_initialisation_is_drawn_where_nothing_is_copied(nano: Upstream) -> None
 
 
 @pytest.mark.parametrize(
-    ("teacher", "settings", "predicted", "told"),
+    ("teacher", "settings", "predicted", "message"),
     [
         ("hubert_nano@random", {}, (1, 3), r"the teacher hubert_nano has hidden states 0 to 2"),
-        ("hubert_nano@random", {"layers": 3}, (1,), r"begin as the teacher's: it has no encoder.layers.2"),
+        ("hubert_nano@random", {"layers": 3}, (1,), r"be copied from the teacher: it has no encoder.layers.2"),
         ("hubert_nano@random", {"hidden": 96}, (1,), r"is \[192, 192\] in the teacher and \[96, 192\] in the student"),
-        ("fbank", {}, (0,), r"fbank: the student's convolution can't begin as the teacher's"),
+        ("fbank", {}, (0,), r"fbank: the student's convolution can't be copied from the teacher"),
         (
             "fbank",
             {"initialise": (), "hidden": 16, "heads": 1, "feed_forward": 16, "conv": (8,) * 7},
@@ -339,7 +339,7 @@ def test_initialisation_is_drawn_where_nothing_is_copied(nano: Upstream) -> None
     ],
 )
 def test_what_does_not_fit_is_one_sentence(
-    teacher: str, settings: dict[str, Any], predicted: tuple[int, ...], told: str
+    teacher: str, settings: dict[str, Any], predicted: tuple[int, ...], message: str
 ) -> None:
     upstream = registry.load(teacher)
 
@@ -347,14 +347,14 @@ def test_what_does_not_fit_is_one_sentence(
         pupil = student.build(StudentSettings(**settings), upstream, len(predicted))
         return Distillation(pupil, upstream, DistillationSettings(layers=predicted), TeacherSettings())
 
-    with pytest.raises(UserError, match=told) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["Wav2Vec2", "WavLM"])
 def test_other_families_teach(tmp_path: Path, kind: str) -> None:
-    """Classes of the user's own stand for them here: any upstream is a teacher."""
+    """Any upstream may be a teacher; here it is a class of the user's own."""
     (tmp_path / "teacher.py").write_text(
         f"""
 import torch
@@ -379,4 +379,4 @@ class Teacher(torch.nn.Module):
     source = {name.partition("net.")[2]: weight for name, weight in teacher.state_dict().items()}
     name = "encoder.layers.1.feed_forward.output_dense.weight"
     assert torch.equal(objective.student.trunk.state_dict()[name], source[name])
-    assert torch.isfinite(loss(objective(batch([9_000, 6_000]))))
+    assert torch.isfinite(loss(objective(make_batch([9_000, 6_000]))))

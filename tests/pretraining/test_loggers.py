@@ -1,4 +1,4 @@
-"""The log of a training, shown elsewhere: by Lightning's loggers, real ones where they are installed."""
+"""The log of a training: `log.csv`, the progress bar's postfix, Lightning's loggers (real ones where installed)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 
 from superb_eval.errors import UserError
 from superb_eval.pretraining import loggers as loggers_module
-from superb_eval.pretraining.training_log import TrainingLog
+from superb_eval.pretraining.loggers import TrainingLog
 
 
 class Recorder:
-    """Stands in for Lightning's loggers: keeps what it is told."""
+    """Stands in for Lightning's loggers: records the calls."""
 
     made: list[Recorder] = []  # noqa: RUF012 - emptied by the fixture
 
@@ -51,19 +51,19 @@ def lightning(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
         "lightning.pytorch.loggers": loggers,
     }.items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(loggers_module, "_missing", lambda name: [])
+    monkeypatch.setattr(loggers_module, "_missing_packages", lambda name: [])
     return Recorder
 
 
 def train(folder: Path, curve: list[dict[str, float]], *names: str) -> None:
-    with TrainingLog(folder, curve, writes=True, loggers=loggers_module.chosen(names)) as log:
+    with TrainingLog(folder, curve, writes=True, loggers=loggers_module.choose(names)) as log:
         first = len(curve) + 1
         for step in range(first, first + 2):
-            log.add(step, {"loss": 1 / step}, heard=1.0)
-            log.line(float(step))
+            log.add(step, {"loss": 1 / step}, seconds=1.0)
+            log.write_means(float(step))
 
 
-def test_lines_and_recipe_are_handed_on_and_a_run_is_gone_on_with(lightning: type[Recorder], tmp_path: Path) -> None:
+def test_lines_and_recipe_are_logged_and_a_run_is_resumed(lightning: type[Recorder], tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("seed: 3\noptim: {steps: 4}\n")
     curve: list[dict[str, float]] = []
     train(tmp_path, curve, "wandb", "mlflow")
@@ -71,14 +71,14 @@ def test_lines_and_recipe_are_handed_on_and_a_run_is_gone_on_with(lightning: typ
     wandb, mlflow, wandb_again, mlflow_again = lightning.made
     assert [(step, line["loss"]) for step, line in wandb.lines] == [(1, 1.0), (2, 0.5)]
     assert [step for step, _ in mlflow_again.lines] == [3, 4]
-    assert all("step" not in line for board in lightning.made for _, line in board.lines)
-    assert all(board.params == {"seed": 3, "optim": {"steps": 4}} for board in lightning.made)
+    assert all("step" not in line for logger in lightning.made for _, line in logger.lines)
+    assert all(logger.params == {"seed": 3, "optim": {"steps": 4}} for logger in lightning.made)
     assert wandb.settings["id"] == wandb_again.settings["id"] and wandb.settings["resume"] == "allow"
     assert (mlflow.settings["run_id"], mlflow_again.settings["run_id"]) == (None, "run-1")
-    assert all(board.status == "success" and board.finished == 1 for board in lightning.made)
+    assert all(logger.status == "success" and logger.finished == 1 for logger in lightning.made)
 
 
-def test_two_trainings_are_two_runs_and_one_that_fails_says_so(lightning: type[Recorder], tmp_path: Path) -> None:
+def test_two_trainings_are_two_runs_and_a_failed_one_is_marked(lightning: type[Recorder], tmp_path: Path) -> None:
     train(tmp_path / "a", [], "wandb")
     with (
         pytest.raises(KeyboardInterrupt),
@@ -93,18 +93,18 @@ def test_two_trainings_are_two_runs_and_one_that_fails_says_so(lightning: type[R
 def test_other_processes_log_nothing(lightning: type[Recorder], tmp_path: Path) -> None:
     with TrainingLog(tmp_path, [], writes=False, loggers=("wandb",)) as log:
         log.add(1, {"loss": 1.0}, 1.0)
-        log.line(1.0)
+        log.write_means(1.0)
     assert not lightning.made
 
 
 def test_unknown_and_missing_loggers_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"no logger is called 'wandbb'\. Did you mean 'wandb'\? Known: tensorboard,"):
-        loggers_module.chosen(["wandbb"])
+        loggers_module.choose(["wandbb"])
     monkeypatch.setattr(loggers_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"--loggers mlflow: lightning and mlflow can't be imported\. pip install 'sup"):
-        loggers_module.chosen(["mlflow"])
-    assert loggers_module.chosen(None) == ()
-    assert loggers_module.chosen([]) == ()
+        loggers_module.choose(["mlflow"])
+    assert loggers_module.choose(None) == ()
+    assert loggers_module.choose([]) == ()
 
 
 def test_tensorboard_holds_the_curve_once_though_the_training_was_killed(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_tensorboard_holds_the_curve_once_though_the_training_was_killed(tmp_pat
 
     curve: list[dict[str, float]] = []
     train(tmp_path, curve, "tensorboard")
-    train(tmp_path, curve[:1], "tensorboard")  # what came after the last checkpoint is dropped
+    train(tmp_path, curve[:1], "tensorboard")  # lines after the last checkpoint are dropped
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     shown = {event.step: event.value for event in events.Scalars("loss")}
@@ -122,7 +122,7 @@ def test_tensorboard_holds_the_curve_once_though_the_training_was_killed(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_the_real_logger_takes_it(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_real_logger_accepts_the_lines(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip(name)  # first: importing Lightning takes seconds
     pytest.importorskip("lightning")
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from superb_eval.pretraining import network
 from superb_eval.pretraining.data import Batch
-from superb_eval.pretraining.masked import MaskedPrediction, mask
+from superb_eval.pretraining.masked import MaskedPrediction, span_mask
 from superb_eval.pretraining.objective import Terms
 from superb_eval.pretraining.recipe import MaskSettings, PredictSettings, PretrainRecipe
 from superb_eval.pretraining.targets import Labels
@@ -37,7 +37,7 @@ def batch(rows: tuple[int, ...] = (0, 1, 2), step: int = 1) -> Batch:
 
 @pytest.fixture
 def objective(toy: Callable[..., PretrainRecipe]) -> MaskedPrediction:
-    counts = [network.frames(length) for length in LENGTHS]
+    counts = [network.frame_count(length) for length in LENGTHS]
     values = np.random.default_rng(0).integers(0, CLUSTERS, sum(counts)).astype(np.uint16)
     labels = Labels(values, np.array([0, *np.cumsum(counts)]), CLUSTERS)
     model = network.create(toy("network.layers=2").network, 0)
@@ -46,7 +46,7 @@ def objective(toy: Callable[..., PretrainRecipe]) -> MaskedPrediction:
         return MaskedPrediction(model, labels, MaskSettings(length=6), predict, steps=11)
 
 
-def test_a_batch_adds_up_to_its_members(objective: MaskedPrediction) -> None:
+def test_the_terms_of_a_batch_are_the_sums_of_its_clips(objective: MaskedPrediction) -> None:
     def sums(terms: Terms) -> dict[str, float]:
         return {name: term.total.item() for name, term in terms.items()}
 
@@ -59,85 +59,87 @@ def test_a_batch_adds_up_to_its_members(objective: MaskedPrediction) -> None:
         assert total == pytest.approx(sum(sums(terms)[name] for terms in alone), rel=1e-4, abs=1e-5), name
 
 
-def test_what_is_trained_is_what_is_evaluated(objective: MaskedPrediction) -> None:
+def test_training_and_evaluation_run_the_same_network(objective: MaskedPrediction) -> None:
     upstream = Hubert(Card("x", "", 320), objective.model.eval())
     with torch.no_grad():
-        heard = network.front(objective.model, batch())
-        ours = network.encode(objective.model, heard)
+        frontend = network.run_frontend(objective.model, batch())
+        ours = network.encode(objective.model, frontend)
         theirs = upstream([wav[:length] for wav, length in zip(batch().wavs, LENGTHS, strict=True)])
-    for one, other, valid in zip(ours, theirs["hidden_states"][-1], heard.valid, strict=True):
+    for one, other, valid in zip(ours, theirs["hidden_states"][-1], frontend.valid, strict=True):
         torch.testing.assert_close(one[valid], other[valid], rtol=1e-5, atol=1e-5)
-    assert heard.valid.sum(-1).tolist() == [network.frames(length) for length in LENGTHS]
+    assert frontend.valid.sum(-1).tolist() == [network.frame_count(length) for length in LENGTHS]
 
 
 def test_the_loss_is_fairseqs_arithmetic(objective: MaskedPrediction) -> None:
-    """Written from the paper's equations and protocol.md, frame by frame: no matrix product, no cross-entropy."""
+    """Written from the paper's equations, frame by frame: no matrix product, no cross-entropy."""
     terms = objective(batch())
     with torch.no_grad():
-        heard = network.front(objective.model, batch())
-        hidden = torch.zeros(heard.valid.shape, dtype=torch.bool)
+        frontend = network.run_frontend(objective.model, batch())
+        masked = torch.zeros(frontend.valid.shape, dtype=torch.bool)
         for row, length in enumerate(LENGTHS):
-            count = network.frames(length)
+            count = network.frame_count(length)
             rng = np.random.default_rng(100 + row)
-            hidden[row, :count] = torch.from_numpy(mask(count, objective.mask, rng))
-        states = network.encode(objective.model, heard, hidden)
+            masked[row, :count] = torch.from_numpy(span_mask(count, objective.mask, rng))
+        states = network.encode(objective.model, frontend, masked)
         sums = {"masked": 0.0, "unmasked": 0.0, "penalty": 0.0, "masked_right": 0, "unmasked_right": 0}
         for row, length in enumerate(LENGTHS):
-            for frame in range(network.frames(length)):
+            for frame in range(network.frame_count(length)):
                 projected = objective.project(states[row, frame])
                 target = int(objective.labels.values[objective.labels.starts[row] + frame])
                 cosines = [torch.cosine_similarity(projected, c, dim=0).item() / 0.1 for c in objective.classes]
-                kind = "masked" if hidden[row, frame] else "unmasked"
+                kind = "masked" if masked[row, frame] else "unmasked"
                 sums[kind] += np.log(np.exp(cosines).sum()) - cosines[target]
                 sums[f"{kind}_right"] += int(np.argmax(cosines)) == target
-                sums["penalty"] += float((heard.output[row, frame] ** 2).mean())
+                sums["penalty"] += float((frontend.features[row, frame] ** 2).mean())
     for name, total in sums.items():
         assert terms[name].total.item() == pytest.approx(float(total), rel=1e-4), name
     assert [term.weight for term in terms.values()] == [1.0, 1.0, 10.0, 0.0, 0.0]
-    assert int(terms["masked"].frames) == int(hidden.sum())
+    assert int(terms["masked"].frames) == int(masked.sum())
 
 
-def test_the_weight_of_unmasked_frames_moves_in_a_straight_line(objective: MaskedPrediction) -> None:
+def test_the_weight_of_unmasked_frames_is_linear_in_the_step(objective: MaskedPrediction) -> None:
     assert [objective.unmasked_weight(step) for step in (1, 6, 11)] == pytest.approx([1.0, 0.75, 0.5])
     assert objective(batch(step=11))["unmasked"].weight == pytest.approx(0.5)
 
 
-def test_masked_frames_tell_nothing_of_themselves(objective: MaskedPrediction) -> None:
+def test_the_output_does_not_depend_on_the_content_of_masked_frames(objective: MaskedPrediction) -> None:
     objective.eval()
     with torch.no_grad():
-        heard = network.front(objective.model, batch((1,)))
-        hidden = torch.zeros_like(heard.valid)
-        hidden[:, 10:20] = True
-        changed = heard._replace(output=torch.where(hidden[..., None], torch.randn_like(heard.output), heard.output))
-        one, other = (network.encode(objective.model, h, hidden) for h in (heard, changed))
+        frontend = network.run_frontend(objective.model, batch((1,)))
+        masked = torch.zeros_like(frontend.valid)
+        masked[:, 10:20] = True
+        changed = frontend._replace(
+            features=torch.where(masked[..., None], torch.randn_like(frontend.features), frontend.features)
+        )
+        one, other = (network.encode(objective.model, h, masked) for h in (frontend, changed))
         unmasked = network.encode(objective.model, changed)
     assert torch.equal(one, other)
     assert not torch.allclose(one, unmasked)
 
 
-def test_the_first_norm_counts_frames_that_bf16_cannot() -> None:
+def test_the_first_norm_is_exact_for_frame_counts_beyond_bf16() -> None:
     x = 3.0 + torch.randn(2, 4, 70_001, generator=torch.Generator().manual_seed(0))
     norm = ValidGroupNorm(4, 4)
-    norm.valid = [50_001, 70_001]
+    norm.frame_counts = [50_001, 70_001]
     found = norm(x.bfloat16())[0, :, :50_001].float()
     expected = torch.nn.functional.group_norm(x[:1, :, :50_001], 4)[0]
     torch.testing.assert_close(found, expected, rtol=0, atol=0.03)
 
 
 @given(frames=st.integers(2, 400), length=st.integers(1, 12), minimum=st.integers(1, 3), seed=st.integers(0, 99))
-def test_masks_are_spans_and_leave_something_to_guess_from(frames: int, length: int, minimum: int, seed: int) -> None:
-    hidden = mask(frames, MaskSettings(length=length, minimum=minimum), np.random.default_rng(seed))
-    assert hidden.shape == (frames,) and hidden.any() and not hidden.all()
+def test_masks_are_spans_and_leave_unmasked_context(frames: int, length: int, minimum: int, seed: int) -> None:
+    mask = span_mask(frames, MaskSettings(length=length, minimum=minimum), np.random.default_rng(seed))
+    assert mask.shape == (frames,) and mask.any() and not mask.all()
     if frames > 8 * length * minimum:
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], hidden.astype(int), [0]])))
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
         assert (edges[1::2] - edges[::2]).min() >= length  # spans that touch make longer ones
 
 
 @pytest.mark.parametrize(("probability", "length"), [(0.08, 10), (0.08, 6), (0.065, 10)])
-def test_masks_cover_as_much_as_the_arithmetic_says(probability: float, length: int) -> None:
+def test_masks_cover_the_expected_share_of_frames(probability: float, length: int) -> None:
     settings, frames = MaskSettings(probability=probability, length=length), 500
-    drawn = np.mean([mask(frames, settings, np.random.default_rng(seed)) for seed in range(400)], axis=0)
-    # A frame in the middle is free if none of `length` starting points before it is among those drawn.
+    drawn = np.mean([span_mask(frames, settings, np.random.default_rng(seed)) for seed in range(400)], axis=0)
+    # A frame in the middle is unmasked if none of the `length` starts before it is drawn.
     expected = 1 - (1 - probability * frames / (frames - length + 1)) ** length
     assert drawn[50:-50].mean() == pytest.approx(expected, abs=0.01)
-    assert drawn[0] < drawn[length] * 0.5  # only one span can hide the first frame
+    assert drawn[0] < drawn[length] * 0.5  # only one span can mask the first frame

@@ -1,8 +1,8 @@
-"""Nothing in an update reads from the device: it runs on the meta device, which has no values to be read."""
+"""An update reads nothing from the device: it runs on the meta device, which has no values to read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,17 +12,23 @@ import numpy as np
 import pytest
 import torch
 
-from superb_eval.pretraining import network, schedule, student
+from superb_eval.pretraining import network, student, trainer
 from superb_eval.pretraining.data import Batch
 from superb_eval.pretraining.distillation import Distillation
-from superb_eval.pretraining.distillation_recipe import DistillationSettings, StudentSettings, TeacherSettings
 from superb_eval.pretraining.frontend_warmup import Regression
 from superb_eval.pretraining.masked import MaskedPrediction
-from superb_eval.pretraining.objective import Objective
-from superb_eval.pretraining.pending_step import NotFiniteError, PendingStep
-from superb_eval.pretraining.recipe import MaskSettings, OptimSettings, PredictSettings, PretrainRecipe
+from superb_eval.pretraining.objective import NotFiniteError, Objective, PendingStep
+from superb_eval.pretraining.recipe import (
+    DistillationSettings,
+    MaskSettings,
+    OptimSettings,
+    PredictSettings,
+    PretrainRecipe,
+    StudentSettings,
+    TeacherSettings,
+)
 from superb_eval.pretraining.targets import Labels
-from superb_eval.pretraining.trainer import Hooks, _Fit
+from superb_eval.pretraining.trainer import Hooks, _Trainer
 from upstreams import registry
 
 LENGTHS = (9_000, 16_000, 12_000)
@@ -40,14 +46,14 @@ META = SimpleNamespace(
 )
 
 
-def batches() -> Iterator[Batch]:
+def batches() -> Generator[Batch, None, None]:
     wavs, lengths = torch.randn(3, max(LENGTHS)), torch.tensor(LENGTHS)
     while True:
         yield Batch(wavs, lengths, (0, 1, 2), (0, 0, 0), (4, 5, 6), 1)
 
 
 def prediction(toy: Callable[..., PretrainRecipe]) -> Objective:
-    counts = [network.frames(length) for length in LENGTHS]
+    counts = [network.frame_count(length) for length in LENGTHS]
     labels = Labels(np.zeros(sum(counts), dtype=np.uint16), np.array([0, *np.cumsum(counts)]), 7)
     model = network.create(toy("network.layers=2", "network.dropout=0.1").network, 0)
     return MaskedPrediction(model, labels, MaskSettings(length=6), PredictSettings(width=5), steps=9)
@@ -70,39 +76,41 @@ def test_an_update_waits_for_nothing(
     # There is no autocast on this device.
     monkeypatch.setattr(torch, "autocast", lambda *given, **named: nullcontext())
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *given: False)
-    # Nor a fused optimiser; torch's other one does the same, operation by operation.
+    # Nor a fused optimiser; torch's default implementation is equivalent.
     plain = torch.optim.AdamW
     monkeypatch.setattr(torch.optim, "AdamW", lambda groups, fused, **named: plain(groups, **named))
-    # The one look that is left is transformers' own, once a pass: whether a mask masks anything.
+    # transformers itself reads once per pass whether a mask masks anything.
     monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *given: False)
     settings = OptimSettings(steps=9, accumulate=2)
     objective = make(toy).to("meta").train()
-    fit = _Fit(objective, None, settings, tmp_path, META, 0, Hooks(), ())  # type: ignore[arg-type]
-    launched = fit._update(objective, schedule.optimizer(objective, settings), batches(), asked=False, due=True)
-    assert launched.losses.device.type == "meta" and launched.losses.shape == (2, len(launched.terms) + 3)
+    loop = _Trainer(objective, None, settings, tmp_path, META, 0, Hooks(), ())  # type: ignore[arg-type]
+    pending = loop._update(objective, trainer.create_optimizer(objective, settings), batches(), stop=False, save=True)
+    assert pending.losses.device.type == "meta" and pending.losses.shape == (2, len(pending.weights) + 3)
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
-        launched.read()
+        pending.read()
 
 
-def launched(losses: list[list[float]], norm: float = 1.0) -> PendingStep:
+def pending_step(losses: list[list[float]], norm: float = 1.0) -> PendingStep:
     clips = tuple((10 * k, 10 * k + 1) for k in range(len(losses)))
     return PendingStep(3, {"a": 2.0, "b": 0.0}, torch.tensor(losses), torch.tensor(norm), clips)
 
 
 def test_micro_batches_are_averaged_and_their_seconds_added() -> None:
-    told = launched([[1.0, 5.0, 10.0, 0.0, 0.0], [3.0, 7.0, 11.0, 0.0, 1.0]]).read()
-    assert told.parts == {"loss": 4.0, "a": 2.0, "b": 6.0, "gradient": 1.0}
-    assert (told.heard, told.asked, told.due) == (21.0, False, True)
+    statistics = pending_step([[1.0, 5.0, 10.0, 0.0, 0.0], [3.0, 7.0, 11.0, 0.0, 1.0]]).read()
+    assert statistics.values == {"loss": 4.0, "a": 2.0, "b": 6.0, "gradient": 1.0}
+    assert (statistics.seconds, statistics.stop, statistics.save) == (21.0, False, True)
 
 
 @pytest.mark.parametrize(
-    ("values", "says", "clips"),
+    ("values", "message", "clips"),
     [
         ({"losses": [[1.0, 1, 1, 0, 0], [float("nan"), 1, 1, 0, 0]]}, "the loss is nan", (10, 11)),
         ({"losses": [[1.0, 1, 1, 0, 0]], "norm": float("inf")}, "the gradient's norm is inf", (0, 1)),
     ],
 )
-def test_what_is_not_finite_names_its_clips(values: dict[str, Any], says: str, clips: tuple[int, ...]) -> None:
-    with pytest.raises(NotFiniteError, match=says) as caught:
-        launched(**values).read()
+def test_values_that_are_not_finite_name_their_clips(
+    values: dict[str, Any], message: str, clips: tuple[int, ...]
+) -> None:
+    with pytest.raises(NotFiniteError, match=message) as caught:
+        pending_step(**values).read()
     assert caught.value.clips == clips

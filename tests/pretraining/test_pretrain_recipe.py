@@ -9,7 +9,8 @@ from superb_eval import recipe as recipes
 from superb_eval.cli.app import app
 from superb_eval.errors import UserError
 from superb_eval.pretraining import network
-from superb_eval.pretraining.recipe import PretrainRecipe, load, places
+from superb_eval.pretraining.recipe import PretrainRecipe, load
+from superb_eval.pretraining.sources import parse_paths
 from upstreams import registry
 from upstreams.hubert import CONFIGS
 
@@ -17,7 +18,7 @@ SHIPPED = recipes.shipped(["pretrain"])
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_recipes_are_valid_and_name_no_place(name: str) -> None:
+def test_shipped_recipes_are_valid_and_contain_no_local_path(name: str) -> None:
     text = (recipes.folder().parent / name).read_text()
     load(name, "pretrain", PretrainRecipe)
     assert "/home" not in text and "/work" not in text and "/tmp" not in text
@@ -61,12 +62,12 @@ def test_mistakes_in_a_recipe_are_explained(override: str, sentence: str) -> Non
 
 def test_names_of_sources_are_checked(tmp_path: Path) -> None:
     settings = load("hubert_mini", "pretrain", PretrainRecipe)
-    given = [f"realspeech={tmp_path}", f"synthetic={tmp_path}"]
-    assert places(given, settings.data) == {"realspeech": tmp_path, "synthetic": tmp_path}
+    options = [f"realspeech={tmp_path}", f"synthetic={tmp_path}"]
+    assert parse_paths(options, settings.data) == {"realspeech": tmp_path, "synthetic": tmp_path}
     with pytest.raises(UserError, match="has no source 'realspech'. Did you mean 'realspeech'"):
-        places([f"realspech={tmp_path}"], settings.data)
+        parse_paths([f"realspech={tmp_path}"], settings.data)
     with pytest.raises(UserError, match="expected NAME=PATH"):
-        places([str(tmp_path)], settings.data)
+        parse_paths([str(tmp_path)], settings.data)
 
 
 def test_unknown_recipes_are_explained_on_the_command_line() -> None:

@@ -20,7 +20,7 @@ from superb_eval.runtime.progress import NoProgress
 Toy = Callable[..., PretrainRecipe]
 
 
-def probed(out: Path) -> dict[int, dict[str, float]]:
+def probe_lines(out: Path) -> dict[int, dict[str, float]]:
     with (out / "log.csv").open(encoding="utf8") as file:
         rows = [row for row in csv.DictReader(file) if row["probe"]]
     return {int(row["step"]): {k: float(v) for k, v in row.items() if v} for row in rows}
@@ -29,20 +29,20 @@ def probed(out: Path) -> dict[int, dict[str, float]]:
 def test_probes_are_logged_and_choose_what_is_exported(toy: Toy, speech: Path, tones: Path, tmp_path: Path) -> None:
     settings = toy("probe={every: 2, tasks: [ks], data: tones, overrides: [train.steps=20, train.eval_every=10]}")
     folder = pretrain(settings, [f"audio={speech}", f"tones={tones}"], tmp_path, "cpu", 1, NoProgress())
-    found = probed(tmp_path)
-    assert list(found) == [2, 4, 6]
+    lines = probe_lines(tmp_path)
+    assert list(lines) == [2, 4, 6]
     best = json.loads((tmp_path / probe_tasks.BEST).read_text())
     assert best["probe"] == best["ks_dev"]
-    assert max(figures["probe"] for figures in found.values()) == pytest.approx(best["probe"], rel=1e-5)
-    order = RunConfig(f"hubert@{folder}", "ks", tones, "nano", ("train.steps=20", "train.eval_every=10"), out=tmp_path)
-    record, _ = evaluate(order)
+    assert max(figures["probe"] for figures in lines.values()) == pytest.approx(best["probe"], rel=1e-5)
+    config = RunConfig(f"hubert@{folder}", "ks", tones, "nano", ("train.steps=20", "train.eval_every=10"), out=tmp_path)
+    record, _ = evaluate(config)
     assert record.training[0].rates[0].best_dev == pytest.approx(best["ks_dev"])
 
 
 def scripted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, figures: dict[str, list[float]], **changes: object
 ) -> list[int]:
-    """Watch updates 1, 2, ... whose figures are given; return those that were exported as the best."""
+    """Evaluate updates 1, 2, ... with these figures; return those that were exported as the best."""
     exported: list[int] = []
     now = 0
 
@@ -51,14 +51,14 @@ def scripted(
             exported.append(now)
 
     settings = ProbeSettings.model_validate({"every": 1, "tasks": list(figures), **changes})
-    watched = probe_tasks.Probes(settings, tmp_path, None, "cpu", export, tmp_path / "model")
-    monkeypatch.setattr(probe_tasks.Probes, "_dev", lambda self, task, place: figures[task][now - 1])
+    probes = probe_tasks.Probes(settings, tmp_path, None, "cpu", export, tmp_path / "model")
+    monkeypatch.setattr(probe_tasks.Probes, "_dev_metric", lambda self, task, folder: figures[task][now - 1])
     for now in range(1, len(next(iter(figures.values()))) + 1):
-        watched.watch(now)
+        probes.evaluate(now)
     return exported
 
 
-def test_error_rates_count_against_an_encoder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_error_rates_are_negated_in_the_score(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     figures = {"ks": [50.0, 60.0, 61.0, 61.0], "pr": [90.0, 85.0, 88.0, 86.0]}
     assert scripted(monkeypatch, tmp_path, figures) == [1, 2]
     (tmp_path / probe_tasks.BEST).unlink()
@@ -69,17 +69,17 @@ def test_the_probe_changes_nothing_of_the_training(toy: Toy, speech: Path, tones
     overrides = "tasks: [ks], data: tones, chooses: false, overrides: [train.steps=5, train.eval_every=5]"
     named = [f"audio={speech}"]
     plain = pretrain(toy("network.dropout=0.2"), named, tmp_path / "plain", "cpu", 1, NoProgress())
-    watched = toy("network.dropout=0.2", f"probe={{every: 3, {overrides}}}")
-    folder = pretrain(watched, [*named, f"tones={tones}"], tmp_path / "watched", "cpu", 1, NoProgress())
+    with_probe = toy("network.dropout=0.2", f"probe={{every: 3, {overrides}}}")
+    folder = pretrain(with_probe, [*named, f"tones={tones}"], tmp_path / "probed", "cpu", 1, NoProgress())
     one, other = load_file(plain / "model.safetensors"), load_file(folder / "model.safetensors")
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_what_cannot_be_probed_is_said_before_training(toy: Toy, speech: Path, tmp_path: Path) -> None:
+def test_invalid_probe_settings_are_reported_before_training(toy: Toy, speech: Path, tmp_path: Path) -> None:
     settings = toy("probe={every: 2, tasks: [qbe]}")
     with pytest.raises(UserError, match="qbe trains no head"):
         pretrain(settings, [f"audio={speech}"], tmp_path, "cpu", 1, NoProgress())
     settings = toy("probe={every: 2, data: mine}")
-    with pytest.raises(UserError, match="Say where it lies: --data mine=PATH"):
+    with pytest.raises(UserError, match="Give its path: --data mine=PATH"):
         pretrain(settings, [f"audio={speech}"], tmp_path, "cpu", 1, NoProgress())
     assert not list(tmp_path.iterdir())

@@ -12,9 +12,9 @@ from superb_eval.pretraining.recipe import DataSettings
 from superb_eval.runtime.progress import NoProgress
 
 
-def found(named: dict[str, Path], *source: dict[str, object], **settings: object) -> list[Clip]:
-    chosen = DataSettings.model_validate({"sources": source, **settings})
-    return sources.clips(chosen, named, 0, NoProgress())
+def find(paths: dict[str, Path], *source: dict[str, object], **settings: object) -> list[Clip]:
+    recipe = DataSettings.model_validate({"sources": source, **settings})
+    return sources.find_clips(recipe, paths, 0, NoProgress())
 
 
 def write(path: Path, *lines: str) -> Path:
@@ -38,14 +38,14 @@ def corpus(tmp_path: Path, speech: Path) -> Path:
 
 
 def test_a_corpus_gives_training_rows_that_no_task_holds_out_by_content(corpus: Path) -> None:
-    assert [clip.path.stem for clip in found({"c": corpus}, {"corpus": "c"})] == ["00", "04", "06"]
+    assert [clip.path.stem for clip in find({"c": corpus}, {"corpus": "c"})] == ["00", "04", "06"]
 
 
 def test_other_sources_lose_what_a_corpus_or_an_excluded_manifest_holds_out(corpus: Path, speech: Path) -> None:
-    named = {"c": corpus, "s": speech, "held": corpus / "a/train.csv"}
-    both = found(named, {"folder": "s"}, {"corpus": "c"})
+    paths = {"c": corpus, "s": speech, "held": corpus / "a/train.csv"}
+    both = find(paths, {"folder": "s"}, {"corpus": "c"})
     assert not {"01", "02", "03"} & {clip.path.stem for clip in both}
-    without = found(named, {"folder": "s"}, exclude=["held"])
+    without = find(paths, {"folder": "s"}, exclude=["held"])
     # 01 goes too: row 05 of the manifest has its content; the folder's own 05 is another recording.
     assert {clip.path.stem for clip in without} == {p.stem for p in speech.iterdir()} - {"00", "01", "02", "04", "06"}
 
@@ -54,7 +54,7 @@ def test_manifests_cut_their_files(speech: Path, tmp_path: Path) -> None:
     path = write(
         speech.parent / "m.csv", "path,start,end", f"{speech.name}/00.flac,0.1,0.4", f"{speech.name}/00.flac,,"
     )
-    assert found({"m": path}, {"manifest": "m"}) == [
+    assert find({"m": path}, {"manifest": "m"}) == [
         Clip(speech.parent / speech.name / "00.flac", 0.1, 0.4),
         Clip(speech.parent / speech.name / "00.flac"),
     ]
@@ -63,26 +63,26 @@ def test_manifests_cut_their_files(speech: Path, tmp_path: Path) -> None:
 def test_librispeech_gives_its_training_folders(tmp_path: Path, speech: Path) -> None:
     for part in ("train-clean-100", "train-other-500", "dev-clean"):
         shutil.copytree(speech, tmp_path / "LibriSpeech" / part / "1" / "2")
-    assert len(found({"l": tmp_path}, {"librispeech": "l"})) == 48
-    assert len(found({"l": tmp_path}, {"librispeech": "l", "parts": ["train-clean-100"]})) == 24
+    assert len(find({"l": tmp_path}, {"librispeech": "l"})) == 48
+    assert len(find({"l": tmp_path}, {"librispeech": "l", "parts": ["train-clean-100"]})) == 24
     with pytest.raises(UserError, match="has no train-clean-360"):
-        found({"l": tmp_path}, {"librispeech": "l", "parts": ["train-clean-360"]})
+        find({"l": tmp_path}, {"librispeech": "l", "parts": ["train-clean-360"]})
 
 
 def test_a_smaller_share_lies_within_a_larger_one(speech: Path) -> None:
-    half, most = (set(found({"s": speech}, {"folder": "s"}, share=share)) for share in (0.5, 0.75))
+    half, most = (set(find({"s": speech}, {"folder": "s"}, share=share)) for share in (0.5, 0.75))
     assert len(half) == 12 and len(most) == 18 and half < most
 
 
-def test_what_is_not_there_is_explained(tmp_path: Path, speech: Path) -> None:
-    with pytest.raises(UserError, match="no such source of audio. Say where it lies: --data nowhere=PATH"):
-        found({}, {"folder": "nowhere"})
+def test_missing_sources_are_explained(tmp_path: Path, speech: Path) -> None:
+    with pytest.raises(UserError, match="no such source of audio. Give its path: --data nowhere=PATH"):
+        find({}, {"folder": "nowhere"})
     with pytest.raises(UserError, match="holds no audio"):
-        found({"s": tmp_path}, {"folder": "s"})
+        find({"s": tmp_path}, {"folder": "s"})
     bad = write(tmp_path / "bad.csv", "path,start", "a.flac,soon")
     with pytest.raises(UserError, match="line 2: no path, or start and end are no seconds"):
-        found({"m": bad}, {"manifest": "m"})
+        find({"m": bad}, {"manifest": "m"})
     with pytest.raises(UserError, match="expected nano or mini"):
-        found({}, {"synthetic": "huge"})
+        find({}, {"synthetic": "huge"})
     with pytest.raises(UserError, match="has no column 'path'"):
-        found({"m": write(tmp_path / "other.csv", "file", "a")}, {"manifest": "m"})
+        find({"m": write(tmp_path / "other.csv", "file", "a")}, {"manifest": "m"})

@@ -23,23 +23,23 @@ MFCC = TargetSettings(clusters=10, restarts=1)
 
 
 @pytest.fixture(scope="module")
-def heard(speech: Path) -> Audio:
+def loaded(speech: Path) -> Audio:
     from superb_eval.pretraining.recipe import DataSettings
 
     settings = DataSettings.model_validate(
         {"sources": [{"folder": "s"}], "min_seconds": 0.3, "crop_seconds": 1.0, "batch_seconds": 4.0}
     )
-    return data.gather(settings, {"s": speech}, 0, NoProgress())
+    return data.load_audio(settings, {"s": speech}, 0, NoProgress())
 
 
 @given(samples=st.integers(800, 20_000))
 def test_mfcc_have_a_frame_for_each_of_the_networks(samples: int) -> None:
     wave = np.random.default_rng(samples).standard_normal(samples).astype(np.float32)
-    assert target_features.mfcc(wave).shape == (network.frames(samples), 39)
+    assert target_features.mfcc(wave).shape == (network.frame_count(samples), 39)
 
 
-def test_mfcc_are_kaldis_with_deltas_and_a_mean_removed(heard: Audio) -> None:
-    wave = audio.read(heard.clips[0])
+def test_mfcc_are_kaldis_with_deltas_and_a_mean_removed(loaded: Audio) -> None:
+    wave = audio.read(loaded.clips[0])
     static = torchaudio.compliance.kaldi.mfcc(torch.from_numpy(wave)[None], sample_frequency=16_000, use_energy=False)
     slopes = []
     for row in (static, None):
@@ -54,88 +54,88 @@ def test_mfcc_are_kaldis_with_deltas_and_a_mean_removed(heard: Audio) -> None:
         np.testing.assert_allclose(target_features.mfcc(wave, centre), expected[::2], rtol=1e-4, atol=2e-4)
 
 
-def test_labels_are_scikit_learns_clusters(heard: Audio, tmp_path: Path) -> None:
-    labels = targets.make(MFCC, heard, tmp_path, 3, "cpu", NoProgress())
-    order = np.random.default_rng([3, 2]).permutation(len(heard.clips))
-    described = [target_features.mfcc(heard.kept[i] / np.float32(32768)) for i in range(len(heard.clips))]  # type: ignore[index]
+def test_labels_are_scikit_learns_clusters(loaded: Audio, tmp_path: Path) -> None:
+    labels = targets.create(MFCC, loaded, tmp_path, 3, "cpu", NoProgress())
+    order = np.random.default_rng([3, 2]).permutation(len(loaded.clips))
+    features = [target_features.mfcc(loaded.cached[i] / np.float32(32768)) for i in range(len(loaded.clips))]  # type: ignore[index]
     kmeans = MiniBatchKMeans(
         10, batch_size=10_000, n_init=1, tol=0, max_no_improvement=100, reassignment_ratio=0, random_state=3
-    ).fit(np.concatenate([described[i] for i in order]))
-    expected = np.concatenate([kmeans.predict(frames) for frames in described])
-    assert (labels.values == expected).mean() > 0.999  # equal distances may fall either way
+    ).fit(np.concatenate([features[i] for i in order]))
+    expected = np.concatenate([kmeans.predict(frames) for frames in features])
+    assert (labels.values == expected).mean() > 0.999  # ties may be broken either way
     assert labels.clusters == 10 and labels.values.dtype == np.uint16
-    assert np.diff(labels.starts).tolist() == [network.frames(int(n)) for n in heard.samples]
+    assert np.diff(labels.starts).tolist() == [network.frame_count(int(n)) for n in loaded.samples]
 
 
-def test_weights_act_on_standardised_dimensions(heard: Audio, tmp_path: Path) -> None:
+def test_weights_act_on_standardised_dimensions(loaded: Audio, tmp_path: Path) -> None:
     weighted = MFCC.model_copy(update={"weights": (0.0, 1.0, 0.0, 0.0)})
-    labels = targets.make(weighted, heard, tmp_path, 0, "cpu", NoProgress())
-    with np.load(tmp_path / "codebook.npz") as kept:
-        assert kept["scale"][[0, *range(13, 39)]].tolist() == [0.0] * 27
-        sample = np.concatenate([target_features.mfcc(audio.read(clip)) for clip in heard.clips])
-        np.testing.assert_allclose(kept["scale"][1:13] * sample[:, 1:13].std(0), 1.0, rtol=1e-3)
+    labels = targets.create(weighted, loaded, tmp_path, 0, "cpu", NoProgress())
+    with np.load(tmp_path / "codebook.npz") as codebook:
+        assert codebook["scale"][[0, *range(13, 39)]].tolist() == [0.0] * 27
+        sample = np.concatenate([target_features.mfcc(audio.read(clip)) for clip in loaded.clips])
+        np.testing.assert_allclose(codebook["scale"][1:13] * sample[:, 1:13].std(0), 1.0, rtol=1e-3)
     assert len(set(labels.values.tolist())) == 10
 
 
-def test_a_crop_takes_its_stretch_of_the_labels(heard: Audio, tmp_path: Path) -> None:
-    labels = targets.make(MFCC, heard, tmp_path, 0, "cpu", NoProgress())
-    longest = int(heard.samples.argmax())
+def test_a_crop_uses_its_segment_of_the_labels(loaded: Audio, tmp_path: Path) -> None:
+    labels = targets.create(MFCC, loaded, tmp_path, 0, "cpu", NoProgress())
+    longest = int(loaded.samples.argmax())
     batch = Batch(torch.zeros(1, 8000), torch.tensor([8000]), (longest,), (3200,), (0,), 1)
-    found = labels.batch(batch, 30)
-    assert found.shape == (1, 30) and network.frames(8000) == 24
-    whole = labels.values[labels.starts[longest] :]
-    assert found[0].tolist() == whole[10:34].tolist() + [0] * 6
+    found = labels.for_batch(batch, 30)
+    assert found.shape == (1, 30) and network.frame_count(8000) == 24
+    clip_labels = labels.values[labels.starts[longest] :]
+    assert found[0].tolist() == clip_labels[10:34].tolist() + [0] * 6
 
 
-def test_labels_that_were_made_are_kept_and_those_of_others_refused(
-    heard: Audio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_labels_are_reused_and_those_of_other_audio_refused(
+    loaded: Audio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(targets, "SHARD", 10)
-    first = targets.make(MFCC, heard, tmp_path, 0, "cpu", NoProgress())
+    first = targets.create(MFCC, loaded, tmp_path, 0, "cpu", NoProgress())
     shards = sorted(tmp_path.glob("labels-*.npy"))
     assert len(shards) == 3
     shards[1].unlink()
-    monkeypatch.setattr(targets, "_clustered", lambda *_: pytest.fail("clusters are there"))
-    again = targets.make(MFCC, heard, tmp_path, 0, "cpu", NoProgress())
+    monkeypatch.setattr(targets, "_fit_kmeans", lambda *_: pytest.fail("the codebook exists"))
+    again = targets.create(MFCC, loaded, tmp_path, 0, "cpu", NoProgress())
     assert again.values.tolist() == first.values.tolist()
     with pytest.raises(UserError, match="holds labels of other audio or settings"):
-        targets.make(MFCC, heard, tmp_path, 1, "cpu", NoProgress())
+        targets.create(MFCC, loaded, tmp_path, 1, "cpu", NoProgress())
 
 
-def test_too_few_frames_are_explained(heard: Audio, tmp_path: Path) -> None:
+def test_too_few_frames_are_explained(loaded: Audio, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\d+ frames are too few for 60000 clusters. Lower targets.clusters"):
-        targets.make(MFCC.model_copy(update={"clusters": 60_000}), heard, tmp_path, 0, "cpu", NoProgress())
+        targets.create(MFCC.model_copy(update={"clusters": 60_000}), loaded, tmp_path, 0, "cpu", NoProgress())
 
 
-def test_the_second_iteration_clusters_a_layer(heard: Audio, tmp_path: Path) -> None:
+def test_the_second_iteration_clusters_a_layer(loaded: Audio, tmp_path: Path) -> None:
     settings = TargetSettings(features="hubert_nano@random", layer=1, clusters=5, restarts=1)
-    labels = targets.make(settings, heard, tmp_path, 0, "cpu", NoProgress())
+    labels = targets.create(settings, loaded, tmp_path, 0, "cpu", NoProgress())
     upstream = registry.load("hubert_nano@random")
-    with np.load(tmp_path / "codebook.npz") as kept:
-        centres = torch.from_numpy(kept["centres"])
+    with np.load(tmp_path / "codebook.npz") as codebook:
+        centres = torch.from_numpy(codebook["centres"])
     for clip in (0, 5):
-        state = upstream([torch.from_numpy(audio.read(heard.clips[clip]))])["hidden_states"][1][0]
+        state = upstream([torch.from_numpy(audio.read(loaded.clips[clip]))])["hidden_states"][1][0]
         nearest = torch.cdist(state.double(), centres.double()).argmin(1)
         ours = labels.values[labels.starts[clip] : labels.starts[clip + 1]].astype(int)
         assert (torch.from_numpy(ours) == nearest).float().mean() > 0.99
 
 
-def test_a_layer_or_stride_that_does_not_fit_is_explained(heard: Audio, tmp_path: Path) -> None:
-    def make(features: str, layer: int | None) -> None:
+def test_a_layer_or_stride_that_does_not_fit_is_explained(loaded: Audio, tmp_path: Path) -> None:
+    def create(features: str, layer: int | None) -> None:
         settings = TargetSettings(features=features, layer=layer, clusters=5)
-        targets.make(settings, heard, tmp_path / features / str(layer), 0, "cpu", NoProgress())
+        targets.create(settings, loaded, tmp_path / features / str(layer), 0, "cpu", NoProgress())
 
     for layer in (None, 3):
         with pytest.raises(UserError, match=f"targets.layer is {layer}: hubert_nano@random has hidden states 0 to 2"):
-            make("hubert_nano@random", layer)
+            create("hubert_nano@random", layer)
     with pytest.raises(UserError, match="its stride is 160 samples; targets need HuBERT's 320"):
-        make("fbank", 0)
+        create("fbank", 0)
 
 
-def test_labels_and_batches_agree_on_frames(heard: Audio, toy: Callable[..., PretrainRecipe], tmp_path: Path) -> None:
-    labels = targets.make(MFCC, heard, tmp_path, 0, "cpu", NoProgress())
-    batches = Batches(heard, toy().data.model_copy(update={"crop_seconds": 0.7}), 0)
+def test_labels_and_batches_agree_on_frames(loaded: Audio, toy: Callable[..., PretrainRecipe], tmp_path: Path) -> None:
+    labels = targets.create(MFCC, loaded, tmp_path, 0, "cpu", NoProgress())
+    batches = Batches(loaded, toy().data.model_copy(update={"crop_seconds": 0.7}), 0)
     for number in range(4):
-        batch = batches.at(number, 1)
-        longest = network.frames(int(batch.lengths.max()))
-        assert labels.batch(batch, longest).shape == (len(batch.clips), longest)
+        batch = batches.load(number, 1)
+        longest = network.frame_count(int(batch.lengths.max()))
+        assert labels.for_batch(batch, longest).shape == (len(batch.clips), longest)

@@ -1,4 +1,4 @@
-"""Training from end to end on toy audio: it goes on exactly, and every fault leaves what was saved."""
+"""Training from end to end on toy audio: it resumes exactly, and every fault leaves the last checkpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from superb_eval.errors import UserError
-from superb_eval.pretraining import schedule, trainer
+from superb_eval.pretraining import trainer
 from superb_eval.pretraining.pretrain import pretrain
 from superb_eval.pretraining.recipe import OptimSettings, PretrainRecipe
 from superb_eval.runtime.progress import NoProgress
@@ -37,37 +37,37 @@ def curve(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def stopping(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Let the user ask to stop in an update."""
-    update = trainer._Fit._update
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Simulate a signal to stop during an update."""
+    update = trainer._Trainer._update
 
-    def asked(self: Any, module: Any, optimizer: Any, batches: Any, asked: bool, due: bool) -> Any:
-        return update(self, module, optimizer, batches, asked or self.state.step + 1 == step, due)
+    def signalled(self: Any, module: Any, optimizer: Any, batches: Any, stop: bool, save: bool) -> Any:
+        return update(self, module, optimizer, batches, stop or self.state.step + 1 == step, save)
 
-    monkeypatch.setattr(trainer._Fit, "_update", asked)
+    monkeypatch.setattr(trainer._Trainer, "_update", signalled)
 
 
-def test_interrupted_and_resumed_training_gives_the_bits_of_unbroken_training(
+def test_interrupted_and_resumed_training_equals_uninterrupted_training(
     toy: Toy, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Dropout on, and an update of two batches: whatever is drawn at random must be drawn again.
+    # Dropout on, and an update of two batches: all random draws must be repeated.
     settings = toy("network.dropout=0.2", "optim.accumulate=2", "front={optim: {steps: 3, log_every: 1}, mels: 20}")
-    unbroken = train(settings, speech, tmp_path / "unbroken")
-    stopping(monkeypatch, 1)
-    for _ in range(2):  # the warm start is broken off at its second update, then masked prediction
+    uninterrupted = train(settings, speech, tmp_path / "uninterrupted")
+    stop_at(monkeypatch, 1)
+    for _ in range(2):  # the warm start is interrupted at its second update, then masked prediction
         with pytest.raises(KeyboardInterrupt):
-            train(settings, speech, tmp_path / "broken")
-    broken = train(settings, speech, tmp_path / "broken")
-    one, other = load_file(unbroken / "model.safetensors"), load_file(broken / "model.safetensors")
+            train(settings, speech, tmp_path / "resumed")
+    resumed = train(settings, speech, tmp_path / "resumed")
+    one, other = load_file(uninterrupted / "model.safetensors"), load_file(resumed / "model.safetensors")
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-    states = [torch.load(path.parent / "last.pt", weights_only=True) for path in (unbroken, broken)]
+    states = [torch.load(path.parent / "last.pt", weights_only=True) for path in (uninterrupted, resumed)]
     moments = [state["optimizer"]["state"] for state in states]
     assert all(torch.equal(moments[0][k]["exp_avg_sq"], moments[1][k]["exp_avg_sq"]) for k in moments[0])
-    losses = [[line["loss"] for line in curve(path.parent)] for path in (unbroken, broken)]
+    losses = [[line["loss"] for line in curve(path.parent)] for path in (uninterrupted, resumed)]
     assert losses[0] == losses[1] and len(losses[0]) == 6
 
 
-def test_the_loss_falls_and_the_encoder_opens_here_and_in_transformers(toy: Toy, speech: Path, tmp_path: Path) -> None:
+def test_the_loss_falls_and_the_encoder_loads_here_and_in_transformers(toy: Toy, speech: Path, tmp_path: Path) -> None:
     from transformers import AutoModel
 
     settings = toy("optim.steps=40", "optim.lr=1e-2", "predict.penalty=0", "optim.log_every=10")
@@ -119,27 +119,29 @@ def test_bf16_gives_nearly_the_curve_of_float32(toy: Toy, speech: Path, tmp_path
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
 
 
-def test_a_loss_that_is_not_finite_stops_with_update_and_files_and_keeps_the_state(
+def test_a_loss_that_is_not_finite_names_update_and_files_and_leaves_the_checkpoint(
     toy: Toy, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = toy("optim.save_minutes=0")
-    reduced, calls = trainer._Fit._reduced, []
+    reduce_terms, calls = trainer.reduce_terms, []
 
-    def poisoned(self: Any, terms: Any, others: tuple[float, ...]) -> Any:
+    def poisoned(fabric: Any, terms: Any, extra: tuple[float, ...]) -> Any:
         calls.append(1)
         if len(calls) == 4:
             terms = {name: term._replace(total=term.total * float("nan")) for name, term in terms.items()}
-        return reduced(self, terms, others)
+        return reduce_terms(fabric, terms, extra)
 
-    monkeypatch.setattr(trainer._Fit, "_reduced", poisoned)
-    with pytest.raises(UserError, match=r"update 4: the loss is nan on .*\.flac.* \(the state of update 3 is kept\)"):
+    monkeypatch.setattr(trainer, "reduce_terms", poisoned)
+    with pytest.raises(
+        UserError, match=r"update 4: the loss is nan on .*\.flac.* \(the checkpoint of update 3 remains\)"
+    ):
         train(settings, speech, tmp_path)
     assert torch.load(tmp_path / "last.pt", weights_only=True)["state"]["step"] == 3
     train(settings, speech, tmp_path)
     assert torch.load(tmp_path / "last.pt", weights_only=True)["state"]["step"] == 6
 
 
-def test_a_disk_full_at_a_checkpoint_is_one_sentence_and_the_state_stays(
+def test_a_disk_full_at_a_checkpoint_is_one_sentence_and_leaves_the_last_one(
     toy: Toy, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = toy("optim.save_minutes=0")
@@ -159,7 +161,7 @@ def test_a_disk_full_at_a_checkpoint_is_one_sentence_and_the_state_stays(
     assert not list(tmp_path.glob(".*tmp"))
 
 
-def test_a_folder_serves_one_recipe_and_a_checkpoint_one_network(toy: Toy, speech: Path, tmp_path: Path) -> None:
+def test_a_folder_belongs_to_one_recipe_and_a_checkpoint_to_one_network(toy: Toy, speech: Path, tmp_path: Path) -> None:
     train(toy(), speech, tmp_path)
     with pytest.raises(UserError, match="holds a training by another recipe"):
         train(toy("optim.lr=3e-3"), speech, tmp_path)
@@ -171,8 +173,8 @@ def test_a_folder_serves_one_recipe_and_a_checkpoint_one_network(toy: Toy, speec
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5])
-def test_the_rate_rises_and_falls_in_straight_lines(warmup: float) -> None:
+def test_the_learning_rate_rises_and_falls_linearly(warmup: float) -> None:
     settings = OptimSettings(steps=20, warmup=warmup)
-    rates = [schedule.rate(settings, step) for step in range(1, 22)]
+    rates = [trainer.lr_factor(settings, step) for step in range(1, 22)]
     expected = np.interp(range(1, 22), [0, max(1, 20 * warmup), 21], [0, 1, 0])
     np.testing.assert_allclose(rates, expected, atol=1e-12)

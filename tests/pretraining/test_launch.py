@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from superb_eval.errors import UserError
-from superb_eval.pretraining import devices
-from superb_eval.pretraining.stopping import Stop
-from superb_eval.pretraining.training_log import TrainingLog
+from superb_eval.pretraining import launch
+from superb_eval.pretraining.loggers import TrainingLog
+from superb_eval.pretraining.trainer import StopSignal
 
 SLURM = {"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "train"}
 
@@ -27,39 +27,39 @@ SLURM = {"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "train"}
         ({**SLURM, "SLURM_NTASKS": "1"}, (3, 1)),
     ],
 )
-def test_launchers_say_how_many_processes_there_are(
+def test_launchers_set_the_number_of_processes(
     environment: dict[str, str], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("TORCHELASTIC_RUN_ID", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", *SLURM):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert devices._layout(3) == expected
+    assert launch._process_layout(3) == expected
 
 
-def test_a_gpu_that_is_not_there_is_explained() -> None:
-    with pytest.raises(UserError, match=r"99 GPU\(s\) asked for, \d+ found"):
-        devices.fabric("cuda", 99, "float32")
+def test_a_missing_gpu_is_explained() -> None:
+    with pytest.raises(UserError, match=r"99 GPU\(s\) requested, \d+ found"):
+        launch.launch_fabric("cuda", 99, "float32")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_asks_to_stop_and_a_second_one_does_what_it_always_does(number: signal.Signals) -> None:
-    heard = []
-    before = signal.signal(number, lambda *_: heard.append(number))
+def test_a_signal_is_recorded_and_a_second_one_has_its_usual_effect(number: signal.Signals) -> None:
+    handled = []
+    before = signal.signal(number, lambda *_: handled.append(number))
     try:
-        with Stop() as stop:
-            assert not stop.asked
+        with StopSignal() as stop:
+            assert not stop.received
             os.kill(os.getpid(), number)
-            assert stop.asked and not heard
+            assert stop.received and not handled
             os.kill(os.getpid(), number)
-            assert heard == [number]
+            assert handled == [number]
         os.kill(os.getpid(), number)
-        assert heard == [number] * 2
+        assert handled == [number] * 2
     finally:
         signal.signal(number, before)
 
 
-def test_a_line_of_the_log_is_the_mean_since_the_last_and_a_resumed_log_begins_where_the_state_does(
+def test_lines_of_the_log_are_means_and_a_resumed_log_starts_at_the_checkpoint(
     tmp_path: Path,
 ) -> None:
     def lines() -> list[dict[str, str]]:
@@ -70,12 +70,12 @@ def test_a_line_of_the_log_is_the_mean_since_the_last_and_a_resumed_log_begins_w
     with TrainingLog(tmp_path, curve, writes=True) as log:
         assert log.postfix() == ""
         for step, loss in enumerate((1.0, 2.0, 6.0), start=1):
-            log.add(step, {"loss": loss}, heard=2.0)
-        log.line(6.0)
-        kept = [dict(line) for line in curve]
-        log.note(3, {"probe": 50.0})
-        log.add(4, {"loss": 8.0}, heard=2.0)
-        log.line(8.0)
+            log.add(step, {"loss": loss}, seconds=2.0)
+        log.write_means(6.0)
+        checkpoint = [dict(line) for line in curve]
+        log.write_metrics(3, {"probe": 50.0})
+        log.add(4, {"loss": 8.0}, seconds=2.0)
+        log.write_means(8.0)
         assert log.postfix().startswith("loss 8.000")
     assert [(row["step"], row["loss"], row["probe"]) for row in lines()] == [
         ("3", "3", ""),
@@ -83,7 +83,7 @@ def test_a_line_of_the_log_is_the_mean_since_the_last_and_a_resumed_log_begins_w
         ("4", "8", ""),
     ]
     assert float(lines()[0]["hours"]) == pytest.approx(6 / 3600, rel=1e-4)
-    with TrainingLog(tmp_path, kept, writes=True):
+    with TrainingLog(tmp_path, checkpoint, writes=True):
         assert len(lines()) == 1
-    with TrainingLog(tmp_path / "other", kept, writes=False):
+    with TrainingLog(tmp_path / "other", checkpoint, writes=False):
         assert not (tmp_path / "other").exists()

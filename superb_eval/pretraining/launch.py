@@ -1,0 +1,174 @@
+"""Starts a training: processes and devices (Lightning Fabric), the training's folder, its audio."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from superb_eval.data.settings import Section
+from superb_eval.errors import UserError
+from superb_eval.pretraining import loggers as loggers_module
+from superb_eval.pretraining import probe_tasks, trainer
+from superb_eval.pretraining.data import Audio, Batches, load_audio
+from superb_eval.pretraining.export import MODEL
+from superb_eval.pretraining.objective import Objective
+from superb_eval.pretraining.recipe import DistillationRecipe, PretrainRecipe
+from superb_eval.pretraining.sources import parse_paths
+from superb_eval.runtime import atomic_files
+from superb_eval.runtime.progress import NoProgress, Progress
+
+Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training that is ready to run: its processes are launched, its folder is claimed, its audio is found."""
+
+    recipe: PretrainRecipe | DistillationRecipe
+    out: Path
+    device: Device
+    fabric: Any
+    progress: Progress
+    """Of the first process; the others show none."""
+    audio: Audio
+    batches: Batches
+    loggers: tuple[str, ...]
+    probe_corpus: Path | None
+    """Of the dev probes; None: the embedded corpus."""
+
+    def fit(self, objective: Objective, name: str, export: Callable[[Path], None], family: str = "hubert") -> Path:
+        """Run the updates; return the folder of the encoder.
+
+        Args:
+            objective: the network with its loss.
+            name: label of the progress bar.
+            export: writes the current encoder to a folder.
+            family: the upstream that loads an exported folder: `hubert@FOLDER`.
+
+        Raises:
+            UserError: see `trainer.fit`.
+        """
+        model = self.out / MODEL
+        hooks = trainer.Hooks(on_checkpoint=lambda step: export(model))
+        if probe := self.recipe.probe:
+            probes = probe_tasks.Probes(probe, self.out, self.probe_corpus, self.device, export, model, family)
+            hooks = trainer.Hooks(probes.evaluate, probe.every, None if probe.chooses else hooks.on_checkpoint)
+        trainer.fit(
+            objective,
+            self.batches,
+            self.recipe.optim,
+            self.out,
+            fabric=self.fabric,
+            seed=self.recipe.seed,
+            progress=self.progress,
+            name=name,
+            hooks=hooks,
+            loggers=self.loggers,
+        )
+        return model
+
+
+def prepare(
+    recipe: PretrainRecipe | DistillationRecipe,
+    data: Sequence[str],
+    out: Path,
+    device: Device,
+    devices: int,
+    progress: Progress,
+    loggers: Sequence[str] | None,
+    *,
+    skips_layers: bool = False,
+) -> Training:
+    """Check the options, launch the processes, claim the folder and find the audio.
+
+    Args:
+        recipe: as resolved.
+        data: `NAME=PATH` for sources.
+        out: the training's own folder.
+        device: cpu or cuda.
+        devices: number of processes that share each batch.
+        progress: shows the progress of the first process.
+        loggers: names of further loggers beside `log.csv`; None: TensorBoard where it is installed.
+        skips_layers: whether an update may leave some weights without gradients (layer drop).
+
+    Raises:
+        UserError: an option, the audio or the device can't be used, or `out` belongs to another recipe.
+    """
+    names = loggers_module.choose(loggers)
+    paths = parse_paths(data, recipe.data, recipe.probe)
+    probe_corpus = probe_tasks.check_settings(recipe.probe, paths) if recipe.probe else None
+    fabric = launch_fabric(device, devices, recipe.optim.precision, skips_layers=skips_layers)
+    if fabric.is_global_zero:
+        _claim_folder(recipe, out)
+    else:
+        progress = NoProgress()
+    audio = load_audio(recipe.data, paths, recipe.seed, progress)
+    batches = Batches(audio, recipe.data, recipe.seed)
+    return Training(recipe, out, device, fabric, progress, audio, batches, names, probe_corpus)
+
+
+def launch_fabric(device: Device, devices: int, precision: str, *, skips_layers: bool = False) -> Any:
+    """Return a launched Fabric. Under torchrun and SLURM the number of processes is theirs.
+
+    Raises:
+        UserError: there are fewer GPUs.
+    """
+    import torch
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
+
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    devices, nodes = _process_layout(devices)
+    if device == "cuda" and torch.cuda.device_count() < devices:
+        raise UserError(f"{devices} GPU(s) requested, {torch.cuda.device_count()} found. Lower --devices, or use cpu.")
+    fabric = Fabric(
+        accelerator=device,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=DDPStrategy(find_unused_parameters=skips_layers) if devices * nodes > 1 else "auto",
+        precision="32-true" if precision == "float32" else None,
+        plugins=None if precision == "float32" else _bf16_precision(device),
+    )
+    fabric.launch()
+    return fabric
+
+
+def _bf16_precision(device: Device) -> Any:
+    """Return Fabric's bf16 arithmetic without its rounding of inputs: a teacher in float32 needs exact waveforms.
+
+    Autocast itself rounds what it multiplies.
+    """
+    from lightning_fabric.plugins.precision import MixedPrecision
+
+    class ExactInputs(MixedPrecision):  # type: ignore[misc]
+        def convert_input(self, data: Any) -> Any:
+            return data
+
+    return ExactInputs("bf16-mixed", device)
+
+
+def _process_layout(devices: int) -> tuple[int, int]:
+    """Return processes per node and nodes: torchrun's or SLURM's where one of them has started this process."""
+    env = os.environ
+    if "TORCHELASTIC_RUN_ID" in env:
+        return int(env["LOCAL_WORLD_SIZE"]), int(env.get("GROUP_WORLD_SIZE", "1"))
+    # An interactive shell inside an allocation (job name "bash") is no task of it: Fabric has the same rule.
+    if int(env.get("SLURM_NTASKS", "1")) > 1 and env.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        nodes = int(env.get("SLURM_NNODES", "1"))
+        return int(env["SLURM_NTASKS"]) // nodes, nodes
+    return devices, 1
+
+
+def _claim_folder(recipe: Section, out: Path) -> None:
+    """Write the resolved recipe, or refuse a folder with a training by another one."""
+    path, text = out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    if not path.is_file():
+        atomic_files.write_text(path, text)
+    elif path.read_text(encoding="utf8") != text:
+        raise UserError(f"{out}: holds a training by another recipe. Choose another --out, or remove that folder.")
