@@ -1,1 +1,1 @@
-"""The report: one HTML file that needs nothing else, drawn from a results folder."""
+"""The HTML report of a results folder."""

@@ -1,1 +1,1 @@
-"""What came out: the run record, its intervals, and the table made of many."""
+"""Results of finished runs: records, scores with intervals, result tables, `verify`."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def load_results(folder: str | Path) -> DataFrame:
     """Return every figure of every finished run under `folder`, a row each.
 
-    `shown` says whether the tables show the run: the newest of its seed, of the upstream's newest recipe, data and
+    `shown`: whether the tables show the run: the newest of its seed, of the upstream's newest recipe, data and
     weights. `frame.attrs["left_out"]` lists, a sentence each, the folder's entries that can't be read.
 
         >>> frame = superb_eval.load_results("results")

@@ -112,12 +112,13 @@ class Results:
 
         The official corpora are one corpus, complete as they are; others are told apart by name.
         """
-        found: dict[tuple[str, str], dict[tuple[str, str], list[Run]]] = {}
+        runs_by_table: dict[tuple[str, str], dict[tuple[str, str], list[Run]]] = {}
         for run in self.runs:
-            of_table = found.setdefault((corpus_family(run.record), run.record.profile), {})
+            of_table = runs_by_table.setdefault((corpus_family(run.record), run.record.profile), {})
             of_table.setdefault((run.record.upstream.address, run.record.task), []).append(run)
         return {
-            key: {pair: _group(runs) for pair, runs in sorted(found[key].items())} for key in sorted(found, key=str)
+            key: {pair: _group(runs) for pair, runs in sorted(runs_by_table[key].items())}
+            for key in sorted(runs_by_table, key=str)
         }
 
     @cached_property

@@ -6,23 +6,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from superb_eval.errors import UserError
+from superb_eval.results.record import RecordPart
 from superb_eval.runtime import atomic_files
 
 FOLDER, NAME = "layers", "layers.json"
 """In a results folder; the runs of the probes are stored in the same folder, laid out as in a results folder."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 Part = TypeVar("Part")
 
 
-class LayerProbe(_Part):
+class LayerProbe(RecordPart):
     """A head trained on one layer alone."""
 
     layer: int = Field(ge=0, description="from 0, nearest the input")
@@ -33,7 +30,7 @@ class LayerProbe(_Part):
     command: str = Field(description="the command that makes that run again")
 
 
-class TaskProbes(_Part):
+class TaskProbes(RecordPart):
     """One probe for each layer, on one task."""
 
     task: str
@@ -51,7 +48,7 @@ class TaskProbes(_Part):
         return max(self.probes, key=lambda probe: (sign * probe.value, -probe.layer))
 
 
-class LayerSimilarity(_Part):
+class LayerSimilarity(RecordPart):
     """Linear CKA between the layers of two upstreams, over each utterance's mean over time."""
 
     against: str = Field(description="address of the other upstream")
@@ -63,13 +60,13 @@ class LayerSimilarity(_Part):
     by_chance: list[list[float | None]] = Field(description="CKA expected by chance: with utterances paired at random")
 
 
-class LayersRecord(_Part):
+class LayersRecord(RecordPart):
     """The layer analyses of one upstream."""
 
     upstream: str
     fingerprint: str = Field(description="SHA-256 of the upstream's identity, as in `result.json`")
-    tasks: list[TaskProbes] = []
-    alike: list[LayerSimilarity] = []
+    tasks: list[TaskProbes] = Field(default_factory=list)
+    alike: list[LayerSimilarity] = Field(default_factory=list)
 
     def with_task(self, added: TaskProbes) -> LayersRecord:
         """Return the record with the probes of a task added, or replaced where task, profile and corpus agree."""

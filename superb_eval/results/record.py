@@ -30,11 +30,13 @@ PREDICTIONS, HISTORICAL = "predictions.csv", "predictions-historical.csv"
 """In a run's folder: what its strict and its historical figures are scored from."""
 
 
-class _Part(BaseModel):
+class RecordPart(BaseModel):
+    """A part of a record: unknown keys are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class MetricRecord(_Part):
+class MetricRecord(RecordPart):
     """One metric of a run."""
 
     key: str = Field(description="short name, such as `acc`")
@@ -54,7 +56,7 @@ class MetricRecord(_Part):
     )
 
 
-class UpstreamRecord(_Part):
+class UpstreamRecord(RecordPart):
     """The upstream of a run."""
 
     address: str = Field(description="as given with -u")
@@ -74,7 +76,7 @@ class UpstreamRecord(_Part):
     notes: list[str] = Field(description="what its card warns of")
 
 
-class CorpusRecord(_Part):
+class CorpusRecord(RecordPart):
     """The data of a run."""
 
     name: str = Field(description="name of the corpus")
@@ -85,7 +87,7 @@ class CorpusRecord(_Part):
     hours: float = Field(description="audio of all splits, in hours")
 
 
-class FeaturesRecord(_Part):
+class FeaturesRecord(RecordPart):
     """Where the features of a run came from."""
 
     kind: str = Field(description="`pooled` (means over time) or `frames`")
@@ -101,7 +103,7 @@ class FeaturesRecord(_Part):
     )
 
 
-class RateRecord(_Part):
+class RateRecord(RecordPart):
     """One learning rate that was tried."""
 
     lr: float = Field(description="learning rate")
@@ -114,7 +116,7 @@ class RateRecord(_Part):
     resumed_at: list[int] = Field(description="updates at which an interrupted run was resumed")
 
 
-class TrainingRecord(_Part):
+class TrainingRecord(RecordPart):
     """How the head of one fold was trained."""
 
     fold: int = Field(description="number of the fold, from 1")
@@ -127,7 +129,7 @@ class TrainingRecord(_Part):
     parameters: int = Field(description="trainable weights of featurizer and head")
 
 
-class RunRecord(_Part):
+class RunRecord(RecordPart):
     """One run: a task, an upstream and a seed."""
 
     schema_version: int = Field(description="of this file; see the list of keys in superb_eval/results/README.md")

@@ -61,7 +61,7 @@ def verify(results: Path, scope: Scope | None = None, progress: Progress | None 
     audio.forget_digests()
     opened = open_results(results)
     context = VerifyContext(scope)
-    findings = [VerifyFinding(results, "folder", sentence, remark=True) for sentence in opened.unexpected]
+    findings = [VerifyFinding(results, "unexpected", sentence, remark=True) for sentence in opened.unexpected]
     findings += [VerifyFinding(folder, "record", sentence) for folder, sentence in opened.unreadable.items()]
     with progress.step("verifying", len(opened.runs)) as update:
         for done, run in enumerate(opened.runs, start=1):

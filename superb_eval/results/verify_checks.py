@@ -79,7 +79,7 @@ def _schema(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
         )
 
 
-def _place(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
+def _folder(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
     """The name of a run's folder is a digest of what the record says it was made with."""
     del context
     r = run.record
@@ -261,7 +261,7 @@ def _corpus_digest(chosen: Recipe, root: Path) -> str:
 
 CHECKS: dict[str, Check] = {
     "schema": _schema,
-    "place": _place,
+    "folder": _folder,
     "files": _files,
     "figures": _figures,
     "recipe": _recipe,

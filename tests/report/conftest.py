@@ -1,4 +1,4 @@
-"""A results folder made by hand: predictions of two upstreams on a few tasks, scored as runs are, nothing trained."""
+"""A results folder made by hand: predictions on a few tasks, scored like those of runs, nothing trained."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ TASKS = ("ks", "er", "pr", "asv", "qbe", "sd")
 
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory, tones: Path) -> Path:
-    """Three upstreams on six tasks, one cell missing, costs, layers, and things that don't belong there."""
+    """Three upstreams on six tasks, one run missing, costs, layers, and unexpected entries."""
     root = tmp_path_factory.mktemp("drawn") / "results"
     for k, (name, right) in enumerate({TEACHER: 0.95, STUDENT: 0.7, FBANK: 0.3}.items()):
         for task in TASKS:
@@ -153,7 +153,7 @@ def results(tmp_path_factory: pytest.TempPathFactory, tones: Path) -> Path:
 
 
 def the_layers() -> LayersRecord:
-    """What `superb-eval layers` might have found."""
+    """A record such as `superb-eval layers` writes."""
     probes = [
         LayerProbe(layer=k, value=40 + k, low=30, high=60, run=f"ks/r{k}", command="superb-eval run") for k in (0, 1)
     ]
@@ -176,5 +176,5 @@ def the_layers() -> LayersRecord:
 
 @pytest.fixture(scope="session")
 def by_hand() -> SimpleNamespace:
-    """What tests make folders with, and take pages apart with."""
+    """Helpers that write results folders and parse pages."""
     return SimpleNamespace(a_run=a_run, predictions=predictions, Page=Page)

@@ -50,32 +50,32 @@ def browser() -> Iterator[Any]:
 
 
 class Opened:
-    """A page with all that it said and asked for."""
+    """A page with its console messages and its requests."""
 
     def __init__(self, browser: Any, report: Path, screen: str) -> None:
-        self.said: list[str] = []
-        self.asked: list[str] = []
+        self.messages: list[str] = []
+        self.requests: list[str] = []
         self.context = browser.new_context(**SCREENS[screen])
         self.page = self.context.new_page()
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.said.append(dialog.message))
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.messages.append(dialog.message))
+        self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(report.as_uri())
         self.page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
 
 
 @pytest.fixture(params=SCREENS)
 def opened(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterator[Opened]:
-    found = Opened(browser, report, request.param)
-    yield found
-    found.context.close()
+    opened_page = Opened(browser, report, request.param)
+    yield opened_page
+    opened_page.context.close()
 
 
-def test_it_says_nothing_and_asks_for_nothing(opened: Opened, report: Path) -> None:
-    assert opened.said == []
-    assert {url.partition(":")[0] for url in opened.asked} <= {"file", "data", "blob"}
-    assert [url for url in opened.asked if url.startswith("file")] == [report.as_uri()]
+def test_it_logs_nothing_and_requests_nothing(opened: Opened, report: Path) -> None:
+    assert opened.messages == []
+    assert {url.partition(":")[0] for url in opened.requests} <= {"file", "data", "blob"}
+    assert [url for url in opened.requests if url.startswith("file")] == [report.as_uri()]
 
 
 def test_nothing_is_wider_than_the_screen(opened: Opened) -> None:
@@ -110,7 +110,7 @@ def test_axe_finds_no_serious_fault(opened: Opened) -> None:
         if fault["impact"] in {"serious", "critical"}
     ]
     assert grave == []
-    assert opened.said == []
+    assert opened.messages == []
 
 
 def names(opened: Opened) -> list[str]:
@@ -145,7 +145,7 @@ def column(opened: Opened, heading: str) -> list[str]:
 
 
 @pytest.mark.parametrize("opened", ["light"], indirect=True)
-def test_a_figure_tells_where_it_comes_from(opened: Opened) -> None:
+def test_a_figure_shows_its_provenance(opened: Opened) -> None:
     figure = opened.page.locator("button.value").first
     card = opened.page.locator(f"#{figure.get_attribute('popovertarget')}")
     assert not card.is_visible()

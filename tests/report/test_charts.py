@@ -1,4 +1,4 @@
-"""What charts say, against brute force and other libraries; how they look is for a browser and for eyes."""
+"""The values of charts, against brute force and other libraries; `test_browser.py` tests how they are drawn."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_ticks_are_round_and_within(low: float, width: float, about: int) -> Non
 
 
 @given(numbers, numbers, numbers)
-def test_a_scale_keeps_its_ends_and_its_order(low: float, high: float, value: float) -> None:
+def test_a_scale_preserves_its_ends_and_its_order(low: float, high: float, value: float) -> None:
     scale = svg.linear(low, high, 10, 90)
     if low == high:
         assert scale(value) == 50
@@ -61,7 +61,7 @@ def test_text_in_drawings_is_escaped_and_cleaned() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=2, max_size=9), st.booleans())
-def test_the_front_is_what_nothing_beats(pairs: list[tuple[int, int]], higher: bool) -> None:
+def test_the_front_holds_the_points_that_none_dominates(pairs: list[tuple[int, int]], higher: bool) -> None:
     column = ACC if higher else PER
     points = [Point(str(k), float(cost), Cell(float(value))) for k, (cost, value) in enumerate(pairs)]
     front = {p.name for p in pareto._front(points, column)}
@@ -96,7 +96,7 @@ def test_confusions_are_those_of_scikit_learn() -> None:
     assert [[float(cell) for cell in row[1:]] for row in found.rows] == [[round(v) for v in row] for row in expected]
 
 
-def test_with_many_labels_the_commonest_confusions_are_listed() -> None:
+def test_with_many_labels_the_most_frequent_confusions_are_listed() -> None:
     rows = [Prediction(str(k), f"s{k % 60}", f"s{(k + (k % 3 == 0)) % 60}") for k in range(240)]
     found = confusion.confusion("k", "me", "sid", rows)
     assert len(found.rows) == confusion.MOST_PAIRS and all(truth != answer for truth, answer, _ in found.rows)
@@ -109,8 +109,8 @@ def test_the_worst_utterances_are_those_with_most_errors_over_all_upstreams(task
     answers = {"one": ["A B", "B", "A", "A"], "two": ["A B", "C", "B", "A"]}
     truths = ["A B", "A", "A", "A"]
     rows = {
-        name: [Prediction(str(k), t, a) for k, (t, a) in enumerate(zip(truths, said, strict=True))]
-        for name, said in answers.items()
+        name: [Prediction(str(k), t, a) for k, (t, a) in enumerate(zip(truths, texts, strict=True))]
+        for name, texts in answers.items()
     }
     found = worst_utterances.worst(scorer, rows)
     assert [w.id for w in found] == ["1", "2"], "right ones are not shown"
@@ -146,7 +146,7 @@ def test_turns_are_drawn_to_scale() -> None:
     assert speaker_turns.draw(["[[0]]"]) is None and speaker_turns.draw(["no list"]) is None
 
 
-def test_a_heat_map_leaves_empty_what_is_not_there() -> None:
+def test_a_heat_map_leaves_missing_values_empty() -> None:
     matrix = heatmap.Matrix(("r",), ("a", "b", "c"), ((0.0, None, 2.0),), full=2.0)
     drawn = heatmap.figure("k", "t", "n", matrix)
     assert drawn.svg.count('class="heat"') == 2 and drawn.rows == (("r", "0.00", "", "2.00"),)
@@ -173,7 +173,7 @@ def test_long_curves_are_thinned_and_keep_their_ends() -> None:
     assert training._thinned(curve[:7]) == curve[:7]
 
 
-def test_standings_count_what_differences_say(results: Path) -> None:
+def test_summaries_count_the_differences(results: Path) -> None:
     from superb_eval.results.folder import open_results
 
     (table,), _ = collect(results, TableOptions(against="hubert_mini@teacher"))

@@ -1,4 +1,4 @@
-"""The report as a file: it is whole, needs nothing else, shows the table's figures, and escapes all input."""
+"""The report as a file: it is complete, needs nothing else, shows the table's figures, and escapes all input."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def test_its_policy_allows_its_own_style_and_script_alone(parsed: Any, text: str
 def test_ids_are_unique_and_every_reference_leads_somewhere(parsed: Any) -> None:
     ids = parsed.attributes("id")
     assert len(ids) == len(set(ids)) > 100
-    wanted = [value[1:] for value in parsed.attributes("href") if value.startswith("#")]
-    wanted += parsed.attributes("popovertarget")
-    wanted += [part for value in parsed.attributes("aria-labelledby") for part in value.split()]
-    assert wanted and set(wanted) <= set(ids)
+    references = [value[1:] for value in parsed.attributes("href") if value.startswith("#")]
+    references += parsed.attributes("popovertarget")
+    references += [part for value in parsed.attributes("aria-labelledby") for part in value.split()]
+    assert references and set(references) <= set(ids)
     assert not parsed.open, "every element is closed"
 
 

@@ -1,4 +1,4 @@
-"""Takes a report apart."""
+"""Parses a report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """A page taken apart: `elements` are (name, attributes), `cells` the texts of each row of the table of results."""
+    """A parsed page: `elements` are (name, attributes), `cells` the texts of each row of the table of results."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -32,7 +32,7 @@ class Page(HTMLParser):
             self._in_cell = True
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"<{tag}> closes what is not open"
+        assert self.open.pop() == tag, f"<{tag}> closes what was not opened"
         self._in_cell = self._in_cell and tag not in {"th", "td"}
         self._table = self._table and tag != "table"
 

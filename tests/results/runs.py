@@ -88,14 +88,14 @@ def write_run(folder: Path, record: RunRecord, rows: Sequence[Prediction], label
         csv.writer(file, lineterminator="\n").writerows([Prediction._fields, *rows])
     (run_folder / "labels.json").write_text(json.dumps({"1": labels}))
     task = scoring.load_task(record, run_folder)
-    found = {
+    scores = {
         "metrics": scoring.metrics(task, rows, "strict"),
         "chance": task.chance(rows),
         "predictions": {
             records.PREDICTIONS: hashlib.sha256((run_folder / records.PREDICTIONS).read_bytes()).hexdigest()
         },
     }
-    records.write(record.model_copy(update=found), run_folder)
+    records.write(record.model_copy(update=scores), run_folder)
     return run_folder
 
 
@@ -127,8 +127,8 @@ def ten_tasks(folder: Path, upstream: str, errs: float, seed: int, **changes: An
     trials = [(k % 2, k % 2 + rng.normal(0, 0.3 + errs)) for k in range(120)]
     asv = [Prediction(f"a{k} b{k}", str(t), f"{s:.4f}") for k, (t, s) in enumerate(trials)]
     write_run(folder, vary(new_record(upstream, "asv"), **changes), asv)
-    found = [(k % 4 == 0, 3 * (k % 4 == 0) + rng.normal(0, 0.5 + errs)) for k in range(80)]
-    qbe = [Prediction(f"q{k // 8} d{k % 8}", str(int(t)), f"{s:.4f}") for k, (t, s) in enumerate(found)]
+    detections = [(k % 4 == 0, 3 * (k % 4 == 0) + rng.normal(0, 0.5 + errs)) for k in range(80)]
+    qbe = [Prediction(f"q{k // 8} d{k % 8}", str(int(t)), f"{s:.4f}") for k, (t, s) in enumerate(detections)]
     write_run(folder, vary(new_record(upstream, "qbe"), **changes), qbe)
     turns = [[[0, 4, "a"], [3, 6, "b"]]] * 12
     guessed = [[[0, 4 - 3 * errs * rng.random(), "0"], [3, 6, "1"]] for _ in turns]

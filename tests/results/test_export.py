@@ -1,4 +1,4 @@
-"""What is handed on: the model card's index, as the hub reads it, and the leaderboard's files, task by task."""
+"""Exports: the model card's index, as the hub reads it, and the leaderboard's files, task by task."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_hub_reads_the_index(complete: Path, tmp_path: Path) -> None:
     assert "KS (not SUPERB, profile mini, synthetic speech)" in model_card.model_index(tmp_path, "mine", "strict")
 
 
-def test_seeds_are_averaged_in_the_index_and_a_hostile_name_is_but_a_name(tmp_path: Path) -> None:
+def test_seeds_are_averaged_in_the_index_and_a_hostile_name_is_escaped(tmp_path: Path) -> None:
     name = "a: {b}\n- !!python/object:os.system\u202e"
     for seed in (0, 1):
         write_run(tmp_path, vary(new_record(name, "ks"), seed=seed), answers(0.6, seed))

@@ -1,4 +1,4 @@
-"""A folder with missing, half-written, doubled and alien files: what can be shown is shown, the rest is listed."""
+"""A folder with missing, incomplete, duplicate and unexpected files: readable runs are shown, the rest is listed."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from superb_eval.runtime.progress import NoProgress
 from tests.results.runs import answers, new_record, vary, write_run
 
 
-def test_seeds_are_one_cell_and_the_newest_run_of_each_is_taken(tmp_path: Path) -> None:
+def test_seeds_form_one_group_with_the_newest_run_of_each(tmp_path: Path) -> None:
     for seed in (0, 1, 2):
         write_run(tmp_path, vary(new_record("fbank", "ks"), seed=seed), answers(0.6, seed))
     old = vary(new_record("fbank", "ks"), recipe_digest="older", started="2025-01-01T00:00:00+00:00")
     write_run(tmp_path, old, answers(0.1, 9))
     results = open_results(tmp_path)
-    (cells,) = results.run_groups.values()
-    cell = cells["fbank", "ks"]
-    assert [run.record.seed for run in cell.runs] == [0, 1, 2]
-    assert cell.others == 1, "the run of another recipe is no repetition"
+    (groups,) = results.run_groups.values()
+    group = groups["fbank", "ks"]
+    assert [run.record.seed for run in group.runs] == [0, 1, 2]
+    assert group.others == 1, "the run of another recipe is no repetition"
     assert len(results.shown) == 3
 
 
-def test_whatever_else_lies_there_is_listed(tmp_path: Path) -> None:
-    place = write_run(tmp_path, new_record("fbank", "ks"), answers(0.6, 0))
-    half = tmp_path / "hubert" / "ks" / "mini-seed0-0000000000"
-    half.mkdir(parents=True)
-    (half / ".lock").touch()
-    torn = tmp_path / "hubert" / "sid" / "mini-seed0-1111111111"
-    torn.mkdir(parents=True)
-    (torn / "result.json").write_text((place / "result.json").read_text()[:400])
+def test_unexpected_entries_are_listed(tmp_path: Path) -> None:
+    run_folder = write_run(tmp_path, new_record("fbank", "ks"), answers(0.6, 0))
+    unfinished = tmp_path / "hubert" / "ks" / "mini-seed0-0000000000"
+    unfinished.mkdir(parents=True)
+    (unfinished / ".lock").touch()
+    truncated = tmp_path / "hubert" / "sid" / "mini-seed0-1111111111"
+    truncated.mkdir(parents=True)
+    (truncated / "result.json").write_text((run_folder / "result.json").read_text()[:400])
     newer = tmp_path / "hubert" / "er" / "mini-seed0-2222222222"
     newer.mkdir(parents=True)
-    content = json.loads((place / "result.json").read_text())
+    content = json.loads((run_folder / "result.json").read_text())
     (newer / "result.json").write_text(json.dumps({**content, "schema_version": records.SCHEMA_VERSION + 1}))
     (tmp_path / "holiday.jpg").write_bytes(b"\xff\xd8")
     (tmp_path / ".hidden").touch()
@@ -69,7 +69,7 @@ def test_whatever_else_lies_there_is_listed(tmp_path: Path) -> None:
         assert words in listed
 
 
-def test_commands_show_what_can_be_shown_of_a_damaged_folder(complete: Path, tmp_path: Path) -> None:
+def test_commands_show_the_readable_runs_of_a_damaged_folder(complete: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(complete, tmp_path / "damaged")
     runs = {path.parents[1].name: path.parent for path in folder.glob("hubert/*/*/result.json")}
     (runs["pr"] / "predictions.csv").unlink()
@@ -89,8 +89,8 @@ def test_commands_show_what_can_be_shown_of_a_damaged_folder(complete: Path, tmp
     assert table.cell("hubert", ("pr", "per")), "its record is whole"
     text = page.html(folder, ReportOptions(audio_mb=0), NoProgress())
     assert "layers.json: can&#39;t be read" in text and "holds no predictions" not in text
-    found = {finding.check for finding in verify(folder, Scope(quick=True)).findings}
-    assert {"record", "files", "figures", "place", "recipe"} <= found
+    checks = {finding.check for finding in verify(folder, Scope(quick=True)).findings}
+    assert {"record", "files", "figures", "folder", "recipe"} <= checks
     assert len(superb_eval.load_results(folder).attrs["left_out"]) == 1
 
 
@@ -108,11 +108,11 @@ def test_an_older_record_still_loads(tmp_path: Path) -> None:
 def test_the_frame_is_tidy(tmp_path: Path) -> None:
     for seed in (0, 1):
         write_run(tmp_path, vary(new_record("fbank", "ks"), seed=seed), answers(0.6, seed))
-    (tmp_path / "alien.txt").touch()
+    (tmp_path / "unexpected.txt").touch()
     frame = superb_eval.load_results(tmp_path)
     assert list(frame.seed) == [0, 1] and set(frame.upstream) == {"fbank"} and frame.shown.all()
     assert (frame.low < frame.value).all() and (frame.value < frame.high).all()
     assert set(frame.n) == {300} and set(frame.metric) == {"acc"}
-    assert "alien.txt" in frame.attrs["left_out"][0]
+    assert "unexpected.txt" in frame.attrs["left_out"][0]
     with pytest.raises(UserError, match="no such results folder"):
         superb_eval.load_results(tmp_path / "absent")

@@ -1,4 +1,4 @@
-"""`verify` catches each thing that can come between a figure and what it was made with."""
+"""`verify` reports each change that separates a figure from its predictions, recipe, code, weights or data."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_markup_and_escapes_in_a_record_are_printed_as_text(
 
 def test_a_record_of_another_run(results: Path) -> None:
     edit_record(results, lambda r: r.update(seed=5))
-    assert "belongs in a folder named mini-seed5-" in messages(verify(results))["place"]
+    assert "belongs in a folder named mini-seed5-" in messages(verify(results))["folder"]
 
 
 def test_an_unknown_task_and_a_path_out_of_the_run_folder(results: Path) -> None:

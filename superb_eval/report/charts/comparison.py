@@ -129,7 +129,7 @@ def parallel(key: str, table: ResultTable, palette: Palette) -> svg.Figure | Non
         title=title,
         note="Each axis runs from the worst of its figures at the bottom to the best on top, whatever the metric's "
         "direction; so heights can't be compared between axes. The reference is drawn thick.",
-        svg=svg.chart(key, title, "One row for each upstream.", (box.right + 40, box.bottom + 40), *parts),
+        svg=svg.chart(key, title, "One line for each upstream.", (box.right + 40, box.bottom + 40), *parts),
         headings=("upstream", *(column.title() for column in columns)),
         rows=tuple((row.name, *(_texts(row.cells.get(c.key), c)[0] for c in columns)) for row in table.rows),
         wide=True,

@@ -50,7 +50,7 @@ class UpstreamSummary:
 
 WORDS = {
     "better": "better beyond chance",
-    "inconclusive": "inconclusive: not distinguishable",
+    "inconclusive": "inconclusive",
     "worse": "worse beyond chance",
 }
 

@@ -86,7 +86,7 @@ def _errors(task: BaseTask, rows: Sequence[Prediction]) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore", divide="ignore"):
         values = np.asarray(score.statistic(np.arange(len(rows))[:, None]), dtype=np.float64)
     errors = 100 - values if score.metric.higher_is_better else values
-    # A mean over folds is undefined on one row; there an answer is right or wrong.
+    # A mean over folds is undefined on one row; there the error is 0 or 100 %.
     right_or_wrong = np.array([100.0 * (row.truth != row.answer) for row in rows])
     return np.where(np.isfinite(errors), errors, right_or_wrong)
 

@@ -154,11 +154,11 @@ def _tex_body(table: ResultTable, columns: Sequence[Column]) -> Iterator[str]:
         published_before = row.published
         name = escape.latex(_name(row))
         cells = [_tex_cell([rf"\textit{{{name}}}" if row.published else name])]
-        cells += [_tex_figure(column, row.cells.get(column.key), row.published) for column in columns]
+        cells += [_tex_table_cell(column, row.cells.get(column.key), row.published) for column in columns]
         yield " & ".join(cells) + r" \\\noalign{\vskip3pt}"
 
 
-def _tex_figure(column: Column, cell: Cell | None, published: bool) -> str:
+def _tex_table_cell(column: Column, cell: Cell | None, published: bool) -> str:
     if cell is None:
         return ""
     value, *more = map(escape.latex, _narrow(cell, column))
@@ -167,7 +167,7 @@ def _tex_figure(column: Column, cell: Cell | None, published: bool) -> str:
 
 
 def _tex_cell(lines: Sequence[str]) -> str:
-    """Lines above one another, without any package."""
+    """Stacked lines, without any package."""
     if len(lines) == 1:
         return lines[0]
     return r"\begin{tabular}[t]{@{}r@{}}" + r" \\ ".join(lines) + r"\end{tabular}"

@@ -33,7 +33,7 @@ FIELDS = (
     "marks",
     "source",
 )
-"""Columns of the CSV, and keys of a cell in the JSON."""
+"""Columns of the CSV, and keys of a figure in the JSON."""
 
 
 def as_csv(tables: Sequence[ResultTable]) -> str:

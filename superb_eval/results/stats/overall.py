@@ -40,7 +40,7 @@ def superb_s(figures: Mapping[tuple[str, str], Value]) -> Value | None:
     """Return the SUPERB score: 0 is FBANK, 1000 the best of 2021 on every task; None where a metric is missing.
 
     `figures` are in percent (MTWV x 100) by (task, metric), such as `("pr", "per")`. A task with two metrics averages
-    their points, and tasks are averaged alike. The score may be negative and may pass 1000.
+    their points, and tasks have equal weights. The score may be negative and may pass 1000.
     """
     if missing(figures):
         return None

@@ -137,11 +137,11 @@ def _published_table(systems: Sequence[PublishedSystem], against: str | None) ->
 
 
 def _columns(groups: RunGroups, protocol: Protocol) -> tuple[Column, ...]:
-    found: dict[ColumnKey, Column] = {}
+    columns: dict[ColumnKey, Column] = {}
     for (_, task), group in groups.items():
         for m in group.runs[0].metrics(protocol):
-            found.setdefault((task, m.key), Column((task, m.key), m.heading, m.unit, m.higher_is_better))
-    return tuple(sorted(found.values(), key=lambda column: task_order(column.key[0])))
+            columns.setdefault((task, m.key), Column((task, m.key), m.heading, m.unit, m.higher_is_better))
+    return tuple(sorted(columns.values(), key=lambda column: task_order(column.key[0])))
 
 
 def _row(

@@ -144,9 +144,9 @@ def _with_unpaired(row: Row, reference_row: Row) -> Row:
 
 def _retained(row: Row, reference_row: Row) -> dict[ColumnKey, Cell]:
     """The % retained of the reference's overall figures; only where the reference's is above zero."""
-    found = {}
+    cells = {}
     for total, retained in RETAINED_COLUMN.items():
         ours, theirs = row.cells.get(total.key), reference_row.cells.get(total.key)
         if ours is not None and theirs is not None and theirs.value > 0:
-            found[retained.key] = Cell(100 * ours.value / theirs.value)
-    return found
+            cells[retained.key] = Cell(100 * ours.value / theirs.value)
+    return cells

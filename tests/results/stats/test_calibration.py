@@ -1,4 +1,4 @@
-"""Intervals cover the truth as often as they promise, and equal systems are told apart as seldom.
+"""Intervals have their nominal coverage, and equal systems are found to differ no more often than nominal.
 
 The study of 1 000 simulations a case is `python -m tests.benchmarks calibration`; its figures are in
 `superb_eval/results/README.md`.

@@ -73,7 +73,7 @@ def test_cells_that_differ_from_their_column_are_marked(a_record: RunRecord, tmp
     assert all(mark in notes for mark in "*§‡") and "¶ a changed recipe (free KS: head.projector_dim)" in notes
 
 
-def test_nothing_to_show_is_explained(tmp_path: Path) -> None:
+def test_an_empty_folder_is_explained(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no finished run"):
         build.collect(tmp_path)
     with pytest.raises(UserError, match="no such results folder"):
@@ -100,13 +100,13 @@ def test_differences_are_paired_and_marked(tmp_path: Path) -> None:
     assert row and row.difference and not row.difference.distinguishable
 
 
-def test_a_difference_without_ends_says_nothing_of_chance() -> None:
+def test_a_difference_without_ends_is_not_tested() -> None:
     unknown = Difference(1.5, math.nan, math.nan, "9 trials")
     assert not unknown.distinguishable and not unknown.tested
     column = Column(("asv", "eer"), "EER", "%", higher_is_better=False)
-    figure = Cell(12.0, difference=unknown)
-    assert figure.texts(column) == ("12.00", "", "Δ +1.50")
-    table = ResultTable("title", (column,), (Row("one", cells={column.key: figure}),), ())
+    cell = Cell(12.0, difference=unknown)
+    assert cell.texts(column) == ("12.00", "", "Δ +1.50")
+    table = ResultTable("title", (column,), (Row("one", cells={column.key: cell}),), ())
     (row,) = json.loads(tabular.as_json([table]))["tables"][0]["figures"]
     assert (row["difference"], row["difference_low"], row["distinguishable"]) == (1.5, None, None)
     for low, high, differs in ((0.1, 2, True), (-2, -0.1, True), (0, 2, False), (-1, 1, False), (0, 0, False)):
@@ -126,26 +126,26 @@ def test_cross_validated_tasks_are_compared_fold_by_fold(tmp_path: Path) -> None
         rows = [row._replace(fold=1 + i % 5) for i, row in enumerate(answers(0.6, seed))]
         write_run(tmp_path, new_record(upstream, "er"), rows)
     (table,), _ = build.collect(tmp_path, TableOptions(against="a"))
-    figure = table.cell("b", ("er", "acc"))
-    assert figure and figure.difference and figure.difference.over == "5 folds"
+    cell = table.cell("b", ("er", "acc"))
+    assert cell and cell.difference and cell.difference.over == "5 folds"
 
 
 def test_other_test_units_are_not_compared(tmp_path: Path) -> None:
     write_run(tmp_path, new_record("a", "ks"), answers(0.6, 1))
     write_run(tmp_path, vary(new_record("b", "ks"), corpus__digest="other"), answers(0.9, 2, count=200))
     (table,), _ = build.collect(tmp_path, TableOptions(against="a"))
-    figure = table.cell("b", ("ks", "acc"))
-    assert figure and figure.difference is None
+    cell = table.cell("b", ("ks", "acc"))
+    assert cell and cell.difference is None
 
 
 def test_seeds_are_averaged_and_their_spread_stated(tmp_path: Path) -> None:
     for seed, right in enumerate((0.55, 0.6, 0.65)):
         write_run(tmp_path, vary(new_record("a", "ks"), seed=seed), answers(right, seed))
     (table,), _ = build.collect(tmp_path)
-    figure = table.cell("a", ("ks", "acc"))
-    assert figure and figure.seeds == 3 and figure.spread and figure.low and figure.high
-    assert figure.low < figure.value < figure.high
-    assert f"± {figure.spread:.2f} (3 seeds)" in documents.markdown(table)
+    cell = table.cell("a", ("ks", "acc"))
+    assert cell and cell.seeds == 3 and cell.spread and cell.low and cell.high
+    assert cell.low < cell.value < cell.high
+    assert f"± {cell.spread:.2f} (3 seeds)" in documents.markdown(table)
     assert any("several seeds" in note for note in table.notes)
 
 
@@ -179,10 +179,10 @@ def test_overall_differences_are_those_of_the_parts_resampled_together(complete:
     mean = table.cell("distilhubert", ("", "mean"))
     assert mean and mean.difference
     halves = []
-    for place in overall.METRICS:
-        figure = table.cell("distilhubert", place)
-        assert figure and figure.difference
-        halves.append((figure.difference.high - figure.difference.low) / 2)
+    for metric in overall.METRICS:
+        cell = table.cell("distilhubert", metric)
+        assert cell and cell.difference
+        halves.append((cell.difference.high - cell.difference.low) / 2)
     expected = np.sqrt(np.sum(np.square(halves))) / len(halves)
     assert (mean.difference.high - mean.difference.low) / 2 == pytest.approx(expected, rel=0.25)
 
@@ -226,14 +226,14 @@ def test_published_rows_stand_apart(complete: Path, tmp_path: Path) -> None:
 
 
 def test_published_rows_alone_give_their_scores(tmp_path: Path) -> None:
-    wanted = TableOptions(against="hubert_base", published=("all",))
-    (table,), _ = build.collect(tmp_path / "none", wanted)
+    options = TableOptions(against="hubert_base", published=("all",))
+    (table,), _ = build.collect(tmp_path / "none", options)
     assert len(table.rows) == 48
     for name, score in (("HuBERT Base", 941), ("DistilHuBERT", 717), ("FBANK (leaderboard re-run)", 0)):
-        figure = table.cell(name, ("", "superb_s"))
-        assert figure and figure.value == pytest.approx(score, abs=1)
+        cell = table.cell(name, ("", "superb_s"))
+        assert cell and cell.value == pytest.approx(score, abs=1)
     distil = table.cell("DistilHuBERT", ("", "superb_s"))
-    assert distil and distil.texts(totals.SUPERB_S) == ("717.4", "", "Δ -223.7"), "nothing is said of chance"
+    assert distil and distil.texts(totals.SUPERB_S) == ("717.4", "", "Δ -223.7"), "no test against chance"
     er = table.cell("DistilHuBERT", ("er", "acc"))
     assert er and er.difference and not er.difference.distinguishable
     assert "Δ -1.89 [-5.65, 1.86] ≈" in shown(table)
@@ -253,7 +253,7 @@ def test_ranking_what_can_not_be_ranked_is_refused(complete: Path, tmp_path: Pat
         build.collect(tmp_path, TableOptions(against="hubert_base"))
 
 
-def test_historical_figures_stand_in_only_where_they_are_asked_for(a_record: RunRecord, tmp_path: Path) -> None:
+def test_historical_figures_are_shown_only_with_that_option(a_record: RunRecord, tmp_path: Path) -> None:
     content = a_record.model_dump()
     content["metrics"].append({**content["metrics"][0], "protocol": "historical", "value": 60.0})
     write_records(tmp_path, RunRecord.model_validate(content))
@@ -262,7 +262,7 @@ def test_historical_figures_stand_in_only_where_they_are_asked_for(a_record: Run
     assert "60.00" in documents.markdown(historical) and "historical figures" in historical.title
 
 
-def test_costs_stand_beside_where_they_are_known(tmp_path: Path) -> None:
+def test_costs_are_shown_where_they_were_measured(tmp_path: Path) -> None:
     for upstream in ("teacher", "student"):
         write_run(tmp_path, new_record(upstream, "ks"), answers(0.6, 1))
     cost = {"teacher": {"gmacs_per_second": 7.0, "real_time_factor": 0.02}, "student": {"real_time_factor": 0.01}}
