@@ -19,7 +19,7 @@ _threads.set_defaults()
 
 
 def evaluate(upstream: str, task: str, data: str | Path | None = None, **options: Any) -> RunRecord:
-    """Run one cell, as `superb-eval run` does, and return its record.
+    """Run a task on an upstream, as `superb-eval run` does, and return the record.
 
     `options` are the other fields of `superb_eval.runs.config.RunConfig`: profile, overrides, seed, out, device, fresh,
     store.
@@ -27,16 +27,16 @@ def evaluate(upstream: str, task: str, data: str | Path | None = None, **options
         >>> superb_eval.evaluate("fbank_nonorm", task="ks", overrides=["train.lr=1e-2"]).metrics[0].value
 
     Raises:
-        UserError: something that the user can mend; what was finished is kept.
+        UserError: something that the user can fix; finished parts are resumed by the same call.
     """
     from superb_eval.runs.config import RunConfig
-    from superb_eval.runs.evaluate import evaluate as evaluate_order  # torch takes seconds, and `--help` should not
+    from superb_eval.runs.evaluate import evaluate as run  # torch takes seconds, and `--help` should not
 
     for key in ("out", "store"):
         if options.get(key) is not None:
             options[key] = Path(options[key])
     options["overrides"] = tuple(options.get("overrides", ()))
-    return evaluate_order(RunConfig(upstream, task, Path(data) if data else None, **options))[0]
+    return run(RunConfig(upstream, task, Path(data) if data else None, **options))[0]
 
 
 def load_results(folder: str | Path) -> DataFrame:
@@ -51,7 +51,7 @@ def load_results(folder: str | Path) -> DataFrame:
 
 
 def register_s3prl() -> list[str]:
-    """Make our upstreams known to s3prl's hub and `S3PRLUpstream`; see `superb_eval.export.s3prl.register_s3prl`."""
+    """Register our upstreams in s3prl's hub, for `S3PRLUpstream`; see `superb_eval.export.s3prl.register_s3prl`."""
     from superb_eval.export.s3prl import register_s3prl as register
 
     return register()
@@ -66,6 +66,6 @@ def check_upstream(upstream: str | nn.Module, cost: bool = False) -> ContractRep
     Raises:
         UserError: it can't be opened, or gives nothing that can be taken for hidden states.
     """
-    from superb_eval.analysis.upstream_check import check_upstream as examine
+    from superb_eval.analysis.upstream_check import check_upstream as check
 
-    return examine(upstream, cost)
+    return check(upstream, cost)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake the user can mend: one sentence that says what was found, what was expected and what to do.
+    """A mistake the user can fix: one sentence that names what was found, what was expected and what to do.
 
     The command line prints it without a traceback and exits with code 2.
     """

@@ -1,7 +1,7 @@
 """What an upstream costs: weights, multiply-accumulates, real-time factor, memory.
 
-Upstreams take turns on the same utterance, so that a busy machine slows them alike, and speeds are compared within a
-turn. Multiply-accumulates are those of convolutions and matrix products, attention's included (torch's counter);
+Upstreams alternate on the same utterance, so that a busy machine slows them alike, and speeds are compared within a
+round. Multiply-accumulates are those of convolutions and matrix products, attention's included (torch's counter);
 Fourier transforms and elementwise work aren't counted, and no figure is given where layers are recurrent.
 """
 
@@ -18,11 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from superb_eval.errors import UserError
-from superb_eval.pretraining.devices import Device
 from upstreams import registry
 from upstreams.base import SAMPLE_RATE, Upstream
 from upstreams.contract.check import signal
-from upstreams.distilhubert import DistilHubert, Heads, WithHeads
+from upstreams.distilhubert import DistilHubert, DistilHubertWithHeads, Heads
 from upstreams.hubert import Hubert
 
 FAIRSEQ_HEAD = 768 * 256 + 256 + 504 * 256
@@ -31,20 +30,20 @@ FAIRSEQ_HEAD = 768 * 256 + 256 + 504 * 256
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one upstream. `times` are seconds per pass, in the order of the turns, the same for all that were compared."""
+    """The cost of one upstream. `times` are seconds per pass, one for each round, the same rounds for all upstreams."""
 
     name: str
     weights: int
-    """What a forward pass uses."""
+    """Those that a forward pass uses."""
     with_heads: int | None
     """With the heads of its training, as some publications count; None: not known."""
     macs: float | None
-    """Multiply-accumulates per second of audio; None: can't be counted."""
+    """Multiply-accumulates per second of audio; None: not countable."""
     seconds: float
     """Length of the utterance."""
     times: tuple[float, ...]
     memory: int | None
-    """Bytes: weights and the peak of a pass; None: this system doesn't tell."""
+    """Bytes: weights and the peak of a pass; None: not measurable on this system."""
 
     @property
     def real_time_factor(self) -> tuple[float, float, float]:
@@ -52,16 +51,16 @@ class Cost:
         return _quartiles([t / self.seconds for t in self.times])
 
     def figures(self) -> dict[str, float]:
-        """Return what a results folder keeps (`superb_eval.results.table.costs`)."""
+        """Return what a results folder stores (`superb_eval.results.table.costs`)."""
         found = {"real_time_factor": self.real_time_factor[1]}
         return found if self.macs is None else {**found, "gmacs_per_second": self.macs / 1e9}
 
     def speed_up(self, other: Cost) -> tuple[float, float, float]:
-        """How much faster this is than `other`: quartiles and median of the ratios within each turn."""
+        """How much faster this is than `other`: quartiles and median of the ratios within each round."""
         return _quartiles([theirs / mine for mine, theirs in zip(self.times, other.times, strict=True)])
 
 
-def measure(names: Sequence[str], device: Device = "cpu", seconds: float = 10.0, rounds: int = 15) -> list[Cost]:
+def measure(names: Sequence[str], device: str = "cpu", seconds: float = 10.0, rounds: int = 15) -> list[Cost]:
     """Measure upstreams by their addresses, on one utterance of noise at a time.
 
     Raises:
@@ -100,15 +99,15 @@ def render(costs: Sequence[Cost]) -> str:
         factor = "{1:.4f} ({0:.4f} to {2:.4f})".format(*cost.real_time_factor)
         speed = "{1:.2f} ({0:.2f} to {2:.2f})".format(*cost.speed_up(first))
         lines.append(
-            f"{cost.name:<{width}}{cost.weights / 1e6:>8.2f} M{_shown(cost.with_heads, 1e6, ' M'):>12}"
-            f"{_shown(cost.macs, 1e9):>9}{factor:>27}{_shown(cost.memory, 1e6, digits=0):>9}"
+            f"{cost.name:<{width}}{cost.weights / 1e6:>8.2f} M{_scaled(cost.with_heads, 1e6, ' M'):>12}"
+            f"{_scaled(cost.macs, 1e9):>9}{factor:>27}{_scaled(cost.memory, 1e6, digits=0):>9}"
             f"{cost.weights / max(first.weights, 1):>7.3f}{speed:>22}"
         )
-    where = f"{first.seconds:g} s of noise, batch of 1, {len(first.times)} turns, {torch.get_num_threads()} thread(s)"
+    where = f"{first.seconds:g} s of noise, batch of 1, {len(first.times)} rounds, {torch.get_num_threads()} thread(s)"
     return "\n".join([*lines, f"{where}; median (quartiles); size and speed: against {first.name}."])
 
 
-def _shown(value: float | None, unit: float, after: str = "", digits: int = 2) -> str:
+def _scaled(value: float | None, unit: float, after: str = "", digits: int = 2) -> str:
     return "-" if value is None else f"{value / unit:.{digits}f}{after}"
 
 
@@ -120,7 +119,7 @@ def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 def _with_heads(upstream: Upstream) -> int | None:
     """Weights with training heads: the paper's three for students, fairseq's for HuBERT Base."""
     count, width = upstream.count_parameters(), upstream.card.width
-    if isinstance(upstream, WithHeads):
+    if isinstance(upstream, DistilHubertWithHeads):
         return count
     if isinstance(upstream, DistilHubert):
         return count + sum(p.numel() for p in Heads(width, 3, width).parameters())
@@ -142,21 +141,21 @@ def _macs(upstream: Upstream, wav: Tensor, seconds: float) -> float | None:
 
 
 def _times(upstreams: Sequence[Upstream], wav: Tensor, rounds: int) -> list[list[float]]:
-    """Return the seconds of each pass, by upstream and turn; who begins a turn changes."""
+    """Return the seconds of each pass, by upstream and round; the order changes from round to round."""
     times: list[list[float]] = [[] for _ in upstreams]
-    for turn in range(-1, rounds):  # the first only warms up
+    for number in range(-1, rounds):  # the first only warms up
         for place in range(len(upstreams)):
-            k = (place + turn) % len(upstreams)
-            _wait(wav)
-            begun = time.perf_counter()
+            k = (place + number) % len(upstreams)
+            _synchronize(wav)
+            started = time.perf_counter()
             upstreams[k]([wav])
-            _wait(wav)
-            if turn >= 0:
-                times[k].append(time.perf_counter() - begun)
+            _synchronize(wav)
+            if number >= 0:
+                times[k].append(time.perf_counter() - started)
     return times
 
 
-def _wait(wav: Tensor) -> None:
+def _synchronize(wav: Tensor) -> None:
     if wav.is_cuda:
         torch.cuda.synchronize()
 

@@ -1,4 +1,4 @@
-"""Layer by layer: what one probe on each layer alone comes to, and which layers of two upstreams are alike."""
+"""Layer by layer: the figure of one probe on each layer alone, and which layers of two upstreams are similar."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from superb_eval.errors import UserError
 from superb_eval.features import upstream_cache
 from superb_eval.features.dataset import FeatureDataset
 from superb_eval.results import layer_record
-from superb_eval.results.layer_record import Alikeness, LayerProbe, LayersRecord, TaskProbes
+from superb_eval.results.folder import slug
+from superb_eval.results.layer_record import LayerProbe, LayerSimilarity, LayersRecord, TaskProbes
 from superb_eval.results.record import RunRecord
-from superb_eval.runs import config, evaluate
+from superb_eval.runs import evaluate
 from superb_eval.runs.config import PreparedRun, RunConfig, prepare
 from superb_eval.runtime.progress import NoProgress, Progress
-from upstreams.loading import earlier_fingerprints
+from upstreams.loading import legacy_fingerprints
 
 MOST_UTTERANCES = 1000
 """Compared at most: CKA takes memory and time with their square. Taken evenly from the test split."""
@@ -27,60 +28,60 @@ MOST_UTTERANCES = 1000
 
 @dataclass(frozen=True)
 class LayerQuestion:
-    """What is asked: `tasks` to probe each layer on, and the upstream to compare layers with (None: with none).
+    """The `tasks` to probe each layer on, and the upstream to compare layers with (None: with none).
 
-    `cell` says all else as for a single cell; its task is left open, and its `out` is the results folder.
+    `config` holds the rest, as for a single run; its task is ignored, and its `out` is the results folder.
     """
 
-    cell: RunConfig
+    config: RunConfig
     tasks: tuple[str, ...]
     against: str | None = None
 
 
-def analyse(question: LayerQuestion, reporter: Progress | None = None) -> tuple[LayersRecord, Path]:
-    """Probe every layer and compare with another upstream; return what was found so far, and the file it is kept in.
+def analyse(question: LayerQuestion, progress: Progress | None = None) -> tuple[LayersRecord, Path]:
+    """Probe every layer and compare with another upstream; return the record so far, and its file.
 
-    The probes of a task share one pass of the upstream, by the store. Each is a run of its own, so that what was
-    finished before an interruption is kept.
+    The probes of a task share one pass of the upstream, by the store. Each is a run of its own, so that an
+    interruption loses nothing that was finished.
 
     Raises:
-        UserError: something that the user can mend; what was finished is kept.
+        UserError: something that the user can fix; finished probes are kept.
     """
-    reporter = reporter or NoProgress()
-    asked = question.cell
-    path = asked.out / layer_record.FOLDER / config.slug(asked.upstream) / layer_record.NAME
-    record = _begun(path, asked)
+    progress = progress or NoProgress()
+    config = question.config
+    path = config.out / layer_record.FOLDER / slug(config.upstream) / layer_record.NAME
+    record = _existing_record(path, config)
     for task in question.tasks:
-        record = record.with_task(_probe(replace(asked, task=task), path.parent, reporter))
+        record = record.with_task(_probe(replace(config, task=task), path.parent, progress))
         layer_record.write(record, path)
     if question.against is not None:
-        setting = prepare(replace(asked, task=_heard(question.tasks)), reporter)
-        record = record.with_alike(_compare(setting, question.against, reporter))
+        run = prepare(replace(config, task=_comparison_task(question.tasks)), progress)
+        record = record.with_similarity(_compare(run, question.against, progress))
         layer_record.write(record, path)
     return record, path
 
 
-def _begun(path: Path, asked: RunConfig) -> LayersRecord:
-    """What was found before of this upstream, if it still gives the same."""
-    address = asked.upstream
-    fingerprint = upstream_cache.load(address, asked.device, asked.store).fingerprint()
+def _existing_record(path: Path, config: RunConfig) -> LayersRecord:
+    """Return the record of an earlier analysis of this upstream if it is unchanged, else an empty one."""
+    address = config.upstream
+    fingerprint = upstream_cache.load(address, config.device, config.store).fingerprint()
     if path.is_file():
-        kept = layer_record.read(path)
-        if (kept.upstream, earlier_fingerprints.current(kept.fingerprint)) == (address, fingerprint):
-            return kept.model_copy(update={"fingerprint": fingerprint})
+        earlier = layer_record.read(path)
+        if (earlier.upstream, legacy_fingerprints.current(earlier.fingerprint)) == (address, fingerprint):
+            return earlier.model_copy(update={"fingerprint": fingerprint})
     return LayersRecord(upstream=address, fingerprint=fingerprint)
 
 
-def _probe(asked: RunConfig, folder: Path, reporter: Progress) -> TaskProbes:
-    """Run a cell on each layer alone."""
+def _probe(config: RunConfig, folder: Path, progress: Progress) -> TaskProbes:
+    """Run the task on each layer alone."""
     probes: list[LayerProbe] = []
     layers = 1
     while len(probes) < layers:
         layer = len(probes)
-        reporter.say(f"{asked.task}: layer {layer}")
-        one = replace(asked, overrides=(*asked.overrides, f"features.layer={layer}"), out=folder.parent)
-        run, where = evaluate.evaluate(one, reporter)
-        probes.append(_told(layer, run, str(where.relative_to(folder))))
+        progress.log(f"{config.task}: layer {layer}")
+        single = replace(config, overrides=(*config.overrides, f"features.layer={layer}"), out=folder.parent)
+        run, where = evaluate.evaluate(single, progress)
+        probes.append(_layer_probe(layer, run, str(where.relative_to(folder))))
         layers = run.upstream.layers
     metric = run.metrics[0]
     return TaskProbes(
@@ -95,49 +96,49 @@ def _probe(asked: RunConfig, folder: Path, reporter: Progress) -> TaskProbes:
     )
 
 
-def _told(layer: int, run: RunRecord, where: str) -> LayerProbe:
+def _layer_probe(layer: int, run: RunRecord, where: str) -> LayerProbe:
     metric = run.metrics[0]
     return LayerProbe(layer=layer, value=metric.value, low=metric.low, high=metric.high, run=where, command=run.command)
 
 
-def _heard(chosen: tuple[str, ...]) -> str:
-    """The task whose corpus is heard for CKA: one whose features are means already, where there is such a one."""
+def _comparison_task(chosen: tuple[str, ...]) -> str:
+    """Return the task whose corpus CKA uses: one whose features are means over time, where there is one."""
     return next((task for task in chosen if tasks.get(Path(task).stem).pooled), chosen[0])
 
 
-def _compare(ours: PreparedRun, against: str, reporter: Progress) -> Alikeness:
-    """Compare an upstream with another one on the test split, through the features that cells of the task use."""
-    theirs = prepare(replace(ours.order, upstream=against), reporter)
+def _compare(ours: PreparedRun, against: str, progress: Progress) -> LayerSimilarity:
+    """Compare an upstream with another one on the test split, on the features that runs of the task use."""
+    theirs = prepare(replace(ours.config, upstream=against), progress)
     if ours.corpus_digest != theirs.corpus_digest:
         raise UserError(f"{ours.corpus.name}: changed while it was read. Run the same command again.")
-    ids = _chosen(ours)
-    x, y = (_means(evaluate.features(setting, reporter), ids) for setting in (ours, theirs))
-    return Alikeness(
+    ids = _compared_clips(ours)
+    x, y = (_means(evaluate.load_features(run, progress), ids) for run in (ours, theirs))
+    return LayerSimilarity(
         against=against,
         fingerprint=theirs.fingerprint,
         corpus=ours.corpus.name,
         split="test",
         utterances=len(ids),
-        cka=_written(cka.linear_cka(x, y)),
-        by_chance=_written(cka.by_chance(x, y)),
+        cka=_without_nan(cka.linear_cka(x, y)),
+        by_chance=_without_nan(cka.by_chance(x, y)),
     )
 
 
-def _chosen(setting: PreparedRun) -> list[str]:
+def _compared_clips(run: PreparedRun) -> list[str]:
     """Digests of the test split's clips, each once, at most `MOST_UTTERANCES`, evenly from its rows."""
-    digests = list(dict.fromkeys(setting.digests[u.clip] for u in setting.corpus.splits["test"]))
+    digests = list(dict.fromkeys(run.digests[u.clip] for u in run.corpus.splits["test"]))
     if len(digests) < 3:
-        raise UserError(f"{setting.corpus.name}: has {len(digests)} test clips; CKA needs at least 3.")
+        raise UserError(f"{run.corpus.name}: has {len(digests)} test clips; CKA needs at least 3.")
     step = max(1.0, len(digests) / MOST_UTTERANCES)
     return [digests[int(k * step)] for k in range(min(len(digests), MOST_UTTERANCES))]
 
 
-def _means(bank: FeatureDataset, digests: list[str]) -> NDArray[np.float64]:
+def _means(dataset: FeatureDataset, digests: list[str]) -> NDArray[np.float64]:
     """Means over time [utterances, layers, dim]."""
-    rows = (bank.draw([digest])[0].double() for digest in digests)
-    return np.stack([(row if bank.pooled else row.mean(dim=0)).numpy() for row in rows])
+    rows = (dataset.read([digest])[0].double() for digest in digests)
+    return np.stack([(row if dataset.pooled else row.mean(dim=0)).numpy() for row in rows])
 
 
-def _written(matrix: NDArray[np.float64]) -> list[list[float | None]]:
+def _without_nan(matrix: NDArray[np.float64]) -> list[list[float | None]]:
     """For JSON: NaN, which it doesn't have, as null."""
     return [[None if np.isnan(value) else round(float(value), 6) for value in row] for row in matrix]

@@ -1,8 +1,8 @@
-"""Hand a task's rows on as a data set of Hugging Face: `datasets.load_dataset("audiofolder", data_dir=OUT)`.
+"""Export a task's rows as a Hugging Face dataset: `datasets.load_dataset("audiofolder", data_dir=OUT)`.
 
 The layout is that of `datasets`' folder builders: a folder for each split, in it the audio and a table `metadata` whose
 column `file_name` points to it. The table is Parquet, in which text stays text: read from CSV, an id 001 would become 1
-and the transcript NULL would be gone.
+and the transcript NULL would be lost.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from superb_eval.runtime import atomic_files
 from superb_eval.runtime.progress import Progress
 
 FOLDERS = {"train": "train", "dev": "validation", "test": "test"}
-"""What `datasets` calls the splits."""
+"""Names of the splits in `datasets`."""
 
 METADATA, TRIALS, CARD = "metadata.parquet", "trials.csv", "README.md"
 
 
 def export(corpus: Corpus, task: str, out: Path, progress: Progress) -> Path:
-    """Write every row of a corpus with its audio, as cut: mono FLAC of 16 bit at 16 kHz, as loud as it was recorded.
+    """Write every row of a corpus with its audio, as cut: mono FLAC of 16 bit at 16 kHz, at its recorded level.
 
-    Columns are `file_name`, `id`, `speaker` and the task's labels, all text, the same in every split. What the recipe
-    does to audio (a gain, silence cut off) is left out. Trials, where the task has them, go to `trials.csv` by the ids
-    of their utterances. What an interrupted call wrote is kept. Return `out`.
+    Columns are `file_name`, `id`, `speaker` and the task's labels, all text, the same in every split. The recipe's
+    changes to audio (gain, trimmed silence) are left out. Trials, where the task has them, go to `trials.csv` by
+    utterance ids. An interrupted export is resumed. Return `out`.
 
     Raises:
         UserError: audio can't be read, or the disk is full.
@@ -43,11 +43,11 @@ def export(corpus: Corpus, task: str, out: Path, progress: Progress) -> Path:
         done = 0
         for name, split in corpus.splits.items():
             rows = []
-            for row in _written(split, out / FOLDERS[name]):
+            for row in _rows(split, out / FOLDERS[name]):
                 rows.append(row)
                 done += 1
                 update(done)
-            _finish(out / FOLDERS[name], pd.DataFrame(rows, columns=columns, dtype=str).fillna(""))
+            _write_table(out / FOLDERS[name], pd.DataFrame(rows, columns=columns, dtype=str).fillna(""))
     trials = [(name, t.enroll, t.test, int(t.target)) for name, s in corpus.splits.items() for t in s.trials if t.test]
     if trials:
         table = pd.DataFrame(trials, columns=["split", "enroll", "test", "target"])
@@ -56,7 +56,7 @@ def export(corpus: Corpus, task: str, out: Path, progress: Progress) -> Path:
     return out
 
 
-def _written(split: Manifest, folder: Path) -> Iterator[dict[str, str]]:
+def _rows(split: Manifest, folder: Path) -> Iterator[dict[str, str]]:
     """Write the audio of a split, and yield the line of each row."""
     for utterance in split:
         clip = replace(utterance.clip, gain_db=0.0, trim_silence=False)
@@ -71,12 +71,12 @@ def _write(path: Path, samples: Waveform) -> None:
 
 
 def _name(utterance: Utterance, clip: Clip) -> str:
-    """A file name that tells the row and, so that nothing else is taken for it, the content."""
+    """Return a file name made of the row's id and, so that it is unique, a digest of the audio."""
     return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', utterance.id)[:80]}-{audio.digest(clip)[:10]}.flac"
 
 
-def _finish(folder: Path, table: pd.DataFrame) -> None:
-    """Write the table of a split, last; clips of an earlier export that it doesn't list are removed."""
+def _write_table(folder: Path, table: pd.DataFrame) -> None:
+    """Write the table of a split, last; remove clips of an earlier export that it doesn't list."""
     listed = set(table["file_name"])
     for path in folder.glob("*.flac"):
         if path.name not in listed:

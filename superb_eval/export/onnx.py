@@ -1,8 +1,8 @@
 """An upstream, the learned weights of its layers and a trained head as one ONNX model: a waveform in, an output out.
 
-The input is `waveform` [1, samples] at 16 kHz, of any length that the upstream takes; the output is what the task's
-head gives before decoding: [1, classes], or [1, frames, symbols]. The file carries what the outputs mean as metadata.
-It is kept only where onnxruntime gives the same numbers as torch on lengths that it wasn't traced with.
+The input is `waveform` [1, samples] at 16 kHz, of any length that the upstream takes; the output is that of the task's
+head before decoding: [1, classes], or [1, frames, symbols]. The file holds the labels of the outputs as metadata.
+It is written only where onnxruntime gives the same numbers as torch on lengths that it wasn't traced with.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from torch import Tensor, nn
 
 from superb_eval.data import audio
 from superb_eval.errors import UserError
-from superb_eval.runs.predict import Trained, trained
+from superb_eval.runs.predict import TrainedProbe, load_trained
 from superb_eval.runtime import atomic_files
 from upstreams.base import Upstream
 from upstreams.hubert import Hubert
 
 OPSET = 17
-TRACED, TRIED = 24_000, (8_000, 16_001, 48_000)
-"""Samples: what the model is traced with, and what it is tried with afterwards."""
+TRACED, CHECKED = 24_000, (8_000, 16_001, 48_000)
+"""Lengths in samples: the one that the model is traced with, and those that it is compared on afterwards."""
 
 LIMIT = 1e-4
 """Largest difference between torch and onnxruntime, relative to the largest value of an output."""
@@ -43,15 +43,15 @@ class Exported:
     difference: float
 
     def summary(self) -> str:
-        """Return it in words."""
+        """Return one line: task, shapes and difference."""
         shape = " x ".join(map(str, self.shape))
         return f"{self.task}, waveform [1, samples] to [{shape}] for 1 s; within {self.difference:.0e} of torch"
 
 
-class Whole(nn.Module):
-    """Upstream, featurizer and head in a row, for one waveform [1, samples] at a time."""
+class EndToEnd(nn.Module):
+    """Upstream, featurizer and head in sequence, for one waveform [1, samples] at a time."""
 
-    def __init__(self, run: Trained) -> None:
+    def __init__(self, run: TrainedProbe) -> None:
         super().__init__()
         self.upstream, self.probe = run.upstream, run.probe
         chosen = run.recipe.features
@@ -59,18 +59,18 @@ class Whole(nn.Module):
         self.gain: float = 10 ** (run.recipe.corpus.gain_db / 20)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Return the head's output, by a path that can be traced."""
-        heard = waveform * self.gain
-        return self._answer(self._states(heard) if isinstance(self.upstream, Hubert) else self._heard(heard))
+        """Return the head's output, by operations that can be traced."""
+        scaled = waveform * self.gain
+        return self._head(self._traceable(scaled) if isinstance(self.upstream, Hubert) else self._encode(scaled))
 
     def reference(self, waveform: Tensor) -> Tensor:
-        """Return the head's output, by the path that runs take."""
-        return self._answer(self._heard(waveform * self.gain))
+        """Return the head's output, by the same code as a run."""
+        return self._head(self._encode(waveform * self.gain))
 
-    def _heard(self, waveform: Tensor) -> list[Tensor]:
+    def _encode(self, waveform: Tensor) -> list[Tensor]:
         return list(self.upstream([waveform[0]])[self.key])
 
-    def _states(self, waveform: Tensor) -> list[Tensor]:
+    def _traceable(self, waveform: Tensor) -> list[Tensor]:
         """Return the hidden states without masks and lengths, which tracing would fix to those of its waveform."""
         if self.upstream.normalise:
             centred = waveform - waveform.mean()
@@ -78,12 +78,12 @@ class Whole(nn.Module):
         states: list[Tensor] = self.upstream.encode(waveform)  # type: ignore[operator]
         return states[-1:] if self.key == "paper" else states
 
-    def _answer(self, states: list[Tensor]) -> Tensor:
+    def _head(self, states: list[Tensor]) -> Tensor:
         hidden = torch.stack(states, dim=2).float()  # [1, frames, layers, dim]
         if self.each_frame:
             hidden = nn.functional.layer_norm(hidden, (int(hidden.shape[-1]),))
-        if self.pooled:  # the mean may as well come last: weighing layers is linear
-            return self.probe.head(self.probe.featurizer(hidden).mean(dim=1), None)  # type: ignore[no-any-return]
+        if self.pooled:  # the mean may come last: the weighted sum is linear
+            return self.probe.head(self.probe.featurizer(hidden).mean(dim=1), torch.ones(1, dtype=torch.long))  # type: ignore[no-any-return]
         lengths = torch.full((1,), hidden.shape[1], dtype=torch.long)
         return self.probe(hidden, lengths)  # type: ignore[no-any-return]
 
@@ -92,24 +92,24 @@ def export(run: Path, out: Path) -> Exported:
     """Write the model of a finished run, of its first fold.
 
     Raises:
-        UserError: see `predicting.trained`; onnx isn't installed; or the upstream or head can't be written so that
-            other lengths give the same.
+        UserError: see `superb_eval.runs.predict`; onnx isn't installed; or its output would differ
+            at other lengths than the traced one.
     """
     _check_installed()
-    found = trained(run)
+    found = load_trained(run)
     if found.recipe.corpus.trim_silence:
         raise UserError(
-            f"{run}: its recipe trims silence before the upstream hears a file, which ONNX can't. Train "
+            f"{run}: its recipe trims silence before the upstream, which ONNX can't. Train "
             "one with -o corpus.trim_silence=false."
         )
-    whole = Whole(found).eval().requires_grad_(False)
+    model = EndToEnd(found).eval().requires_grad_(False)
     made: list[Exported] = []
 
     def save(path: Path) -> None:
         with _quiet():
-            _write(whole, path, run)
-        _describe(path, found)
-        made.append(_compared(whole, path, found.record.task, run))
+            _write(model, path, run)
+        _add_metadata(path, found)
+        made.append(_compare(model, path, found.record.task, run))
 
     atomic_files.write(out, save)
     return made[0]
@@ -125,7 +125,7 @@ def _check_installed() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide the tracer's remarks on Python values: `_compared` finds out whether any of them matters."""
+    """Hide the tracer's warnings about Python values: `_compare` finds out whether any of them matters."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -137,14 +137,14 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _write(whole: Whole, path: Path, run: Path) -> None:
-    if isinstance(whole.upstream, Hubert):
-        _forget_lengths(whole.upstream)
+def _write(model: EndToEnd, path: Path, run: Path) -> None:
+    if isinstance(model.upstream, Hubert):
+        _remove_masks(model.upstream)
     try:
         # The tracer: torch.export refuses heads that reverse frames, as both ASR's and SF's do.
         with _one_sequence():
             torch.onnx.export(
-                whole,
+                model,
                 (_noise(TRACED),),
                 str(path),
                 dynamo=False,
@@ -160,7 +160,7 @@ def _write(whole: Whole, path: Path, run: Path) -> None:
 
 @contextmanager
 def _one_sequence() -> Iterator[None]:
-    """Let the exporter know `pad_sequence`, which puts one waveform's frames into a batch of one, and no more here."""
+    """Register `pad_sequence` with the exporter: of one waveform's frames it makes a batch of one."""
 
     from torch.onnx import symbolic_helper, utils
 
@@ -177,34 +177,34 @@ def _one_sequence() -> Iterator[None]:
         utils.unregister_custom_op_symbolic("aten::pad_sequence", OPSET)
 
 
-def _forget_lengths(upstream: Upstream) -> None:
-    """Make masked normalisation plain again: nothing is padded here."""
+def _remove_masks(upstream: Upstream) -> None:
+    """Make masked normalisation plain: nothing is padded here."""
     for module in upstream.modules():
         if hasattr(module, "valid"):
             vars(module)["valid"] = None
 
 
-def _describe(path: Path, found: Trained) -> None:
+def _add_metadata(path: Path, found: TrainedProbe) -> None:
     import onnx
 
     model: Any = onnx.load(str(path))
-    facts = {
+    metadata = {
         "task": found.record.task,
         "labels": json.dumps(found.task.labels, ensure_ascii=False),
         "upstream": found.record.upstream.address,
         "sample_rate": str(audio.SAMPLE_RATE),
         "fingerprint": found.record.upstream.fingerprint,
     }
-    onnx.helper.set_model_props(model, facts)
+    onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 
 
-def _compared(whole: Whole, path: Path, task: str, run: Path) -> Exported:
-    """Run the file on other lengths than it was traced with.
+def _compare(model: EndToEnd, path: Path, task: str, run: Path) -> Exported:
+    """Compare the file with torch on lengths that it wasn't traced with.
 
     Raises:
-        UserError: it fails there, or gives other numbers than torch.
+        UserError: it fails there, or its output differs from torch's.
     """
     import onnxruntime
 
@@ -214,24 +214,24 @@ def _compared(whole: Whole, path: Path, task: str, run: Path) -> Exported:
         raise UserError(f"{run}: onnxruntime can't open its ONNX model: {str(error)[:200]}") from error
     worst = 0.0
     shape: tuple[int, ...] = ()
-    for samples in TRIED:
+    for samples in CHECKED:
         wav = _noise(samples)
         with torch.inference_mode():
-            expected = whole.reference(wav)
+            expected = model.reference(wav)
         try:
-            given = torch.from_numpy(session.run(None, {"waveform": wav.numpy()})[0])
+            output = torch.from_numpy(session.run(None, {"waveform": wav.numpy()})[0])
         except Exception as error:  # onnxruntime's errors have no common class but this
             raise UserError(
                 f"{run}: its ONNX model takes no {samples} samples: the upstream's code fixes lengths when "
                 "it is traced. Keep Python's len() and int() out of its forward."
             ) from error
-        if given.shape != expected.shape or not torch.isfinite(given).all():
+        if output.shape != expected.shape or not torch.isfinite(output).all():
             raise UserError(
-                f"{run}: its ONNX model gives {list(given.shape)} for {samples} samples, torch "
+                f"{run}: its ONNX model gives {list(output.shape)} for {samples} samples, torch "
                 f"{list(expected.shape)}: the upstream's code fixes lengths when it is traced."
             )
-        worst = max(worst, float((given - expected).abs().max() / expected.abs().max().clamp_min(1e-12)))
-        shape = tuple(expected.shape) if samples == TRIED[1] else shape
+        worst = max(worst, float((output - expected).abs().max() / expected.abs().max().clamp_min(1e-12)))
+        shape = tuple(expected.shape) if samples == CHECKED[1] else shape
     if worst > LIMIT:
         raise UserError(f"{run}: its ONNX model is {worst:.0e} off torch's output, at most {LIMIT:.0e} is allowed.")
     return Exported(task, shape, worst)

@@ -1,4 +1,4 @@
-"""Our upstreams in other people's programs: s3prl's hub and its `S3PRLUpstream`."""
+"""Our upstreams in s3prl: s3prl's hub and its `S3PRLUpstream`."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from upstreams import registry
 from upstreams.base import Upstream
 
 PREFIX = "superb_eval"
-"""What our names begin with in s3prl's hub, which has a `hubert`, a `distilhubert` and an `fbank` of its own."""
+"""Prefix of our names in s3prl's hub, which has a `hubert`, a `distilhubert` and an `fbank` of its own."""
 
 
 def register_s3prl() -> list[str]:
-    """Make our upstreams known to `s3prl.hub`, and so to `s3prl.nn.S3PRLUpstream`; return their names there.
+    """Register our upstreams in `s3prl.hub`, and so in `s3prl.nn.S3PRLUpstream`; return their names there.
 
-    Each is called `superb_eval_NAME`, and NAME too where s3prl has nothing of that name. `superb_eval` takes any
+    Each is called `superb_eval_NAME`, and also NAME where s3prl has no entry of that name. `superb_eval` takes any
     address as its checkpoint. On torchaudio >= 2.9 the two names that s3prl can't be imported without are supplied.
 
         >>> superb_eval.register_s3prl()
         >>> s3prl.nn.S3PRLUpstream("superb_eval_distilhubert", "out/student/model")
         >>> s3prl.nn.S3PRLUpstream("superb_eval", "hubert_mini@random:7")
     """
-    from upstreams.s3prl import whole_hub
+    from upstreams.s3prl import import_whole_hub
 
-    hub = whole_hub()
-    entries = {PREFIX: _any}
+    hub = import_whole_hub()
+    entries = {PREFIX: _open_address}
     for card in registry.cards():
         entries[f"{PREFIX}_{card.name}"] = _entry(card.name)
         if not hasattr(hub, card.name) or hasattr(getattr(hub, card.name), PREFIX):
@@ -37,10 +37,10 @@ def register_s3prl() -> list[str]:
 
 
 def _entry(name: str) -> Callable[..., Upstream]:
-    """Return an entry in the manner of s3prl's: `ckpt` is what stands behind `@` in an address."""
+    """Return an entry as s3prl defines them: `ckpt` is the part of an address after `@`."""
 
     def build(ckpt: str | None = None, **ignored: Any) -> Upstream:
-        del ignored  # s3prl always hands over `refresh` and the like
+        del ignored  # s3prl always passes `refresh` and the like
         return registry.load(name if ckpt is None else f"{name}@{ckpt}")
 
     build.__name__ = name
@@ -49,8 +49,8 @@ def _entry(name: str) -> Callable[..., Upstream]:
     return build
 
 
-def _any(ckpt: str | None = None, **ignored: Any) -> Upstream:
-    """Open any of superb-eval's addresses: `ckpt` is the whole of it."""
+def _open_address(ckpt: str | None = None, **ignored: Any) -> Upstream:
+    """Open any of superb-eval's addresses: `ckpt` is the whole address."""
     del ignored
     if ckpt is None:
         raise UserError('superb_eval: which upstream? Give its address, as S3PRLUpstream("superb_eval", "hubert@DIR").')

@@ -61,7 +61,7 @@ def test_chance_is_the_mean_over_shuffled_units() -> None:
     assert by_chance(x, y).min() > 0.4, "few units for many dimensions look alike whatever they say"
 
 
-def test_a_layer_that_says_nothing_has_no_alikeness() -> None:
+def test_a_constant_layer_has_no_similarity() -> None:
     x = noise(0, 10, 2, 3)
     x[:, 0] = 4.25
     found = linear_cka(x, x)

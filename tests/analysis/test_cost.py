@@ -58,8 +58,8 @@ def test_weights_with_and_without_heads() -> None:
 
 def test_a_results_folder_keeps_what_was_measured_together(tmp_path: Path) -> None:
     figures = {found.name: found.figures() for found in cost.measure(["fbank", "hubert_nano@random"], rounds=3)}
-    costs.keep(tmp_path, {"before": {"real_time_factor": 1.0}})
-    costs.keep(tmp_path, figures)
+    costs.write(tmp_path, {"before": {"real_time_factor": 1.0}})
+    costs.write(tmp_path, figures)
     assert costs.read(tmp_path) == figures
     assert figures["hubert_nano@random"].keys() == {"real_time_factor", "gmacs_per_second"}
 
@@ -119,7 +119,7 @@ class Net(torch.nn.Module):
     assert " - " in cost.render(found)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens where there is no GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
 def test_no_gpu_is_one_sentence() -> None:
     with pytest.raises(UserError, match="no GPU is found"):
         cost.measure(["fbank"], device="cuda")

@@ -1,4 +1,4 @@
-"""Layer by layer: the probes are cells that share one pass of the upstream, and CKA is over the same utterances."""
+"""Layer by layer: the probes are runs that share one pass of the upstream, and CKA is over the same utterances."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_one_pass_serves_every_layer_and_the_comparison(
     question: LayerQuestion, found: tuple[LayersRecord, Path]
 ) -> None:
     record, path = found
-    assert layer_record.read(path) == record and path.parent.parent == question.cell.out / "layers"
+    assert layer_record.read(path) == record and path.parent.parent == question.config.out / "layers"
     (ks,), (alike,) = record.tasks, record.alike
     runs = [read(path.parent / probe.run / "result.json") for probe in ks.probes]
     count = runs[0].upstream.layers
@@ -52,11 +52,11 @@ def test_one_pass_serves_every_layer_and_the_comparison(
     assert [(p.value, p.command) for p in ks.probes] == [(run.metrics[0].value, run.command) for run in runs]
     assert len({p.value for p in ks.probes}) > 1, "other layers say other things"
     assert alike.utterances == 18 and np.shape(alike.cka) == np.shape(alike.by_chance) == (count, count)
-    assert find(question.cell.out) == [], "probes are no cells of the table"
+    assert find(question.config.out) == [], "probes are no runs of the table"
 
 
 def test_alikeness_is_that_of_the_clips_means(question: LayerQuestion, found: tuple[LayersRecord, Path]) -> None:
-    clips = [u.clip for u in prepare(replace(question.cell, task="ks"), NoProgress()).corpus.splits["test"]]
+    clips = [u.clip for u in prepare(replace(question.config, task="ks"), NoProgress()).corpus.splits["test"]]
     means = []
     for address in (STUDENT, TEACHER):
         rows = dict(extract(registry.load(address), clips, Extraction("pooled"), "cpu"))
@@ -78,17 +78,17 @@ def test_a_second_call_adds_to_the_first_and_runs_nothing_anew(
 def test_other_weights_begin_anew_and_a_damaged_file_is_named(tmp_path: Path) -> None:
     record, path = LayersRecord(upstream=STUDENT, fingerprint="another"), tmp_path / "layers.json"
     layer_record.write(record, path)
-    assert layer_analysis._begun(path, RunConfig(STUDENT, "ks")).fingerprint == registry.load(STUDENT).fingerprint()
-    layer_record.write(layer_analysis._begun(path, RunConfig(STUDENT, "ks")), path)
-    assert layer_analysis._begun(path, RunConfig(STUDENT, "ks")) == layer_record.read(path)
+    assert layer_analysis._existing_record(path, RunConfig(STUDENT, "ks")).fingerprint == registry.load(STUDENT).fingerprint()
+    layer_record.write(layer_analysis._existing_record(path, RunConfig(STUDENT, "ks")), path)
+    assert layer_analysis._existing_record(path, RunConfig(STUDENT, "ks")) == layer_record.read(path)
     path.write_text("{")
     with pytest.raises(UserError, match=r"layers\.json: can't be read .* Remove it"):
-        layer_analysis._begun(path, RunConfig(STUDENT, "ks"))
+        layer_analysis._existing_record(path, RunConfig(STUDENT, "ks"))
 
 
 def test_at_most_so_many_utterances_are_compared(question: LayerQuestion, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layer_analysis, "MOST_UTTERANCES", 7)
-    setting = prepare(replace(question.cell, task="ks"), NoProgress())
-    chosen = layer_analysis._chosen(setting)
-    of_test = [audio.digest(u.clip) for u in setting.corpus.splits["test"]]
+    run = prepare(replace(question.config, task="ks"), NoProgress())
+    chosen = layer_analysis._compared_clips(run)
+    of_test = [audio.digest(u.clip) for u in run.corpus.splits["test"]]
     assert len(set(chosen)) == 7 and chosen[0] == of_test[0] and set(chosen) <= set(of_test)

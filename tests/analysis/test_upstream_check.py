@@ -44,7 +44,7 @@ def test_from_python(encoder: Callable[..., str]) -> None:
     assert "18 of 18 rules hold: keeps the contract" in str(report)
 
 
-def test_an_object_is_adapted_and_said_so() -> None:
+def test_an_object_is_adapted_with_a_note() -> None:
     class Windows(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from superb_eval.cli import new_upstream
 from superb_eval.cli.app import app
 from superb_eval.errors import UserError
-from superb_eval.export import onnx as onnx_module
+from superb_eval.export import onnx as onnx_export
 from superb_eval.runs import evaluate, predict
 from superb_eval.runs.config import RunConfig
 
@@ -37,8 +37,8 @@ def _run(tones: Path, out: Path, upstream: str, *overrides: str) -> Path:
 def _answers(model: Path, wavs: list[Path]) -> list[str]:
     session = onnxruntime.InferenceSession(str(model))
     labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
-    heard = [soundfile.read(wav, dtype="float32")[0][None] for wav in wavs]
-    return [labels[int(session.run(None, {"waveform": wav})[0].argmax())] for wav in heard]
+    inputs = [soundfile.read(wav, dtype="float32")[0][None] for wav in wavs]
+    return [labels[int(session.run(None, {"waveform": wav})[0].argmax())] for wav in inputs]
 
 
 def test_the_runs_own_answers_come_out(run: Path, tones: Path, tmp_path: Path) -> None:
@@ -52,20 +52,20 @@ def test_the_runs_own_answers_come_out(run: Path, tones: Path, tmp_path: Path) -
 
 def test_the_gain_of_the_recipe_is_part_of_it(tones: Path, tmp_path: Path) -> None:
     louder = _run(tones, tmp_path, "hubert_nano@random", "corpus.gain_db=20")
-    onnx_module.export(louder, tmp_path / "loud.onnx")
+    onnx_export.export(louder, tmp_path / "loud.onnx")
     files = sorted((tones / "audio/test").glob("*.flac"))
     assert _answers(tmp_path / "loud.onnx", files) == list(predict.predict(louder, files).values())
 
 
 @pytest.mark.parametrize("overrides", [("features.layer=last",), ("features.normalize=true", "features.pooled=false")])
 def test_layers_and_norms_of_the_recipe_are_part_of_it(tones: Path, tmp_path: Path, overrides: tuple[str, ...]) -> None:
-    made = onnx_module.export(_run(tones, tmp_path, "hubert_nano@random", *overrides), tmp_path / "m.onnx")
+    made = onnx_export.export(_run(tones, tmp_path, "hubert_nano@random", *overrides), tmp_path / "m.onnx")
     assert made.difference < 1e-5
 
 
 def test_an_encoder_of_ones_own(tones: Path, tmp_path: Path) -> None:
     address = new_upstream.write("my_encoder", tmp_path)[1]
-    made = onnx_module.export(_run(tones, tmp_path, address), tmp_path / "mine.onnx")
+    made = onnx_export.export(_run(tones, tmp_path, address), tmp_path / "mine.onnx")
     assert (made.task, made.shape) == ("ks", (1, 3)) and made.difference < 1e-5
 
 
@@ -84,10 +84,10 @@ def test_recognisers_give_frames(tmp_path: Path) -> None:
         kind = tasks.get(name)
         task = kind(Setup(labels, kind.Head.model_validate(recipe.head), 320))
         probe = Probe(Featurizer(3), task.head(192)).eval()
-        found = predict.Trained(None, recipe, registry.load("hubert_nano@random"), task, probe)
-        whole = onnx_module.Whole(found).eval().requires_grad_(False)
-        onnx_module._write(whole, tmp_path / "m.onnx", tmp_path)
-        made = onnx_module._compared(whole, tmp_path / "m.onnx", name, tmp_path)
+        found = predict.TrainedProbe(None, recipe, registry.load("hubert_nano@random"), task, probe)
+        model = onnx_export.EndToEnd(found).eval().requires_grad_(False)
+        onnx_export._write(model, tmp_path / "m.onnx", tmp_path)
+        made = onnx_export._compare(model, tmp_path / "m.onnx", name, tmp_path)
         assert made.difference < 1e-5 and made.shape[:2] == (1, 49)
 
 
@@ -108,33 +108,33 @@ def test_what_tracing_fixes_is_refused(tones: Path, tmp_path: Path) -> None:
     (tmp_path / "enc.py").write_text(FIXED)
     fixed = _run(tones, tmp_path, f"{tmp_path / 'enc.py'}:Enc")
     with pytest.raises(UserError, match="fixes lengths when it is traced"):
-        onnx_module.export(fixed, tmp_path / "m.onnx")
+        onnx_export.export(fixed, tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()
 
 
 def test_trimmed_silence_is_refused(tones: Path, tmp_path: Path) -> None:
     trimmed = _run(tones, tmp_path, "fbank_nonorm", "corpus.trim_silence=true")
     with pytest.raises(UserError, match="trims silence"):
-        onnx_module.export(trimmed, tmp_path / "m.onnx")
+        onnx_export.export(trimmed, tmp_path / "m.onnx")
 
 
 def test_what_cannot_be_written_is_one_sentence(tones: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"can't be written as ONNX|fixes lengths when it is traced"):
-        onnx_module.export(_run(tones, tmp_path, "fbank_nonorm"), tmp_path / "m.onnx")
+        onnx_export.export(_run(tones, tmp_path, "fbank_nonorm"), tmp_path / "m.onnx")
 
 
 def test_without_the_extra(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"onnxruntime is not installed\. Run `pip install superb-eval\[onnx\]`"):
-        onnx_module.export(run, tmp_path / "m.onnx")
+        onnx_export.export(run, tmp_path / "m.onnx")
 
 
-def test_the_file_says_what_it_is(run: Path, tmp_path: Path) -> None:
-    onnx_module.export(run, tmp_path / "m.onnx")
+def test_the_file_holds_its_metadata(run: Path, tmp_path: Path) -> None:
+    onnx_export.export(run, tmp_path / "m.onnx")
     model = onnx.load(str(tmp_path / "m.onnx"))
     facts = {prop.key: prop.value for prop in model.metadata_props}
     assert (facts["task"], facts["upstream"], facts["sample_rate"]) == ("ks", "hubert_nano@random", "16000")
     assert [i.name for i in model.graph.input] == ["waveform"] and [o.name for o in model.graph.output] == ["output"]
     weights = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
-    upstream = predict.trained(run).upstream
+    upstream = predict.load_trained(run).upstream
     assert weights > 0.9 * upstream.count_parameters(), "weights are part of the file"

@@ -88,10 +88,10 @@ def test_automodel_opens_what_we_release(name: str, tmp_path: Path) -> None:
     """As a user of transformers does, from the folder and after `save_pretrained`: equal hidden states."""
     from transformers import AutoModel
 
-    from upstreams.loading.load_weights import shipped
+    from upstreams.loading.load_weights import shipped_weights
 
     wav = 0.1 * torch.randn(1, 12_000, generator=torch.Generator().manual_seed(0))
-    folder, ours = shipped(name), registry.load(name)
+    folder, ours = shipped_weights(name), registry.load(name)
     AutoModel.from_pretrained(folder, dtype=torch.float32).save_pretrained(tmp_path / "again")
     for place in (folder, tmp_path / "again"):
         model = AutoModel.from_pretrained(place, dtype=torch.float32).eval()
@@ -108,21 +108,21 @@ def test_an_entry_takes_s3prls_arguments(hub: Any, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "checkpoint", "told"),
+    ("entry", "checkpoint", "message"),
     [
         ("superb_eval", None, "which upstream"),
         ("superb_eval", "hubert_nan@random", "Did you mean 'hubert_nano'"),
-        ("superb_eval_distilhubert", "nowhere", "can't be opened from 'nowhere'"),
+        ("superb_eval_distilhubert", "nowhere", "can't be loaded from 'nowhere'"),
     ],
 )
 def test_mistakes_are_one_sentence(
-    hub: Any, entry: str, checkpoint: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+    hub: Any, entry: str, checkpoint: str | None, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from s3prl.nn import S3PRLUpstream
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         S3PRLUpstream(entry, checkpoint)
 
 
