@@ -1,1 +1,1 @@
-"""Corpora: official layouts, manifest folders and the embedded synthetic default, all handed on as manifests."""
+"""Corpora as manifests: readers of official layouts and of manifest folders, and the embedded synthetic corpus."""

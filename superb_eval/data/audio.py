@@ -18,7 +18,7 @@ from superb_eval.data import sox_silence
 from superb_eval.errors import UserError
 
 SAMPLE_RATE = 16_000
-"""Hz. Every upstream here takes 16 kHz mono."""
+"""Hz. Every upstream reads 16 kHz mono."""
 
 MIN_SECONDS = 0.05
 """Shorter audio is refused: HuBERT's receptive field is 0.025 s, and s3prl pads below 0.05 s (`nn/upstream.py`)."""

@@ -78,7 +78,7 @@ class Manifest:
         return iter(self.utterances)
 
     def digest(self) -> str:
-        """Return a SHA-256 of ids, cuts, labels and trials: the rows' content, wherever the folder lies.
+        """Return a SHA-256 of ids, cuts, labels and trials: the rows' content, independent of the folder's path.
 
         The bytes of the audio are hashed where they are read (`superb_eval.data.audio.digest`).
         """
@@ -180,7 +180,7 @@ def read_split(
 
 
 def _utterances(
-    table: table_io.Table, required: Sequence[str], labels: Sequence[str], files: table_io.AudioPaths, root: Path
+    table: table_io.Table, required: Sequence[str], labels: Sequence[str], paths: table_io.AudioPaths, root: Path
 ) -> tuple[list[Utterance], list[str]]:
     """Return the utterances of valid rows, and for each bad row its number and its problems."""
     bad: list[str] = []
@@ -188,12 +188,12 @@ def _utterances(
     utterances: list[Utterance] = []
     for number, row in zip(table.row_numbers, table.rows, strict=True):
         cells = dict(zip(table.columns, row, strict=False))
-        wrong = (
-            _problems(cells, required, files, seen) if len(row) == len(table.columns) else [_wrong_width(row, table)]
+        problems = (
+            _problems(cells, required, paths, seen) if len(row) == len(table.columns) else [_wrong_width(row, table)]
         )
         seen.setdefault(cells.get("id", ""), number)
-        if wrong:
-            bad.append(f"{number}: {'; '.join(wrong)}")
+        if problems:
+            bad.append(f"{number}: {'; '.join(problems)}")
         else:
             clip = Clip(root / cells["path"], *clip_bounds(cells))
             # The speaker is a label where a task asks for it.
@@ -263,8 +263,8 @@ def _check_columns(path: Path, columns: Sequence[str], required: Sequence[str]) 
         hint = "".join(near_miss(column, columns) for column in missing)
         if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
             hint = " Separate the columns with commas."
-        found = ", ".join(columns)
-        raise UserError(f"{path}: missing column(s) {', '.join(missing)} (found: {found}).{hint}")
+        present = ", ".join(columns)
+        raise UserError(f"{path}: missing column(s) {', '.join(missing)} (found: {present}).{hint}")
     twice = sorted({column for column in columns if column and columns.count(column) > 1})
     if twice:
         raise UserError(f"{path}: column(s) {', '.join(twice)} appear twice. Remove one of each.")
@@ -275,15 +275,15 @@ def _wrong_width(row: Sequence[str], table: table_io.Table) -> str:
 
 
 def _problems(
-    cells: Mapping[str, str], required: Sequence[str], files: table_io.AudioPaths, seen: Mapping[str, int]
+    cells: Mapping[str, str], required: Sequence[str], paths: table_io.AudioPaths, seen: Mapping[str, int]
 ) -> list[str]:
     """Return a sentence for each problem of one row."""
-    wrong = [f"empty {column}" for column in required if not cells[column]]
+    problems = [f"empty {column}" for column in required if not cells[column]]
     if cells["id"] and cells["id"] in seen:
-        wrong.append(f"id '{cells['id']}' is already that of {seen[cells['id']]}")
+        problems.append(f"id '{cells['id']}' is already that of {seen[cells['id']]}")
     if cells["path"]:
-        wrong += files.problems(cells["path"])
-    return wrong + _time_problems(cells)
+        problems += paths.problems(cells["path"])
+    return problems + _time_problems(cells)
 
 
 def _time_problems(cells: Mapping[str, str]) -> list[str]:

@@ -16,7 +16,7 @@ from superb_eval.errors import UserError
 
 LEXICONS = ("librispeech-lexicon-200k-g2p.txt", "librispeech-lexicon-allothers-g2p.txt")
 
-LAYOUT = f"{librispeech.LAYOUT}, and beside {librispeech.FOLDER} the lexicons {' and '.join(LEXICONS)}"
+LAYOUT = f"{librispeech.LAYOUT}, and next to {librispeech.FOLDER} the lexicons {' and '.join(LEXICONS)}"
 ORIGIN = "Both lexicons are free of charge: huggingface.co/datasets/s3prl/g2p"
 
 present = librispeech.present

@@ -51,8 +51,8 @@ def load(root: Path, settings: KeywordCorpus) -> Corpus:
     """Return the three splits, with the label columns `keyword` (one of `CLASSES`) and `word`.
 
     For silence, `settings.silence_crops` fixed clips of 1 s are cropped from each background file for train, and as
-    many others for dev. The protocol adds each file once and crops it anew at every access, which features extracted
-    once per utterance rule out. Training draws classes equally often, so silence is as frequent as in the protocol.
+    many others for dev. The protocol adds each file once and crops it at random at every access, which is impossible
+    with features extracted once. Training draws classes equally often, so silence is as frequent as in the protocol.
 
     Raises:
         UserError: one of the two archives is missing, a folder is empty, or a background file is shorter than 1 s.

@@ -1,6 +1,6 @@
 """ASV: VoxCeleb1, trained on its development archive and tested on the trials of VoxCeleb1-O.
 
-Source of the rules: s3prl `downstream/sv_voxceleb1/dataset.py`. Training takes every file of the development archive;
+Source of the rules: s3prl `downstream/sv_voxceleb1/dataset.py`. Training uses every file of the development archive;
 a line of the list of trials is `<1|0> <speaker>/<video>/<file>.wav <speaker>/<video>/<file>.wav`.
 
 The protocol has no dev set: it chooses among ten checkpoints by the test trials, which gives the record's historical

@@ -19,7 +19,7 @@ from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
 
 ENGLISH_DOCS = ("quesst14_00001", "quesst14_00002", "quesst14_00003")
-TRUTH = {
+TRUTH: dict[str, dict[str, tuple[str, ...]]] = {
     "dev": {"quesst14_dev_0001": ("quesst14_00001", "quesst14_00009"), "quesst14_dev_0009": ("quesst14_00009",)},
     "eval": {"quesst14_eval_0001": ("quesst14_00002",), "quesst14_eval_0002": ("quesst14_00003",)},
 }
