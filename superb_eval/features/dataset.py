@@ -1,4 +1,4 @@
-"""The features of a corpus as heads ask for them: rows of stored shards, or computed on demand where no room was."""
+"""The features of a corpus as heads read them: rows of stored shards, or live ones, computed whenever they are read."""
 
 from __future__ import annotations
 

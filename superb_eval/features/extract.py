@@ -127,8 +127,8 @@ def _halve(clips: Sequence[Clip], batch: list[int], error: Exception) -> list[li
 def plan_batches(upstream: Upstream, seconds: Sequence[float], batch_seconds: float) -> list[list[int]]:
     """Cut utterances, longest first, into batches whose padded length stays within `batch_seconds`.
 
-    An utterance longer than that is a batch of its own. Where the upstream can't say how many frames of a padded
-    utterance are its own, only equal lengths share a batch.
+    An utterance longer than that is a batch of its own. Where the upstream can't count the valid frames of a
+    padded utterance, only equal lengths share a batch.
     """
     mixed = upstream.frames(audio.SAMPLE_RATE) is not None
     batches: list[list[int]] = []

@@ -32,7 +32,7 @@ class ProbeConfig:
     """What a run hands over to probing.
 
     `upstream` is the address, for messages. `layer` is the recipe's `features.layer`. `folder` is the run's folder.
-    `digests` holds `audio.digest` of every clip, by which features are found. `reentrant`: several threads may run the
+    `digests` holds `audio.digest` of every clip, the keys of features. `reentrant`: several threads may run the
     upstream at once.
     """
 

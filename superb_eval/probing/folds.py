@@ -98,7 +98,7 @@ def _new_training(
 
 
 def _title(seeds: int, settings: TrainSettings, fold: Fold[TrainedTask]) -> str:
-    """The name of the training beside its progress bar."""
+    """The name of the training on its progress bar."""
     rates = settings.rates()
     parts = [f"fold {fold.number}"] if fold.total > 1 else []
     parts += [f"{seeds} seeds"] if seeds > 1 else []

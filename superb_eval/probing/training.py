@@ -42,7 +42,7 @@ Drawn = tuple[Sequence[int], Batch]
 """A micro-batch: the positions of its utterances in the training split, and their features."""
 
 OnStep = Callable[[int, str], None]
-"""Called with (steps done, text beside the progress bar)."""
+"""Called with (steps done, postfix of the progress bar)."""
 
 
 def train(trainings: Sequence[Training], readers: int, on_step: OnStep) -> None:
@@ -286,7 +286,7 @@ class Training:
         return self.task.score(rows)[0].value
 
     def postfix(self) -> str:
-        """Return the text beside the progress bar: the curve of the probe that is best so far."""
+        """Return the postfix of the progress bar: the curve of the probe that is best so far."""
         if not self.states[0].state.curve:
             return ""
         leader = best_on_dev(self.states, self.task)

@@ -210,9 +210,9 @@ from tests import memory
 store = Store(Path(sys.argv[1]))
 path = store.address("mapped")
 before = memory.anonymous()
-kept = [store.write(path.with_name(f"{k}.safetensors"), {"values": torch.ones(1_000_000)}, {}) for k in range(20)]
+stored = [store.write(path.with_name(f"{k}.safetensors"), {"values": torch.ones(1_000_000)}, {}) for k in range(20)]
 assert memory.anonymous() - before < 10e6, "80 MB were written"
-assert all(bool((shard.tensors["values"] == 1).all()) for shard in kept)
+assert all(bool((shard.tensors["values"] == 1).all()) for shard in stored)
 """
 
 

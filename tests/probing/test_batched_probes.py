@@ -24,31 +24,31 @@ def task():  # type: ignore[no-untyped-def]
 
 
 def probes(count: int = len(RATES)) -> list[Probe]:
-    found = []
+    batch = []
     for k in range(count):
         torch.manual_seed(k)
-        found.append(Probe(Featurizer(4), UtteranceLevel(6, 8, 3)))
-    return found
+        batch.append(Probe(Featurizer(4), UtteranceLevel(6, 8, 3)))
+    return batch
 
 
-def trained(team_of, task, precision: str = "float32", steps: int = 12) -> tuple[Tensor, list[dict[str, Tensor]]]:  # type: ignore[no-untyped-def]
-    members = probes()
-    team = team_of(members, task, precision)
-    groups = [{"params": team.parameters(k), "lr": lr} for k, lr in enumerate(RATES)]
+def trained(make_batched, task, precision: str = "float32", steps: int = 12) -> tuple[Tensor, list[dict[str, Tensor]]]:  # type: ignore[no-untyped-def]
+    trained_probes = probes()
+    batched = make_batched(trained_probes, task, precision)
+    groups = [{"params": batched.parameters(k), "lr": lr} for k, lr in enumerate(RATES)]
     optimizer = torch.optim.Adam(groups, fused=True)
     generator, losses = torch.Generator().manual_seed(0), []
     for _ in range(steps):
         for _ in range(2):
             batch = Batch(3 * torch.randn(5, 4, 6, generator=generator), torch.ones(5, dtype=torch.long))
             targets = torch.randint(3, (5,), generator=generator).tolist()
-            losses.append(team.backward(MicroBatch(batch, targets, 0), 0.5))
-        team.clip(0.05)
+            losses.append(batched.backward(MicroBatch(batch, targets, 0), 0.5))
+        batched.clip(0.05)
         optimizer.step()
-        team.zero_grad()
-    return torch.stack(losses), [probe.state_dict() for probe in members]
+        batched.zero_grad()
+    return torch.stack(losses), [probe.state_dict() for probe in trained_probes]
 
 
-def test_a_batched_team_trains_each_probe_as_if_it_were_alone(task) -> None:  # type: ignore[no-untyped-def]
+def test_batched_probes_train_as_if_each_were_alone(task) -> None:  # type: ignore[no-untyped-def]
     """Against one probe after the other, with torch's own gradient clipping."""
     together, weights = trained(lambda *args: batch_probes(args[0], args[1], True, args[2]), task)
     alone, expected = trained(lambda *args: batch_probes(args[0], args[1], False, args[2]), task)
@@ -59,41 +59,41 @@ def test_a_batched_team_trains_each_probe_as_if_it_were_alone(task) -> None:  # 
     assert not torch.allclose(together[-1][0], together[-1][2], rtol=1e-3), "the rates differ"
 
 
-def test_a_batched_team_in_16_bits_is_near(task) -> None:  # type: ignore[no-untyped-def]
+def test_batched_probes_in_16_bits_are_near(task) -> None:  # type: ignore[no-untyped-def]
     exact, _ = trained(lambda *args: batch_probes(args[0], args[1], True, args[2]), task)
     rough, _ = trained(lambda *args: batch_probes(args[0], args[1], True, args[2]), task, "bf16")
     assert exact.dtype == rough.dtype == torch.float32
     assert 0 < float((exact - rough).abs().max()) < 0.5
 
 
-def test_probes_in_turn_meet_the_same_draws(task) -> None:  # type: ignore[no-untyped-def]
-    """So that a rate of a sweep comes to what it comes to alone, dropout and all."""
+def test_sequential_probes_draw_the_same_dropout(task) -> None:  # type: ignore[no-untyped-def]
+    """So that a learning rate of a sweep has the results that it has alone, dropout included."""
 
     class Dropping(UtteranceLevel):
-        def forward(self, features: Tensor, lengths: Tensor | None) -> Tensor:
+        def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
             return super().forward(nn.functional.dropout(features, 0.5, self.training), lengths)
 
     torch.manual_seed(0)
     one = Probe(Featurizer(4), Dropping(6, 8, 3))
     two = Probe(Featurizer(4), Dropping(6, 8, 3))
     two.load_state_dict(one.state_dict())
-    team = batch_probes([one, two], task, pooled=False)
-    losses = team.backward(
+    batched = batch_probes([one, two], task, pooled=False)
+    losses = batched.backward(
         MicroBatch(Batch(torch.randn(5, 4, 6), torch.ones(5, dtype=torch.long)), [0, 1, 2, 0, 1], seed=7), 1.0
     )
     assert losses[0] == losses[1]
-    other = team.backward(
+    other = batched.backward(
         MicroBatch(Batch(torch.randn(5, 4, 6), torch.ones(5, dtype=torch.long)), [0, 1, 2, 0, 1], seed=8), 1.0
     )
     assert other[0] != losses[0]
 
 
-def test_weights_of_a_batched_team_are_saved_and_come_back(task, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_weights_of_batched_probes_are_saved_and_loaded(task, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     from superb_eval.probing.probe import load_weights, save_weights
 
-    members = probes()
-    batch_probes(members, task, True)
-    for k, probe in enumerate(members):
+    trained_probes = probes()
+    batch_probes(trained_probes, task, True)
+    for k, probe in enumerate(trained_probes):
         save_weights(tmp_path / f"{k}.safetensors", probe)
     fresh = Probe(Featurizer(4), UtteranceLevel(6, 8, 3))
     load_weights(tmp_path / "1.safetensors", fresh)

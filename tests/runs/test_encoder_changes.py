@@ -1,4 +1,4 @@
-"""An encoder whose helper, configuration or weights change is computed anew; what was stored before is read still."""
+"""An encoder whose helper, configuration or weights change is computed again; older results are still read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from superb_eval.results import record as records
 from superb_eval.results.folder import open_results
 from superb_eval.results.verify import verify
 from superb_eval.results.verify_checks import Scope
-from superb_eval.runs import config as orders
+from superb_eval.runs import config as run_config
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate, evaluate_seeds
 from superb_eval.runs.predict import load_trained
@@ -43,11 +43,11 @@ class Enc(torch.nn.Module):
 HELPER = "def frames(wav):\n    return wav.unfold(0, 320, 320).abs()\n"
 
 EARLIER = Path(__file__).parent / "earlier_results"
-"""A run of `fbank_nonorm` as it was recorded before an upstream's identity was kept; without its head, for its size."""
+"""A run of `fbank_nonorm` as it was recorded before identities were; without its head, which is large."""
 
 
 @pytest.fixture
-def order(tones: Path, tmp_path: Path) -> RunConfig:
+def config(tones: Path, tmp_path: Path) -> RunConfig:
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "enc.py").write_text(ENCODER)
@@ -75,22 +75,22 @@ def change_weights(root: Path) -> str:
 
 @pytest.mark.parametrize("change", [change_helper, change_configuration, change_weights])
 @pytest.mark.parametrize("fresh", [False, True])
-def test_what_changed_is_computed_anew_and_named(order: RunConfig, tmp_path: Path, change, fresh: bool) -> None:  # type: ignore[no-untyped-def]
-    first, folder = evaluate(order)
-    assert verify(order.out).findings == ()
+def test_changed_encoders_are_computed_again_and_named(config: RunConfig, tmp_path: Path, change, fresh: bool) -> None:  # type: ignore[no-untyped-def]
+    first, folder = evaluate(config)
+    assert verify(config.out).findings == ()
     name = change(tmp_path)
-    (finding,) = verify(order.out).findings
+    (finding,) = verify(config.out).findings
     assert finding.check == "weights" and name in finding.message and not finding.remark
     with pytest.raises(UserError, match=rf"{name}.*changed\)\. Run it again with --fresh"):
         load_trained(folder)
-    second, other = evaluate(replace(order, fresh=fresh))
+    second, other = evaluate(replace(config, fresh=fresh))
     assert (second.features.extracted, second.features.stored) == (72, 0)
     assert folder != other
     assert first.upstream.fingerprint != second.upstream.fingerprint
 
 
-def test_a_head_that_was_trained_on_another_processor_serves(order: RunConfig) -> None:
-    _, folder = evaluate(order)
+def test_a_head_that_was_trained_on_another_processor_is_loaded(config: RunConfig) -> None:
+    _, folder = evaluate(config)
     path = folder / records.NAME
     content = json.loads(path.read_text())
     content["upstream"]["identity"]["outputs"] = "0" * 64
@@ -104,50 +104,50 @@ OLD, NEW = "hubert_nano@random", registry.load("hubert_nano@random").fingerprint
 
 
 @pytest.fixture
-def before(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
-    """A run, a head and a store as they were left under the fingerprint of before."""
-    asked = RunConfig(OLD, "ks", tones, overrides=SHORT, out=tmp_path / "results", store=tmp_path / "store")
-    (earlier,) = legacy_fingerprints.legacy(NEW)
-    with monkeypatch.context() as then:
-        then.setattr(orders.PreparedRun, "fingerprint", earlier)
-        _, folder = evaluate(asked)
+def legacy(tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+    """The configuration of a run whose record, head and store have the upstream's legacy fingerprint."""
+    legacy_config = RunConfig(OLD, "ks", tones, overrides=SHORT, out=tmp_path / "results", store=tmp_path / "store")
+    (fingerprint,) = legacy_fingerprints.legacy(NEW)
+    with monkeypatch.context() as patch:
+        patch.setattr(run_config.PreparedRun, "fingerprint", fingerprint)
+        _, folder = evaluate(legacy_config)
     path = folder / records.NAME
     content = json.loads(path.read_text())
-    assert content["upstream"]["fingerprint"] == earlier
+    assert content["upstream"]["fingerprint"] == fingerprint
     del content["upstream"]["identity"]
     path.write_text(json.dumps({**content, "schema_version": 2, "code": "0" * 64}))
-    return asked
+    return legacy_config
 
 
-def test_a_run_and_a_head_of_before_are_done_and_verified(before: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = {path: path.read_bytes() for path in before.out.rglob("*.*") if path.is_file()}
-    with monkeypatch.context() as now:
-        now.setattr(superb_eval.runs.evaluate, "_run", lambda *_: pytest.fail("it was run again"))
-        ((record, folder),) = evaluate_seeds(before, [0])
+def test_a_legacy_run_is_finished_and_verified(legacy: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {path: path.read_bytes() for path in legacy.out.rglob("*.*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(superb_eval.runs.evaluate, "_run", lambda *_: pytest.fail("it was repeated"))
+        ((record, folder),) = evaluate_seeds(legacy, [0])
     assert record.upstream.fingerprint != NEW
-    assert {path: path.read_bytes() for path in before.out.rglob("*.*") if path.is_file()} == content
-    report = verify(before.out)
+    assert {path: path.read_bytes() for path in legacy.out.rglob("*.*") if path.is_file()} == content
+    report = verify(legacy.out)
     assert {(finding.check, finding.remark) for finding in report.findings} == {("schema", True), ("code", True)}
     assert load_trained(folder).record == record
 
 
-def test_a_store_of_before_is_read_and_fresh_runs_anew(before: RunConfig) -> None:
-    record, folder = evaluate(replace(before, fresh=True))
+def test_a_legacy_store_is_read_and_fresh_repeats_the_run(legacy: RunConfig) -> None:
+    record, folder = evaluate(replace(legacy, fresh=True))
     assert (record.features.extracted, record.features.stored) == (0, 72)
     assert record.upstream.fingerprint == NEW
-    runs = open_results(before.out).runs
+    runs = open_results(legacy.out).runs
     assert [len({run.repeat_key for run in runs}), len(runs)] == [1, 2], "they are repetitions of one another"
-    assert evaluate(before)[1] == folder
+    assert evaluate(legacy)[1] == folder
 
 
-def test_further_seeds_join_a_run_of_before(before: RunConfig) -> None:
-    found = evaluate_seeds(replace(before, overrides=(*SHORT,)), [0, 1])
-    assert [record.seed for record, _ in found] == [0, 1]
-    assert [record.upstream.fingerprint == NEW for record, _ in found] == [False, True]
-    assert found[1][0].features.extracted == 0
+def test_further_seeds_join_a_legacy_run(legacy: RunConfig) -> None:
+    runs = evaluate_seeds(replace(legacy, overrides=(*SHORT,)), [0, 1])
+    assert [record.seed for record, _ in runs] == [0, 1]
+    assert [record.upstream.fingerprint == NEW for record, _ in runs] == [False, True]
+    assert runs[1][0].features.extracted == 0
 
 
-def test_a_recorded_run_of_before_is_read(tmp_path: Path) -> None:
+def test_a_recorded_legacy_run_is_read(tmp_path: Path) -> None:
     shutil.copytree(EARLIER, tmp_path / "results")
     (run,) = open_results(tmp_path / "results").runs
     assert legacy_fingerprints.current(run.record.upstream.fingerprint) == registry.load("fbank_nonorm").fingerprint()

@@ -1,4 +1,4 @@
-"""What was kept of heads before their parameters were renamed is read as if it had been written today."""
+"""Heads that were saved before their parameters were renamed are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from superb_eval.probing.probe import Probe, load_weights
 from superb_eval.probing.probe_state import ProbeState
 from superb_eval.runtime import safetensors_io
 
-FORMER = {"segment6": "tested", "segment7": "trained", "forward_lstm": "onward", "backward_lstm": "homeward"}
+FORMER_NAMES = {"segment6": "tested", "segment7": "trained", "forward_lstm": "onward", "backward_lstm": "homeward"}
 
 HEADS = {
     "asr": lambda: Recogniser(6, 5, RecogniserSettings(projector_dim=4, hidden_dim=4, dropout=0.0, specaug=None)),
@@ -41,26 +41,26 @@ def step(probe: Probe, optimizer: torch.optim.Optimizer) -> None:
     optimizer.step()
 
 
-def former(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict under the names of before."""
+def with_former_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict under the former names."""
     named = {}
     for key, tensor in weights.items():
         name = key
-        for today, before in FORMER.items():
-            name = name.replace(today, before)
+        for current, former in FORMER_NAMES.items():
+            name = name.replace(current, former)
         named[name] = tensor
     assert named.keys() != weights.keys()
     return named
 
 
 @pytest.mark.parametrize("task", HEADS)
-def test_a_training_that_was_interrupted_before_goes_on_with_the_same_bits(task: str, tmp_path: Path) -> None:
+def test_a_former_checkpoint_resumes_with_the_same_bits(task: str, tmp_path: Path) -> None:
     probe, optimizer = probe_of(HEADS[task], 0)
     step(probe, optimizer)
     path = tmp_path / probe_state.LAST
     probe_state.save(path, [ProbeState(0.1, probe, tmp_path)], optimizer)
     content = torch.load(path, weights_only=True)
-    content["probes"] = [former(weights) for weights in content["probes"]]
+    content["probes"] = [with_former_names(weights) for weights in content["probes"]]
     torch.save(content, path)
     resumed, other = probe_of(HEADS[task], 5)
     probe_state.resume(path, [ProbeState(0.1, resumed, tmp_path)], other)
@@ -69,10 +69,10 @@ def test_a_training_that_was_interrupted_before_goes_on_with_the_same_bits(task:
 
 
 @pytest.mark.parametrize("task", HEADS)
-def test_a_head_that_was_trained_before_is_loaded(task: str, tmp_path: Path) -> None:
+def test_former_weights_are_loaded(task: str, tmp_path: Path) -> None:
     probe, _ = probe_of(HEADS[task], 0)
     weights = {name: tensor.detach().contiguous() for name, tensor in probe.state_dict().items()}
-    safetensors_io.write(tmp_path / "probe-1.safetensors", former(weights))
+    safetensors_io.write(tmp_path / "probe-1.safetensors", with_former_names(weights))
     loaded, _ = probe_of(HEADS[task], 5)
     load_weights(tmp_path / "probe-1.safetensors", loaded)
     assert all(torch.equal(a, b) for a, b in zip(probe.parameters(), loaded.parameters(), strict=True))
