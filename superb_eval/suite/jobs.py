@@ -19,7 +19,7 @@ from superb_eval.suite import inputs
 SUITE_FOLDER = ".suite"
 """Subfolder of a results folder with the states and logs of the suite."""
 
-SUPERB = tuple(sorted(load_corpus.OFFICIAL))
+SUPERB = tuple(sorted(load_corpus.OFFICIAL_READERS))
 """The ten tasks that `all` stands for; other tasks are run where they are named."""
 
 
