@@ -136,7 +136,7 @@ def _torch() -> Iterator[EnvironmentFinding]:
 
     try:
         from torchaudio import __version__ as torchaudio
-    except (ImportError, OSError) as error:  # OSError: its library does not load beside this build of torch
+    except (ImportError, OSError) as error:  # OSError: its library does not load with this build of torch
         remedy = f"pip install torchaudio=={torch.partition('+')[0]}"
         yield EnvironmentFinding("torch and torchaudio", False, f"torch {torch}; torchaudio: {error}", remedy)
         return

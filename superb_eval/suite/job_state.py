@@ -166,7 +166,7 @@ class JobStates:
     def _lock(self) -> FileLock:
         with atomic_files.explain_disk_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / "ledger.lock")
+        return FileLock(self.folder / "states.lock")
 
     def _path(self, job: Job, state: str) -> Path:
         return self.folder / f"{job.receipt_path().stem}.{state}.json"

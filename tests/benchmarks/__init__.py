@@ -1,1 +1,1 @@
-"""Benchmarks: ratios measured side by side in one run, each after a check that both sides compute the same."""
+"""Benchmarks: ratios of two sides measured in turn, each after a check that both compute the same."""

@@ -6,17 +6,17 @@ import importlib
 import pkgutil
 import sys
 
-import tests.benchmarks as here
 from superb_eval.runtime import environment
+from tests import benchmarks
 
 HELPERS = ("__main__", "timing", "peers", "gpu")
-"""No benchmarks, and the one that needs a GPU."""
+"""Helper modules, and the benchmark that needs a GPU."""
 
 
-def main(wanted: list[str]) -> None:
+def main(names: list[str]) -> None:
     print("; ".join(f"{k} {v}" for k, v in {**environment.hardware(), **environment.versions()}.items()))
-    for module in pkgutil.iter_modules(here.__path__):
-        if module.name in wanted or (not wanted and module.name not in HELPERS):
+    for module in pkgutil.iter_modules(benchmarks.__path__):
+        if module.name in names or (not names and module.name not in HELPERS):
             print(importlib.import_module(f"tests.benchmarks.{module.name}").run())
 
 

@@ -1,4 +1,4 @@
-"""How often intervals cover the truth, and how often a paired test finds a difference where there is none.
+"""Coverage of confidence intervals, and how often a paired test finds a difference between equal systems.
 
 Systems of known accuracy, WER, EER and DER are simulated; both rates should be 95 % and 5 %. `python -m
 tests.benchmarks calibration` prints the table in `superb_eval/results/README.md`.
@@ -21,11 +21,11 @@ SIMULATIONS = 1000
 ERROR = Metric("e", "E", higher_is_better=False)
 
 Simulated = Callable[[np.random.Generator, int], tuple[Score, Score]]
-"""Two systems that are equally good, on the same units; the truth of either is the case's."""
+"""Scores of two equally good systems on the same units; the true value of both is the case's."""
 
 
 def accuracy(share: float) -> Simulated:
-    """What is hard is hard for both: half of the difficulty is common."""
+    """Simulate accuracy; half of each unit's difficulty is common to both systems."""
 
     def draw(rng: np.random.Generator, units: int) -> tuple[Score, Score]:
         common = rng.standard_normal(units)
@@ -38,7 +38,7 @@ def accuracy(share: float) -> Simulated:
 
 
 def word_errors(rate: float) -> Simulated:
-    """Utterances of 3 to 34 words, some of them much harder than others."""
+    """Simulate WER on utterances of 3 to 34 words, some of them much harder than others."""
 
     def draw(rng: np.random.Generator, units: int) -> tuple[Score, Score]:
         words = rng.integers(3, 35, units)
@@ -50,7 +50,7 @@ def word_errors(rate: float) -> Simulated:
 
 
 def diarisation(rate: float) -> Simulated:
-    """Recordings of 5 to 40 s of speech; the share that is wrong follows a gamma distribution."""
+    """Simulate DER on recordings of 5 to 40 s of speech; the wrong share follows a gamma distribution."""
 
     def draw(rng: np.random.Generator, units: int) -> tuple[Score, Score]:
         spoken, common = rng.uniform(5, 40, units), rng.gamma(1, rate / 2, units)
@@ -61,7 +61,7 @@ def diarisation(rate: float) -> Simulated:
 
 
 def verification(rate: float) -> Simulated:
-    """Half of the trials are of one speaker; scores are normal, their means as far apart as the rate asks."""
+    """Simulate EER; half of the trials are of one speaker, and scores are normal around means that give the rate."""
 
     def draw(rng: np.random.Generator, units: int) -> tuple[Score, Score]:
         target = np.arange(units) % 2 == 0
@@ -85,27 +85,27 @@ CASES: dict[str, tuple[Simulated, float, int]] = {
     "DER 6 %, 300 recordings": (diarisation(0.06), 6.0, 300),
     "DER 20 %, 60 recordings": (diarisation(0.20), 20.0, 60),
 }
-"""A simulation, the truth in percent, and how many test units there are."""
+"""A simulation, the true value in percent, and the number of test units."""
 
 
 def rates(name: str, simulations: int = SIMULATIONS) -> tuple[float, float]:
-    """Return how often the interval covers the truth, and how often equal systems are told apart, in percent."""
+    """Return how often the interval covers the truth, and how often equal systems are found to differ, in percent."""
     simulate, truth, units = CASES[name]
-    covered = found = 0
+    covered = different = 0
     for k in range(simulations):
         ours, theirs = simulate(np.random.default_rng([k, units]), units)
         low, high = intervals.interval(ours)
         covered += low <= truth <= high
         draws = intervals.distribution(ours), intervals.distribution(theirs)
         difference = intervals.paired(ours.value - theirs.value, *draws, units, "units")
-        found += difference.distinguishable
-    return 100 * covered / simulations, 100 * found / simulations
+        different += difference.distinguishable
+    return 100 * covered / simulations, 100 * different / simulations
 
 
 def run() -> str:
     lines = ["| simulated | interval covers | paired test, no difference |", "| --- | ---: | ---: |"]
     for name in CASES:
-        covered, found = rates(name)
-        lines.append(f"| {name} | {covered:.1f} % | {found:.1f} % |")
+        covered, different = rates(name)
+        lines.append(f"| {name} | {covered:.1f} % | {different:.1f} % |")
         print(lines[-1], flush=True)
     return "\n".join(lines)

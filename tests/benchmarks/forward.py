@@ -1,4 +1,4 @@
-"""The upstream's forward pass beside three libraries' at equal weights and outputs, every hidden state computed."""
+"""The upstream's forward pass against three libraries', at equal weights and outputs, with all hidden states."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHAPES = {"distilhubert": ((1, 5), (8, 5)), "hubert": ((1, 5), (8, 5))}
 def run(device: str = "cpu") -> str:
     lines = []
     for model, shapes in SHAPES.items():
-        for peer in peers.of(model):
+        for peer in peers.peers_of(model):
             for count, seconds in shapes:
                 lines.append(_line(model, peer, count, seconds))
                 print(lines[-1], flush=True)
@@ -27,5 +27,5 @@ def _line(model: str, peer: peers.Peer, count: int, seconds: int) -> str:
         ours, theirs = peer.ours(wavs)["hidden_states"][-1], peer.theirs(wavs)
         difference = float((ours - theirs).norm() / theirs.norm())
         assert difference < 1e-4, difference
-        found = pair(lambda: peer.theirs(wavs), lambda: peer.ours(wavs), rounds=4 if count == 1 else 2)
-    return f"forward {model} {count} x {seconds} s, {peer.name} / ours: {found}, relative difference {difference:.1e}"
+        times = pair(lambda: peer.theirs(wavs), lambda: peer.ours(wavs), rounds=4 if count == 1 else 2)
+    return f"forward {model} {count} x {seconds} s, {peer.name} / ours: {times}, relative difference {difference:.1e}"

@@ -1,7 +1,7 @@
-"""A task on frames (PR's head): s3prl's loop, live at each update, beside stored frames, and beside our own live ones.
+"""A frame task (PR's head): s3prl's loop, which runs the upstream at each update, against stored and live frames.
 
-The same utterances, network and weights; both sides' updates give the same losses. The whole follows for the official
-number of passes from the updates, and from one pass to fill the store.
+The same utterances, network and weights; both sides' updates have the same losses. The total for the official number of
+passes is computed from the updates, and from one pass to fill the store.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.benchmarks import peers
 from tests.benchmarks.timing import pair, seconds
 
 CLIPS, SECONDS, PASSES = 4, 6, 112
-"""PR hears each training utterance 100 000 x 32 / 28 539 times."""
+"""PR processes each training utterance 100 000 x 32 / 28 539 times."""
 
 TARGET = [5, 6, 7] * 20
 
@@ -36,15 +36,18 @@ TARGET = [5, 6, 7] * 20
 def run() -> str:
     kind = tasks.get("pr")
     task = kind(Setup([str(k) for k in range(74)], kind.Head()))
-    peer = peers.of("distilhubert")[1]  # transformers' network, which s3prl's loop would run as any other upstream
+    # transformers' network, which s3prl's loop would run as any other upstream
+    peer = peers.peers_of("distilhubert")[1]
     with tempfile.TemporaryDirectory() as folder:
         clips = [_clip(Path(folder) / f"{k}.wav", k) for k in range(CLIPS)]
         digests = [audio.digest(clip) for clip in clips]
         source = FeatureSource(peer.ours, peer.ours.fingerprint(), Extraction("frames"), "cpu")
-        of = dict(zip(digests, clips, strict=True))
-        begun = seconds(lambda: load_or_extract(source, of, Store(Path(folder) / "store"), lambda done: None, PASSES))
-        stored = load_or_extract(source, of, Store(Path(folder) / "store"), lambda done: None, PASSES)
-        live = load_or_extract(source, of, Store(Path(folder) / "none", 1e-9), lambda done: None, PASSES)
+        clip_of = dict(zip(digests, clips, strict=True))
+        extraction = seconds(
+            lambda: load_or_extract(source, clip_of, Store(Path(folder) / "store"), lambda done: None, PASSES)
+        )
+        stored = load_or_extract(source, clip_of, Store(Path(folder) / "store"), lambda done: None, PASSES)
+        live = load_or_extract(source, clip_of, Store(Path(folder) / "none", 1e-9), lambda done: None, PASSES)
         assert stored.places and live.unstored
         sides = [_loop(peer, task, clips), _ours(task, stored, digests), _ours(task, live, digests)]
         losses = torch.tensor([[float(side()) for _ in range(3)] for side in sides])
@@ -52,10 +55,10 @@ def run() -> str:
         fast, same = pair(sides[0], sides[1], rounds=4), pair(sides[0], sides[2], rounds=4)
         shared = pair(_ours(task, live, digests, seeds=3), sides[2], rounds=4)
     update, theirs = sorted(fast.fast)[1], sorted(fast.slow)[1]
-    whole = PASSES * theirs / (PASSES * update + begun)
+    total = PASSES * theirs / (PASSES * update + extraction)
     return (
         f"frames, one update, s3prl's loop / stored: {fast}; over {PASSES} passes, extraction and writing included: "
-        f"{whole:.3g} x\nframes, one update, s3prl's loop / live, nothing fits: {same}\n"
+        f"{total:.3g} x\nframes, one update, s3prl's loop / live, nothing fits: {same}\n"
         f"frames, one live update of three seeds / of one: {shared}"
     )
 
@@ -67,7 +70,7 @@ def _clip(path: Path, seed: int) -> Clip:
 
 
 def _loop(peer: peers.Peer, task, clips: list[Clip]):  # type: ignore[no-untyped-def]
-    """s3prl's runner: read, run the upstream, weigh, project, its head (`downstream/ctc/expert.py`)."""
+    """Return an update of s3prl's runner: upstream, weighted sum, projector, head (`downstream/ctc/expert.py`)."""
     from s3prl.downstream.model import FrameLevel
     from s3prl.upstream.interfaces import Featurizer as S3prlFeaturizer
 
@@ -97,24 +100,24 @@ def _loop(peer: peers.Peer, task, clips: list[Clip]):  # type: ignore[no-untyped
     return update
 
 
-def _ours(task, bank: FeatureDataset, digests: list[str], seeds: int = 1):  # type: ignore[no-untyped-def]
-    features = bank.select(digests)
-    sides = [_side(task, bank, seed) for seed in range(seeds)]
+def _ours(task, dataset: FeatureDataset, digests: list[str], seeds: int = 1):  # type: ignore[no-untyped-def]
+    features = dataset.select(digests)
+    sides = [_side(task, dataset, seed) for seed in range(seeds)]
 
     def update() -> Tensor:
         batch = features.batch(range(CLIPS))
         losses = []
-        for team, optimizer in sides:
-            losses.append(team.backward(MicroBatch(batch, [TARGET] * CLIPS, 0), 1.0)[0])
-            team.clip(1.0)
+        for batched, optimizer in sides:
+            losses.append(batched.backward(MicroBatch(batch, [TARGET] * CLIPS, 0), 1.0)[0])
+            batched.clip(1.0)
             optimizer.step()
-            team.zero_grad()
+            batched.zero_grad()
         return losses[0]
 
     return update
 
 
-def _side(task, bank: FeatureDataset, seed: int) -> tuple[BatchedProbes, torch.optim.Optimizer]:  # type: ignore[no-untyped-def]
+def _side(task, dataset: FeatureDataset, seed: int) -> tuple[BatchedProbes, torch.optim.Optimizer]:  # type: ignore[no-untyped-def]
     torch.manual_seed(seed)
-    probe = Probe(Featurizer(bank.layers), task.head(bank.dim))
+    probe = Probe(Featurizer(dataset.layers), task.head(dataset.dim))
     return batch_probes([probe], task, pooled=False), torch.optim.Adam(probe.parameters(), lr=1e-3, fused=True)

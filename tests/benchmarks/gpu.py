@@ -1,6 +1,5 @@
 """On a GPU: the forward pass in float32 and bfloat16 against the device's own matrix ceiling, updates of distillation,
-ten heads beside one, and QbE on a layer of QUESST14's size. `python -m tests.benchmarks gpu`; nothing here has been run
-on one yet."""
+ten heads against one, and QbE on a layer of QUESST14's size: `python -m tests.benchmarks gpu`."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from superb_eval.data.audio import SAMPLE_RATE
 from superb_eval.pretraining import student
 from superb_eval.pretraining.data import Batch
 from superb_eval.pretraining.distillation import Distillation
-from superb_eval.pretraining.distillation_recipe import DistillationSettings, StudentSettings, TeacherSettings
+from superb_eval.pretraining.recipe import DistillationSettings, StudentSettings, TeacherSettings
 from tests.benchmarks import pooled
 from tests.benchmarks.timing import pair, seconds
 from upstreams import registry
@@ -23,7 +22,7 @@ MODELS = {"distilhubert@random": 32, "hubert@random": 32}
 
 def run() -> str:
     if not torch.cuda.is_available():
-        return "gpu: none is here"
+        return "gpu: no CUDA device"
     return "\n".join(
         [
             _ceiling(),
@@ -54,18 +53,18 @@ def _forward(name: str, count: int) -> str:
             return upstream(wavs)["hidden_states"][-1]
 
     with torch.inference_mode():
-        exact, rough = upstream(wavs)["hidden_states"][-1], half()
-        difference = float((exact - rough.float()).norm() / exact.norm())
+        exact, approximate = upstream(wavs)["hidden_states"][-1], half()
+        difference = float((exact - approximate.float()).norm() / exact.norm())
         assert difference < 0.05, difference
-        found = pair(lambda: upstream(wavs), half, rounds=10, device="cuda")
-    heard = count * 10 / sorted(found.fast)[len(found.fast) // 2]
+        times = pair(lambda: upstream(wavs), half, rounds=10, device="cuda")
+    speed = count * 10 / sorted(times.fast)[len(times.fast) // 2]
     return (
-        f"gpu forward {name}, float32 / bfloat16: {found}; {heard:.0f} s of audio a second, difference {difference:.1e}"
+        f"gpu forward {name}, float32 / bfloat16: {times}; {speed:.0f} s of audio a second, difference {difference:.1e}"
     )
 
 
 def distillation(device: str, clips: int = 24, samples: int = 250_000, updates: int = 20) -> str:
-    """The paper's update: 24 crops of 15.6 s, a Base teacher, in bfloat16; and what 200 000 of them would take."""
+    """Time the paper's update: 24 crops of 15.6 s, a Base teacher, in bfloat16; and estimate 200 000 of them."""
     teacher = registry.load("hubert@random").to(device)
     pupil = student.build(StudentSettings(), teacher, 3)
     objective = (
@@ -86,17 +85,17 @@ def distillation(device: str, clips: int = 24, samples: int = 250_000, updates: 
 
     update()
     took = seconds(lambda: [update() for _ in range(updates)], device) / updates
-    heard = clips * samples / SAMPLE_RATE / took
+    speed = clips * samples / SAMPLE_RATE / took
     hours = took * 200_000 / 3600
     return (
-        f"{device} distillation: {1e3 * took:.0f} ms an update, {heard:.0f} s of audio a second; 200 000: {hours:.1f} h"
+        f"{device} distillation: {1e3 * took:.0f} ms an update, {speed:.0f} s of audio a second; 200 000: {hours:.1f} h"
     )
 
 
 def _heads() -> str:
     means = torch.randn(pooled.BATCH, 13, 768)
     one, ten = (pooled.ours(None, means, count, "cuda") for count in (1, 10))
-    return f"gpu ten heads beside one: {pair(ten, one, rounds=10, device='cuda', often=50)}"
+    return f"gpu ten heads against one: {pair(ten, one, rounds=10, device='cuda', often=50)}"
 
 
 def _search() -> str:

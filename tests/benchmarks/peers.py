@@ -27,26 +27,26 @@ class Peer:
     theirs: Forward
     ours: Upstream
     library: Any = None
-    """Theirs, as s3prl's loop would run it."""
+    """Their network, as s3prl's loop would run it."""
 
 
-class Plain(torch.nn.Module):
-    """transformers' own network behind s3prl's contract."""
+class TransformersUpstream(torch.nn.Module):
+    """transformers' network with s3prl's upstream interface."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
-        found = self.network(torch.stack(wavs), output_hidden_states=True)
-        return {"hidden_states": list(found.hidden_states)}
+        outputs = self.network(torch.stack(wavs), output_hidden_states=True)
+        return {"hidden_states": list(outputs.hidden_states)}
 
     def get_downsample_rates(self, key: str) -> int:
         del key
         return 320
 
 
-def of(model: str) -> list[Peer]:
+def peers_of(model: str) -> list[Peer]:
     """Return the peers of `hubert` or `distilhubert`, at the published sizes."""
     with tempfile.TemporaryDirectory() as folder:
         return [_s3prl(model, Path(folder)), _transformers(model), _torchaudio(model, Path(folder))]
@@ -64,8 +64,8 @@ def _s3prl(model: str, folder: Path) -> Peer:
     key = "hidden_states" if model == "hubert" else "paper"
 
     def forward(wavs: list[Tensor]) -> Tensor:
-        found = expert(wavs)[key]
-        return found[-1] if isinstance(found, list | tuple) else found
+        states = expert(wavs)[key]
+        return states[-1] if isinstance(states, list | tuple) else states
 
     return Peer("s3prl", forward, registry.load(f"{model}@{path}"), expert)
 
@@ -77,8 +77,8 @@ def _transformers(model: str) -> Peer:
     network: Any = ours.model
     theirs = HubertModel(network.config).eval()
     theirs.load_state_dict(network.state_dict())
-    plain = Plain(theirs).eval().requires_grad_(False)
-    return Peer("transformers", lambda wavs: plain(wavs)["hidden_states"][-1], ours, plain)
+    upstream = TransformersUpstream(theirs).eval().requires_grad_(False)
+    return Peer("transformers", lambda wavs: upstream(wavs)["hidden_states"][-1], ours, upstream)
 
 
 def _torchaudio(model: str, folder: Path) -> Peer:

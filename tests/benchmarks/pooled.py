@@ -1,7 +1,7 @@
-"""KS, SID, IC and ER: s3prl's loop, which runs the upstream at each update, beside stored means over time.
+"""KS, SID, IC and ER: s3prl's loop, which runs the upstream at each update, against stored means over time.
 
-Both sides' updates are measured on the same 32 utterances of 1 s and the same weights, and give the same losses. From
-these, and from one pass to fill the store, follows what the official number of updates and evaluations takes: longer
+Both sides' updates are timed on the same 32 utterances of 1 s and the same weights, and have the same losses. The total
+for the official number of updates and evaluations is computed from these, and from one pass to fill the store: longer
 utterances cost the upstream in proportion.
 """
 
@@ -57,7 +57,7 @@ class Theirs:
 
 
 def ours(theirs: Theirs | None, means: Tensor, count: int = 1, device: str = "cpu") -> Callable[[], Tensor]:
-    """Return an update of `count` of our heads, which begin as theirs does."""
+    """Return an update of `count` of our heads, initialised as theirs."""
     kind = tasks.get("ks")
     task = kind(Setup([str(k) for k in range(CLASSES)], kind.Head()))
     probes = [Probe(Featurizer(means.shape[1]), UtteranceLevel(means.shape[2], 256, CLASSES)) for _ in range(count)]
@@ -65,16 +65,16 @@ def ours(theirs: Theirs | None, means: Tensor, count: int = 1, device: str = "cp
         if theirs is not None:
             probe.head.projector.load_state_dict(theirs.projector.state_dict())
             probe.head.classifier.load_state_dict(theirs.head.post_net.linear.state_dict())
-    team = batch_probes([probe.to(device) for probe in probes], task, pooled=True)
+    batched = batch_probes([probe.to(device) for probe in probes], task, pooled=True)
     features = Features.from_tensors(list(means.to(device)))
-    groups = [{"params": team.parameters(k), "lr": 1e-3} for k in range(count)]
+    groups = [{"params": batched.parameters(k), "lr": 1e-3} for k in range(count)]
     optimizer, targets = torch.optim.Adam(groups, fused=True), (torch.arange(BATCH) % CLASSES).tolist()
 
     def update() -> Tensor:
-        losses = team.backward(MicroBatch(features.batch(range(BATCH)), targets, 0), 1.0)
-        team.clip(1.0)
+        losses = batched.backward(MicroBatch(features.batch(range(BATCH)), targets, 0), 1.0)
+        batched.clip(1.0)
         optimizer.step()
-        team.zero_grad()
+        batched.zero_grad()
         return losses
 
     return update
@@ -82,7 +82,7 @@ def ours(theirs: Theirs | None, means: Tensor, count: int = 1, device: str = "cp
 
 def run() -> str:
     model = "distilhubert"
-    peer = peers.of(model)[0]
+    peer = peers.peers_of(model)[0]
     wavs = list(0.1 * torch.randn(BATCH, 16_000, generator=torch.Generator().manual_seed(0)))
     theirs = Theirs(peer, wavs)
     with torch.inference_mode():
@@ -92,15 +92,15 @@ def run() -> str:
     mine = ours(theirs, means)
     for a, b in [(theirs.update(), mine()[0]) for _ in range(UPDATES)]:
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
-    found = pair(theirs.update, mine, rounds=3)
-    lines = [f"pooled {model}, one update: {found}"]
-    lines += [_whole(model, task, found.slow, found.fast, extract) for task in ("ks", "sid", "ic", "er")]
+    times = pair(theirs.update, mine, rounds=3)
+    lines = [f"pooled {model}, one update: {times}"]
+    lines += [_total(model, task, times.slow, times.fast, extract) for task in ("ks", "sid", "ic", "er")]
     lines += [_many(layers, width) for layers, width in ((13, 192), (13, 768))]
     return "\n".join(lines)
 
 
-def _whole(model: str, task: str, slow: tuple[float, ...], fast: tuple[float, ...], extract: float) -> str:
-    """The whole of a task, one learning rate: both upstreams in proportion to the length of its utterances."""
+def _total(model: str, task: str, slow: tuple[float, ...], fast: tuple[float, ...], extract: float) -> str:
+    """Return the total of a task at one learning rate; the upstream's time is in proportion to utterance length."""
     official, train = registry.get(task).official_corpus, recipe.load(recipe.find(task, "superb")).train
     assert official is not None and train is not None
     a, b = sorted(slow)[len(slow) // 2], sorted(fast)[len(fast) // 2]
@@ -114,8 +114,8 @@ def _whole(model: str, task: str, slow: tuple[float, ...], fast: tuple[float, ..
 
 
 def _many(layers: int, width: int) -> str:
-    """Ten heads at once beside one."""
+    """Ten batched heads against one."""
     means = torch.randn(BATCH, layers, width)
     one, ten = (ours(None, means, count) for count in (1, 10))
-    found = pair(ten, one, rounds=7, often=20)
-    return f"ten heads beside one, {layers} x {width}: {found}"
+    times = pair(ten, one, rounds=7, often=20)
+    return f"ten heads against one, {layers} x {width}: {times}"

@@ -1,5 +1,5 @@
-"""Memory and time as a corpus grows ten times: extraction, training and scoring, each corpus in a process of its own;
-and how long a manifest of a million rows takes to validate."""
+"""Memory and time as a corpus grows ten times: extraction, training and scoring, each corpus in its own process;
+and the time to validate a manifest of a million rows."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def run() -> str:
     with tempfile.TemporaryDirectory() as folder:
         corpora = [_corpus(Path(folder) / str(n), n) for n in (CLIPS, GROWTH * CLIPS)]
         for pooled in ("true", "false"):
-            few, many = (_cell(root, pooled) for root in corpora)
+            few, many = (_evaluate(root, pooled) for root in corpora)
             kind = "means" if pooled == "true" else "frames"
             lines.append(
-                f"scale, {kind}, {CLIPS} and {GROWTH * CLIPS} clips of 1 s: memory of its own {few[1]:.0f} and "
+                f"scale, {kind}, {CLIPS} and {GROWTH * CLIPS} clips of 1 s: memory of the process {few[1]:.0f} and "
                 f"{many[1]:.0f} MB ({100 * (many[1] / few[1] - 1):+.0f} %), CPU {few[0]:.1f} and {many[0]:.1f} s"
             )
         lines.append(_manifest(Path(folder) / "rows"))
@@ -61,7 +61,7 @@ def _corpus(root: Path, clips: int) -> Path:
     return root
 
 
-def _cell(root: Path, pooled: str) -> list[float]:
+def _evaluate(root: Path, pooled: str) -> list[float]:
     done = subprocess.run(
         [sys.executable, "-c", _RUN, str(root), UPSTREAM, pooled], check=True, capture_output=True, text=True
     )

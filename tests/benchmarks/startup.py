@@ -1,5 +1,5 @@
-"""How soon something is there: the help, a table of a hundred records, the first update of a cell whose features are
-stored. Seconds that processes computed, imports and all."""
+"""Startup time: the help, a table of a hundred records, the first update of a run with stored features. CPU seconds of
+whole processes, imports included."""
 
 from __future__ import annotations
 
@@ -42,26 +42,26 @@ def run() -> str:
 
 
 def _command(*words: str) -> float:
-    """CPU seconds of a process."""
+    """Return the CPU seconds of a process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *words], check=True, capture_output=True, env={**os.environ, "COLUMNS": "200"})
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def _told(name: str, times: list[float]) -> str:
+def _line(name: str, times: list[float]) -> str:
     return f"{name}: {statistics.median(times):.2f} s ({min(times):.2f} to {max(times):.2f})"
 
 
 def _help() -> str:
-    return _told("--help", [_command("-m", "superb_eval", "--help") for _ in range(5)])
+    return _line("--help", [_command("-m", "superb_eval", "--help") for _ in range(5)])
 
 
 def _table(out: Path) -> str:
     for k in range(100):
         task = ("ks", "sid")[k % 2]
-        runs.scored(out, runs.new_record(f"upstream{k // 2}", task), runs.answers(0.8, seed=k, count=60))
-    return _told("table of 100 records", [_command("-m", "superb_eval", "table", str(out)) for _ in range(3)])
+        runs.write_run(out, runs.new_record(f"upstream{k // 2}", task), runs.answers(0.8, seed=k, count=60))
+    return _line("table of 100 records", [_command("-m", "superb_eval", "table", str(out)) for _ in range(3)])
 
 
 def _first_update(root: Path) -> str:
@@ -80,4 +80,4 @@ def _first_update(root: Path) -> str:
     times = [
         float(subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()[-1]) for _ in range(3)
     ]
-    return _told("first update of a cell whose features are stored", times)
+    return _line("first update of a run whose features are stored", times)

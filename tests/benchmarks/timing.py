@@ -1,7 +1,7 @@
-"""Pairs two functions so that their ratio holds on a noisy machine.
+"""Times two functions in turn, so that their ratio holds on a noisy machine.
 
-On a CPU the seconds are those that this process computed on one core: what else the machine is busy with doesn't count,
-but for the caches that it shares. On a GPU they are those of the clock, once the device is through.
+On a CPU the seconds are this process's CPU time on one core: other processes don't count, except through shared caches.
+On a GPU they are wall-clock seconds until the device is done.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def seconds(function: Callable[[], object], device: str = "cpu") -> float:
 
 @dataclass(frozen=True)
 class Pair:
-    """Times of two sides that took turns."""
+    """Seconds of two functions that were run in turn."""
 
     slow: tuple[float, ...]
     fast: tuple[float, ...]
@@ -46,7 +46,7 @@ class Pair:
 def pair(
     slow: Callable[[], object], fast: Callable[[], object], rounds: int = 5, device: str = "cpu", often: int = 1
 ) -> Pair:
-    """Run the two in turn, each `often` times a turn, after one turn for warmth."""
+    """Run the two in turn, each `often` times a turn, after one turn to warm up."""
 
     def repeated(function: Callable[[], object]) -> None:
         for _ in range(often):

@@ -1,7 +1,7 @@
 """Fuzzed input: `python -m tests.campaigns.fuzz [KIND...]` reads 10 000 damaged audio files, 1 000 of each other kind.
 
-Every file is accepted, or refused with a `UserError` of bounded length: anything else (another exception, more than
-`SECONDS`, more than `GIGABYTES` of memory beyond what was there, a dead process) is counted apart, and has to be none.
+Every file is accepted, or refused with a `UserError` of bounded length. Anything else (another exception, more than
+`SECONDS`, more than `GIGABYTES` of additional memory, a dead process) is counted separately, and must not occur.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from tests.campaigns.inputs import Kind
 
 SECONDS = 20
 GIGABYTES = 4
-LONGEST = 20_000
-"""Characters of a refusal: `manifest.MAX_LISTED` rows, quoted."""
+MAX_CHARACTERS = 20_000
+"""Length of an error message: `manifest.MAX_LISTED` rows, quoted."""
 
 
 @dataclass
 class Tally:
-    """Counts of outcomes, and the first files of each that must not be."""
+    """Counts of outcomes, and the first file of each that must not occur."""
 
     counts: Counter[str] = field(default_factory=Counter)
     others: dict[str, bytes] = field(default_factory=dict)
@@ -38,21 +38,21 @@ class Tally:
     def __str__(self) -> str:
         accepted, refused = self.counts["accepted"], self.counts["refused"]
         other = {key: n for key, n in self.counts.items() if key not in ("accepted", "refused")}
-        return f"{accepted} accepted, {refused} refused with a sentence, {sum(other.values())} other {other or ''}"
+        return f"{accepted} accepted, {refused} refused with a user error, {sum(other.values())} other {other or ''}"
 
 
 def run(kind: Kind, count: int, folder: Path, seed: int = 0, limit: float = GIGABYTES) -> Tally:
-    """Read `count` mutations of a kind's seeds in this process."""
+    """Read `count` mutations of a kind's seed files in this process."""
     tally, rng = Tally(), Random(f"{kind.name} {seed}")
     seeds = kind.seeds(folder)
     path = folder / f"fuzzed{kind.suffix}"
     path.write_bytes(seeds[0])
-    # What is imported on the way is no part of what is measured; what comes of the file is told below, read again.
+    # Imports don't count for time and memory; the file itself is read again below, and counted.
     with suppress(Exception):
         kind.read(path)
     with _bounded(limit):
         for number in range(count):
-            content = mutations.mutated(rng, seeds, kind.words) if number >= len(seeds) else seeds[number]
+            content = mutations.mutate(rng, seeds, kind.words) if number >= len(seeds) else seeds[number]
             path.write_bytes(content)
             outcome = _outcome(kind.read, path)
             tally.counts[outcome] += 1
@@ -66,7 +66,7 @@ def _outcome(read: Callable[[Path], object], path: Path) -> str:
     try:
         read(path)
     except UserError as error:
-        return "refused" if 0 < len(str(error)) <= LONGEST else f"refusal of {len(str(error))} characters"
+        return "refused" if 0 < len(str(error)) <= MAX_CHARACTERS else f"message of {len(str(error))} characters"
     except BaseException as error:
         return f"{type(error).__name__}: {error}"[:120]
     finally:
@@ -75,7 +75,7 @@ def _outcome(read: Callable[[Path], object], path: Path) -> str:
 
 
 class _bounded:  # noqa: N801 - a context
-    """Lets this process have so many gigabytes more, and an alarm interrupt it."""
+    """Limits this process to so many gigabytes more, and lets an alarm interrupt it."""
 
     def __init__(self, gigabytes: float) -> None:
         self.bytes = int(gigabytes * 1e9)
@@ -95,10 +95,10 @@ def _late(number: int, frame: object) -> None:
     raise TimeoutError(f"more than {SECONDS} s")
 
 
-def main(wanted: list[str]) -> int:
-    """Run each kind in a process of its own, so that one that dies is counted too."""
-    if wanted[:1] == ["--one"]:
-        _, name, count, folder = wanted
+def main(names: list[str]) -> int:
+    """Fuzz each kind in its own process, so that one that dies is counted too."""
+    if names[:1] == ["--one"]:
+        _, name, count, folder = names
         tally = run(inputs.KINDS[name], int(count), Path(folder))
         for outcome, content in tally.others.items():
             print(f"  {outcome}: {content[:200]!r}")
@@ -106,7 +106,7 @@ def main(wanted: list[str]) -> int:
         return int(any(key not in ("accepted", "refused") for key in tally.counts))
     failed = 0
     for name, kind in inputs.KINDS.items():
-        if not wanted or name in wanted:
+        if not names or name in names:
             with tempfile.TemporaryDirectory() as folder:
                 command = [sys.executable, "-W", "ignore", "-m", __spec__.name, "--one", name, str(kind.count), folder]
                 code = subprocess.run(command, check=False).returncode

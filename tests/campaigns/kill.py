@@ -1,8 +1,8 @@
 """SIGKILL at random moments: `python -m tests.campaigns.kill [KILLS] [SEED]` over the ten nano tasks.
 
-A suite runs in a process group of its own, from synthesising the corpus to the last record; it is killed, all of it, at
-random moments, and begun again by the same command. When it is through, every figure, curve, prediction and head has to
-equal that of a suite that nobody disturbed.
+A suite runs in its own process group, from synthesising the corpus to the last record; the whole group is killed at
+random moments, and started again by the same command. When it is finished, every figure, curve, prediction and head has
+to equal that of an undisturbed suite.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from superb_eval.results import record as records
 from superb_eval.suite import jobs
 from superb_eval.suite.job_state import JobStates
 
-IDLE, SYNTHESIS = "between cells", "synthesis"
+IDLE, SYNTHESIS = "between runs", "synthesis"
 
-KEPT = ("predictions.csv", "predictions-historical.csv", "labels.json", "probe-*.safetensors")
-"""Files of a run that must come out the same, to the bit."""
+COMPARED = ("predictions.csv", "predictions-historical.csv", "labels.json", "probe-*.safetensors")
+"""Files of a run that must be identical."""
 
 
 @dataclass
 class Campaign:
-    """A folder in which a suite is killed again and again; `stages` counts what was killed."""
+    """A folder in which a suite is killed repeatedly; `kills` counts the steps at which it was."""
 
     folder: Path
     tasks: str = "all"
     overrides: Sequence[str] = ()
     upstreams: str = "fbank_nonorm"
-    stages: Counter[str] = field(default_factory=Counter)
+    kills: Counter[str] = field(default_factory=Counter)
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Begin, or go on: make the corpus, then the cells."""
+        """Start or resume: make the corpus, then the runs."""
         corpus = self.folder / "corpus"
         options = [word for text in self.overrides for word in ("-o", text)]
         synth = [sys.executable, "-m", "superb_eval", "corpus", "synth", "--size", "nano", "--out", str(corpus)]
@@ -60,50 +60,50 @@ class Campaign:
             )
 
     def kill(self, process: subprocess.Popen[bytes], number: int = signal.SIGKILL) -> None:
-        """Kill the whole group, and note at what it was."""
-        self.stages[self.stage()] += 1
+        """Kill the whole group, and count the step at which it was."""
+        self.kills[self.step()] += 1
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         process.wait()
 
-    def stage(self) -> str:
-        """Return what the suite is at, as the ledger and the corpus tell."""
+    def step(self) -> str:
+        """Return the current step, by the states of the runs and the corpus."""
         if not (self.folder / "corpus/corpus.json").is_file():
             return SYNTHESIS
         results = self.folder / "results"
-        ledger = JobStates(results)
-        for job in ledger.planned() if (results / jobs.PLACE).is_dir() else []:
-            claim = ledger.claimed(job)
-            if claim is not None:
-                return f"{job.task}: {claim.stage.partition(',')[0] or 'starting'}"
+        states = JobStates(results)
+        for job in states.planned() if (results / jobs.SUITE_FOLDER).is_dir() else []:
+            lease = states.lease(job)
+            if lease is not None:
+                return f"{job.task}: {lease.step.partition(',')[0] or 'starting'}"
         return IDLE
 
     def finish(self) -> None:
-        """Let it run to its end."""
+        """Run the suite to its end."""
         process = self.start()
         if process.wait() != 0:
             raise RuntimeError((self.folder / "log").read_text(errors="replace")[-2000:])
 
 
-STAGES = 12
-"""Stages that a suite comes through at most before it is killed: a cell has four."""
+STEPS = 12
+"""Steps that a suite completes at most before it is killed: a run has four."""
 
 DELAYS = (3.0, 3.0, 3.0, 30.0)
-"""Seconds that it lives on at most in the last of them; the longest lets slow trainings come to a saved state."""
+"""Seconds after which it is killed in the last of them at most; the longest lets slow trainings save a state."""
 
 
-def lived(campaign: Campaign, process: subprocess.Popen[bytes], rng: random.Random, most: int) -> bool:
-    """Let a suite live for a random time; return whether it is still there to be killed.
+def run_for_a_while(campaign: Campaign, process: subprocess.Popen[bytes], rng: random.Random, most: int) -> bool:
+    """Let a suite run for a random time; return whether it still runs.
 
-    One life in five is counted in seconds from its beginning; the others in stages, so that however slow the machine
-    is, each of them comes to be killed. Where synthesis has been killed `most` times, that is let be.
+    One time in five is measured in seconds from the start; the others in steps, so that each step gets killed however
+    slow the machine is. Synthesis is killed `most` times at most.
     """
-    early, changes, delay = rng.random() < 0.2, rng.randrange(STAGES), rng.uniform(0.0, rng.choice(DELAYS))
-    waits = {IDLE} if campaign.stages[SYNTHESIS] < most else {IDLE, SYNTHESIS}
+    early, changes, delay = rng.random() < 0.2, rng.randrange(STEPS), rng.uniform(0.0, rng.choice(DELAYS))
+    waits = {IDLE} if campaign.kills[SYNTHESIS] < most else {IDLE, SYNTHESIS}
     seen = IDLE
     while not early and changes >= 0 and process.poll() is None:
         time.sleep(0.05)
-        now = campaign.stage()
+        now = campaign.step()
         changes -= now not in {seen, *waits}
         seen = now
     with suppress(subprocess.TimeoutExpired):
@@ -111,22 +111,22 @@ def lived(campaign: Campaign, process: subprocess.Popen[bytes], rng: random.Rand
     return process.poll() is None
 
 
-def undone(campaign: Campaign, rng: random.Random) -> None:
-    """Take some records away, so that there is work again."""
-    there = sorted((campaign.folder / "results").glob(f"*/*/*/{records.NAME}"))
-    for path in rng.sample(there, min(5, len(there))):
+def remove_records(campaign: Campaign, rng: random.Random) -> None:
+    """Remove some records, so that there is work again."""
+    records_ = sorted((campaign.folder / "results").glob(f"*/*/*/{records.NAME}"))
+    for path in rng.sample(records_, min(5, len(records_))):
         path.unlink()
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    """Return in words what two results folders don't share."""
-    found = []
+    """Return the differences of two results folders, a text each."""
+    texts = []
     runs = [{path.parent.relative_to(root): path.parent for path in records.find(root)} for root in (one, other)]
     if runs[0].keys() != runs[1].keys():
-        found.append(f"runs: {sorted(map(str, runs[0].keys() ^ runs[1].keys()))}")
+        texts.append(f"runs: {sorted(map(str, runs[0].keys() ^ runs[1].keys()))}")
     for name in sorted(runs[0].keys() & runs[1].keys()):
-        found += [f"{name}: {what}" for what in _run_differences(runs[0][name], runs[1][name])]
-    return found
+        texts += [f"{name}: {difference}" for difference in _run_differences(runs[0][name], runs[1][name])]
+    return texts
 
 
 def _run_differences(one: Path, other: Path) -> Iterator[str]:
@@ -138,49 +138,49 @@ def _run_differences(one: Path, other: Path) -> Iterator[str]:
     for mine, its in zip(ours.training, theirs.training, strict=True):
         if [rate.curve for rate in mine.rates] != [rate.curve for rate in its.rates] or mine.tuned != its.tuned:
             yield f"training of fold {mine.fold}"
-    names = [{path.name for pattern in KEPT for path in folder.glob(pattern)} for folder in (one, other)]
+    names = [{path.name for pattern in COMPARED for path in folder.glob(pattern)} for folder in (one, other)]
     for name in sorted(names[0] | names[1]):
         pair = [folder / name for folder in (one, other)]
         if not all(path.is_file() for path in pair) or pair[0].read_bytes() != pair[1].read_bytes():
             yield name
 
 
-def left_behind(folder: Path) -> list[str]:
-    """Return what nothing needs any more: temporary files, claims, states of training."""
+def leftovers(folder: Path) -> list[str]:
+    """Return files that should have been removed: temporary files, leases, states of training."""
     return [str(path) for pattern in ("*.tmp", "*.part", "*.claim.json", "last.pt") for path in folder.rglob(pattern)]
 
 
 def run(folder: Path, kills: int, seed: int = 0, **settings: object) -> tuple[list[str], Counter[str]]:
-    """Run the campaign; return the differences, and what was killed."""
-    places = [folder / name for name in ("unbroken", "killed")]
-    for place in places:
-        place.mkdir(parents=True, exist_ok=True)
-    unbroken, killed = (Campaign(place, **settings) for place in places)  # type: ignore[arg-type]
-    unbroken.finish()
+    """Run the campaign; return the differences, and the steps that were killed."""
+    folders = [folder / name for name in ("undisturbed", "killed")]
+    for each in folders:
+        each.mkdir(parents=True, exist_ok=True)
+    undisturbed, killed = (Campaign(each, **settings) for each in folders)  # type: ignore[arg-type]
+    undisturbed.finish()
     rng = random.Random(seed)
-    while sum(killed.stages.values()) < kills:
+    while sum(killed.kills.values()) < kills:
         process = killed.start()
-        if lived(killed, process, rng, most=kills // 5):
+        if run_for_a_while(killed, process, rng, most=kills // 5):
             killed.kill(process)
-            print(f"{sum(killed.stages.values())}: {dict(killed.stages)}", file=sys.stderr)
+            print(f"{sum(killed.kills.values())}: {dict(killed.kills)}", file=sys.stderr)
         elif process.returncode == 0:
-            undone(killed, rng)
+            remove_records(killed, rng)
         else:
-            return [(killed.folder / "log").read_text(errors="replace")[-2000:]], killed.stages
+            return [(killed.folder / "log").read_text(errors="replace")[-2000:]], killed.kills
     killed.finish()
-    found = differences(*(place / "results" for place in places))
-    return found + [f"left behind: {path}" for path in left_behind(killed.folder)], killed.stages
+    problems = differences(*(each / "results" for each in folders))
+    return problems + [f"left over: {path}" for path in leftovers(killed.folder)], killed.kills
 
 
 def main() -> int:
     """Run the long form."""
-    given = sys.argv[1:3]
-    kills, seed = (int(text) for text in (*given, *("50", "0")[len(given) :]))
+    arguments = sys.argv[1:3]
+    kills, seed = (int(text) for text in (*arguments, *("50", "0")[len(arguments) :]))
     with tempfile.TemporaryDirectory() as folder:
-        found, stages = run(Path(folder), kills, seed)
-    print(f"{kills} kills: {dict(stages)}")
-    print("\n".join(found) or "every metric, curve, prediction and head equals the unbroken run's")
-    return int(bool(found))
+        problems, by_step = run(Path(folder), kills, seed)
+    print(f"{kills} kills: {dict(by_step)}")
+    print("\n".join(problems) or "every metric, curve, prediction and head equals the undisturbed run's")
+    return int(bool(problems))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Records and weights to fuzz: sound ones, and what reads them."""
+"""Records and weights to fuzz: valid seed files, and the functions that read them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def checkpoints(folder: Path) -> list[bytes]:
 
     weights = registry.load("hubert_nano@random").model.state_dict()  # type: ignore[union-attr]
     some = dict(list(weights.items())[:3])
-    found = []
+    files = []
     for content in (
         dict(weights),
         some,
@@ -95,8 +95,8 @@ def checkpoints(folder: Path) -> list[bytes]:
     ):
         file = io.BytesIO()
         torch.save(content, file)
-        found.append(file.getvalue())
-    return found
+        files.append(file.getvalue())
+    return files
 
 
 def safetensors(folder: Path) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Changes that make a sound file an unsound one, drawn at random."""
+"""Random changes that damage a valid file."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ NUMBERS = (b"0", b"-1", b"1e999", b"nan", b"inf", b"-inf", b"1e-45", b"9" * 40, 
 TEXTS = (b"", b" ", b"\t", b"\n", b"\r\n", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", "ä".encode(), b"../", b"/etc/passwd")
 
 
-def mutated(rng: Random, seeds: Sequence[bytes], words: Sequence[bytes]) -> bytes:
-    """Return one of the seeds after one to four random changes."""
+def mutate(rng: Random, seeds: Sequence[bytes], words: Sequence[bytes]) -> bytes:
+    """Return one of the seed files after one to four random changes."""
     content = rng.choice(seeds)
     for _ in range(rng.choice((1, 1, 2, 4))):
         content = rng.choice(_CHANGES)(rng, content, (*words, *NUMBERS, *TEXTS))

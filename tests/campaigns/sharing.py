@@ -1,7 +1,7 @@
 """Four processes with one store and one results folder: `python -m tests.campaigns.sharing [PROCESSES]`.
 
-Each runs a suite of the same cells. Afterwards every record and head has to equal those of one process alone, no shard
-may be damaged, and the upstream may have heard no clip more than once.
+Each executes a suite of the same runs. Afterwards every record and head has to equal those of one process alone, no
+shard may be damaged, and the upstream may have processed no clip more than once.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from superb_eval.results import record as records
 from tests.campaigns import kill
 
 
-def suite(corpus: Path, place: Path, tasks: str, overrides: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
-    """Begin a suite of two upstreams and two seeds."""
+def suite(corpus: Path, folder: Path, tasks: str, overrides: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+    """Start a suite of two upstreams and two seeds."""
     command = [
         sys.executable,
         "-m",
@@ -32,33 +32,33 @@ def suite(corpus: Path, place: Path, tasks: str, overrides: tuple[str, ...] = ()
         "2",
     ]
     command += ["--profile", "nano", "--data", str(corpus), "--jobs", "1"]
-    command += ["--out", str(place / "results"), "--store", str(place / "store")]
+    command += ["--out", str(folder / "results"), "--store", str(folder / "store")]
     command += [word for text in overrides for word in ("-o", text)]
-    with (place / "log").open("ab") as log:
+    with (folder / "log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def run(corpus: Path, folder: Path, tasks: str, processes: int, overrides: tuple[str, ...] = ()) -> list[str]:
-    """Run the campaign; return what is wrong."""
+    """Run the campaign; return the problems."""
     alone, together = folder / "alone", folder / "together"
-    for place, count in ((alone, 1), (together, processes)):
-        place.mkdir(parents=True)
-        running = [suite(corpus, place, tasks, overrides) for _ in range(count)]
+    for part, count in ((alone, 1), (together, processes)):
+        part.mkdir(parents=True)
+        running = [suite(corpus, part, tasks, overrides) for _ in range(count)]
         codes = [process.wait() for process in running]
         if any(codes):
-            return [f"exit codes {codes}: {(place / 'log').read_text()[-1500:]}"]
-    found = kill.differences(alone / "results", together / "results")
-    heard = [
-        sum(records.read(p).features.extracted for p in records.find(place / "results")) for place in (alone, together)
+            return [f"exit codes {codes}: {(part / 'log').read_text()[-1500:]}"]
+    problems = kill.differences(alone / "results", together / "results")
+    extracted = [
+        sum(records.read(p).features.extracted for p in records.find(part / "results")) for part in (alone, together)
     ]
-    if heard[0] != heard[1]:
-        found.append(f"the upstream heard {heard[1]} clips where one process alone lets it hear {heard[0]}")
-    names = [{path.name for path in (place / "store").rglob("*.safetensors")} for place in (alone, together)]
+    if extracted[0] != extracted[1]:
+        problems.append(f"the upstream processed {extracted[1]} clips, and {extracted[0]} for one process alone")
+    names = [{path.name for path in (part / "store").rglob("*.safetensors")} for part in (alone, together)]
     if names[0] != names[1]:
-        found.append(f"{len(names[1] - names[0])} shards too many, {len(names[0] - names[1])} missing")
+        problems.append(f"{len(names[1] - names[0])} shards too many, {len(names[0] - names[1])} missing")
     store = Store(together / "store")
-    found += [f"{path}: damaged" for path in store.folder.rglob("*.safetensors") if store.read(path) is None]
-    return found + kill.left_behind(together)
+    problems += [f"{path}: damaged" for path in store.folder.rglob("*.safetensors") if store.read(path) is None]
+    return problems + kill.leftovers(together)
 
 
 def main() -> int:
@@ -68,9 +68,9 @@ def main() -> int:
         corpus = Path(folder) / "corpus"
         synth = [sys.executable, "-m", "superb_eval", "corpus", "synth", "--size", "nano", "--out", str(corpus)]
         subprocess.run(synth, check=True)
-        found = run(corpus, Path(folder) / "runs", "all", count)
-        print(f"{count} processes: {found or 'equal to one, to the bit; no clip was heard twice'}")
-    return int(bool(found))
+        problems = run(corpus, Path(folder) / "runs", "all", count)
+        print(f"{count} processes: {problems or 'identical to one process; no clip was processed twice'}")
+    return int(bool(problems))
 
 
 if __name__ == "__main__":

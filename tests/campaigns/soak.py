@@ -1,7 +1,7 @@
-"""A soak: `python -m tests.campaigns.soak [TIMES]` runs the nano suite again and again in one process tree.
+"""A soak test: `python -m tests.campaigns.soak [TIMES]` runs the nano suite repeatedly in one process tree.
 
-After each round memory, open files and threads of the worker are noted, and files in the temporary folder. What grows
-from round to round is a leak: the second half of the rounds must need no more than the first, but for `SLACK`.
+After each round memory, open files and threads of the process are measured, and files in the temporary folder. Growth
+from round to round is a leak: the second half of the rounds must need no more than the first, except for `SLACK_MB`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from pathlib import Path
 from superb_eval.runtime.progress import NoProgress
 from superb_eval.suite import jobs
 from superb_eval.suite.execute import execute
-from superb_eval.suite.jobs import Request
+from superb_eval.suite.jobs import SuiteConfig
 
 SLACK_MB = 30.0
-"""Allocators keep some; a leak of a corpus' features or a head at each round would be more after ten rounds."""
+"""Allocators retain some; a leak of a corpus's features or a head at each round would be more after ten rounds."""
 
 
 @dataclass(frozen=True)
-class Needed:
-    """What this process needs: resident megabytes, open files, threads, and entries in the temporary folder."""
+class Usage:
+    """Resources of this process: resident megabytes, open files, threads, and entries in the temporary folder."""
 
     megabytes: float
     handles: int
@@ -33,40 +33,38 @@ class Needed:
     temporary: int
 
 
-def needed() -> Needed:
-    """Look."""
+def measure() -> Usage:
+    """Measure the resources of this process."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     handles = len(os.listdir("/proc/self/fd"))
     entries = len(os.listdir(tempfile.gettempdir()))
-    return Needed(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, handles, threading.active_count(), entries)
+    return Usage(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, handles, threading.active_count(), entries)
 
 
-def run(
-    corpus: Path, folder: Path, tasks: tuple[str, ...], times: int, overrides: tuple[str, ...] = ()
-) -> list[Needed]:
-    """Run the suite so many times in this process, each in a results folder and a store of its own."""
-    found = []
-    temporary = folder / "temporary"  # others fill the common one
+def run(corpus: Path, folder: Path, tasks: tuple[str, ...], times: int, overrides: tuple[str, ...] = ()) -> list[Usage]:
+    """Run the suite `times` times in this process, each in its own results folder and store."""
+    rounds = []
+    temporary = folder / "temporary"  # other processes fill the common one
     temporary.mkdir(parents=True)
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
     for number in range(times):
-        place = folder / str(number)
-        request = Request(("fbank_nonorm",), tasks, corpus, "nano", overrides, out=place / "r", store=place / "s")
-        for job in jobs.expand(request):
+        part = folder / str(number)
+        config = SuiteConfig(("fbank_nonorm",), tasks, corpus, "nano", overrides, out=part / "r", store=part / "s")
+        for job in jobs.expand(config):
             execute(job, NoProgress())
-        found.append(needed())
-        print(f"round {number + 1}: {found[-1]}", file=sys.stderr, flush=True)
-    return found
+        rounds.append(measure())
+        print(f"round {number + 1}: {rounds[-1]}", file=sys.stderr, flush=True)
+    return rounds
 
 
-def growth(found: list[Needed]) -> list[str]:
+def growth(rounds: list[Usage]) -> list[str]:
     """Return what grew between the first half, after two rounds to warm up, and the second."""
-    middle = max(1, len(found) // 2)
-    first, second = found[min(2, middle - 1) : middle], found[middle:]
+    middle = max(1, len(rounds) // 2)
+    first, second = rounds[min(2, middle - 1) : middle], rounds[middle:]
     grown = []
     for name, k, slack in (("megabytes", 0, SLACK_MB), ("handles", 1, 0), ("threads", 2, 0), ("temporary", 3, 0)):
-        before, after = (max(astuple(round_)[k] for round_ in rounds) for rounds in (first, second))
+        before, after = (max(astuple(usage)[k] for usage in half) for half in (first, second))
         if after > before + slack:
             grown.append(f"{name} grew from {before} to {after}")
     return grown
@@ -81,9 +79,9 @@ def main() -> int:
         corpus = Path(folder) / "corpus"
         synth = [sys.executable, "-m", "superb_eval", "corpus", "synth", "--size", "nano", "--out", str(corpus)]
         subprocess.run(synth, check=True)
-        found = run(corpus, Path(folder) / "runs", jobs.SUPERB, times)
-    grown = growth(found)
-    print(f"{times} rounds: first {found[0]}, last {found[-1]}: {grown or 'nothing grows'}")
+        rounds = run(corpus, Path(folder) / "runs", jobs.SUPERB, times)
+    grown = growth(rounds)
+    print(f"{times} rounds: first {rounds[0]}, last {rounds[-1]}: {grown or 'nothing grows'}")
     return int(bool(grown))
 
 

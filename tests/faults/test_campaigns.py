@@ -1,4 +1,4 @@
-"""Short forms of the campaigns whose long forms stand in `tests/campaigns`."""
+"""Short forms of the campaigns in `tests/campaigns`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_suite_that_is_killed_again_and_again_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+def test_a_suite_that_is_killed_repeatedly_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     pytest.importorskip("espeakng_loader", reason="the extra synth")
-    found, stages = kill.run(tmp_path, kills=3, seed=1, tasks="ks", overrides=SHORT)
-    assert found == [] and sum(stages.values()) == 3
+    problems, kills = kill.run(tmp_path, kills=3, seed=1, tasks="ks", overrides=SHORT)
+    assert problems == [] and sum(kills.values()) == 3
 
 
-def test_differences_are_seen(tmp_path: Path, corpus: Path) -> None:
+def test_differences_are_found(tmp_path: Path, corpus: Path) -> None:
     from superb_eval.runs.config import RunConfig
     from superb_eval.runs.evaluate import evaluate
 
@@ -40,25 +40,25 @@ def test_differences_are_seen(tmp_path: Path, corpus: Path) -> None:
     head.with_name("result.json").unlink()
     assert kill.differences(tmp_path / "a", tmp_path / "b")[0].startswith("runs")
     (tmp_path / "a/.x.tmp").touch()
-    assert kill.left_behind(tmp_path) == [str(tmp_path / "a/.x.tmp")]
+    assert kill.leftovers(tmp_path) == [str(tmp_path / "a/.x.tmp")]
 
 
 @pytest.mark.slow
-def test_processes_that_share_a_store_and_a_results_folder_do_the_work_once(tmp_path: Path, corpus: Path) -> None:
+def test_processes_that_share_folders_do_the_work_once(tmp_path: Path, corpus: Path) -> None:
     assert sharing.run(corpus, tmp_path, "ks", processes=2, overrides=SHORT) == []
 
 
 def test_nothing_grows_from_round_to_round(tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "")
     monkeypatch.setattr("tempfile.tempdir", None)
-    found = soak.run(corpus, tmp_path, ("ks",), 6, SHORT)
-    assert soak.growth(found) == []
+    rounds = soak.run(corpus, tmp_path, ("ks",), 6, SHORT)
+    assert soak.growth(rounds) == []
 
 
-def test_what_grows_is_seen() -> None:
-    rounds = [soak.Needed(100.0 + 9 * k, 10, 2, 5) for k in range(8)]
+def test_growth_is_found() -> None:
+    rounds = [soak.Usage(100.0 + 9 * k, 10, 2, 5) for k in range(8)]
     assert soak.growth(rounds) == ["megabytes grew from 127.0 to 163.0"]
-    assert soak.growth([soak.Needed(100.0, 10 + k, 2, 5 + k) for k in range(4)]) == [
+    assert soak.growth([soak.Usage(100.0, 10 + k, 2, 5 + k) for k in range(4)]) == [
         "handles grew from 11 to 13",
         "temporary grew from 6 to 8",
     ]

@@ -1,4 +1,4 @@
-"""A short form of the fuzzing campaign: no file is read in any way but accepted, or refused with a sentence."""
+"""A short form of the fuzzing campaign: every file is accepted, or refused with a `UserError`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COUNTS = {"audio": 400, "recipe": 80, "lexicon": 60, "arpa": 60, "checkpoint": 3
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", inputs.KINDS)
-def test_damaged_files_are_refused_with_a_sentence(name: str, tmp_path: Path) -> None:
+def test_damaged_files_are_refused_with_a_user_error(name: str, tmp_path: Path) -> None:
     if name in ("lexicon", "arpa"):
         pytest.importorskip("flashlight.lib.text")
         pytest.importorskip("kenlm")
@@ -21,14 +21,14 @@ def test_damaged_files_are_refused_with_a_sentence(name: str, tmp_path: Path) ->
     assert set(tally.counts) == {"accepted", "refused"}, tally.others
 
 
-def test_the_campaign_notices_what_must_not_be(tmp_path: Path) -> None:
+def test_the_campaign_counts_other_errors(tmp_path: Path) -> None:
     def read(path: Path) -> object:
         content = path.read_bytes()
         if len(content) % 3 == 0:
-            raise KeyError("of another kind")
+            raise KeyError("not a user error")
         return bytearray(10**12) if len(content) % 3 == 1 else None
 
-    kind = inputs.Kind("pretended", ".bin", lambda folder: [b"1", b"22", b"333"], read)
+    kind = inputs.Kind("fake", ".bin", lambda folder: [b"1", b"22", b"333"], read)
     tally = fuzz.run(kind, 40, tmp_path)
-    assert tally.counts["MemoryError: "] and tally.counts["KeyError: 'of another kind'"] and tally.counts["accepted"]
-    assert tally.others["KeyError: 'of another kind'"] is not None and "other" in str(tally)
+    assert tally.counts["MemoryError: "] and tally.counts["KeyError: 'not a user error'"] and tally.counts["accepted"]
+    assert tally.others["KeyError: 'not a user error'"] is not None and "other" in str(tally)

@@ -1,4 +1,4 @@
-"""Memory that runs out: batches shrink, it is said, nothing is left out, and the result is the same."""
+"""Out of memory: batches are split with a warning, nothing is left out, and the result is the same."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def cpu(size: int) -> Exception:
     return RuntimeError(f"[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: {size} bytes")
 
 
-def test_what_is_a_shortage_and_what_is_not() -> None:
+def test_out_of_memory_errors_are_distinguished_from_others() -> None:
     assert all(out_of_memory.is_out_of_memory(error) for error in (MemoryError(), cuda(1), cpu(1)))
     assert not any(
         out_of_memory.is_out_of_memory(error) for error in (RuntimeError("shape"), ValueError("memory"), KeyError())
     )
 
 
-def real_shortage() -> Exception:
-    """What torch raises where the system refuses."""
+def real_error() -> Exception:
+    """Return what torch raises where the system refuses memory."""
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_AS)
@@ -55,58 +55,58 @@ def real_shortage() -> Exception:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="Linux")
-def test_the_systems_own_refusal_is_recognised() -> None:
-    assert out_of_memory.is_out_of_memory(real_shortage())
+def test_a_real_error_is_recognised() -> None:
+    assert out_of_memory.is_out_of_memory(real_error())
 
 
 @pytest.mark.skipif(out_of_memory._trim() is None or not Path("/proc/self/status").is_file(), reason="glibc on Linux")
-def test_what_is_free_between_blocks_in_use_goes_back_to_the_system() -> None:
+def test_free_memory_between_blocks_in_use_is_returned_to_the_system() -> None:
     blocks = [b"x" * (60_000 + k % 7) for k in range(4_000)]  # 240 MB, each below what the C library would map alone
-    held = memory.anonymous()
-    kept = blocks[::100]
+    before = memory.anonymous()
+    in_use = blocks[::100]
     del blocks
     out_of_memory.trim_memory()
-    assert memory.anonymous() < held - 150_000_000 and len(kept) == 40
+    assert memory.anonymous() < before - 150_000_000 and len(in_use) == 40
 
 
-def scarce(
-    upstream: Upstream, most: int, raised: Callable[[int], Exception], monkeypatch: pytest.MonkeyPatch
+def limit_upstream(
+    upstream: Upstream, limit: int, raised: Callable[[int], Exception], monkeypatch: pytest.MonkeyPatch
 ) -> list[int]:
-    """Let an upstream hold so many waveforms at once; return the sizes of batches that it was given."""
-    seen: list[int] = []
+    """Let an upstream process at most `limit` waveforms at once; return the sizes of its batches."""
+    sizes: list[int] = []
     forward = type(upstream).forward
 
     def limited(self: Any, wavs: list[torch.Tensor]) -> Any:
-        seen.append(len(wavs))
-        if len(wavs) > most:
+        sizes.append(len(wavs))
+        if len(wavs) > limit:
             raise raised(len(wavs))
         return forward(self, wavs)
 
     monkeypatch.setattr(type(upstream), "forward", limited)
-    return seen
+    return sizes
 
 
 @pytest.mark.parametrize("raised", [cuda, cpu, lambda size: MemoryError()])
-def test_a_batch_that_memory_can_not_hold_is_computed_in_halves(
+def test_a_batch_that_does_not_fit_is_computed_in_halves(
     tones: Path, raised: Callable[[int], Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upstream = registry.load("hubert_nano@random")
     clips = [Clip(path) for path in sorted((tones / "audio/test").glob("*.flac"))]
-    how = Extraction("pooled", batch_seconds=8.0)
-    expected = dict(extract(upstream, clips, how, "cpu"))
-    seen = scarce(upstream, 2, raised, monkeypatch)
+    extraction = Extraction("pooled", batch_seconds=8.0)
+    expected = dict(extract(upstream, clips, extraction, "cpu"))
+    sizes = limit_upstream(upstream, 2, raised, monkeypatch)
     with pytest.warns(
         UserWarning, match=r"memory ran out on a batch of \d+ clips, \d+ s: it is computed in two halves"
     ):
-        found = dict(extract(upstream, clips, how, "cpu"))
-    assert max(seen) > 2 and found.keys() == expected.keys() == set(range(len(clips))), "none is left out"
+        features_by_clip = dict(extract(upstream, clips, extraction, "cpu"))
+    assert max(sizes) > 2 and features_by_clip.keys() == expected.keys() == set(range(len(clips))), "none is left out"
     for i, features in expected.items():
-        torch.testing.assert_close(found[i], features, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(features_by_clip[i], features, rtol=1e-4, atol=1e-5)
 
 
-def test_a_clip_that_is_too_long_by_itself_is_named(tones: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_clip_that_does_not_fit_is_named(tones: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     upstream = registry.load("hubert_nano@random")
-    scarce(upstream, 0, cpu, monkeypatch)
+    limit_upstream(upstream, 0, cpu, monkeypatch)
     clips = [Clip(path) for path in sorted((tones / "audio/test").glob("*.flac"))[:2]]
     with (
         pytest.warns(UserWarning, match="memory ran out"),
@@ -115,54 +115,54 @@ def test_a_clip_that_is_too_long_by_itself_is_named(tones: Path, monkeypatch: py
         dict(extract(upstream, clips, Extraction("pooled"), "cpu"))
 
 
-def test_another_error_of_an_upstream_is_no_shortage(tones: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_of_an_upstream_are_raised(tones: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     upstream = registry.load("hubert_nano@random")
-    scarce(upstream, 0, lambda size: RuntimeError("shapes differ"), monkeypatch)
+    limit_upstream(upstream, 0, lambda size: RuntimeError("shapes differ"), monkeypatch)
     clips = [Clip(next((tones / "audio/test").glob("*.flac")))]
     with pytest.raises(RuntimeError, match="shapes differ"):
         dict(extract(upstream, clips, Extraction("pooled"), "cpu"))
 
 
-def hungry(task: str, most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Let losses of a task be computed of so many utterances at once."""
-    seen: list[int] = []
+def limit_task(task: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let a task compute losses of at most `limit` utterances at once; return the sizes of its batches."""
+    sizes: list[int] = []
     kind = tasks.get(task)
     loss = kind.loss  # type: ignore[attr-defined]
 
-    def limited(self: Any, output: Any, lengths: Any, targets: Any) -> Any:
-        seen.append(len(targets))
-        if len(targets) > most:
-            raise cuda(len(targets))
-        return loss(self, output, lengths, targets)
+    def limited(self: Any, *inputs: Any) -> Any:
+        sizes.append(len(inputs[-1]))  # the targets
+        if len(inputs[-1]) > limit:
+            raise cuda(len(inputs[-1]))
+        return loss(self, *inputs)
 
     monkeypatch.setattr(kind, "loss", limited)
-    return seen
+    return sizes
 
 
-def test_training_goes_on_in_smaller_parts_and_learns_the_same(
+def test_training_continues_in_smaller_parts_with_the_same_result(
     tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = RunConfig("fbank_nonorm", "ks", tones, overrides=SHORT, out=tmp_path / "a", store=tmp_path / "s")
-    expected, folder = evaluate(order)
-    seen = hungry("ks", 3, monkeypatch)
+    config = RunConfig("fbank_nonorm", "ks", tones, overrides=SHORT, out=tmp_path / "a", store=tmp_path / "s")
+    expected, folder = evaluate(config)
+    sizes = limit_task("ks", 3, monkeypatch)
     with pytest.warns(UserWarning, match=r"step 1: memory ran out; batches are computed in 2 parts from here on"):
-        found, other = evaluate(
+        record, other = evaluate(
             RunConfig("fbank_nonorm", "ks", tones, overrides=SHORT, out=tmp_path / "b", store=tmp_path / "s")
         )
-    assert seen[0] == 8 and seen[1] == 4 and max(seen[2:]) <= 3 and sum(seen[2:]) >= 6 * 8 - 3
-    losses = [[point["loss"] for point in record.training[0].rates[0].curve] for record in (expected, found)]
+    assert sizes[0] == 8 and sizes[1] == 4 and max(sizes[2:]) <= 3 and sum(sizes[2:]) >= 6 * 8 - 3
+    losses = [[point["loss"] for point in each.training[0].rates[0].curve] for each in (expected, record)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     from safetensors.torch import load_file
 
-    ours, theirs = (load_file(place / "probe-1.safetensors") for place in (other, folder))
+    ours, theirs = (load_file(path / "probe-1.safetensors") for path in (other, folder))
     for name, weight in theirs.items():
         torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-4)
 
 
-def test_an_utterance_that_is_too_much_by_itself_ends_the_training(
+def test_a_single_utterance_that_does_not_fit_ends_the_training(
     tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hungry("ks", 0, monkeypatch)
+    limit_task("ks", 0, monkeypatch)
     with (
         pytest.warns(UserWarning, match="memory ran out"),
         pytest.raises(UserError, match="step 1: memory runs out for a single utterance"),

@@ -1,4 +1,4 @@
-"""Faults of what runs: files that vanish, losses that are no numbers, signals, and hours of audio."""
+"""Faults during a run: files that vanish, losses that are not finite, signals, and hours of audio."""
 
 from __future__ import annotations
 
@@ -26,76 +26,74 @@ from superb_eval.runtime.progress import NoProgress
 from superb_eval.suite import jobs
 from superb_eval.suite.execute import execute
 from superb_eval.suite.job_state import JobStates
-from superb_eval.suite.jobs import Request
+from superb_eval.suite.jobs import SuiteConfig
 from tests.faults.conftest import SHORT, Same
 
 
 @pytest.fixture
 def own(tones: Path, tmp_path: Path) -> Path:
-    """A corpus that may be harmed."""
+    """A copy of the corpus, to be damaged."""
     return shutil.copytree(tones, tmp_path / tones.name)
 
 
 @pytest.mark.parametrize("how", ["gone", "shorter", "empty"])
-def test_a_file_that_vanishes_in_mid_run_is_named_and_its_return_mends_all(
-    order: RunConfig, own: Path, same: Same, how: str, monkeypatch: pytest.MonkeyPatch
+def test_a_file_that_vanishes_during_a_run_is_named_and_its_return_is_enough(
+    config: RunConfig, own: Path, same: Same, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = replace(order, data=own)
-    harmed = sorted((own / "audio/test").glob("*.flac"))[3]
-    whole = harmed.read_bytes()
+    config = replace(config, data=own)
+    damaged = sorted((own / "audio/test").glob("*.flac"))[3]
+    whole = damaged.read_bytes()
     forward = extraction._forward
 
-    def harm(*given: object) -> object:
+    def damage(*inputs: object) -> object:
         if how == "gone":
-            harmed.unlink(missing_ok=True)
+            damaged.unlink(missing_ok=True)
         else:
-            harmed.write_bytes(whole[: len(whole) // 2] if how == "shorter" else b"")
-        return forward(*given)  # type: ignore[arg-type]
+            damaged.write_bytes(whole[: len(whole) // 2] if how == "shorter" else b"")
+        return forward(*inputs)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(extraction, "_forward", harm)
+        patch.setattr(extraction, "_forward", damage)
         patch.setattr(extraction, "READERS", 1)
         override = (*SHORT, "features.batch_seconds=1")
-        with pytest.raises(UserError, match=harmed.name):
-            evaluate(replace(order, overrides=override))
-    harmed.write_bytes(whole)
-    same(*evaluate(order))
+        with pytest.raises(UserError, match=damaged.name):
+            evaluate(replace(config, overrides=override))
+    damaged.write_bytes(whole)
+    same(*evaluate(config))
 
 
-def test_a_loss_that_is_no_number_names_step_and_utterances_and_keeps_the_last_state(
-    order: RunConfig, same: Same, monkeypatch: pytest.MonkeyPatch
+def test_a_loss_that_is_not_finite_names_step_and_utterances_and_the_saved_state(
+    config: RunConfig, same: Same, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from downstreams.task_types.classification import Classification
 
     loss, calls = Classification.loss, []
 
-    def poisoned(self, output, lengths, targets):  # type: ignore[no-untyped-def]
+    def poisoned(self, *inputs):  # type: ignore[no-untyped-def]
         calls.append(1)
-        return loss(self, output, lengths, targets) * (float("nan") if len(calls) == 13 else 1.0)
+        return loss(self, *inputs) * (float("nan") if len(calls) == 13 else 1.0)
 
     with monkeypatch.context() as patch:
         patch.setattr(Classification, "loss", poisoned)
         with pytest.raises(
-            UserError, match=r"step 13: the loss is nan on utterances train-.*, \.\.\..*state of step 10"
+            UserError, match=r"step 13: the loss is nan on utterances train-.*, \.\.\..*checkpoint of step 10"
         ):
-            evaluate(order)
-    record, folder = evaluate(order)
+            evaluate(config)
+    record, folder = evaluate(config)
     assert record.training[0].rates[0].resumed_at == [10]
     same(record, folder)
 
 
-def test_what_fails_stands_in_the_ledger_with_its_reason(
-    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    request = Request(("fbank_nonorm",), ("ks",), own, "mini", SHORT, out=tmp_path / "r", store=tmp_path / "s")
-    (job,) = jobs.expand(request)
+def test_failures_are_stored_with_their_reason(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SuiteConfig(("fbank_nonorm",), ("ks",), own, "mini", SHORT, out=tmp_path / "r", store=tmp_path / "s")
+    (job,) = jobs.expand(config)
     (own / "ks/dev.csv").rename(tmp_path / "dev.csv")
     with pytest.raises(UserError, match="has no dev.csv"):
         execute(job, NoProgress())
     failure = JobStates(job.out).failure(job)
-    assert failure is not None and failure.mendable and "has no dev.csv" in failure.sentence
+    assert failure is not None and failure.fixable and "has no dev.csv" in failure.message
 
-    def breaks(*given: object) -> None:
+    def breaks(*inputs: object) -> None:
         raise KeyError("a defect")
 
     (tmp_path / "dev.csv").rename(own / "ks/dev.csv")
@@ -104,43 +102,43 @@ def test_what_fails_stands_in_the_ledger_with_its_reason(
         with pytest.raises(KeyError):
             execute(job, NoProgress())
     failure = JobStates(job.out).failure(job)
-    assert failure is not None and not failure.mendable and "in breaks" in failure.tail
+    assert failure is not None and not failure.fixable and "in breaks" in failure.tail
     receipt = execute(job, NoProgress())
-    assert JobStates(job.out).failure(job) is None and JobStates(job.out).claimed(job) is None
+    assert JobStates(job.out).failure(job) is None and JobStates(job.out).lease(job) is None
     assert jobs.finished(job) == job.out / receipt.run and execute(job, NoProgress()) == receipt
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_suite_that_is_asked_to_end_leaves_no_process_and_is_taken_up(
+def test_a_suite_that_gets_a_signal_leaves_no_process_and_is_resumed(
     number: int, own: Path, tmp_path: Path, same: Same
 ) -> None:
     steps = ("train.steps=100000", "train.eval_every=5", "train.batch_size=8", "train.lr=1e-2")
     command = [sys.executable, "-m", "superb_eval", "suite", "-u", "fbank_nonorm", "--tasks", "ks", "--data", str(own)]
     command += ["--out", str(tmp_path / "r"), "--store", str(tmp_path / "s"), "--jobs", "1"]
     command += [word for text in steps for word in ("-o", text)]
-    # Who runs the tests in the background hands on that SIGINT is to be ignored.
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)  # noqa: PLW1509
-    ledger, until, worker = JobStates(tmp_path / "r"), time.monotonic() + 400, 0
+    # Processes in the background of a shell inherit that SIGINT is ignored.
+    reset_sigint = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=reset_sigint)  # noqa: PLW1509
+    states, until, worker = JobStates(tmp_path / "r"), time.monotonic() + 400, 0
     while not worker:
         assert time.monotonic() < until and process.poll() is None
-        claims = [ledger.claimed(job) for job in (ledger.planned() if ledger.folder.is_dir() else [])]
-        worker = next((c.pid for c in claims if c is not None and c.stage.startswith("training")), 0)
+        leases = [states.lease(job) for job in (states.planned() if states.folder.is_dir() else [])]
+        worker = next((lease.pid for lease in leases if lease is not None and lease.step.startswith("training")), 0)
         time.sleep(0.05)
     process.send_signal(number)
     assert process.wait(timeout=120) in (130, -number)
     while processes.is_alive(worker):
-        assert time.monotonic() < until, "its worker lives on"
+        assert time.monotonic() < until, "its worker is still alive"
         time.sleep(0.05)
     record, folder = evaluate(
         RunConfig("fbank_nonorm", "ks", own, overrides=SHORT, out=tmp_path / "r", store=tmp_path / "s")
     )
-    assert record.features.extracted == 0, "what was extracted is kept"
+    assert record.features.extracted == 0, "extracted features are stored"
     same(record, folder)
 
 
-def test_an_hour_of_audio_is_read_in_bounded_memory_and_half_a_day_is_refused(tmp_path: Path) -> None:
+def test_an_hour_of_audio_is_read_in_bounded_memory_and_five_hours_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "long.flac"
     with soundfile.SoundFile(path, "w", 16_000, 2) as file:
         for _ in range(60):

@@ -1,4 +1,4 @@
-"""Files from elsewhere: no loader runs what they hold, no manifest reaches out of its corpus, no recipe explodes."""
+"""Untrusted files: no loader runs their code, no manifest leaves its corpus folder, no recipe exhausts memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from superb_eval.pretraining import checkpoints, sources
 
 
 class Hostile:
-    """Unpickling it makes a folder: proof that a loader runs what it is given."""
+    """Unpickling it creates a folder, which proves that a loader runs code of a file."""
 
     def __init__(self, proof: Path) -> None:
         self.proof = proof
@@ -39,7 +39,7 @@ def hostile(tmp_path: Path, proof: Path) -> Path:
     path = tmp_path / "hostile.pt"
     torch.save({"weights": {}, "optimizer": {}, "seed": 0, "state": Hostile(proof)}, path)
     torch.load(path, weights_only=False)
-    assert proof.is_dir(), "it would run"
+    assert proof.is_dir(), "its code would run"
     proof.rmdir()
     return path
 
@@ -103,16 +103,16 @@ def test_recipes_build_no_objects(tag: str, tmp_path: Path, proof: Path) -> None
     assert not proof.exists()
 
 
-def laughs() -> str:
+def billion_laughs() -> str:
     lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
     lines += [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)]
     return "\n".join(lines)
 
 
 @pytest.mark.parametrize(
-    "text", [laughs(), "head: " + "[" * 3_000, "{a: " * 3_000, "train: &x {steps: *x}", "? &x [*x]\n: 1"]
+    "text", [billion_laughs(), "head: " + "[" * 3_000, "{a: " * 3_000, "train: &x {steps: *x}", "? &x [*x]\n: 1"]
 )
-def test_a_recipe_neither_explodes_nor_hangs(text: str, tmp_path: Path) -> None:
+def test_a_recipe_exhausts_neither_memory_nor_time(text: str, tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(f"task: ks\nprofile: nano\n{text}\n")
     with pytest.raises(UserError) as caught:
@@ -120,7 +120,7 @@ def test_a_recipe_neither_explodes_nor_hangs(text: str, tmp_path: Path) -> None:
     assert len(str(caught.value)) < 1000
 
 
-def test_aliases_that_stand_for_little_are_fine(tmp_path: Path) -> None:
+def test_small_aliases_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("task: ks\nprofile: nano\ntrain: {steps: &n 7, eval_every: *n}\n")
     assert recipe.load(path).train.eval_every == 7  # type: ignore[union-attr]
@@ -128,7 +128,7 @@ def test_aliases_that_stand_for_little_are_fine(tmp_path: Path) -> None:
 
 @pytest.fixture
 def linked(tones: Path, tmp_path: Path) -> Path:
-    """The corpus of tones, whose audio lies elsewhere: a link leads to it."""
+    """The corpus of tones with its audio behind a link."""
     root = tmp_path / "corpus"
     root.mkdir()
     shutil.copytree(tones / "ks", root / "ks")
@@ -136,14 +136,14 @@ def linked(tones: Path, tmp_path: Path) -> Path:
     return root
 
 
-def test_links_out_of_a_corpus_are_followed_only_where_that_is_asked_for(linked: Path) -> None:
+def test_links_out_of_a_corpus_are_followed_only_with_the_option(linked: Path) -> None:
     with pytest.raises(UserError, match=r"leads out of the corpus folder, by a link.*corpus\.allow_links=true"):
         load_corpus.open_corpus("ks", linked, ("keyword",), CorpusSettings())
     chosen = recipe.load(recipe.find("ks", "nano"), ["corpus.allow_links=true"])
     assert len(load_corpus.open_corpus("ks", linked, ("keyword",), chosen.corpus).clips()) == 72
 
 
-def test_no_option_lets_paths_climb_out(tones: Path, tmp_path: Path) -> None:
+def test_no_option_lets_paths_leave_the_corpus(tones: Path, tmp_path: Path) -> None:
     root = tmp_path / "corpus"
     shutil.copytree(tones / "ks", root / "ks")
     for table in (root / "ks").glob("*.csv"):
@@ -163,7 +163,7 @@ def test_manifests_of_unlabelled_audio_stay_inside_too(path: str, tmp_path: Path
         list(sources._rows(root / "list.csv", root))
 
 
-def test_a_loop_of_links_ends_and_each_file_comes_once(tmp_path: Path) -> None:
+def test_cyclic_links_end_and_each_file_is_found_once(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/x.wav").touch()
     (tmp_path / "a/again").symlink_to(tmp_path / "a")
@@ -171,7 +171,7 @@ def test_a_loop_of_links_ends_and_each_file_comes_once(tmp_path: Path) -> None:
     assert [path.name for path in sources._files(tmp_path)] == ["x.wav"]
 
 
-def test_a_loop_of_links_in_a_manifest_is_no_file(tmp_path: Path) -> None:
+def test_a_cyclic_link_in_a_manifest_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "ks").mkdir()
     (tmp_path / "round.wav").symlink_to(tmp_path / "round.wav")
     (tmp_path / "ks/train.csv").write_text("id,path,speaker,keyword\n1,round.wav,a,yes\n")
@@ -182,11 +182,11 @@ def test_a_loop_of_links_in_a_manifest_is_no_file(tmp_path: Path) -> None:
 ROOT = Path(__file__).parents[2]
 
 
-def test_nothing_of_ours_evaluates_strings_or_asks_a_shell() -> None:
+def test_no_code_evaluates_strings_or_starts_a_shell() -> None:
     import ast
 
-    found = []
-    for path in [p for room in ("superb_eval", "upstreams", "downstreams") for p in (ROOT / room).rglob("*.py")]:
+    violations = []
+    for path in [p for package in ("superb_eval", "upstreams", "downstreams") for p in (ROOT / package).rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)
@@ -200,10 +200,10 @@ def test_nothing_of_ours_evaluates_strings_or_asks_a_shell() -> None:
                     "pickle.loads",
                     "yaml.load",
                 ):
-                    found.append(f"{path.name}: {name}")
+                    violations.append(f"{path.name}: {name}")
                 safe = {k.arg: ast.unparse(k.value) for k in node.keywords}
                 if name == "torch.load" and safe.get("weights_only") != "True":
-                    found.append(f"{path.name}: {name}")
+                    violations.append(f"{path.name}: {name}")
                 if name == "np.load" and safe.get("allow_pickle") != "False":
-                    found.append(f"{path.name}: {name}")
-    assert found == []
+                    violations.append(f"{path.name}: {name}")
+    assert violations == []

@@ -63,7 +63,7 @@ def test_a_lease_has_heartbeats_and_progress_and_is_removed(job: Job) -> None:
         with pytest.raises(BusyError, match=f"process {os.getpid()}"):
             states.acquire(job)
     assert states.lease(job) is None
-    assert [path.name for path in states.folder.iterdir()] == ["ledger.lock"], "no state is left"
+    assert [path.name for path in states.folder.iterdir()] == ["states.lock"], "no state is left"
 
 
 def test_one_of_many_gets_the_lease(job: Job) -> None:

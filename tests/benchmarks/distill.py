@@ -1,5 +1,5 @@
-"""One update of distillation beside s3prl's distiller: its teacher, student and loss at the published sizes, dropout
-off, on the same batch and weights; equal losses. Then the same with a teacher that has heard everything before."""
+"""One update of distillation against s3prl's distiller: its teacher, student and loss at the published sizes, without
+dropout, on the same batch and weights; equal losses. Then the same with stored features of the teacher."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from superb_eval.data.audio import SAMPLE_RATE
 from superb_eval.features.dataset import Features
-from superb_eval.pretraining.stored_teacher import Stored
+from superb_eval.pretraining.stored_teacher import StoredTeacher
 from tests.benchmarks.timing import pair, seconds
 from tests.pretraining import test_distillation as made
 from upstreams import registry
@@ -27,13 +27,13 @@ def run() -> str:
         theirs = made.Theirs(path, made.BASE, made.BASE_CONV, (4, 8, 12))
         theirs.teacher.eval()
         ours = made.ours(registry.load(f"hubert@{path}"), (4, 8, 12), replay=False, theirs=theirs)
-    heard = made.batch([SAMPLES] * CLIPS)._replace(clips=tuple(range(CLIPS)))
-    said = ours.targets(heard).transpose(1, 2).half()  # [batch, frames, layers, width]
-    bank = Features.from_tensors(list(said)).dataset
+    batch = made.make_batch([SAMPLES] * CLIPS)._replace(clips=tuple(range(CLIPS)))
+    hidden = ours.targets(batch).transpose(1, 2).half()  # [batch, frames, layers, width]
+    dataset = Features.from_tensors(list(hidden)).dataset
     parameters = {"theirs": list(theirs.model.parameters()), "ours": list(ours.parameters())}
-    # Ours as `superb_eval.pretraining.schedule` makes it.
+    # Ours as `superb_eval.pretraining` makes it.
     optimizers = {name: torch.optim.AdamW(some, lr=2e-6, fused=name == "ours") for name, some in parameters.items()}
-    losses = {"theirs": lambda: theirs.loss(heard), "ours": lambda: made.loss(ours(heard))}
+    losses = {"theirs": lambda: theirs.loss(batch), "ours": lambda: made.loss(ours(batch))}
 
     def update(side: str) -> torch.Tensor:
         loss = losses[side]()
@@ -45,15 +45,15 @@ def run() -> str:
 
     torch.testing.assert_close(update("ours"), update("theirs"), rtol=1e-4, atol=1e-4)
     live = pair(lambda: update("theirs"), lambda: update("ours"), rounds=3)
-    once = seconds(lambda: ours.targets(heard))
+    once = seconds(lambda: ours.targets(batch))
     again = losses["ours"]()
-    ours.stored = Stored(bank, [str(k) for k in range(CLIPS)], 320)
+    ours.stored = StoredTeacher(dataset, [str(k) for k in range(CLIPS)], 320)
     torch.testing.assert_close(losses["ours"](), again, rtol=1e-3, atol=1e-3)
     stored = pair(lambda: update("theirs"), lambda: update("ours"), rounds=3)
     slow, fast = sorted(stored.slow)[1], sorted(stored.fast)[1]
     speed = CLIPS * SAMPLES / SAMPLE_RATE / sorted(live.fast)[1]
     return (
-        f"distillation, one update, s3prl's distiller / ours: {live}; ours hears {speed:.2f} s of audio a second\n"
+        f"distillation, one update, s3prl's distiller / ours: {live}; ours processes {speed:.2f} s of audio a second\n"
         f"distillation, one update, s3prl's distiller / ours, teacher stored: {stored}; over {EPOCHS:.0f} epochs, the "
         f"teacher's pass included: {EPOCHS * slow / (EPOCHS * fast + once):.3g} x"
     )
