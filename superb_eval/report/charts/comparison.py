@@ -149,7 +149,7 @@ def _course(
     palette: Palette,
     reference: bool,
 ) -> Markup:
-    """One upstream's row through the axes, broken where a task is missing."""
+    """One upstream's line through the axes, broken where a task is missing."""
     pieces: list[list[tuple[float, float]]] = [[]]
     marks = []
     for column in columns:
