@@ -28,17 +28,17 @@ def distill(
     devices: Devices = 1,
     loggers: Loggers = None,
 ) -> None:
-    """Distil a teacher, any upstream, into a small HuBERT: the student is then `distilhubert@OUT/model`.
+    """Distill a teacher, any upstream, into a small HuBERT: the student is then `distilhubert@OUT/model`.
 
     Checkpoints, resuming and OUT/log.csv are as in `pretrain`; the log has a loss for each predicted layer. Ablations
     are one override each: -o loss.layers=[4,12], -o loss.cosine=0, -o student.initialise=[], -o student.layers=1,
     -o data.share=0.1.
 
     \b
-    superb-eval distill distilhubert --out distil --data librispeech=DIR --device cuda
-    superb-eval distill distilhubert_mini --teacher hubert_mini@mini/model --out distil --data real=DIR ...
+    superb-eval distill distilhubert --out distill --data librispeech=DIR --device cuda
+    superb-eval distill distilhubert_mini --teacher hubert_mini@mini/model --out distill --data real=DIR ...
     superb-eval distill distilhubert --teacher s3prl:wavlm_local@FILE -o student.initialise=[convolution] ...
-    superb-eval run ks -u distilhubert@distil/model -o features.key=paper
+    superb-eval run ks -u distilhubert@distill/model -o features.key=paper
     """
     from superb_eval.pretraining.distill import distill as train
     from superb_eval.pretraining.recipe import DistillationRecipe, load

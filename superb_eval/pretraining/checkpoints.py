@@ -94,7 +94,7 @@ def _load(path: Path) -> dict[str, Any] | None:
             reason = f"{type(error).__name__}: {error}"[:160]
             warnings.warn(f"{file}: damaged ({reason})", stacklevel=2)
     if candidates:
-        raise UserError(f"{path}: is damaged, and so is any previous checkpoint. Remove it to start over.")
+        raise UserError(f"{path}: is damaged, and no previous checkpoint can be read. Remove it to start over.")
     return None
 
 

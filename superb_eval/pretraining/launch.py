@@ -94,7 +94,7 @@ def prepare(
         device: cpu or cuda.
         devices: number of processes that share each batch.
         progress: shows the progress of the first process.
-        loggers: names of further loggers beside `log.csv`; None: TensorBoard where it is installed.
+        loggers: names of further loggers besides `log.csv`; None: TensorBoard where it is installed.
         skips_layers: whether an update may leave some weights without gradients (layer drop).
 
     Raises:

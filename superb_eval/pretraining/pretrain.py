@@ -32,7 +32,7 @@ def pretrain(
         device: cpu or cuda.
         devices: number of processes that share each batch.
         progress: shows the progress of the first process.
-        loggers: names of further loggers beside `log.csv`; None: TensorBoard where it is installed.
+        loggers: names of further loggers besides `log.csv`; None: TensorBoard where it is installed.
 
     Raises:
         UserError: an option, the audio or the device can't be used, the loss is not finite, or the disk is full.

@@ -184,7 +184,7 @@ class TeacherSettings(Section):
     stored: bool = Field(
         False,
         description="run it once on each whole clip and store the predicted layers in the feature store, as far as "
-        "there is room; targets of crops then have the context of the whole clip",
+        "there is space; targets of crops then have the context of the whole clip",
     )
 
 

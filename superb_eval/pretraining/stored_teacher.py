@@ -50,9 +50,9 @@ class StoredTeacher:
 def extract(
     teacher: Upstream, recipe: DistillationRecipe, audio: Audio, device: torch.device, progress: Progress
 ) -> StoredTeacher:
-    """Extract and store a teacher's layers of all clips, as far as they are not stored yet and there is room.
+    """Extract and store a teacher's layers of all clips, as far as they are not stored yet and there is space.
 
-    Clips without room are processed whenever a batch needs them.
+    Clips without space are processed whenever a batch needs them.
 
     Raises:
         UserError: the recipe makes the teacher's output change between passes, or a clip can't be read.
