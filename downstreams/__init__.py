@@ -1,1 +1,1 @@
-"""One file per task: labels, head, loss, decoding and metric. `downstreams.base` says what a task is."""
+"""One file per task: labels, head, loss, decoding and metric. `downstreams.base` defines what a task is."""

@@ -2,7 +2,7 @@
 
 Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/asr` runs it. Letters, `|` after each word;
 SpecAugment on the features; projector, two bidirectional LSTMs, linear; CTC; greedy decoding; word error rate over the
-corpus. With a language model the test set is decoded a second time, by beam search; dev never is.
+corpus. With a language model the test set is decoded a second time, by beam search; dev is not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WER_LM = Metric("wer_lm", "WER with LM", higher_is_better=False)
-"""Beside `metrics`, where the recipe names a language model."""
+"""An additional metric where the recipe names a language model."""
 
 
 class SpeechHead(ctc.RecogniserSettings, LanguageModelSettings):
@@ -34,19 +34,19 @@ class SpeechHead(ctc.RecogniserSettings, LanguageModelSettings):
 
 
 class Hypothesis(NamedTuple):
-    """What greedy decoding heard, and what beam search needs, where it is asked: [frames, outputs]."""
+    """The words of greedy decoding, and log probabilities [frames, outputs] where the recipe has a beam search."""
 
     words: str
     log_probabilities: Tensor | None
 
 
 class SpeechRecognition(FrameTask):
-    """The words stand in the manifest's column `text`; case is ignored.
+    """The words are the manifest's column `text`; case is ignored.
 
     The outputs are the protocol's 32 where their letters suffice for the training rows, else the letters of the
-    training rows (the commonest first), or SentencePiece subwords where the recipe says so. Other letters in dev or
-    test have no output. A row's answer is what greedy decoding gave; with a language model, a tab and that of the beam
-    search follow.
+    training rows (the most frequent first), or SentencePiece subwords if the recipe sets them. Other letters in dev
+    or test have no output. A row's answer is that of greedy decoding; with a language model, a tab and that of the
+    beam search follow.
     """
 
     name = "asr"
@@ -95,43 +95,40 @@ class SpeechRecognition(FrameTask):
 
     def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[list[int]]) -> Tensor:
         """Return the CTC loss of logits [batch, stacked frames, outputs]."""
-        return ctc.loss(output, ctc.shortened(lengths, self.stack), targets, self.vocabulary.blank)
+        return ctc.loss(output, ctc.stacked_lengths(lengths, self.stack), targets, self.vocabulary.blank)
 
     def decode(self, output: Tensor, lengths: Tensor) -> list[Hypothesis]:
-        """Return the words of each utterance, and what a beam search needs to find others."""
-        lengths = ctc.shortened(lengths, self.stack)
+        """Return the words of each utterance by greedy decoding, and what a beam search needs."""
+        lengths = ctc.stacked_lengths(lengths, self.stack)
         paths = ctc.greedy(output, lengths, self.vocabulary.blank)
-        kept: list[Tensor | None] = [None] * len(paths)
+        log_probs: list[Tensor | None] = [None] * len(paths)
         if self.search is not None:
-            kept = [row[:n].float().log_softmax(dim=-1).cpu() for row, n in zip(output, lengths.tolist(), strict=True)]
-        return [Hypothesis(self.vocabulary.decode(path), kept[i]) for i, path in enumerate(paths)]
+            log_probs = [
+                row[:n].float().log_softmax(dim=-1).cpu() for row, n in zip(output, lengths.tolist(), strict=True)
+            ]
+        return [Hypothesis(self.vocabulary.decode(path), log_probs[i]) for i, path in enumerate(paths)]
 
     def truth(self, utterance: Utterance) -> str:
-        """Return the words that the manifest gives, in upper case."""
+        """Return the words of the manifest, in upper case."""
         return " ".join(utterance.labels["text"].upper().split())
 
     def rows(self, manifest: Manifest, decoded: Sequence[Hypothesis]) -> list[Prediction]:
-        """Return the predictions; beam search comes in on test alone, since dev chooses by greedy decoding."""
-        answers = [heard.words for heard in decoded]
+        """Return the predictions; beam search runs on test alone, since greedy decoding selects on dev."""
+        answers = [hypothesis.words for hypothesis in decoded]
         if self.search is not None and manifest.split == "test":
-            answers = [f"{heard.words}\t{self._searched(heard)}" for heard in decoded]
+            answers = [f"{hypothesis.words}\t{_beam_words(self.search, hypothesis)}" for hypothesis in decoded]
         return super().rows(manifest, answers)
 
     def show(self, decoded: Sequence[Hypothesis]) -> list[str]:
         """Return the words of each utterance: the beam search's where there is one."""
-        return [heard.words if self.search is None else self._searched(heard) for heard in decoded]
-
-    def _searched(self, heard: Hypothesis) -> str:
-        assert self.search is not None  # noqa: S101 - asked before
-        assert heard.log_probabilities is not None  # noqa: S101 - decode() kept them
-        found = self.search.words(heard.log_probabilities)
-        # Beam search may find nothing that the lexicon allows; then the greedy answer stands (s3prl asr/expert.py).
-        return heard.words if found is None else found
+        if self.search is None:
+            return [hypothesis.words for hypothesis in decoded]
+        return [_beam_words(self.search, hypothesis) for hypothesis in decoded]
 
     def sampler(self, train: Manifest, seconds: Sequence[float], settings: TrainingSettings, seed: int) -> BatchSource:
         """Return groups of similar duration, split into halves."""
         del train
-        return buckets.Buckets(buckets.halved(seconds, settings.batch_size), seed)
+        return buckets.Buckets(buckets.halved_groups(seconds, settings.batch_size), seed)
 
     @classmethod
     def utterances_per_batch(cls, batch_size: int) -> int:
@@ -143,13 +140,19 @@ class SpeechRecognition(FrameTask):
         truths, answers = [row.truth for row in rows], [row.answer.split("\t") for row in rows]
         words, characters = self.metrics
         scores = [
-            error_rate.error_rate(words, error_rate.words(truths, [a[0] for a in answers])),
-            error_rate.error_rate(characters, error_rate.characters(truths, [a[0] for a in answers])),
+            error_rate.error_rate(words, error_rate.word_edits(truths, [a[0] for a in answers])),
+            error_rate.error_rate(characters, error_rate.character_edits(truths, [a[0] for a in answers])),
         ]
         if len(answers[0]) > 1:
-            scores.append(error_rate.error_rate(WER_LM, error_rate.words(truths, [a[1] for a in answers])))
+            scores.append(error_rate.error_rate(WER_LM, error_rate.word_edits(truths, [a[1] for a in answers])))
         return scores
 
     def chance(self, rows: Sequence[Prediction]) -> float:
-        """Return the error rate of always answering with the commonest word, as often as is best."""
-        return error_rate.constant_word([row.truth for row in rows])
+        """Return the error rate of always answering with the most frequent word, at the best number of repeats."""
+        return error_rate.constant_word_error_rate([row.truth for row in rows])
+
+
+def _beam_words(search: BeamSearch, hypothesis: Hypothesis) -> str:
+    """Return the words of the beam search; those of greedy decoding where the lexicon allows none (s3prl `asr`)."""
+    words = None if hypothesis.log_probabilities is None else search.words(hypothesis.log_probabilities)
+    return hypothesis.words if words is None else words

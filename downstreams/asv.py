@@ -1,9 +1,9 @@
-"""ASV, automatic speaker verification: do two utterances come from one speaker, whom training never heard?
+"""ASV, automatic speaker verification: are two utterances of one speaker, who is not in the training data?
 
 Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/sv_voxceleb1` runs it. An x-vector network is
 trained to tell the training speakers apart (AM-softmax); a trial's score is the cosine of two embeddings; equal error
-rate. The published figure is that of the checkpoint, one of ten, that is best on the test trials: it stands in the
-record as historical. The strict one takes the checkpoint that is best on trials of other speakers, the dev set.
+rate. The published figure is that of the checkpoint, one of ten, that is best on the test trials: the record has it
+as historical. The strict one takes the checkpoint that is best on trials of other speakers, the dev set.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class VerificationHead(HeadSettings):
     """`hidden` and `wide`: widths of the network, and of its last layer before pooling.
 
-    `scale` and `margin` are those of AM-softmax. `one_frame_more`: in training, pool padded utterances over a frame too
-    many, as s3prl does (`XVector`).
+    `scale` and `margin` are those of AM-softmax. `one_frame_more`: in training, pool padded utterances over one frame
+    more, as s3prl does (`XVector`).
     """
 
     hidden: int = 512
@@ -53,7 +53,7 @@ class VerificationCorpus(CorpusSettings):
 
 
 class SpeakerVerification(UtteranceTask):
-    """Labels are the training speakers, sorted: testing has no use for them, but the loss and its matrix have."""
+    """Labels are the training speakers, sorted: the loss needs them, testing doesn't."""
 
     name = "asv"
     title = "speaker verification"
@@ -76,11 +76,11 @@ class SpeakerVerification(UtteranceTask):
         speakers = {u.speaker for u in corpus.splits["train"]} - {NO_SPEAKER}
         for name in ("dev", "test"):
             _check_trials(corpus.splits[name])
-            known = sorted(speakers & {u.speaker for u in corpus.splits[name]})
-            if known:
+            shared = sorted(speakers & {u.speaker for u in corpus.splits[name]})
+            if shared:
                 raise UserError(
-                    f"{corpus.splits[name].source}: {len(known)} speaker(s) of {name} are in train too: "
-                    f"{', '.join(known[:12])}. Verification is of speakers never heard: move them to one split."
+                    f"{corpus.splits[name].source}: {len(shared)} speaker(s) of {name} are in train too: "
+                    f"{', '.join(shared[:12])}. Verification needs speakers that train lacks: move them to one split."
                 )
         return sorted(speakers)
 
@@ -88,8 +88,8 @@ class SpeakerVerification(UtteranceTask):
         """See `TrainedTask.head`."""
         from downstreams.nets.xvector import XVector
 
-        own = self.setup.head
-        return XVector(dim, len(self.labels), own.hidden, own.wide, own.one_frame_more)
+        settings = self.setup.head
+        return XVector(dim, len(self.labels), settings.hidden, settings.wide, settings.one_frame_more)
 
     def target(self, utterance: Utterance) -> int:
         """Return the index of the utterance's speaker."""
@@ -106,15 +106,17 @@ class SpeakerVerification(UtteranceTask):
         return list(output.float().cpu().numpy())
 
     def rows(self, manifest: Manifest, decoded: Sequence[NDArray[np.float32]]) -> list[Prediction]:
-        """Return a row for each trial: truth is 1 for one speaker and 0 for two, the answer is their cosine."""
-        of = {u.id: embedding for u, embedding in zip(manifest, decoded, strict=True)}
+        """Return a row for each trial: truth is 1 for one speaker and 0 for two, the answer is the cosine."""
+        embeddings = {u.id: embedding for u, embedding in zip(manifest, decoded, strict=True)}
         return [
-            Prediction(f"{t.enroll} {t.test}", str(int(t.target)), f"{float(of[t.enroll] @ of[t.test]):.7f}")
+            Prediction(
+                f"{t.enroll} {t.test}", str(int(t.target)), f"{float(embeddings[t.enroll] @ embeddings[t.test]):.7f}"
+            )
             for t in manifest.trials
         ]
 
     def show(self, decoded: Sequence[NDArray[np.float32]]) -> list[str]:
-        """Return each file's cosine with the first file: the higher, the likelier is one speaker."""
+        """Return each file's cosine with the first file: the higher, the likelier one speaker."""
         return [f"{float(embedding @ decoded[0]):.3f} (cosine with the first file)" for embedding in decoded]
 
     def score(self, rows: Sequence[Prediction]) -> list[Score]:
@@ -123,7 +125,7 @@ class SpeakerVerification(UtteranceTask):
         return [eer.score(self.metrics[0], targets, np.array([float(row.answer) for row in rows]))]
 
     def chance(self, rows: Sequence[Prediction]) -> float:
-        """Return what scores that know nothing come to."""
+        """Return the equal error rate of random scores."""
         del rows
         return 50.0
 
@@ -134,5 +136,5 @@ def _check_trials(split: Manifest) -> None:
         raise UserError(
             f"{split.source}: {split.split} has {len(split.trials)} trial(s), of which "
             f"{sum(t.target for t in split.trials)} are of one speaker; an equal error rate needs both kinds. "
-            "Add trials to the list beside it (columns enroll, test, target)."
+            "Add trials to its list (columns enroll, test, target)."
         )

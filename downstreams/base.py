@@ -1,16 +1,16 @@
-"""What a task is: what it reads of a row, its head, its loss, how it decodes, and how it is scored.
+"""What a task is: what it reads from a row, its head, its loss, how it decodes, and how it is scored.
 
-The engine takes a task through these steps; each is one method below, with a default where most tasks agree.
+The engine calls these methods in this order; they have a default where most tasks agree.
 
     annotate                                                        as the corpus is read
     folds -> learn -> __init__ -> head, target, sampler -> loss     training, on `train`
-                      -> decode -> rows -> score, or select         on `dev`, every so often: chooses the weights
-                      -> tune                                       on `dev`, once: chooses what is left to choose
+                      -> decode -> rows -> score, or select         on `dev`, every so often: selects the checkpoint
+                      -> tune                                       on `dev`, once: tunes what training leaves open
                       -> decode -> rows -> score                    on `test`, once
 
-A task without training (`Search`) has neither head nor loss; every hidden layer is tried by itself instead:
+A task without training (`Search`) has neither head nor loss; every hidden layer is searched by itself instead:
 
-    annotate -> folds -> __init__ -> search -> score                on `dev`, for each layer: chooses the layer
+    annotate -> folds -> __init__ -> search -> score                on `dev`, for each layer: selects the layer
                       -> search -> score                            on `test`, once
 """
 
@@ -47,7 +47,7 @@ class Setup:
 
 
 class Prediction(NamedTuple):
-    """One line of a predictions file: everything that the score depends on, as text."""
+    """One row of a predictions file: everything that the score depends on, as text."""
 
     id: str
     truth: str
@@ -56,7 +56,7 @@ class Prediction(NamedTuple):
 
 
 class TrainingSettings(Protocol):
-    """What a sampler may ask of the recipe (`superb_eval.recipe.TrainSettings`)."""
+    """What a sampler reads from the recipe (`superb_eval.recipe.TrainSettings`)."""
 
     @property
     def batch_size(self) -> int:
@@ -78,8 +78,8 @@ class BaseTask(ABC):
     its parts, changes its figures; records store it.
 
     What tables and reports need: `unit` is what a test set consists of and an interval resamples. `trials` states that
-    a row of the predictions is about two clips, `ENROLL TEST`, and its answer is a score; `truth_names` then says what
-    its truths mean. `hub_task` is the Hugging Face hub's name for the task, `paper_position` its place in the SUPERB
+    a row of the predictions is about two clips, `ENROLL TEST`, and its answer is a score; `truth_names` then words its
+    truths. `hub_task` is the Hugging Face hub's name for the task, `paper_position` its place in the SUPERB
     paper's tables (None: not a task of SUPERB), `official_corpus` the size of its official corpus.
     """
 
@@ -296,10 +296,10 @@ class FrameTask(TrainedTask):
 
 
 def closed_set(corpus: Corpus, column: str) -> list[str]:
-    """Return the labels of a column that training shows, sorted.
+    """Return the labels of a column in the training rows, sorted.
 
     Raises:
-        UserError: dev or test rows hold others; each is named with its line.
+        UserError: dev or test rows have others; each is named with its line.
     """
     train = corpus.splits["train"]
     for name, split in corpus.splits.items():
@@ -309,7 +309,7 @@ def closed_set(corpus: Corpus, column: str) -> list[str]:
 
 
 def accuracy(metric: Metric, rows: Sequence[Prediction]) -> Score:
-    """Return the share of rows whose answer is their truth."""
+    """Return the share of rows whose answer equals their truth."""
     right = np.array([row.truth == row.answer for row in rows], dtype=np.float64)
     return replace(ratio(metric, right, np.ones_like(right)), share=True)
 

@@ -1,8 +1,8 @@
-"""ER, emotion recognition: which emotion an utterance is spoken with, by cross-validation over sessions.
+"""ER, emotion recognition: the emotion of an utterance, by cross-validation over sessions.
 
 Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/emotion` runs it on IEMOCAP: neutral, happy
-(with excited), angry, sad. Projector, mean over time, linear; cross-entropy. Fold k tests session k; of the others'
-utterances, four fifths train and the rest chooses the checkpoint. The figure is the plain mean of the folds'
+(with excited), angry, sad. Projector, mean over time, linear; cross-entropy. Fold k tests session k; of the other
+utterances, four fifths train and the rest selects the checkpoint. The figure is the plain mean of the folds'
 accuracies.
 
 A folder of manifests is cross-validated likewise where its rows have a label `fold`; their files then only list rows.
@@ -47,19 +47,19 @@ class EmotionRecognition(Classification):
 
     @classmethod
     def folds(cls, corpus: Corpus) -> list[Corpus]:
-        """Return a corpus for each value of the label `fold`, which it tests; the given one where there is no fold.
+        """Return a corpus for each value of the label `fold`, which it tests; the corpus itself where there is none.
 
-        Dev is a random fifth of the other folds' utterances, so it shares speakers with train: that is the protocol.
+        Dev is a random fifth of the other folds' utterances, so it shares speakers with train, as in the protocol.
 
         Raises:
             UserError: rows without a fold among others that have one, one fold alone, or an id twice.
         """
         everything = [u for split in corpus.splits.values() for u in split]
-        numbers = sorted({u.labels.get("fold", "") for u in everything}, key=_natural)
+        numbers = sorted({u.labels.get("fold", "") for u in everything}, key=_natural_key)
         if numbers == [""]:
             return [corpus]
-        _check(corpus, everything, numbers)
-        # Rows of several files: the line of one would mislead, so messages name them by id.
+        _check_folds(corpus, everything, numbers)
+        # Rows of several files: messages name them by id, since a line number would be ambiguous.
         rows = [replace(u, line=0) for u in everything]
         return [_fold(corpus, rows, number) for number in numbers]
 
@@ -69,8 +69,8 @@ class EmotionRecognition(Classification):
         right = np.array([row.truth == row.answer for row in rows], dtype=np.float64)
 
         def statistic(chosen: NDArray[np.intp]) -> NDArray[np.float64]:
-            picked, of = right[chosen], folds[chosen]
-            shares = [np.sum(picked * (of == k), axis=-1) / np.sum(of == k, axis=-1) for k in np.unique(folds)]
+            correct, fold = right[chosen], folds[chosen]
+            shares = [np.sum(correct * (fold == k), axis=-1) / np.sum(fold == k, axis=-1) for k in np.unique(folds)]
             return np.asarray(100.0 * np.mean(shares, axis=0))
 
         return [Score(self.metrics[0], len(rows), statistic, strata=folds)]
@@ -95,7 +95,7 @@ def _fold(corpus: Corpus, rows: Sequence[Utterance], number: str) -> Corpus:
     return replace(corpus, splits={name: Manifest(name, tuple(chosen), source) for name, chosen in splits.items()})
 
 
-def _check(corpus: Corpus, rows: Sequence[Utterance], numbers: Sequence[str]) -> None:
+def _check_folds(corpus: Corpus, rows: Sequence[Utterance], numbers: Sequence[str]) -> None:
     if "" in numbers:
         without = [u.id for u in rows if not u.labels.get("fold")]
         raise UserError(
@@ -110,11 +110,11 @@ def _check(corpus: Corpus, rows: Sequence[Utterance], numbers: Sequence[str]) ->
     twice = [name for name, count in Counter(u.id for u in rows).items() if count > 1]
     if twice:
         raise UserError(
-            f"{corpus.root}: {len(twice)} ER id(s) stand in two splits, such as '{twice[0]}'. "
+            f"{corpus.root}: {len(twice)} ER id(s) are in two splits, such as '{twice[0]}'. "
             "Folds are made of all rows together; keep one row of each id."
         )
 
 
-def _natural(number: str) -> list[tuple[int, str]]:
+def _natural_key(number: str) -> list[tuple[int, str]]:
     """Sort key that puts 2 before 10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", number)]

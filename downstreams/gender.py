@@ -1,10 +1,10 @@
-"""Gender identification: whether a voice is called female or male, for speakers that training has not heard.
+"""Gender identification: whether a voice is called female or male, for speakers who are not in the training data.
 
-No task of SUPERB: the eleventh here, and the example of how one is added (`downstreams/README.md`). The head, the loss
-and the metric are those of speaker identification; only the label differs.
+Not a task of SUPERB: the eleventh here, and the example of how one is added (`downstreams/README.md`). The head, the
+loss and the metric are those of speaker identification; only the label differs.
 
 The label is the column `gender`, whatever classes that holds. Rows without it are read as the embedded corpus names its
-voices, `co_f000` and `co_m001`; there it says which way a synthetic voice was drawn, and nothing of people.
+voices, `co_f000` and `co_m001`; there it is how a synthetic voice was drawn, and states nothing about people.
 """
 
 from __future__ import annotations
@@ -33,23 +33,25 @@ class GenderIdentification(Classification):
         """Return the corpus with the label `gender` on every row.
 
         Raises:
-            UserError: rows have no such label, and their speaker's name tells none; each is named with its line.
+            UserError: rows have no such label, and their speaker's name has none; each is named with its line.
         """
         return replace(corpus, splits={name: _labelled(split) for name, split in corpus.splits.items()})
 
 
 def _labelled(split: Manifest) -> Manifest:
     rows = [replace(u, labels={**u.labels, "gender": _gender(u)}) for u in split]
-    untold = [u for u in rows if not u.labels["gender"]]
-    if untold:
-        wanted = "gives no gender: add a column gender, or end the speaker's name in _f000 or _m000"
+    unlabelled = [u for u in rows if not u.labels["gender"]]
+    if unlabelled:
+        problem = "has no gender: add a column gender, or end the speaker's name in _f000 or _m000"
         raise UserError(
-            bad_rows_message(split.source, [f"{split.row_name(u)}: speaker '{u.speaker}' {wanted}" for u in untold])
+            bad_rows_message(
+                split.source, [f"{split.row_name(u)}: speaker '{u.speaker}' {problem}" for u in unlabelled]
+            )
         )
     return replace(split, utterances=tuple(rows))
 
 
 def _gender(utterance: Utterance) -> str:
-    found = NAMED.search(utterance.speaker)
-    told = ("female" if found[1] else "male") if found else ""
-    return utterance.labels.get("gender") or told
+    match = NAMED.search(utterance.speaker)
+    named = ("female" if match[1] else "male") if match else ""
+    return utterance.labels.get("gender") or named

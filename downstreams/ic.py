@@ -1,8 +1,8 @@
 """IC, intent classification: several slots of a spoken command at once, each with a closed set of values.
 
 Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/fluent_commands` runs it on Fluent Speech
-Commands: action, object and location. Projector, mean over time, one linear output that is cut into a softmax for each
-slot; the sum of their cross-entropies; an answer is right where every slot is.
+Commands: action, object and location. Projector, mean over time, one linear output that is split into a softmax for
+each slot; the sum of their cross-entropies; an answer is correct where every slot is.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class IntentHead(ProjectorHead):
 
 
 class IntentClassification(UtteranceTask):
-    """`labels` maps each slot to its values, in the order in which the training rows first show them."""
+    """`labels` maps each slot to its values, in the order of their first training rows."""
 
     name = "ic"
     title = "intent classification"
@@ -62,8 +62,8 @@ class IntentClassification(UtteranceTask):
         train = corpus.splits["train"]
         absent = [slot for slot in head.slots if slot not in train.utterances[0].labels]
         if absent:
-            found = ", ".join(train.utterances[0].labels)
-            raise UserError(f"{corpus.name} has no label {', '.join(absent)} (found: {found}). Mend -o head.slots.")
+            present = ", ".join(train.utterances[0].labels)
+            raise UserError(f"{corpus.name} has no label {', '.join(absent)} (found: {present}). Fix -o head.slots.")
         _check_values(corpus, head.slots)
         return {slot: list(dict.fromkeys(u.labels[slot] for u in train)) for slot in head.slots}
 
@@ -83,39 +83,39 @@ class IntentClassification(UtteranceTask):
 
     def utterance_loss(self, output: Tensor, targets: Sequence[list[int]]) -> Tensor:
         """Return the sum over slots of the cross-entropy of their part of the logits [batch, values of all slots]."""
-        wanted = torch.as_tensor(targets, device=output.device)
+        target = torch.as_tensor(targets, device=output.device)
         parts = torch.split(output, self.sizes, dim=-1)
-        return torch.stack([torch.nn.functional.cross_entropy(p, wanted[:, k]) for k, p in enumerate(parts)]).sum()
+        return torch.stack([torch.nn.functional.cross_entropy(p, target[:, k]) for k, p in enumerate(parts)]).sum()
 
     def utterance_answers(self, output: Tensor) -> list[str]:
-        """Return the most probable value of each slot, as `truth` writes them."""
+        """Return the most probable value of each slot, as JSON, like `truth`."""
         best = torch.stack([part.argmax(dim=-1) for part in torch.split(output, self.sizes, dim=-1)], dim=-1)
         return [
-            self._written([self.labels[s][i] for s, i in zip(self.labels, row, strict=True)]) for row in best.tolist()
+            self._to_json([self.labels[s][i] for s, i in zip(self.labels, row, strict=True)]) for row in best.tolist()
         ]
 
     def truth(self, utterance: Utterance) -> str:
-        """Return the slots and values that the manifest gives, as JSON: `{"action": "activate", ...}`."""
-        return self._written([utterance.labels[slot] for slot in self.labels])
+        """Return the slots and values of the manifest, as JSON: `{"action": "activate", ...}`."""
+        return self._to_json([utterance.labels[slot] for slot in self.labels])
 
     def show(self, decoded: Sequence[str]) -> list[str]:
         """Return the slots and values of each utterance, in words."""
         return [", ".join(f"{slot} {value}" for slot, value in json.loads(answer).items()) for answer in decoded]
 
     def score(self, rows: Sequence[Prediction]) -> list[Score]:
-        """Return the share of utterances of which every slot is right."""
+        """Return the share of utterances with every slot correct."""
         return [accuracy(self.metrics[0], rows)]
 
     def chance(self, rows: Sequence[Prediction]) -> float:
         """Return the accuracy of always answering with the most frequent intent of the test set."""
         return majority(rows)
 
-    def _written(self, values: Sequence[str]) -> str:
+    def _to_json(self, values: Sequence[str]) -> str:
         return json.dumps(dict(zip(self.labels, values, strict=True)), ensure_ascii=False)
 
 
 def _check_values(corpus: Corpus, slots: Sequence[str]) -> None:
-    """Refuse values that training never shows, those of all slots at once."""
+    """Refuse values that the training rows lack, those of all slots at once."""
     faults = []
     for slot in slots:
         try:

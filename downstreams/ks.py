@@ -1,8 +1,8 @@
-"""KS, keyword spotting: which of twelve classes is spoken in a clip of one second.
+"""KS, keyword spotting: which of twelve classes a clip of one second is.
 
 Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/speech_commands` runs it. Ten keywords,
 `_unknown_` for any other word and `_silence_`; projector, mean over time, linear; cross-entropy; accuracy. Training
-draws classes equally often, and so does the dev set that chooses the checkpoint; the test set is taken as it is.
+draws classes equally often, and so does the dev set that selects the checkpoint; the test set is used as it is.
 """
 
 from __future__ import annotations

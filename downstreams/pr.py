@@ -31,7 +31,7 @@ class PhoneHead(HeadSettings):
 
 
 class PhonemeRecognition(FrameTask):
-    """The phones stand in the manifest's column `phones`, with spaces between them.
+    """The phones are the manifest's column `phones`, with spaces between them.
 
     The outputs are the protocol's 74 where these suffice for the training rows (ARPAbet with stress), else `<pad>`,
     `<eos>`, `<unk>` and the phones of the training rows. Others in dev or test become `<unk>`, as in the protocol.
@@ -53,8 +53,8 @@ class PhonemeRecognition(FrameTask):
     def learn(cls, corpus: Corpus, head: Any) -> list[str]:
         """Return the names of the outputs; see `TrainedTask.learn`."""
         del head
-        seen = {phone for u in corpus.splits["train"] for phone in u.labels["phones"].split()}
-        return [*SPECIALS, *(ARPABET if seen <= set(ARPABET) else sorted(seen))]
+        phones = {phone for u in corpus.splits["train"] for phone in u.labels["phones"].split()}
+        return [*SPECIALS, *(ARPABET if phones <= set(ARPABET) else sorted(phones))]
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
@@ -79,19 +79,19 @@ class PhonemeRecognition(FrameTask):
         return [self.vocabulary.decode(path) for path in ctc.greedy(output, lengths, self.vocabulary.blank)]
 
     def truth(self, utterance: Utterance) -> str:
-        """Return the phones that the manifest gives, as the vocabulary knows them."""
+        """Return the phones of the manifest, those outside the vocabulary as `<unk>`."""
         return self.vocabulary.decode(self.target(utterance))
 
     def sampler(self, train: Manifest, seconds: Sequence[float], settings: TrainingSettings, seed: int) -> BatchSource:
         """Return overlapping buckets of utterances with labels of similar length."""
         labels = [len(self.target(u)) for u in train]
-        return buckets.Buckets(buckets.overlapping(labels, seconds, settings.batch_size), seed)
+        return buckets.Buckets(buckets.overlapping_buckets(labels, seconds, settings.batch_size), seed)
 
     def score(self, rows: Sequence[Prediction]) -> list[Score]:
         """Return the phone error rate."""
-        counted = error_rate.words([row.truth for row in rows], [row.answer for row in rows])
+        counted = error_rate.word_edits([row.truth for row in rows], [row.answer for row in rows])
         return [error_rate.error_rate(self.metrics[0], counted)]
 
     def chance(self, rows: Sequence[Prediction]) -> float:
-        """Return the error rate of always answering with the commonest phone, as often as is best."""
-        return error_rate.constant_word([row.truth for row in rows])
+        """Return the error rate of always answering with the most frequent phone, at the best number of repeats."""
+        return error_rate.constant_word_error_rate([row.truth for row in rows])

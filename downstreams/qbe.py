@@ -1,9 +1,9 @@
-"""QbE, query by example: in which documents is a spoken query heard? Nothing is trained.
+"""QbE, query by example: in which documents does a spoken query occur? Nothing is trained.
 
 Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/quesst14_dtw` runs it on QUESST 2014. Each
 hidden layer is searched by itself: features normalised over the queries and documents of the split, exponential cosine
-distances, subsequence DTW, scores normalised over the documents of each query; MTWV. The layer that does best on dev is
-tested. The paper is said to pick the distance too, on the test set: the best of several is the historical figure.
+distances, subsequence DTW, scores normalised over the documents of each query; MTWV. The layer that is best on dev is
+tested. The paper reportedly selects the distance too, on the test set: the best of several is the historical figure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import Field
 
 from downstreams.base import HeadSettings, Prediction, SearchTask
 from downstreams.metrics.dtw import FLOOR, Distance, match, normalised
-from downstreams.metrics.mtwv import Detections, MtwvCurve, beta, curve, stdlist
+from downstreams.metrics.mtwv import Detections, MtwvCurve, beta, mtwv_curve, stdlist
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval.data.manifest import Manifest, Trial
@@ -32,11 +32,11 @@ RANDOM_DRAWS = 20
 
 
 class QuerySettings(HeadSettings):
-    """How to search, and what the score makes of it.
+    """How to search, and the costs of the score.
 
-    `distance` is that of two frames; `also` are tried beside it for the historical figure. `p_target`, `c_fa` and
+    `distance` is that of two frames; `also` are tried too, for the historical figure. `p_target`, `c_fa` and
     `c_miss` give the price of a false alarm, beta = c_fa / c_miss (1 / p_target - 1) = 12.49. They are those of the
-    scorer of QUESST 2015; that the one of 2014 has the same is likely (protocol, derived) and not known.
+    scorer of QUESST 2015; the one of 2014 probably has the same (protocol, derived).
     `missing_score` is that of documents that are not searched. Queries of fewer than `shortest` frames are not
     searched for: they score 0 in every document.
     """
@@ -54,7 +54,7 @@ class QueryCorpus(CorpusSettings):
     """`all_languages`: which trials of an official corpus are scored."""
 
     all_languages: bool = Field(
-        True, description="official corpus: score as the official scorer, which counts what other languages hold"
+        True, description="official corpus: score as the official scorer, which counts trials in other languages too"
     )
 
 
@@ -66,7 +66,7 @@ class _Parts(NamedTuple):
 
 
 class QueryByExample(SearchTask):
-    """Every hidden layer by itself; `Manifest.trials` say which query is asked for in which document."""
+    """Every hidden layer by itself; `Manifest.trials` list which query is searched for in which document."""
 
     name = "qbe"
     title = "query by example"
@@ -76,18 +76,18 @@ class QueryByExample(SearchTask):
     CorpusSchema = QueryCorpus
     unit = "queries"
     trials = True
-    truth_names: ClassVar = {"1": "is said", "0": "is not said"}
+    truth_names: ClassVar = {"1": "is spoken", "0": "is not spoken"}
     hub_task = "audio-to-audio"
     paper_position = 3
     official_corpus = OfficialCorpus((0, 138 + 2_438, 138 + 2_438), 6.5)
 
     def ways(self) -> tuple[str, ...]:
-        """Return the distances: the recipe's, then those that are tried beside it."""
+        """Return the distances: the recipe's, then those of `also`."""
         chosen = self.setup.head
         return tuple(dict.fromkeys((chosen.distance, *chosen.also)))
 
     def search(self, manifest: Manifest, features: Sequence[Tensor], way: str, device: str) -> list[Prediction]:
-        """Return a score for each trial: by how many deviations the query is heard better there than elsewhere."""
+        """Return a score for each trial: how many standard deviations its match is better than the query's mean."""
         parts = _parts(manifest)
         frames = normalised(features)
         queries = [frames[i] for i in parts.queries.values()]
@@ -98,13 +98,13 @@ class QueryByExample(SearchTask):
     def _rows(self, trials: Sequence[Trial], parts: _Parts, scores: NDArray[np.float64]) -> list[Prediction]:
         row_of = {name: i for i, name in enumerate(parts.queries)}
         column_of = {name: i for i, name in enumerate(parts.documents)}
-        asked = np.zeros(scores.shape, dtype=bool)
+        in_trials = np.zeros(scores.shape, dtype=bool)
         for trial in trials:
             if trial.test:
-                asked[row_of[trial.enroll], column_of[trial.test]] = True
-        scores = standardised(scores, asked)
+                in_trials[row_of[trial.enroll], column_of[trial.test]] = True
+        scores = normalise_per_query(scores, in_trials)
         missing = f"{self.setup.head.missing_score:.4f}"
-        # Four decimals are what the official scorer is given.
+        # The official scorer reads four decimals.
         return [
             Prediction(f"{t.enroll} {t.test}", str(int(t.target)), f"{scores[row_of[t.enroll], column_of[t.test]]:.4f}")
             if t.test
@@ -123,50 +123,50 @@ class QueryByExample(SearchTask):
 
     def score(self, rows: Sequence[Prediction]) -> list[Score]:
         """Return the MTWV over queries; each resample of them has its own best threshold."""
-        found = self._curve(answers(rows))
+        twv = self._curve(detections(rows))
         searched = {row.id.partition(" ")[0] for row in rows if not _unsearched(row)}
-        # Resampling keeps the share of queries that were not searched for at all.
-        strata = np.array([name in searched for name in found.names], dtype=np.intp)
+        # Each resample has the same share of queries that were not searched for at all.
+        strata = np.array([name in searched for name in twv.names], dtype=np.intp)
 
         def statistic(chosen: NDArray[np.intp]) -> NDArray[np.float64]:
-            return np.asarray(100.0 * found.maximum(chosen))
+            return np.asarray(100.0 * twv.maximum(chosen))
 
-        return [Score(self.metrics[0], len(found.names), statistic, vectorised=False, strata=strata)]
+        return [Score(self.metrics[0], len(twv.names), statistic, vectorised=False, strata=strata)]
 
     def chance(self, rows: Sequence[Prediction]) -> float:
         """Return the mean MTWV of systems that give random scores where this one searched."""
         rng = np.random.default_rng(0)
-        given = answers(rows)
-        drawn = np.array([not _unsearched(row) for row in rows])
+        actual = detections(rows)
+        searched = np.array([not _unsearched(row) for row in rows])
         values = []
         for _ in range(RANDOM_DRAWS):
-            random = np.where(drawn, rng.standard_normal(len(drawn)), given.score)
-            found = self._curve(replace(given, score=random))
-            values.append(found.maximum(np.arange(len(found.names))))
+            random = np.where(searched, rng.standard_normal(len(searched)), actual.score)
+            twv = self._curve(replace(actual, score=random))
+            values.append(twv.maximum(np.arange(len(twv.names))))
         return float(100.0 * np.mean(values))
 
-    def _curve(self, given: Detections) -> MtwvCurve:
-        chosen = self.setup.head
-        return curve(given, beta(chosen.p_target, chosen.c_fa, chosen.c_miss))
+    def _curve(self, detected: Detections) -> MtwvCurve:
+        head = self.setup.head
+        return mtwv_curve(detected, beta(head.p_target, head.c_fa, head.c_miss))
 
 
-def standardised(scores: NDArray[np.float64], asked: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return scores [queries, documents] less their mean, by their deviation, over the documents that a query asks."""
-    count = np.maximum(asked.sum(axis=1, keepdims=True), 1)
-    mean = (scores * asked).sum(axis=1, keepdims=True) / count
-    spread = np.sqrt((np.square(scores - mean) * asked).sum(axis=1, keepdims=True) / count)
+def normalise_per_query(scores: NDArray[np.float64], in_trials: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return scores [queries, documents] with mean 0 and deviation 1 over the documents of each query's trials."""
+    count = np.maximum(in_trials.sum(axis=1, keepdims=True), 1)
+    mean = (scores * in_trials).sum(axis=1, keepdims=True) / count
+    spread = np.sqrt((np.square(scores - mean) * in_trials).sum(axis=1, keepdims=True) / count)
     centred: NDArray[np.float64] = (scores - mean) / np.maximum(spread, FLOOR)
     return centred
 
 
-def answers(rows: Sequence[Prediction]) -> Detections:
-    """Return predictions as answers; `QUERY *N` is N documents that were not searched."""
-    asked = [row.id.partition(" ")[0] for row in rows]
-    names = list(dict.fromkeys(asked))
+def detections(rows: Sequence[Prediction]) -> Detections:
+    """Return predictions as detections; `QUERY *N` is N documents that were not searched."""
+    queries = [row.id.partition(" ")[0] for row in rows]
+    names = list(dict.fromkeys(queries))
     number = {name: i for i, name in enumerate(names)}
     return Detections(
         names=names,
-        query=np.array([number[name] for name in asked], dtype=np.intp),
+        query=np.array([number[name] for name in queries], dtype=np.intp),
         score=np.array([row.answer for row in rows], dtype=np.float64),
         target=np.array([row.truth == "1" for row in rows], dtype=bool),
         count=np.array([_unsearched(row) or 1 for row in rows], dtype=np.float64),
@@ -174,13 +174,13 @@ def answers(rows: Sequence[Prediction]) -> Detections:
 
 
 def as_stdlist(rows: Sequence[Prediction]) -> str:
-    """Return predictions as the official scorer and submissions take them: `benchmark.stdlist.xml`."""
+    """Return predictions in the format of the official scorer and of submissions: `benchmark.stdlist.xml`."""
     searched = [(*row.id.partition(" ")[::2], float(row.answer)) for row in rows if not _unsearched(row)]
     return stdlist(searched)
 
 
 def _unsearched(row: Prediction) -> int:
-    """The number of documents that a row stands for where they were not searched, else 0."""
+    """The number of documents of a row whose documents were not searched, else 0."""
     document = row.id.partition(" ")[2]
     return int(document[1:]) if document.startswith("*") else 0
 

@@ -1,10 +1,10 @@
-"""SD, speaker diarisation: which of two speakers speaks when, both at once included.
+"""SD, speaker diarisation: which of two speakers is active when, overlaps included.
 
 Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/diarization` runs it on Libri2Mix. One LSTM that
-looks back only, a logit per speaker and frame; labels at the upstream's stride; a loss that doesn't mind which speaker
-is which; the checkpoint of the best frame accuracy on dev; diarisation error rate without collar. Probabilities become
-turns by a threshold and a median filter: the published figure is the best of ten such settings on the test set and
-stands in the record as historical; the strict one takes the setting that is best on dev.
+runs forward only, a logit per speaker and frame; labels at the upstream's stride; a permutation-free loss; the
+checkpoint of the best frame accuracy on dev; diarisation error rate without collar. Probabilities become turns by a
+threshold and a median filter: the published figure is that of the best of ten such settings on the test set, which the
+record has as historical; the strict one takes the setting that is best on dev.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import Field
 
 from downstreams.base import FrameTask, HeadSettings, Prediction
 from downstreams.metrics import diarization
-from downstreams.metrics.diarization import EXTRA
+from downstreams.metrics.diarization import EXTRA_FRAMES
 from downstreams.metrics.scores import Metric, Score, ratio
 from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval.data.manifest import Corpus, Manifest, Turn, Utterance
@@ -49,7 +49,7 @@ class DiarizationCorpus(CorpusSettings):
     chunk_seconds: float = Field(
         40.0,
         gt=0,
-        description="recordings are processed in chunks of this length, in s; the protocol says 2 000 frames",
+        description="recordings are processed in chunks of this length, in s; the protocol: 2 000 frames",
     )
     merge_turns: bool = Field(
         False, description="overlapping turns of one speaker become one, and are counted; false: they are refused"
@@ -57,7 +57,7 @@ class DiarizationCorpus(CorpusSettings):
 
 
 class SpeakerDiarization(FrameTask):
-    """Utterances are chunks of recordings; a recording's chunks stand together and carry all of its turns."""
+    """Utterances are chunks of recordings; a recording's chunks are in sequence, and each has all of its turns."""
 
     name = "sd"
     title = "speaker diarisation"
@@ -76,7 +76,7 @@ class SpeakerDiarization(FrameTask):
     def learn(cls, corpus: Corpus, head: Any) -> int:
         """Return the number of speakers that have an output; see `TrainedTask.learn`."""
         for split in corpus.splits.values():
-            crowded = sorted({u.labels["recording"] for u in split if _speakers(u) > head.speakers})
+            crowded = sorted({u.labels["recording"] for u in split if _speaker_count(u) > head.speakers})
             if crowded:
                 raise UserError(
                     f"{split.source}: {len(crowded)} recording(s) have more than {head.speakers} speakers: "
@@ -91,14 +91,14 @@ class SpeakerDiarization(FrameTask):
         return SpeakerActivity(dim, self.setup.head.hidden, self.labels)
 
     def target(self, utterance: Utterance) -> Tensor:
-        """Return who speaks in each label frame of a chunk, [frames, speakers]."""
-        turns, stride = diarization.read(utterance.labels["turns"]), self.setup.stride
-        return torch.from_numpy(diarization.activity(turns, _span(utterance, stride), stride, self.labels))
+        """Return which speakers are active in each label frame of a chunk, [frames, speakers]."""
+        turns, stride = diarization.turns_from_json(utterance.labels["turns"]), self.setup.stride
+        return torch.from_numpy(diarization.speaker_activity(turns, _span(utterance, stride), stride, self.labels))
 
     def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        """Return the permutation-free binary cross-entropy of logits [batch, frames + EXTRA, speakers]."""
-        wanted = torch.tensor([len(target) for target in targets], device=output.device)
-        loss, _ = diarization.pit_loss(diarization.match(output, lengths, wanted), targets)
+        """Return the permutation-free binary cross-entropy of logits [batch, frames + EXTRA_FRAMES, speakers]."""
+        label_lengths = torch.tensor([len(target) for target in targets], device=output.device)
+        loss, _ = diarization.pit_loss(diarization.align_frames(output, lengths, label_lengths), targets)
         return loss
 
     def weight(self, targets: Sequence[Tensor]) -> float:
@@ -106,20 +106,20 @@ class SpeakerDiarization(FrameTask):
         return sum(map(len, targets))
 
     def decode(self, output: Tensor, lengths: Tensor) -> list[Tensor]:
-        """Return each chunk's logits [its frames + EXTRA, speakers]."""
-        return [row[: n + EXTRA].float().cpu() for row, n in zip(output, lengths.tolist(), strict=True)]
+        """Return each chunk's logits [its frames + EXTRA_FRAMES, speakers]."""
+        return [row[: n + EXTRA_FRAMES].float().cpu() for row, n in zip(output, lengths.tolist(), strict=True)]
 
     def select(self, dev: Manifest, decoded: Sequence[Tensor]) -> float:
         """Return the frame accuracy, its mean over chunks."""
-        pairs = [(self._fit(logits, u), self.target(u)) for u, logits in zip(dev, decoded, strict=True)]
+        pairs = [(self._align(logits, u), self.target(u)) for u, logits in zip(dev, decoded, strict=True)]
         return float(np.mean([diarization.frame_accuracy(logits, label) for logits, label in pairs]))
 
     def rows(self, manifest: Manifest, decoded: Sequence[Tensor]) -> list[Prediction]:
-        """Return a row for each recording: its turns and the found ones, as JSON [[start, end, speaker], ...]."""
+        """Return a row for each recording: reference and predicted turns, as JSON [[start, end, speaker], ...]."""
         return self._rows(manifest, decoded, self.threshold, self.median)
 
     def tune(self, dev: Manifest, decoded: Sequence[Tensor]) -> dict[str, Any]:
-        """Choose threshold and median filter by the error rate on dev; the first of equals."""
+        """Tune threshold and median filter by the error rate on dev; the first of equals."""
         ders = {
             choice: self.score(self._rows(dev, decoded, *choice))[0].value for choice in product(THRESHOLDS, MEDIANS)
         }
@@ -127,7 +127,7 @@ class SpeakerDiarization(FrameTask):
         return {"threshold": self.threshold, "median": self.median}
 
     def adopt(self, tuned: dict[str, Any]) -> None:
-        """Take over a threshold and a median filter."""
+        """Set the threshold and the median filter."""
         self.threshold, self.median = tuned["threshold"], tuned["median"]
 
     def historical(self, test: Manifest, decoded: Sequence[Tensor]) -> list[Prediction]:
@@ -136,27 +136,30 @@ class SpeakerDiarization(FrameTask):
         return min(tried, key=lambda rows: self.score(rows)[0].value)
 
     def score(self, rows: Sequence[Prediction]) -> list[Score]:
-        """Return the diarisation error rate: the time that was wrong, of the time that speakers speak, in all."""
-        errors = [diarization.error(diarization.read(row.truth), diarization.read(row.answer)) for row in rows]
-        wrong, spoken = np.array(errors).T
-        return [ratio(self.metrics[0], wrong, spoken)]
+        """Return the diarisation error rate: error time of all recordings by the time of speech."""
+        pairs = [(diarization.turns_from_json(row.truth), diarization.turns_from_json(row.answer)) for row in rows]
+        errors, speech = np.array([diarization.error_seconds(*pair) for pair in pairs]).T
+        return [ratio(self.metrics[0], errors, speech)]
 
     def show(self, decoded: Sequence[Tensor]) -> list[str]:
         """Return each file's turns, in seconds."""
-        how = (self.threshold, self.median, self.setup.stride)
-        found = [diarization.turns_of(logits[: len(logits) - EXTRA].sigmoid().numpy(), *how) for logits in decoded]
-        return [", ".join(f"{t.start:.2f}-{t.end:.2f} speaker {t.speaker}" for t in turns) for turns in found]
+        settings = (self.threshold, self.median, self.setup.stride)
+        probabilities = [logits[: len(logits) - EXTRA_FRAMES].sigmoid().numpy() for logits in decoded]
+        files = [diarization.decode_turns(file, *settings) for file in probabilities]
+        return [", ".join(f"{t.start:.2f}-{t.end:.2f} speaker {t.speaker}" for t in turns) for turns in files]
 
     def chance(self, rows: Sequence[Prediction]) -> float:
-        """Return what the best constant answer scores: so many of the speakers speak all the time, or nobody does."""
-        return min(self.score([_constant(row, many) for row in rows])[0].value for many in range(self.labels + 1))
+        """Return what the best constant answer scores: some number of speakers is active all the time, or none is."""
+        return min(self.score([_constant(row, count) for row in rows])[0].value for count in range(self.labels + 1))
 
     def _rows(self, manifest: Manifest, decoded: Sequence[Tensor], threshold: float, median: int) -> list[Prediction]:
         return [
             Prediction(
                 chunk.labels["recording"],
                 chunk.labels["turns"],
-                diarization.written(diarization.turns_of(probabilities, threshold, median, self.setup.stride)),
+                diarization.turns_to_json(
+                    diarization.decode_turns(probabilities, threshold, median, self.setup.stride)
+                ),
             )
             for chunk, probabilities in self._recordings(manifest, decoded)
         ]
@@ -168,26 +171,28 @@ class SpeakerDiarization(FrameTask):
         chunks = zip(manifest, decoded, strict=True)
         for _, group in groupby(chunks, key=lambda chunk: chunk[0].labels["recording"]):
             parts = list(group)
-            yield parts[0][0], torch.cat([self._fit(logits, u) for u, logits in parts]).sigmoid().numpy()
+            yield parts[0][0], torch.cat([self._align(logits, u) for u, logits in parts]).sigmoid().numpy()
 
-    def _fit(self, logits: Tensor, utterance: Utterance) -> Tensor:
+    def _align(self, logits: Tensor, utterance: Utterance) -> Tensor:
         """The logits of a chunk's label frames."""
         first, last = _span(utterance, self.setup.stride)
-        return diarization.match(logits[None], torch.tensor([len(logits) - EXTRA]), torch.tensor([last - first]))[0]
+        return diarization.align_frames(
+            logits[None], torch.tensor([len(logits) - EXTRA_FRAMES]), torch.tensor([last - first])
+        )[0]
 
 
 def _span(utterance: Utterance, stride: int) -> tuple[int, int]:
-    """A chunk's label frames; its clip says where it begins and ends."""
+    """A chunk's label frames; its clip has its start and end."""
     if utterance.clip.end is None:
-        raise UserError(f"{utterance.id}: the chunk has no end. Open the corpus by its reader, not by hand.")
+        raise UserError(f"{utterance.id}: the chunk has no end. Read the corpus with superb_eval.corpora.load_corpus.")
     return diarization.label_frames(utterance.clip.start, utterance.clip.end, stride)
 
 
-def _speakers(utterance: Utterance) -> int:
-    return len({turn.speaker for turn in diarization.read(utterance.labels["turns"])})
+def _speaker_count(utterance: Utterance) -> int:
+    return len({turn.speaker for turn in diarization.turns_from_json(utterance.labels["turns"])})
 
 
-def _constant(row: Prediction, many: int) -> Prediction:
-    turns = diarization.read(row.truth)
+def _constant(row: Prediction, count: int) -> Prediction:
+    turns = diarization.turns_from_json(row.truth)
     begin, end = min((t.start for t in turns), default=0.0), max((t.end for t in turns), default=0.0)
-    return row._replace(answer=diarization.written([Turn(begin, end, str(k)) for k in range(many)]))
+    return row._replace(answer=diarization.turns_to_json([Turn(begin, end, str(k)) for k in range(count)]))

@@ -1,4 +1,4 @@
-"""SF, slot filling: what is said in an utterance, and which words of it fill which slot.
+"""SF, slot filling: the words of an utterance, and which of them fill which slot.
 
 Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/ctc` runs it with `snips.yaml`. Characters with
 marks around the values of slots (`B-city PARIS E-city`, each mark one output); the head of ASR; CTC; greedy decoding;
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PUNCTUATION = "?!.,;-"
-"""Words that are part of it are not spelled."""
+"""Words that are part of this string get no outputs."""
 
 
 class MarkedText:
@@ -46,7 +46,7 @@ class MarkedText:
     def encode(self, words: Sequence[str], tags: Sequence[str]) -> list[int]:
         """Return the outputs for words and their tags (`O`, `B-slot`, `I-slot`).
 
-        Punctuation is skipped, so that a target lacks `<eos>` where the last word is (historical, s3prl `ctc/text.py`).
+        Punctuation is skipped, so that a target lacks `<eos>` where the last word is one (as s3prl `ctc/text.py`).
         """
         target: list[int] = []
         for i, (word, tag) in enumerate(zip(words, tags, strict=True)):
@@ -70,7 +70,7 @@ class MarkedText:
         if output < len(self.speller):
             return self.speller.shown(output)
         mark = self.marks[output - len(self.speller)]
-        # Characters bring the space before a value's mark along as an output of their own; pieces don't.
+        # With characters, the space before a value's mark is an output of its own; with pieces it isn't.
         before = " " if mark.startswith("E-") or not self.speller.between else ""
         return f"{before}{mark} " if mark.startswith("B-") else f"{before}{mark}"
 
@@ -79,7 +79,7 @@ class SlotFilling(FrameTask):
     """Columns: `text_canonical`, the words as spoken; `iob_canonical`, a tag for each (`O`, `B-slot`, `I-slot`).
 
     Case is ignored. The outputs are `<pad>`, `<eos>`, `<unk>`, the protocol's 28 characters (or SentencePiece subwords
-    where the recipe says so) and two marks for each slot of the training rows, the most frequent slot first.
+    if the recipe sets them) and two marks for each slot of the training rows, the most frequent slot first.
     """
 
     name = "sf"
@@ -102,18 +102,18 @@ class SlotFilling(FrameTask):
         """Return the speller's outputs or SentencePiece model, and the slots; see `TrainedTask.learn`.
 
         Raises:
-            UserError: tags don't fit words, or name slots that training never shows; each row is named.
+            UserError: tags don't fit words, or name slots that the training rows lack; each row is named.
         """
         for split in corpus.splits.values():
-            _check(split, list(_misfits(split)))
+            _refuse(split, list(_mismatched_tags(split)))
         train = corpus.splits["train"]
         counts = Counter(tag[2:] for u in train for tag in u.labels["iob_canonical"].split() if tag.startswith("B-"))
         if not counts:
             raise UserError(f"{train.source}: no row has a slot. Mark the values in iob_canonical as B-slot I-slot.")
         names = sorted(counts, key=lambda name: (-counts[name], name))
         for split in corpus.splits.values():
-            _check(split, list(_strangers(split, names)))
-        return {**_speller(train, head), "slots": names}
+            _refuse(split, list(_unseen_slots(split, names)))
+        return {**_learn_speller(train, head), "slots": names}
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
@@ -133,21 +133,21 @@ class SlotFilling(FrameTask):
 
     def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[list[int]]) -> Tensor:
         """Return the CTC loss of logits [batch, stacked frames, outputs]."""
-        return ctc.loss(output, ctc.shortened(lengths, self.stack), targets, PAD)
+        return ctc.loss(output, ctc.stacked_lengths(lengths, self.stack), targets, PAD)
 
     def decode(self, output: Tensor, lengths: Tensor) -> list[str]:
         """Return the words of each utterance with marks around the values of slots."""
-        paths = ctc.greedy(output, ctc.shortened(lengths, self.stack), PAD)
+        paths = ctc.greedy(output, ctc.stacked_lengths(lengths, self.stack), PAD)
         return [self.vocabulary.decode(path) for path in paths]
 
     def truth(self, utterance: Utterance) -> str:
-        """Return the marked words that the manifest gives, as the vocabulary knows them."""
+        """Return the marked words of the manifest, with unknown characters as `<unk>`."""
         return self.vocabulary.decode(self.target(utterance))
 
     def sampler(self, train: Manifest, seconds: Sequence[float], settings: TrainingSettings, seed: int) -> BatchSource:
         """Return overlapping buckets of utterances with labels of similar length."""
         labels = [len(self.target(u)) for u in train]
-        return buckets.Buckets(buckets.overlapping(labels, seconds, settings.batch_size), seed)
+        return buckets.Buckets(buckets.overlapping_buckets(labels, seconds, settings.batch_size), seed)
 
     def score(self, rows: Sequence[Prediction]) -> list[Score]:
         """Return the mean over utterances of the F1 of slot types, and the character error rate of slot values."""
@@ -157,25 +157,25 @@ class SlotFilling(FrameTask):
         return [ratio(self.metrics[0], f1, np.ones_like(f1)), error_rate.error_rate(self.metrics[1], values)]
 
     def chance(self, rows: Sequence[Prediction]) -> float:
-        """Return the F1 of always answering with the most frequent slot types, as many as is best."""
-        truths = [set(slots.found(row.truth)) for row in rows]
+        """Return the F1 of always answering with the most frequent slot types, at the best number."""
+        truths = [set(slots.extract_slots(row.truth)) for row in rows]
         common = [name for name, _ in Counter(name for truth in truths for name in truth).most_common()]
         answers = [set(common[:n]) for n in range(len(common) + 1)]
         return max(100.0 * sum(slots.set_f1(truth, answer) for truth in truths) / len(truths) for answer in answers)
 
 
-def _speller(train: Manifest, head: Any) -> dict[str, Any]:
+def _learn_speller(train: Manifest, head: Any) -> dict[str, Any]:
     if head.vocabulary == "characters":
         return {"characters": [*SPECIALS, *CHARACTERS]}
     return {"sentencepiece": Pieces.learn([u.labels["text_canonical"] for u in train], head.vocabulary.sentencepiece)}
 
 
-def _check(split: Manifest, problems: Sequence[str]) -> None:
+def _refuse(split: Manifest, problems: Sequence[str]) -> None:
     if problems:
         raise UserError(bad_rows_message(split.source, problems))
 
 
-def _misfits(split: Manifest) -> Iterator[str]:
+def _mismatched_tags(split: Manifest) -> Iterator[str]:
     """A sentence for each row whose tags don't fit its words or one another."""
     for u in split:
         words, tags = u.labels["text_canonical"].split(), u.labels["iob_canonical"].split()
@@ -188,8 +188,8 @@ def _misfits(split: Manifest) -> Iterator[str]:
                 yield f"{split.row_name(u)}: tag '{tag}' continues no {tag[2:]}; a value begins with 'B-{tag[2:]}'"
 
 
-def _strangers(split: Manifest, names: Sequence[str]) -> Iterator[str]:
-    """A sentence for each tag whose slot training never shows."""
+def _unseen_slots(split: Manifest, names: Sequence[str]) -> Iterator[str]:
+    """A sentence for each tag whose slot the training rows lack."""
     known = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     for u in split:
         for tag in dict.fromkeys(u.labels["iob_canonical"].split()):

@@ -1,10 +1,10 @@
-"""SID, speaker identification: which of the speakers heard in training is speaking.
+"""SID, speaker identification: which of the training speakers is speaking.
 
 Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/voxceleb1` runs it on the identification split
 of VoxCeleb1: 1,251 speakers, the same in each split. Projector, mean over time, linear; cross-entropy; accuracy.
 
-Training there cuts each utterance to 8 s at random before the upstream hears it. Here the upstream runs once on whole
-utterances, so a cut can only be of its frames: the recipe says how.
+Training there crops each utterance to 8 s at random before the upstream processes it. Here the upstream runs once on
+whole utterances, so that only its frames can be cropped (`train.crop_seconds`).
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Which utterances share a batch, and which of its frames count."""
+"""Which utterances share a batch, and which of them a step draws."""

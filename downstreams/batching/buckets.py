@@ -1,4 +1,4 @@
-"""Batches of utterances of similar length, put together once and dealt in random order, as PR, ASR and SF have them."""
+"""Batches of utterances of similar length, formed once and drawn in random order, as in PR, ASR and SF."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPLIT_SAMPLES = 2_000
 
 
 class Buckets:
-    """Deals given batches, each once an epoch."""
+    """Draws fixed batches in random order, each once an epoch."""
 
     def __init__(self, batches: Sequence[list[int]], seed: int) -> None:
         self.batches = batches
@@ -26,11 +26,11 @@ class Buckets:
         return self.batches[chosen]
 
 
-def overlapping(labels: Sequence[int], seconds: Sequence[float], size: int) -> list[list[int]]:
+def overlapping_buckets(labels: Sequence[int], seconds: Sequence[float], size: int) -> list[list[int]]:
     """Return a bucket for each utterance: it and the `size - 1` next shorter ones, by the length of the label.
 
     So there are as many buckets as utterances, and they overlap; the last ones are the same. Where the first utterance
-    of a bucket lasts longer than `LONG_SECONDS`, only the first half is kept. Inside, the longest audio comes first.
+    of a bucket lasts longer than `LONG_SECONDS`, only its first half is used. In a bucket the longest audio is first.
     """
     order = sorted(range(len(labels)), key=lambda i: -labels[i])
     buckets = []
@@ -43,11 +43,11 @@ def overlapping(labels: Sequence[int], seconds: Sequence[float], size: int) -> l
     return buckets
 
 
-def halved(seconds: Sequence[float], size: int) -> list[list[int]]:
+def halved_groups(seconds: Sequence[float], size: int) -> list[list[int]]:
     """Return groups of `size` utterances from the longest to the shortest, each split into two halves.
 
-    The limit for splitting was meant in frames and is compared with samples, so that every full group is split: a batch
-    of 32 is really one of 16. The last group is smaller and stays whole; a single utterance is left out.
+    The limit for splitting is meant in frames but compared with samples (s3prl), so that every full group is split: a
+    batch of 32 is in fact one of 16. The last group is smaller and stays whole; a single utterance is left out.
     """
     order = sorted(range(len(seconds)), key=lambda i: -seconds[i])
     batches: list[list[int]] = []

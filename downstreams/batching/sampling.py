@@ -1,4 +1,4 @@
-"""Which utterances a training step sees: a function of seed and step alone, so that a resumed run sees the same."""
+"""Which utterances a training step uses: a function of seed and step alone, so that a resumed run uses the same."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class BatchSource(Protocol):
-    """Deals utterances into micro-batches."""
+    """Draws utterances for micro-batches."""
 
     def batch(self, number: int) -> list[int]:
-        """Return the indices of micro-batch `number` (from 0); any number may be asked for first."""
+        """Return the indices of micro-batch `number` (from 0); in any order."""
 
 
 def class_weights(classes: Sequence[str]) -> Tensor:
@@ -26,7 +26,7 @@ def class_weights(classes: Sequence[str]) -> Tensor:
 
 
 class Sampler:
-    """Deals utterances into batches, epoch after epoch; the last, smaller batch of an epoch is left out.
+    """Draws utterances for batches, epoch after epoch; the last, smaller batch of an epoch is left out.
 
     Without weights an epoch is a permutation; with them it is as many draws with replacement.
     """

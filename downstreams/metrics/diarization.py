@@ -1,4 +1,4 @@
-"""What SD is made of: turns to label frames and back, the permutation-free loss, and the diarisation error rate.
+"""The parts of SD: turns to label frames and back, the permutation-free loss, and the diarisation error rate.
 
 Source: s3prl `downstream/diarization` (`dataset.py`, `utils.py`, `make_rttm.py`, `score.sh`), after Fujita et al.,
 "End-to-end neural speaker diarization" (arXiv 1909.05952).
@@ -23,18 +23,18 @@ from superb_eval.runtime.lazy_torch import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-EXTRA = 5
+EXTRA_FRAMES = 5
 """Frames that a head adds by repeating an utterance's last one: labels may outnumber frames by fewer than that (s3prl
 `upstream/interfaces.py` asserts it)."""
 
 
-def written(turns: Sequence[Turn]) -> str:
+def turns_to_json(turns: Sequence[Turn]) -> str:
     """Return turns as JSON: `[[start, end, speaker], ...]`, in seconds."""
     return json.dumps([list(turn) for turn in turns])
 
 
-def read(text: str) -> list[Turn]:
-    """Return what `written` wrote."""
+def turns_from_json(text: str) -> list[Turn]:
+    """Return the turns that `turns_to_json` wrote."""
     return [Turn(*turn) for turn in json.loads(text)]
 
 
@@ -46,8 +46,8 @@ def label_frames(start: float, end: float, stride: int) -> tuple[int, int]:
     return round(start * SAMPLE_RATE) // stride, round(end * SAMPLE_RATE) // stride
 
 
-def activity(turns: Sequence[Turn], span: tuple[int, int], stride: int, speakers: int) -> NDArray[np.float32]:
-    """Return 1 where somebody speaks: [frames, speakers], for the label frames of a recording from span[0] to span[1].
+def speaker_activity(turns: Sequence[Turn], span: tuple[int, int], stride: int, speakers: int) -> NDArray[np.float32]:
+    """Return 1 where a speaker is active: [frames, speakers], for the label frames from span[0] to span[1].
 
     Edges of turns are rounded to the nearest frame; columns are the speakers of `turns` in the order of their names.
     s3prl leaves a turn unlabelled that begins before a chunk and ends after it; here it is labelled. No turn of
@@ -55,21 +55,21 @@ def activity(turns: Sequence[Turn], span: tuple[int, int], stride: int, speakers
     """
     first, last = span
     names = sorted({turn.speaker for turn in turns})
-    found = np.zeros((last - first, speakers), dtype=np.float32)
+    active = np.zeros((last - first, speakers), dtype=np.float32)
     for turn in turns:
         begin, end = (round(edge * SAMPLE_RATE / stride) - first for edge in turn[:2])
-        found[max(begin, 0) : max(end, 0), names.index(turn.speaker)] = 1
-    return found
+        active[max(begin, 0) : max(end, 0), names.index(turn.speaker)] = 1
+    return active
 
 
-def match(output: Tensor, lengths: Tensor, wanted: Tensor) -> Tensor:
-    """Return logits [batch, longest wanted, speakers] for as many frames as there are labels, `wanted` [batch].
+def align_frames(output: Tensor, lengths: Tensor, label_lengths: Tensor) -> Tensor:
+    """Return logits [batch, longest label, speakers] for as many frames as there are labels.
 
-    `output` [batch, frames + EXTRA, speakers] holds `lengths` + EXTRA frames of each utterance: what is too long is
-    cut, what is still too short repeats its last frame.
+    `output` [batch, frames + EXTRA_FRAMES, speakers] holds `lengths` + EXTRA_FRAMES frames of each utterance. What is
+    longer than `label_lengths` [batch] is cut, what is still shorter repeats its last frame.
     """
-    frames = torch.arange(int(wanted.max()), device=output.device)
-    index = torch.minimum(frames[None], lengths[:, None] + EXTRA - 1)
+    frames = torch.arange(int(label_lengths.max()), device=output.device)
+    index = torch.minimum(frames[None], lengths[:, None] + EXTRA_FRAMES - 1)
     return torch.gather(output, 1, index[..., None].expand(-1, -1, output.shape[2]))
 
 
@@ -84,20 +84,20 @@ def pit_loss(logits: Tensor, labels: Sequence[Tensor]) -> tuple[Tensor, list[tup
     lengths = torch.tensor([len(label) for label in labels], device=logits.device)
     padded = torch.nn.utils.rnn.pad_sequence(list(labels), batch_first=True).to(logits.device)
     mask = valid_mask(lengths, logits.shape[1])
-    losses = torch.stack([_summed(logits, padded[:, :, list(order)], mask) for order in orders], dim=1)
+    losses = torch.stack([_loss_per_utterance(logits, padded[:, :, list(order)], mask) for order in orders], dim=1)
     least, best = losses.min(dim=1)
     return least.sum() / lengths.sum(), [orders[i] for i in best.tolist()]
 
 
-def _summed(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
+def _loss_per_utterance(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
     losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=2)
     return (losses * mask).sum(dim=1)
 
 
 def frame_accuracy(logits: Tensor, label: Tensor) -> float:
-    """Return the share of right decisions, speaker by speaker, of one utterance [frames, speakers], in percent.
+    """Return the share of correct decisions, speaker by speaker, of one utterance [frames, speakers], in percent.
 
-    Speakers stand in the order that the loss prefers. A chunk in which nobody speaks counts as 0, as in s3prl.
+    Speakers are in the order with the least loss. A chunk in which nobody speaks counts as 0, as in s3prl.
     """
     if not label.any():
         return 0.0
@@ -105,7 +105,7 @@ def frame_accuracy(logits: Tensor, label: Tensor) -> float:
     return float(100.0 * ((logits > 0) == (label[:, list(order)] > 0)).float().mean())
 
 
-def turns_of(probabilities: NDArray[np.float32], threshold: float, median: int, stride: int) -> list[Turn]:
+def decode_turns(probabilities: NDArray[np.float32], threshold: float, median: int, stride: int) -> list[Turn]:
     """Return the turns in which a speaker's probability [frames, speakers] is above `threshold`.
 
     `median` is the width in frames of a median filter over the decisions, 1: none. Starts and durations are rounded to
@@ -132,22 +132,22 @@ def _metric() -> Any:  # pyannote has no types
     return DiarizationErrorRate(collar=0.0, skip_overlap=False)
 
 
-def error(reference: Sequence[Turn], found: Sequence[Turn]) -> tuple[float, float]:
-    """Return how long a recording was diarised wrongly and how long its speakers speak, both in seconds.
+def error_seconds(reference: Sequence[Turn], hypothesis: Sequence[Turn]) -> tuple[float, float]:
+    """Return the error time of a recording and the time that its speakers speak, both in seconds.
 
     Missed, false and confused speech, by pyannote.metrics: no collar, overlapping speech is scored, and speakers are
     mapped so that they agree longest. All that either side annotates is scored, as dscore does without a UEM.
     """
     from pyannote.core import Segment, Timeline
 
-    end = max((turn.end for turn in (*reference, *found)), default=0.0)
+    end = max((turn.end for turn in (*reference, *hypothesis)), default=0.0)
     if not end:
         return 0.0, 0.0
     details = _metric().compute_components(
-        _annotation(reference), _annotation(found), uem=Timeline([Segment(0.0, end)])
+        _annotation(reference), _annotation(hypothesis), uem=Timeline([Segment(0.0, end)])
     )
-    wrong = sum(details[part] for part in ("missed detection", "false alarm", "confusion"))
-    return float(wrong), float(details["total"])
+    error = sum(details[part] for part in ("missed detection", "false alarm", "confusion"))
+    return float(error), float(details["total"])
 
 
 def _annotation(turns: Sequence[Turn]) -> Any:

@@ -1,4 +1,4 @@
-"""Where in a document a query is best heard: frame distances as matrix products, and subsequence DTW over them.
+"""How well a query matches a document: frame distances as matrix products, and subsequence DTW over them.
 
 s3prl (`downstream/quesst14_dtw/expert.py`) makes a distance matrix and calls dtw-python for each pair of a query and a
 document. The costs here are the same; one product gives the distances of a query to many documents, and the recursion,
@@ -26,45 +26,45 @@ Distance = Literal["cosine_exp", "cosine", "euclidean", "cityblock"]
 FLOOR = 1e-9
 """Least spread that is divided by: of a dimension of the features, of a row of distances, of a query's scores."""
 
-AT_ONCE = 4096
+DOCUMENT_FRAMES = 4096
 """Document frames in one product."""
 
-ROWS_AT_ONCE = 1024
+QUERY_FRAMES = 1024
 """Query frames in one product, of many queries: products with the 60 rows of one ran at half the speed."""
 
 
 def match(
     queries: Sequence[Tensor], documents: Sequence[Tensor], distance: Distance, device: str = "cpu"
 ) -> NDArray[np.float64]:
-    """Return the cost of hearing each query in each document, [queries, documents]: 0 is a perfect match.
+    """Return the cost of the best match of each query in each document, [queries, documents]: 0 is a perfect one.
 
     Features are [frames, dim] each. `device` makes the products; the recursion runs on the CPU. Groups of documents are
     searched side by side, on as many threads as torch may use and one core each, so that costs don't depend on their
     number.
     """
-    found = np.empty((len(queries), len(documents)))
+    matched = np.empty((len(queries), len(documents)))
     blocks = [
-        (first, np.cumsum([0, *map(len, some)]), _prepared(torch.cat(list(some)).to(device), distance))
-        for first, some in _groups(queries, ROWS_AT_ONCE)
+        (first, np.cumsum([0, *map(len, some)]), _prepare_frames(torch.cat(list(some)).to(device), distance))
+        for first, some in _group_clips(queries, QUERY_FRAMES)
     ]
 
     def search(group: tuple[int, Sequence[Tensor]]) -> None:
         first, some = group
-        frames = _prepared(torch.cat(list(some)).to(device), distance)
+        frames = _prepare_frames(torch.cat(list(some)).to(device), distance)
         bounds = np.cumsum([0, *map(len, some)])
         for place, rows, block in blocks:
-            between = _between(block, frames, distance).float().cpu().numpy()
+            between = _frame_distances(block, frames, distance).float().cpu().numpy()
             for k in range(len(rows) - 1):
-                found[place + k, first : first + len(some)] = costs(between[rows[k] : rows[k + 1]], bounds)
+                matched[place + k, first : first + len(some)] = costs(between[rows[k] : rows[k + 1]], bounds)
 
     with ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        list(pool.map(search, _groups(documents, AT_ONCE)))
-    return found
+        list(pool.map(search, _group_clips(documents, DOCUMENT_FRAMES)))
+    return matched
 
 
 def distances(query: Tensor, document: Tensor, distance: Distance) -> Tensor:
     """Return the distance of each frame of a query [n, dim] to each of a document [m, dim]: [n, m]."""
-    return _between(_prepared(query, distance), _prepared(document, distance), distance)
+    return _frame_distances(_prepare_frames(query, distance), _prepare_frames(document, distance), distance)
 
 
 def costs(between: NDArray[Any], bounds: NDArray[np.intp]) -> NDArray[Any]:
@@ -74,8 +74,10 @@ def costs(between: NDArray[Any], bounds: NDArray[np.intp]) -> NDArray[Any]:
     to `bounds[k + 1]`. Within a document each row is scaled to 0 ... 1. The best path then begins and ends anywhere and
     with each query frame goes 0, 1 or 2 frames on (step pattern `asymmetric`); its cost is the mean of its distances.
     """
-    found: NDArray[Any] = _compiled()(np.ascontiguousarray(between), np.asarray(bounds, dtype=np.int64))
-    return found
+    per_document: NDArray[Any] = _compiled_recursion()(
+        np.ascontiguousarray(between), np.asarray(bounds, dtype=np.int64)
+    )
+    return per_document
 
 
 def normalised(features: Sequence[Tensor]) -> list[Tensor]:
@@ -87,7 +89,7 @@ def normalised(features: Sequence[Tensor]) -> list[Tensor]:
     return [((frames - mean) / spread).float() for frames in features]
 
 
-def _groups(clips: Sequence[Tensor], frames: int) -> Iterator[tuple[int, Sequence[Tensor]]]:
+def _group_clips(clips: Sequence[Tensor], frames: int) -> Iterator[tuple[int, Sequence[Tensor]]]:
     """Yield runs of clips of at most so many frames (or one clip), each with the index of its first."""
     first = count = 0
     for k, clip in enumerate(clips):
@@ -99,15 +101,15 @@ def _groups(clips: Sequence[Tensor], frames: int) -> Iterator[tuple[int, Sequenc
         yield first, clips[first:]
 
 
-def _prepared(frames: Tensor, distance: Distance) -> Tensor:
-    """What can be done once for each frame, before it is compared with many."""
+def _prepare_frames(frames: Tensor, distance: Distance) -> Tensor:
+    """What is computed once for each frame, before it is compared with many."""
     if distance in ("cosine", "cosine_exp"):
         return torch.nn.functional.normalize(frames, dim=1)
     # Distances of equal frames are differences of large numbers: in float32 they would be far from 0.
     return frames.double() if distance == "euclidean" else frames
 
 
-def _between(query: Tensor, document: Tensor, distance: Distance) -> Tensor:
+def _frame_distances(query: Tensor, document: Tensor, distance: Distance) -> Tensor:
     if distance == "cityblock":
         return torch.cdist(query, document, p=1.0)
     if distance == "euclidean":
@@ -118,8 +120,8 @@ def _between(query: Tensor, document: Tensor, distance: Distance) -> Tensor:
 
 
 @cache
-def _compiled() -> Callable[..., Any]:
-    """The recursion, compiled; kept on disk where numba finds a folder that it may write."""
+def _compiled_recursion() -> Callable[..., Any]:
+    """The recursion, compiled; cached on disk where numba finds a folder that it may write."""
     import numba
 
     # The features are finite (`superb_eval.features.extract`): without NaN, minima run several columns at a time.
@@ -136,7 +138,7 @@ def _recursion(between: NDArray[Any], bounds: NDArray[np.int64]) -> NDArray[Any]
     number = between.dtype.type
     best = np.empty(width + 2, between.dtype)
     before = np.empty(width + 2, between.dtype)
-    found = np.empty(documents, between.dtype)
+    mean_costs = np.empty(documents, between.dtype)
     for k in range(documents):
         columns = bounds[k + 1] - bounds[k]
         before[: columns + 2] = 0
@@ -154,5 +156,5 @@ def _recursion(between: NDArray[Any], bounds: NDArray[np.int64]) -> NDArray[Any]
         least = before[2]
         for j in range(columns):
             least = min(least, before[j + 2])
-        found[k] = least / rows
-    return found
+        mean_costs[k] = least / rows
+    return mean_costs

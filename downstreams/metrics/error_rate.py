@@ -20,14 +20,14 @@ class Edits(NamedTuple):
     lengths: NDArray[np.float64]
 
 
-def words(truths: Sequence[str], answers: Sequence[str]) -> Edits:
-    """Return the edits that make answers into truths, in words (or phones): what stands between spaces."""
-    return _counted(jiwer.process_words(list(truths), list(answers)))
+def word_edits(truths: Sequence[str], answers: Sequence[str]) -> Edits:
+    """Return the edits that turn truths into answers, in words (or phones): what is between spaces."""
+    return _count_edits(jiwer.process_words(list(truths), list(answers)))
 
 
-def characters(truths: Sequence[str], answers: Sequence[str]) -> Edits:
+def character_edits(truths: Sequence[str], answers: Sequence[str]) -> Edits:
     """Return the edits in characters; spaces inside count, those at the ends don't."""
-    return _counted(jiwer.process_characters(list(truths), list(answers)))
+    return _count_edits(jiwer.process_characters(list(truths), list(answers)))
 
 
 def error_rate(metric: Metric, edits: Edits) -> Score:
@@ -35,7 +35,7 @@ def error_rate(metric: Metric, edits: Edits) -> Score:
     return ratio(metric, edits.errors, edits.lengths)
 
 
-def constant_word(truths: Sequence[str]) -> float:
+def constant_word_error_rate(truths: Sequence[str]) -> float:
     """Return the word (or phone) error rate, in percent, of always answering the commonest one n times, at the best n.
 
     The distance from n repeats of a word to a sequence of L words that holds it c times is max(L, n) - min(c, n).
@@ -47,7 +47,7 @@ def constant_word(truths: Sequence[str]) -> float:
     return float(100.0 * min(errors) / lengths.sum())
 
 
-def _counted(output: Any) -> Edits:
+def _count_edits(output: Any) -> Edits:
     # An alignment's chunk pairs a stretch of the reference with one of the hypothesis; one of them may be empty.
     errors = [
         sum(max(c.ref_end_idx - c.ref_start_idx, c.hyp_end_idx - c.hyp_start_idx) for c in chunks if c.type != "equal")

@@ -24,7 +24,7 @@ def beta(p_target: float, c_fa: float, c_miss: float) -> float:
 
 @dataclass(frozen=True)
 class Detections:
-    """What a system says: `score` [answers] for query `names[query]` in `count` documents that are alike in truth."""
+    """What a system detects: `score` [answers] for query `names[query]` in `count` documents with the same truth."""
 
     names: list[str]
     query: NDArray[np.intp]
@@ -35,11 +35,11 @@ class Detections:
 
 @dataclass(frozen=True)
 class MtwvCurve:
-    """TWV over all thresholds, ready to be weighted anew: queries are what an interval resamples.
+    """TWV over all thresholds, ready to be weighted again: queries are what an interval resamples.
 
-    `names` are the queries with at least one target; others have no miss rate and are left out, as the official scorer
-    does. `query` [answers] indexes them, `gain` [answers] is what accepting an answer adds to its query's value; both
-    are in falling order of score. `cuts` are the last answers of each score: answers of one score fall together.
+    `names` are the queries with at least one target; others have no miss rate, and the official scorer leaves them out
+    too. `query` [answers] indexes them, `gain` [answers] is what accepting an answer adds to its query's value; both
+    are in descending order of score. `cuts` are the last answers of each score, which are accepted together.
     """
 
     names: list[str]
@@ -55,25 +55,25 @@ class MtwvCurve:
         return round(float(values.max(initial=0.0)), 12)
 
 
-def curve(given: Detections, cost: float) -> MtwvCurve:
+def mtwv_curve(detections: Detections, cost: float) -> MtwvCurve:
     """Return the curve of a system's answers; `cost` is `beta`.
 
     Raises:
         ValueError: no query has a target.
     """
-    targets = np.bincount(given.query, given.count * given.target, minlength=len(given.names))
-    others = np.bincount(given.query, given.count * ~given.target, minlength=len(given.names))
-    known = targets > 0
-    if not known.any():
+    targets = np.bincount(detections.query, detections.count * detections.target, minlength=len(detections.names))
+    nontargets = np.bincount(detections.query, detections.count * ~detections.target, minlength=len(detections.names))
+    has_target = targets > 0
+    if not has_target.any():
         raise ValueError("no query has a target")
-    order = np.argsort(-given.score, kind="stable")
-    order = order[known[given.query[order]]]
-    query, score = given.query[order], given.score[order]
-    hit, false_alarm = 1 / np.maximum(targets, 1)[query], -cost / np.maximum(others, 1)[query]
-    gain = given.count[order] * np.where(given.target[order], hit, false_alarm)
+    order = np.argsort(-detections.score, kind="stable")
+    order = order[has_target[detections.query[order]]]
+    query, score = detections.query[order], detections.score[order]
+    hit, false_alarm = 1 / np.maximum(targets, 1)[query], -cost / np.maximum(nontargets, 1)[query]
+    gain = detections.count[order] * np.where(detections.target[order], hit, false_alarm)
     (cuts,) = np.nonzero(np.diff(score, append=-np.inf))
-    names = [name for name, kept in zip(given.names, known, strict=True) if kept]
-    return MtwvCurve(names, (np.cumsum(known) - 1)[query], gain, cuts)
+    names = [name for name, has in zip(detections.names, has_target, strict=True) if has]
+    return MtwvCurve(names, (np.cumsum(has_target) - 1)[query], gain, cuts)
 
 
 def stdlist(answers: Iterable[tuple[str, str, float]]) -> str:
@@ -83,8 +83,8 @@ def stdlist(answers: Iterable[tuple[str, str, float]]) -> str:
     lists: dict[str, ElementTree.Element] = {}
     for query, document, score in answers:
         if query not in lists:
-            found = {"termid": query, "term_search_time": "1.0", "oov_term_count": "1"}
-            lists[query] = ElementTree.SubElement(root, "detected_termlist", found)
+            term_list = {"termid": query, "term_search_time": "1.0", "oov_term_count": "1"}
+            lists[query] = ElementTree.SubElement(root, "detected_termlist", term_list)
         term = {"file": document, "channel": "1", "tbeg": "0.000", "dur": "0.00", "score": f"{score:.4f}"}
         ElementTree.SubElement(lists[query], "term", term, decision="YES" if score > DETECTED else "NO")
     ElementTree.indent(root)

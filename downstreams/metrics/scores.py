@@ -1,4 +1,4 @@
-"""What a score is: a figure of the table that knows how to compute itself again on a resample."""
+"""What a score is: a figure of the table, and the function that computes it again on a resample."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Score:
     """A metric over `units` independent units: utterances, trials, queries or recordings.
 
     `statistic` computes the metric from the chosen units' indices, [..., chosen] -> [...], so that an interval can
-    resample them; a statistic that can't be vectorised says so, and is called with one resample [chosen] at a time.
+    resample them. Where `vectorised` is False, it is called with one resample [chosen] at a time.
     """
 
     metric: Metric
@@ -39,7 +39,7 @@ class Score:
     strata: NDArray[np.intp] | None = None
     """[units]: resample within each stratum (ER's folds); None: all units alike."""
     share: bool = False
-    """Each unit is right or wrong and the metric is the share that is right, in percent."""
+    """Each unit is correct or not, and the metric is the share that is correct, in percent."""
 
     @property
     def value(self) -> float:
@@ -50,7 +50,7 @@ class Score:
 def ratio(metric: Metric, numerators: NDArray[np.float64], denominators: NDArray[np.float64]) -> Score:
     """Return a ratio of sums over rows, in percent: micro-averaged accuracies and error rates.
 
-    Both arrays are [rows]; kept per row, so that an interval can resample them.
+    Both arrays are [rows]; one value per row, so that an interval can resample them.
     """
 
     def statistic(chosen: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -1,11 +1,11 @@
-"""The networks of heads, but for the recurrent one of ASR and SF (`recurrent`) and that of ASV (`xvector`)."""
+"""The networks of heads, except the recurrent one of ASR and SF (`recurrent`) and that of ASV (`xvector`)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from downstreams.metrics.diarization import EXTRA
+from downstreams.metrics.diarization import EXTRA_FRAMES
 from superb_eval.data.masking import mean_over_time
 
 
@@ -54,12 +54,12 @@ class SpeakerActivity(nn.Module):
         self.linear = nn.Linear(hidden, speakers)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Return logits [batch, frames + EXTRA, speakers] of features [batch, frames, dim] with lengths [batch].
+        """Return logits [batch, frames + EXTRA_FRAMES, speakers] of features [batch, frames, dim] with lengths [batch].
 
-        Each utterance's last frame goes on, so that labels which outnumber frames find logits; what came before is none
-        the wiser.
+        Each utterance's last frame is repeated, so that labels which outnumber frames have logits; those of the frames
+        before don't change: the LSTM runs forward only.
         """
-        index = torch.arange(features.shape[1] + EXTRA, device=features.device)
+        index = torch.arange(features.shape[1] + EXTRA_FRAMES, device=features.device)
         index = torch.minimum(index[None], lengths[:, None] - 1)
         longer = torch.gather(features, 1, index[..., None].expand(-1, -1, features.shape[2]))
         hidden, _ = self.rnn(longer)

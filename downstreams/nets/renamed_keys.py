@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 
-class RenamedParts(nn.Module):
-    """A module some of whose parts were renamed since weights were saved.
+class RenamedSubmodules(nn.Module):
+    """A module some of whose submodules were renamed since weights were saved.
 
-    `FORMER_NAMES` maps a part's former name to today's. A state dict with former names loads like one with today's.
+    `FORMER_NAMES` maps former names to today's. A state dict with former names loads like one with today's.
     """
 
     FORMER_NAMES: ClassVar[dict[str, str]]

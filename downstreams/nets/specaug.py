@@ -11,7 +11,7 @@ from downstreams.task_types.ctc import SpecAugmentSettings
 class SpecAugment(nn.Module):
     """Warp each utterance in time, then mask dimensions, then frames; with the default generator of the CPU.
 
-    Facts from s3prl `downstream/specaug.py`, whose draws it repeats in their order, so that a seed gives the same.
+    Follows s3prl `downstream/specaug.py`, with the same random draws in the same order: a seed gives the same masks.
     """
 
     def __init__(self, settings: SpecAugmentSettings) -> None:
@@ -19,16 +19,16 @@ class SpecAugment(nn.Module):
         self.settings = settings
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Return changed features [batch, frames, dim]; what was beyond `lengths` [batch] is of no meaning."""
+        """Return changed features [batch, frames, dim]; frames beyond `lengths` [batch] have no meaning."""
         s = self.settings
         if s.warp:
-            features = self._warped(features, lengths)
+            features = self._warp_batch(features, lengths)
         for axis, masks, width in ((2, s.dim_masks, s.dim_width), (1, s.time_masks, s.time_width)):
             if masks:
-                features = features.masked_fill(_masks(features, axis, masks, width), 0.0)
+                features = features.masked_fill(_draw_masks(features, axis, masks, width), 0.0)
         return features
 
-    def _warped(self, features: Tensor, lengths: Tensor) -> Tensor:
+    def _warp_batch(self, features: Tensor, lengths: Tensor) -> Tensor:
         frames = features.shape[1]
         rows = [_warp(row[:n], self.settings.warp) for row, n in zip(features, lengths.tolist(), strict=True)]
         return torch.stack([nn.functional.pad(row, (0, 0, 0, frames - len(row))) for row in rows])
@@ -42,19 +42,19 @@ def _warp(row: Tensor, window: int) -> Tensor:
         return row
     centre = int(torch.randint(window, frames - window, (1,)))
     goal = int(torch.randint(centre - window, centre + window, (1,))) + 1
-    return torch.cat([_resized(row[:centre], goal), _resized(row[centre:], frames - goal)])
+    return torch.cat([_resize(row[:centre], goal), _resize(row[centre:], frames - goal)])
 
 
-def _resized(row: Tensor, frames: int) -> Tensor:
+def _resize(row: Tensor, frames: int) -> Tensor:
     """Bicubic interpolation in time: [any, dim] -> [frames, dim]."""
     size = (frames, row.shape[1])
     return nn.functional.interpolate(row[None, None], size, mode="bicubic", align_corners=False)[0, 0]
 
 
-def _masks(features: Tensor, axis: int, masks: int, width: int) -> Tensor:
+def _draw_masks(features: Tensor, axis: int, masks: int, width: int) -> Tensor:
     """Return where to mask along an axis, [batch, 1, dim] or [batch, frames, 1].
 
-    All positions leave room for the longest mask of the batch, and frames are those of the padded batch (historical).
+    Positions leave room for the longest mask of the batch, and frames are those of the padded batch, as in s3prl.
     """
     size = features.shape[axis]
     lengths = torch.randint(0, width, (len(features), masks))

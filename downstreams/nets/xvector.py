@@ -13,28 +13,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from downstreams.nets.renamed_keys import RenamedParts
+from downstreams.nets.renamed_keys import RenamedSubmodules
 from superb_eval.data.masking import valid_mask
 
 CONTEXTS = ((5, 1), (3, 2), (3, 3), (1, 1), (1, 1))
-"""Frames that each layer sees, and how far apart they stand."""
+"""Frames of context of each layer, and their dilation."""
 
-SHORTER = sum((frames - 1) * apart for frames, apart in CONTEXTS)
-"""Frames that are lost on the way, 14: the network looks at whole contexts alone."""
+LOST_FRAMES = sum((frames - 1) * dilation for frames, dilation in CONTEXTS)
+"""Frames by which the output is shorter, 14: only whole contexts are used."""
 
-SHORTEST = SHORTER + 2
+MIN_FRAMES = LOST_FRAMES + 2
 """Frames that an embedding needs: a standard deviation takes two. Shorter utterances repeat their last frame, where
-s3prl breaks off."""
+s3prl fails."""
 
 
-class XVector(RenamedParts):
+class XVector(RenamedSubmodules):
     """Frames in, an embedding out; in training, the cosine between embedding and every speaker.
 
     connector `Linear(dim, hidden)`; five time-delay layers with ReLU, the last of width `wide`; mean and standard
     deviation (unbiased) over time; `segment6`, `Linear(2 wide, hidden)`, ReLU: the embedding that trials compare;
     `segment7`, `Linear(hidden, hidden)`, ReLU: what training classifies (Snyder et al. call these layers so).
-    `one_frame_more` keeps a slip of s3prl: in training, utterances that are shorter than the longest of their batch are
-    pooled over one frame too many, whose context reaches into padding.
+    `one_frame_more` repeats an error of s3prl: in training, utterances that are shorter than the longest of their batch
+    are pooled over one frame more, whose context reaches into padding.
     """
 
     FORMER_NAMES: ClassVar = {"tested": "segment6", "trained": "segment7"}
@@ -45,7 +45,8 @@ class XVector(RenamedParts):
         self.connector = nn.Linear(dim, hidden)
         widths = [hidden] * len(CONTEXTS) + [wide]
         self.tdnn = nn.ModuleList(
-            nn.Conv1d(widths[k], widths[k + 1], frames, dilation=apart) for k, (frames, apart) in enumerate(CONTEXTS)
+            nn.Conv1d(widths[k], widths[k + 1], frames, dilation=dilation)
+            for k, (frames, dilation) in enumerate(CONTEXTS)
         )
         self.segment6 = nn.Linear(2 * wide, hidden)
         self.segment7 = nn.Linear(hidden, hidden)
@@ -56,7 +57,7 @@ class XVector(RenamedParts):
 
         `features` is [batch, frames, dim], `lengths` [batch] in frames.
         """
-        features, lengths = at_least(features, lengths, SHORTEST)
+        features, lengths = pad_to_frames(features, lengths, MIN_FRAMES)
         frames = self.connector(features).transpose(1, 2)
         for layer in self.tdnn:
             frames = F.relu(layer(frames))
@@ -68,15 +69,15 @@ class XVector(RenamedParts):
         return cosines
 
     def _pooled(self, lengths: Tensor, frames: int) -> Tensor:
-        """Frames [batch] that each utterance is pooled over. s3prl tests one by one, where nothing is padded."""
-        left = lengths - SHORTER
+        """Frames [batch] that each utterance is pooled over; s3prl tests one by one, without padding."""
+        left = lengths - LOST_FRAMES
         return (left + 1).clamp(max=frames) if self.training and self.one_frame_more else left
 
 
-def at_least(features: Tensor, lengths: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+def pad_to_frames(features: Tensor, lengths: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     """Return features [batch, frames, dim] with zeros as padding, and shorter utterances filled with their last frame.
 
-    `lengths` [batch] comes back as the lengths after that.
+    `lengths` [batch] is returned as the lengths after that.
     """
     longer = lengths.clamp(min=frames)
     features = F.pad(features, (0, 0, 0, max(0, int(longer.max()) - features.shape[1])))
@@ -91,17 +92,17 @@ def statistics(frames: Tensor, lengths: Tensor) -> Tensor:
     count = lengths[:, None]
     mean = (frames * mask).sum(dim=1) / count
     variance = ((frames - mean[:, None]) ** 2 * mask).sum(dim=1) / (count - 1)
-    return torch.cat([mean, _root(variance)], dim=1)
+    return torch.cat([mean, _safe_sqrt(variance)], dim=1)
 
 
-def _root(variance: Tensor) -> Tensor:
+def _safe_sqrt(variance: Tensor) -> Tensor:
     """The square root with a gradient of 0 at 0, where a dead unit's would be infinite; torch.std does the same."""
     dead = variance == 0
     return torch.where(dead, 0.0, torch.where(dead, 1.0, variance).sqrt())
 
 
 def am_softmax(cosines: Tensor, speakers: Sequence[int], scale: float, margin: float) -> Tensor:
-    """Return the mean additive-margin softmax loss [] of cosines [batch, speakers] and the right speakers' indices."""
+    """Return the mean additive-margin softmax loss [] of cosines [batch, speakers]; `speakers` are the true indices."""
     right = torch.as_tensor(speakers, device=cosines.device)
     margins = margin * F.one_hot(right, cosines.shape[1])
     return F.cross_entropy(scale * (cosines - margins), right)

@@ -1,1 +1,1 @@
-"""What several tasks have in common."""
+"""Parts that several tasks share."""

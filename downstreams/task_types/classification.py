@@ -1,4 +1,4 @@
-"""What KS, SID and ER have in common: one label of a closed set for a whole utterance."""
+"""What KS, SID and ER share: one label of a closed set for a whole utterance."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Classification(UtteranceTask):
     def learn(cls, corpus: Corpus, head: Any) -> list[str]:
         """Return the classes; see `TrainedTask.learn`."""
         del head
-        seen = closed_set(corpus, cls.label_column)
-        return [c for c in cls.official_classes if c in seen] + [c for c in seen if c not in cls.official_classes]
+        labels = closed_set(corpus, cls.label_column)
+        return [c for c in cls.official_classes if c in labels] + [c for c in labels if c not in cls.official_classes]
 
     def head(self, dim: int) -> nn.Module:
         """See `TrainedTask.head`."""
@@ -59,7 +59,7 @@ class Classification(UtteranceTask):
         return [self.labels[i] for i in output.argmax(dim=-1).tolist()]
 
     def truth(self, utterance: Utterance) -> str:
-        """Return the class that the manifest gives."""
+        """Return the class in the manifest."""
         return utterance.labels[self.label_column]
 
     def score(self, rows: Sequence[Prediction]) -> list[Score]:

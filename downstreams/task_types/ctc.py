@@ -71,6 +71,6 @@ def stacking(settings: RecogniserSettings, stride: int) -> int:
     return max(1, (settings.frame_samples or stride) // stride)
 
 
-def shortened(lengths: Tensor, stack: int) -> Tensor:
+def stacked_lengths(lengths: Tensor, stack: int) -> Tensor:
     """Return lengths [batch] in stacked frames."""
     return (lengths + stack - 1) // stack

@@ -1,4 +1,4 @@
-"""Beam search with a word language model and a lexicon, as SUPERB's column "ASR with LM" has it.
+"""Beam search with a word language model and a lexicon, as for SUPERB's column "ASR with LM".
 
 torchaudio's CTC decoder, which is the flashlight decoder that s3prl's `asr/w2l_decoder.py` calls. The protocol takes
 the official `4-gram.arpa.gz` of LibriSpeech (openslr.org/11), unpacked, and fairseq's `librispeech_lexicon.lst`.
@@ -31,17 +31,17 @@ class LanguageModelSettings(HeadSettings):
     lexicon: str | None = Field(
         None, description="lines of a word, a tab and its letters with spaces between, | at last"
     )
-    beam: int = Field(5, ge=1, description="hypotheses kept at each frame")
-    beam_threshold: float = Field(25.0, gt=0, description="how much worse than the best a kept one may be")
+    beam: int = Field(5, ge=1, description="hypotheses at each frame")
+    beam_threshold: float = Field(25.0, gt=0, description="how much worse than the best they may score")
     lm_weight: float = Field(2.0, description="weight of the language model")
     word_score: float = Field(-1.0, description="added for each word")
 
 
 class BeamSearch:
-    """A decoder over letters; the language model is loaded when the first utterance comes."""
+    """A decoder over letters; the language model is loaded with the first utterance."""
 
     def __init__(self, settings: LanguageModelSettings, letters: Sequence[str]) -> None:
-        """Check what there is to check before hours of training.
+        """Check files and packages, before hours of training.
 
         Raises:
             UserError: a file or a package is missing, or the lexicon has lines that can't be used.
@@ -57,21 +57,21 @@ class BeamSearch:
 
     def words(self, log_probabilities: Tensor) -> str | None:
         """Return the words of the best hypothesis for [frames, letters] on the CPU, or None where there is none."""
-        (found,) = self._decoder(log_probabilities[None].contiguous())
-        return " ".join(found[0].words) if found else None
+        (hypotheses,) = self._decoder(log_probabilities[None].contiguous())
+        return " ".join(hypotheses[0].words) if hypotheses else None
 
     @cached_property
     def _decoder(self) -> Any:
         try:
-            return self._opened()
-        except (RuntimeError, ValueError) as error:  # also where KenLM's message quotes what is no text
+            return self._build_decoder()
+        except (RuntimeError, ValueError) as error:  # also where KenLM's message quotes binary data
             reason = "no text" if isinstance(error, UnicodeDecodeError) else str(error).strip().splitlines()[-1]
-            told = "".join(letter for letter in reason if letter.isprintable())[:200]
+            message = "".join(letter for letter in reason if letter.isprintable())[:200]
             raise UserError(
-                f"head.lm: {self.lm} can't be opened with {self.lexicon} ({told}). Is it complete?"
+                f"head.lm: {self.lm} can't be opened with {self.lexicon} ({message}). Is it complete?"
             ) from error
 
-    def _opened(self) -> Any:
+    def _build_decoder(self) -> Any:
         from torchaudio.models.decoder import ctc_decoder
 
         return ctc_decoder(

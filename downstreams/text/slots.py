@@ -1,4 +1,4 @@
-"""Slots in a line of text, marked as `B-city PARIS E-city`, and how well they were found (s3prl `ctc/metric.py`)."""
+"""Slots in a line of text, marked as `B-city PARIS E-city`, and their metrics (s3prl `ctc/metric.py`)."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from downstreams.metrics.error_rate import Edits, characters
+from downstreams.metrics.error_rate import Edits, character_edits
 
 _SLOT = re.compile(r"B-(\S+) (.+?) E-\1")
 
 
-def found(marked: str) -> dict[str, list[str]]:
+def extract_slots(marked: str) -> dict[str, list[str]]:
     """Return the values of each slot type, in order: the nearest pairs of marks, other marks inside left out."""
     slots: dict[str, list[str]] = {}
     for name, value in _SLOT.findall(re.sub(" +", " ", marked)):
-        slots.setdefault(name, []).append(_unmarked(value))
+        slots.setdefault(name, []).append(_remove_marks(value))
     return slots
 
 
 def type_f1(truths: Sequence[str], answers: Sequence[str]) -> NDArray[np.float64]:
     """Return the F1 [lines] between the sets of slot types of each pair of lines; 1 where both have none."""
     pairs = zip(truths, answers, strict=True)
-    return np.array([set_f1(set(found(truth)), set(found(answer))) for truth, answer in pairs])
+    return np.array([set_f1(set(extract_slots(truth)), set(extract_slots(answer))) for truth, answer in pairs])
 
 
 def set_f1(truth: set[str], answer: set[str]) -> float:
@@ -42,10 +42,10 @@ def value_edits(truths: Sequence[str], answers: Sequence[str]) -> Edits:
     pairs = [
         (line, value, other)
         for line, (truth, answer) in enumerate(zip(truths, answers, strict=True))
-        for value, other in _paired(found(truth), found(answer))
+        for value, other in _paired(extract_slots(truth), extract_slots(answer))
     ]
     lines = np.array([line for line, _, _ in pairs], dtype=np.intp)
-    edits = characters([value for _, value, _ in pairs], [other for _, _, other in pairs])
+    edits = character_edits([value for _, value, _ in pairs], [other for _, _, other in pairs])
     summed = (np.bincount(lines, weights=column, minlength=len(truths)).astype(np.float64) for column in edits)
     return Edits(*summed)
 
@@ -57,9 +57,9 @@ def _paired(truth: dict[str, list[str]], answer: dict[str, list[str]]) -> list[t
 def _nearest(value: str, others: Sequence[str]) -> str:
     if len(others) == 1:
         return others[0]
-    return others[int(characters([value] * len(others), others).errors.argmin())]
+    return others[int(character_edits([value] * len(others), others).errors.argmin())]
 
 
-def _unmarked(value: str) -> str:
+def _remove_marks(value: str) -> str:
     """Drop the marks inside a value: those that begin a slot first, with the space after them, then those that end."""
     return re.sub(r" E-\S+", "", re.sub(r"B-\S+ ", "", value))

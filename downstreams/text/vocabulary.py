@@ -1,7 +1,7 @@
 """Vocabularies: from text to the outputs of a CTC head, and back.
 
-A vocabulary is made of plain lists and strings, which stand in the run's `labels.json`: so a trained head can be used
-without its corpus.
+A vocabulary consists of plain lists and strings, which are saved in the run's `labels.json`, so that a trained head
+can be used without its corpus.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPECIALS = ("<pad>", "<eos>", "<unk>")
 """The first outputs of PR and SF, and of any SentencePiece vocabulary; `<pad>` is CTC's blank (s3prl `ctc/text.py`)."""
 
 LETTER_SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
-"""The first outputs of ASR with letters, as fairseq has them; `<s>` is CTC's blank."""
+"""The first outputs of ASR with letters, as in fairseq; `<s>` is CTC's blank."""
 
 LETTERS = tuple("|ETAONIHSRDLUMCWFGYPBVK'XJQZ")
 """The 28 symbols of LibriSpeech in fairseq's order, that of their frequency; `|` ends a word."""
@@ -41,7 +41,7 @@ ARPABET = ("SIL", "SPN", *sorted((*(v + stress for v in VOWELS for stress in "01
 
 
 class SentencePiece(HeadSettings):
-    """`sentencepiece`: size of a vocabulary of subwords (BPE), learnt from the training text."""
+    """`sentencepiece`: size of a vocabulary of subwords (BPE), trained on the training text."""
 
     sentencepiece: int = Field(gt=len(SPECIALS), description="outputs, the three special ones included")
 
@@ -80,21 +80,21 @@ class Letters:
         return len(self.tokens)
 
     @staticmethod
-    def spelled(text: str) -> str:
+    def spell(text: str) -> str:
         """Return `AB C` as `AB|C|`."""
         return "|".join(text.upper().split()) + "|"
 
     @classmethod
     def learn(cls, texts: Iterable[str]) -> list[str]:
-        """Return fairseq's tokens where they suffice, else those of the texts, the commonest first."""
-        seen = Counter(letter for text in texts for letter in cls.spelled(text))
+        """Return fairseq's tokens where they suffice, else those of the texts, the most frequent first."""
+        seen = Counter(letter for text in texts for letter in cls.spell(text))
         own = sorted(seen, key=lambda letter: (-seen[letter], letter))
         return [*LETTER_SPECIALS, *(LETTERS if seen.keys() <= set(LETTERS) else own)]
 
     def encode(self, text: str) -> list[int]:
         """Return the outputs that spell `text`."""
         unknown, end = LETTER_SPECIALS.index("<unk>"), LETTER_SPECIALS.index("</s>")
-        return [*(self._index.get(letter, unknown) for letter in self.spelled(text)), end]
+        return [*(self._index.get(letter, unknown) for letter in self.spell(text)), end]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return words with one space between them."""
@@ -107,7 +107,7 @@ class Characters:
 
     blank = PAD
     between = (len(SPECIALS) + CHARACTERS.index(" "),)
-    """What stands between words."""
+    """Outputs between words."""
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens = list(tokens)
@@ -140,10 +140,10 @@ class Pieces:
 
     @staticmethod
     def learn(texts: Iterable[str], size: int) -> str:
-        """Return a model of `size` pieces, learnt from texts, as base64; the same for the same texts.
+        """Return a model of `size` pieces, trained on texts, as base64; deterministic.
 
         Raises:
-            UserError: the texts don't have that many pieces, or need more for their characters alone.
+            UserError: the texts have fewer pieces, or more characters than that.
         """
         file = io.BytesIO()
         try:

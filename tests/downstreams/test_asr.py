@@ -54,13 +54,13 @@ def test_english_has_the_protocols_outputs() -> None:
 
 def test_answers_are_decoded_and_scored_in_words_and_characters() -> None:
     task, rows = build(["ab c"], ["ab c", "c"])
-    heard = task.decode(*one_hot(task, "AAB|-|CC|", "--"))
-    assert [h.words for h in heard] == ["AB C", ""] and task.show(heard) == ["AB C", ""]
-    found = task.rows(rows.splits["test"], heard)
-    assert found == [Prediction("test0", "AB C", "AB C"), Prediction("test1", "C", "")]
-    assert [s.metric.key for s in task.score(found)] == ["wer", "cer"]
-    assert [s.value for s in task.score(found)] == [pytest.approx(100 / 3), 20.0]
-    assert task.chance(found) == pytest.approx(100 / 3)
+    hypotheses = task.decode(*one_hot(task, "AAB|-|CC|", "--"))
+    assert [h.words for h in hypotheses] == ["AB C", ""] and task.show(hypotheses) == ["AB C", ""]
+    predictions = task.rows(rows.splits["test"], hypotheses)
+    assert predictions == [Prediction("test0", "AB C", "AB C"), Prediction("test1", "C", "")]
+    assert [s.metric.key for s in task.score(predictions)] == ["wer", "cer"]
+    assert [s.value for s in task.score(predictions)] == [pytest.approx(100 / 3), 20.0]
+    assert task.chance(predictions) == pytest.approx(100 / 3)
 
 
 def test_subwords_where_the_recipe_asks_for_them() -> None:
@@ -70,8 +70,8 @@ def test_subwords_where_the_recipe_asks_for_them() -> None:
     target = task.target(utterance)
     frames = [output for piece in target for output in (piece, 0)]
     output = 9.0 * torch.nn.functional.one_hot(torch.tensor([frames]), 25)
-    (heard,) = task.decode(output, torch.tensor([len(frames)]))
-    assert heard.words == task.truth(utterance) == "THE CAT"
+    (hypothesis,) = task.decode(output, torch.tensor([len(frames)]))
+    assert hypothesis.words == task.truth(utterance) == "THE CAT"
     assert task.head(8)(torch.randn(1, 5, 8), torch.tensor([5])).shape == (1, 5, 25)
 
 
@@ -83,7 +83,7 @@ def test_training_sees_half_of_each_group_at_a_time() -> None:
     assert sampler.batches == [[1, 2], [3, 4], [5, 0]]
 
 
-def test_it_learns_what_frames_say(one_thread: None) -> None:
+def test_it_learns_from_frames(one_thread: None) -> None:
     task, rows = build(["ab", "ba c", "c", "abc a"], ["a"])
     train = rows.splits["train"]
     targets = [task.target(u) for u in train]
@@ -141,12 +141,12 @@ def test_a_language_model_decides_doubtful_words(files: dict[str, str]) -> None:
     pytest.importorskip("flashlight.lib.text", reason="the extra lm")
     pytest.importorskip("kenlm", reason="the extra lm")
     task, rows = build(["a cat a car"], ["a cat", "a car"], **files)
-    heard = doubtful(task)
-    assert [h.words for h in heard] == ["A CAR", "A CAR"] and task.show(heard) == ["A CAT", "A CAR"]
-    found = task.rows(rows.splits["test"], heard)
-    assert [row.answer for row in found] == ["A CAR\tA CAT", "A CAR\tA CAR"]
-    assert {s.metric.key: s.value for s in task.score(found)} == {"wer": 25.0, "cer": 10.0, "wer_lm": 0.0}
-    dev = task.rows(rows.splits["dev"], heard)
+    hypotheses = doubtful(task)
+    assert [h.words for h in hypotheses] == ["A CAR", "A CAR"] and task.show(hypotheses) == ["A CAT", "A CAR"]
+    predictions = task.rows(rows.splits["test"], hypotheses)
+    assert [row.answer for row in predictions] == ["A CAR\tA CAT", "A CAR\tA CAR"]
+    assert {s.metric.key: s.value for s in task.score(predictions)} == {"wer": 25.0, "cer": 10.0, "wer_lm": 0.0}
+    dev = task.rows(rows.splits["dev"], hypotheses)
     assert [row.answer for row in dev] == ["A CAR", "A CAR"] and len(task.score(dev)) == 2
 
 

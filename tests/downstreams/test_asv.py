@@ -13,7 +13,7 @@ from torch import nn
 
 from downstreams.asv import SpeakerVerification, VerificationHead
 from downstreams.base import Setup
-from downstreams.nets.xvector import SHORTER, SHORTEST, XVector, am_softmax
+from downstreams.nets.xvector import LOST_FRAMES, MIN_FRAMES, XVector, am_softmax
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Corpus, Manifest, Trial, Utterance
 from superb_eval.errors import UserError
@@ -63,7 +63,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 def mask(lengths: torch.Tensor) -> torch.Tensor:
     """What s3prl's expert hands to its model."""
-    ones = [torch.ones(int(n) - SHORTER) for n in lengths]
+    ones = [torch.ones(int(n) - LOST_FRAMES) for n in lengths]
     return (1.0 - nn.utils.rnn.pad_sequence(ones, batch_first=True)) * -100000.0
 
 
@@ -74,10 +74,10 @@ def test_training_equals_s3prls_with_its_slip(theirs: nn.ModuleDict, batch: tupl
     embedding = theirs["model"](theirs["connector"](features), mask(lengths))
     expected = theirs["objective"](embedding, speakers)
     head = ours(theirs).train()
-    found = am_softmax(head(features, lengths), speakers.tolist(), 30.0, 0.4)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    actual = am_softmax(head(features, lengths), speakers.tolist(), 30.0, 0.4)
+    torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
     expected.backward()
-    found.backward()
+    actual.backward()
     torch.testing.assert_close(head.connector.weight.grad, theirs["connector"].weight.grad, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(head.speakers.grad, theirs["objective"].W.grad, rtol=1e-4, atol=1e-6)
 
@@ -99,9 +99,9 @@ def test_tested_embeddings_equal_s3prls_one_by_one(
     theirs: nn.ModuleDict, batch: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     features, lengths = batch
-    found = ours(theirs).eval()(features, lengths)
+    actual = ours(theirs).eval()(features, lengths)
     model: Any = theirs["model"]
-    for row, frames, n in zip(found, features, lengths, strict=True):
+    for row, frames, n in zip(actual, features, lengths, strict=True):
         expected = model.inference(theirs["connector"](frames[None, :n]), mask(n[None]))
         torch.testing.assert_close(row[None], nn.functional.normalize(expected, dim=-1), rtol=1e-6, atol=1e-6)
 
@@ -111,7 +111,7 @@ def test_parameters_are_the_protocols() -> None:
     assert sum(p.numel() for p in XVector(768, 1211).parameters()) == 6_730_204
 
 
-def test_padding_is_never_heard_in_tests(theirs: nn.ModuleDict, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_padding_changes_no_embedding(theirs: nn.ModuleDict, batch: tuple[torch.Tensor, torch.Tensor]) -> None:
     features, lengths = batch
     louder = features.clone()
     louder[1, LENGTHS[1] :] = 1e6
@@ -121,11 +121,11 @@ def test_padding_is_never_heard_in_tests(theirs: nn.ModuleDict, batch: tuple[tor
 
 def test_an_utterance_too_short_for_the_network_has_an_embedding(theirs: nn.ModuleDict) -> None:
     frames = torch.randn(1, 3, DIM)
-    longer = torch.cat([frames, frames[:, -1:].expand(-1, SHORTEST - 3, -1)], dim=1)
+    longer = torch.cat([frames, frames[:, -1:].expand(-1, MIN_FRAMES - 3, -1)], dim=1)
     head = ours(theirs).eval()
-    found = head(frames, torch.tensor([3]))
-    assert torch.isfinite(found).all()
-    torch.testing.assert_close(found, head(longer, torch.tensor([SHORTEST])))
+    actual = head(frames, torch.tensor([3]))
+    assert torch.isfinite(actual).all()
+    torch.testing.assert_close(actual, head(longer, torch.tensor([MIN_FRAMES])))
     loss = am_softmax(head.train()(frames, torch.tensor([3])), [0], 30.0, 0.4)
     loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
@@ -133,8 +133,8 @@ def test_an_utterance_too_short_for_the_network_has_an_embedding(theirs: nn.Modu
 
 def test_the_loss_is_the_protocols_example() -> None:
     """Two speakers, cosines 1 and -1, scale 30, margin 0.4: the right logit is 18, the other -30."""
-    found = am_softmax(torch.tensor([[1.0, -1.0]], dtype=torch.float64), [0], 30.0, 0.4)
-    assert found.item() == pytest.approx(np.log1p(np.exp(-30 - 18)), rel=1e-6)
+    actual = am_softmax(torch.tensor([[1.0, -1.0]], dtype=torch.float64), [0], 30.0, 0.4)
+    assert actual.item() == pytest.approx(np.log1p(np.exp(-30 - 18)), rel=1e-6)
 
 
 @pytest.fixture
@@ -156,8 +156,8 @@ def build(corpus: Corpus) -> SpeakerVerification:
 def embeddings(corpus: Corpus) -> Iterator[np.ndarray]:
     """One direction for each speaker, slightly turned for each utterance."""
     for k, u in enumerate(corpus.splits["test"]):
-        found = np.array([1.0, 0.1 * k]) if u.speaker == "F" else np.array([0.1 * k, 1.0])
-        yield found / np.linalg.norm(found)
+        actual = np.array([1.0, 0.1 * k]) if u.speaker == "F" else np.array([0.1 * k, 1.0])
+        yield actual / np.linalg.norm(actual)
 
 
 def test_trials_become_rows_and_are_scored(corpus: Corpus) -> None:

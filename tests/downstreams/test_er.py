@@ -103,10 +103,10 @@ def test_loss_gradient_and_answers_equal_s3prls(tmp_path: Path, expert: Any) -> 
     records: dict[str, Any] = defaultdict(list)
     expected = theirs("dev", [f[:n] for f, n in zip(frames, lengths.tolist(), strict=True)], targets, [], records)
     output = head(frames, lengths)
-    found = task.loss(output, lengths, targets)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    actual = task.loss(output, lengths, targets)
+    torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
     expected.backward()
-    found.backward()
+    actual.backward()
     torch.testing.assert_close(head.projector.weight.grad, theirs.projector.weight.grad, rtol=1e-4, atol=1e-7)
     assert task.decode(output, lengths) == records["predict"]
     assert [u.labels["emotion"] for u in rows] == records["truth"]
@@ -127,8 +127,8 @@ def test_dev_shares_are_the_protocols_for_the_counts_of_iemocap(tmp_path: Path) 
         for n in range(size)
     ]
     whole = replace(corpus, splits={"all": manifest.Manifest("all", tuple(rows), tmp_path)})
-    found = [[len(split) for split in fold.splits.values()] for fold in EmotionRecognition.folds(whole)]
-    assert found == [[3556, 890, 1085], [3606, 902, 1023], [3504, 876, 1151], [3600, 900, 1031], [3432, 858, 1241]]
+    actual = [[len(split) for split in fold.splits.values()] for fold in EmotionRecognition.folds(whole)]
+    assert actual == [[3556, 890, 1085], [3606, 902, 1023], [3504, 876, 1151], [3600, 900, 1031], [3432, 858, 1241]]
 
 
 def test_every_row_is_tested_once_and_never_trained_on_in_its_fold(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_half_made_folds_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"1 of 37 ER rows have no fold, such as 'dev1'\. Give each row one"):
         EmotionRecognition.folds(_with_dev(corpus, lost))
     twice = replace(dev.utterances[1], id="train3")
-    with pytest.raises(UserError, match=r"1 ER id\(s\) stand in two splits, such as 'train3'"):
+    with pytest.raises(UserError, match=r"1 ER id\(s\) are in two splits, such as 'train3'"):
         EmotionRecognition.folds(_with_dev(corpus, twice))
     with pytest.raises(UserError, match="every ER row is of fold '1'; two at least are needed"):
         EmotionRecognition.folds(read(emotions(tmp_path / "b", folds=1)))

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def corpus(**speakers: dict[str, str]) -> Corpus:
-    """One row for each speaker, in all splits alike; its labels beside."""
+    """One row for each speaker, in all splits alike; and its labels."""
     rows = tuple(
         Utterance(f"{name}-1", Clip(Path("a.flac")), name, {"speaker": name, **labels}, line)
         for line, (name, labels) in enumerate(speakers.items(), start=2)
@@ -34,23 +34,23 @@ def corpus(**speakers: dict[str, str]) -> Corpus:
     return Corpus("voices", Path(), splits)
 
 
-def told(given: Corpus) -> list[str]:
-    return [u.labels["gender"] for u in GenderIdentification.annotate(given).splits["test"]]
+def genders(annotated: Corpus) -> list[str]:
+    return [u.labels["gender"] for u in GenderIdentification.annotate(annotated).splits["test"]]
 
 
 def test_the_label_is_the_column_or_the_name_of_an_embedded_voice() -> None:
-    assert told(corpus(co_f000={}, co_m001={}, co_m017={})) == ["female", "male", "male"]
-    assert told(corpus(co_f000={"gender": "other"}, anna={"gender": "female"})) == ["other", "female"]
+    assert genders(corpus(co_f000={}, co_m001={}, co_m017={})) == ["female", "male", "male"]
+    assert genders(corpus(co_f000={"gender": "other"}, anna={"gender": "female"})) == ["other", "female"]
 
 
-def test_rows_that_tell_nothing_are_named_with_their_line() -> None:
-    with pytest.raises(UserError, match=r"train\.csv: 2 bad row(?s:.*)line 3: speaker 'anna' gives no gender: add a"):
-        told(corpus(co_m001={}, anna={}, co_x001={}))
+def test_rows_without_a_gender_are_named_with_their_line() -> None:
+    with pytest.raises(UserError, match=r"train\.csv: 2 bad row(?s:.*)line 3: speaker 'anna' has no gender: add a"):
+        genders(corpus(co_m001={}, anna={}, co_x001={}))
 
 
 def test_it_is_speaker_identification_with_another_label() -> None:
-    given = GenderIdentification.annotate(corpus(co_f000={}, co_m001={}))
-    assert GenderIdentification.learn(given, None) == ["female", "male"]
+    annotated = GenderIdentification.annotate(corpus(co_f000={}, co_m001={}))
+    assert GenderIdentification.learn(annotated, None) == ["female", "male"]
     own = {name for name in vars(GenderIdentification) if not name.startswith("_")}
     assert own - set(vars(SpeakerIdentification)) == {"annotate"}
 
@@ -63,7 +63,7 @@ def test_all_are_still_superbs_ten_and_no_total_counts_it() -> None:
     assert "gender" not in {task for task, _ in METRICS}
 
 
-def test_a_cell_needs_the_part_of_the_embedded_corpus_that_its_recipe_names() -> None:
+def test_a_run_needs_the_part_of_the_embedded_corpus_that_its_recipe_names() -> None:
     (job,) = jobs.expand(jobs.SuiteConfig(("fbank",), ("gender",)))
     assert (job.part(), job.profile) == ("asr", "mini")
     assert recipe.load(recipe.find("gender", "mini")).part == "asr"
@@ -71,7 +71,7 @@ def test_a_cell_needs_the_part_of_the_embedded_corpus_that_its_recipe_names() ->
     assert other.part() == "sid"
 
 
-def test_it_stands_in_one_file_and_one_recipe() -> None:
+def test_it_consists_of_one_file_and_one_recipe() -> None:
     named = {
         str(path.relative_to(ROOT))
         for folder in ("superb_eval", "downstreams", "recipes", "upstreams")
@@ -82,7 +82,7 @@ def test_it_stands_in_one_file_and_one_recipe() -> None:
     assert set(registry.names()) - set(jobs.SUPERB) == {"gender"}
 
 
-def test_it_runs_and_stands_in_the_table_beside_the_others(tmp_path: Path) -> None:
+def test_it_runs_and_has_a_column_in_the_table(tmp_path: Path) -> None:
     data = write_tones(tmp_path / "data", {"train": 8, "dev": 4, "test": 4})
     for split in ("train", "dev", "test"):
         rows = (data / "ks" / f"{split}.csv").read_text().splitlines()

@@ -137,7 +137,7 @@ def test_an_answer_is_right_where_every_slot_is(triples: list[tuple[int, ...]]) 
     assert task.chance(rows) == pytest.approx(100 * most / len(triples))
 
 
-def test_values_that_contain_anything_are_told_apart(corpus: Corpus) -> None:
+def test_values_with_any_characters_are_distinguished(corpus: Corpus) -> None:
     row = corpus.splits["train"].utterances[0]
     labels = [
         {"action": 'a", "b', "object": "c", "location": "d"},
@@ -187,7 +187,7 @@ def _two_slots(tones: Path, root: Path) -> Path:
 
 
 def test_slots_that_the_official_corpus_lacks_are_named(corpus: Corpus) -> None:
-    with pytest.raises(UserError, match=r"has no label size \(found: action, object, location\)\. Mend -o head\.slots"):
+    with pytest.raises(UserError, match=r"has no label size \(found: action, object, location\)\. Fix -o head\.slots"):
         build(corpus, IntentHead(slots=("action", "size")))
 
 

@@ -55,10 +55,10 @@ def test_forward_loss_and_gradient_equal_s3prls() -> None:
     head = ours_with_their_weights(projector, theirs, 48, 12)
     frames, lengths, labels = torch.randn(6, 50, 48), torch.tensor([50, 9, 1, 33, 50, 20]), torch.arange(6)
     expected, _ = theirs(projector(frames), lengths)
-    found = head(frames, lengths)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    actual = head(frames, lengths)
+    torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
     nn.CrossEntropyLoss()(expected, labels).backward()
-    nn.functional.cross_entropy(found, labels).backward()
+    nn.functional.cross_entropy(actual, labels).backward()
     torch.testing.assert_close(head.projector.weight.grad, projector.weight.grad, rtol=1e-5, atol=1e-7)
 
 
@@ -69,7 +69,7 @@ def test_pooling_first_gives_the_same_logits() -> None:
     torch.testing.assert_close(head(pooled, torch.ones(len(pooled))), head(frames, lengths), rtol=1e-5, atol=1e-5)
 
 
-def test_padding_is_never_heard() -> None:
+def test_padding_changes_no_output() -> None:
     head = UtteranceLevel(8, 4, 3)
     frames, lengths = torch.randn(2, 10, 8), torch.tensor([10, 4])
     louder = frames.clone()

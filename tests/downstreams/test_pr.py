@@ -53,11 +53,11 @@ def test_answers_are_decoded_and_scored() -> None:
         output[row, range(5), path] = 9.0
     answers = task.decode(output, torch.tensor([5, 2]))
     assert answers == ["a c", ""]
-    found = task.rows(rows.splits["test"], answers)
-    assert found == [Prediction("test0", "a c b", "a c"), Prediction("test1", "b", "")]
-    (score,) = task.score(found)
+    predictions = task.rows(rows.splits["test"], answers)
+    assert predictions == [Prediction("test0", "a c b", "a c"), Prediction("test1", "b", "")]
+    (score,) = task.score(predictions)
     assert (score.value, score.units) == (50.0, 2)
-    assert task.chance(found) == 50.0
+    assert task.chance(predictions) == 50.0
 
 
 def test_training_sees_overlapping_buckets_by_length_of_the_label() -> None:
@@ -69,7 +69,7 @@ def test_training_sees_overlapping_buckets_by_length_of_the_label() -> None:
     assert sampler.batches == [[3, 1], [2, 1], [2], [2]]
 
 
-def test_it_learns_what_frames_say(one_thread: None) -> None:
+def test_it_learns_from_frames(one_thread: None) -> None:
     task, rows = build(["a b", "b a", "c a b", "b c"], ["a"])
     train = rows.splits["train"]
     targets = [task.target(u) for u in train]

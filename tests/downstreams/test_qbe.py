@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 
 from downstreams import registry
 from downstreams.base import Prediction, SearchTask, Setup
-from downstreams.qbe import QueryByExample, QuerySettings, as_stdlist, standardised
+from downstreams.qbe import QueryByExample, QuerySettings, as_stdlist, normalise_per_query
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Manifest, Trial, Utterance
 
@@ -55,9 +55,9 @@ def by_the_protocol(queries: list[np.ndarray], documents: list[np.ndarray]) -> n
 
 def test_scores_are_the_protocols() -> None:
     lengths = [12, 4, 25, 40, 33, 1, 90]
-    found = features(lengths)
-    rows = build().search(a_split(3, 4), found, "cosine_exp", "cpu")
-    plain = [f.double().numpy() for f in found]
+    frames = features(lengths)
+    rows = build().search(a_split(3, 4), frames, "cosine_exp", "cpu")
+    plain = [f.double().numpy() for f in frames]
     expected = by_the_protocol(plain[:3], plain[3:])
     np.testing.assert_allclose([float(r.answer) for r in rows], expected.ravel(), atol=6e-5)
     assert [r.id for r in rows[:5]] == ["q0 d0", "q0 d1", "q0 d2", "q0 d3", "q1 d0"]
@@ -72,11 +72,11 @@ def test_a_short_query_is_remarked_on_and_no_failure() -> None:
     assert not build().remarks(a_split(1, 1), [5, 1])
 
 
-def test_only_documents_that_are_asked_for_count_in_normalising() -> None:
+def test_only_documents_of_a_querys_trials_count_in_normalising() -> None:
     scores = np.array([[1.0, 3.0, 99.0], [5.0, 5.0, 5.0]])
-    asked = np.array([[True, True, False], [True, True, True]])
-    np.testing.assert_allclose(standardised(scores, asked)[0, :2], [-1, 1])
-    np.testing.assert_allclose(standardised(scores, asked)[1], 0)
+    in_trials = np.array([[True, True, False], [True, True, True]])
+    np.testing.assert_allclose(normalise_per_query(scores, in_trials)[0, :2], [-1, 1])
+    np.testing.assert_allclose(normalise_per_query(scores, in_trials)[1], 0)
     trials = [Trial("q0", "d0", True), Trial("q0", "d2", False)]
     rows = build().search(a_split(1, 3, trials), features([8, 30, 30, 30]), "cosine_exp", "cpu")
     assert sorted(abs(float(r.answer)) for r in rows) == [1, 1]
@@ -114,7 +114,7 @@ def replace_answer(row: Prediction) -> Prediction:
     return row._replace(answer=row.truth)
 
 
-def test_ways_are_the_recipes_distance_and_those_beside_it() -> None:
+def test_ways_are_the_recipes_distance_and_the_others_of_it() -> None:
     assert build().ways() == ("cosine_exp",)
     assert build(distance="cosine", also=("euclidean", "cosine")).ways() == ("cosine", "euclidean")
     with pytest.raises(ValidationError, match="cosine_exp"):

@@ -16,7 +16,7 @@ from torch import nn
 
 from downstreams.base import Prediction, Setup
 from downstreams.metrics import diarization
-from downstreams.metrics.diarization import EXTRA
+from downstreams.metrics.diarization import EXTRA_FRAMES
 from downstreams.nets.heads import SpeakerActivity
 from downstreams.sd import DiarizationHead, SpeakerDiarization
 from superb_eval.data.audio import Clip
@@ -27,15 +27,15 @@ STRIDE = 320
 LENGTHS, LABELS = [50, 31, 44], [48, 31, 44]
 
 
-def s3prl_source(module: str, wanted: str) -> Any:
+def s3prl_source(module: str, functions: str) -> Any:
     """A class of a module of `downstream/diarization` that doesn't import (it wants h5py)."""
     spec = importlib.util.find_spec("s3prl")
     assert spec is not None and spec.origin is not None
     tree = ast.parse((Path(spec.origin).parent / "downstream" / "diarization" / f"{module}.py").read_text())
     names: dict[str, Any] = {"np": np, "torch": torch, "nn": nn, "Dataset": object}
-    nodes = [n for n in tree.body if getattr(n, "name", "") == wanted]
+    nodes = [n for n in tree.body if getattr(n, "name", "") == functions]
     exec("\n".join(map(ast.unparse, nodes)), names)
-    return names[wanted]
+    return names[functions]
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def test_forward_and_loss_equal_s3prls(batch: tuple[torch.Tensor, torch.Tensor, 
     for row, reference, n in zip(output, expected, LABELS, strict=True):
         torch.testing.assert_close(row[:n], reference[:n], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(build().loss(output, lengths, labels), expected_loss, rtol=1e-6, atol=1e-6)
-    _, found = diarization.pit_loss(expected, labels)
-    assert found == [tuple(orders[i].tolist()) for i in order]
+    _, actual = diarization.pit_loss(expected, labels)
+    assert actual == [tuple(orders[i].tolist()) for i in order]
 
 
 def test_frame_accuracy_is_s3prls(batch: tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]) -> None:
@@ -89,11 +89,13 @@ def test_lengths_are_matched_as_in_s3prl(frames: int) -> None:
     head = SpeakerActivity(12, 16, 2)
     theirs, _ = match(None, features, labels)
     expected = head.linear(head.rnn(theirs)[0])
-    found = diarization.match(head(features, torch.tensor([frames])), torch.tensor([frames]), torch.tensor([48]))
-    # Beyond EXTRA frames the last output is repeated where s3prl goes on computing it.
-    same = min(48, frames + EXTRA)
-    torch.testing.assert_close(found[:, :same], expected[:, :same], rtol=1e-6, atol=1e-6)
-    assert found.shape == expected.shape
+    actual = diarization.align_frames(
+        head(features, torch.tensor([frames])), torch.tensor([frames]), torch.tensor([48])
+    )
+    # Beyond EXTRA_FRAMES frames the last output is repeated where s3prl goes on computing it.
+    same = min(48, frames + EXTRA_FRAMES)
+    torch.testing.assert_close(actual[:, :same], expected[:, :same], rtol=1e-6, atol=1e-6)
+    assert actual.shape == expected.shape
 
 
 def test_labels_are_those_of_s3prl() -> None:
@@ -116,12 +118,12 @@ def test_labels_are_those_of_s3prl() -> None:
             _, expected = dataset._get_labeled_speech(own, "r", *span, 2)
             # s3prl forgets turns that begin before a chunk and end after it.
             across = any(round(t.start * 50) < span[0] and round(t.end * 50) > span[1] for t in turns)
-            found = diarization.activity(turns, span, STRIDE, 2)
-            assert across or (found == expected).all()
+            actual = diarization.speaker_activity(turns, span, STRIDE, 2)
+            assert across or (actual == expected).all()
 
 
 def test_a_turn_across_a_whole_chunk_is_labelled() -> None:
-    assert diarization.activity([Turn(0.0, 9.0, "a")], (100, 200), STRIDE, 2)[:, 0].all()
+    assert diarization.speaker_activity([Turn(0.0, 9.0, "a")], (100, 200), STRIDE, 2)[:, 0].all()
 
 
 def test_parameters_are_the_protocols() -> None:
@@ -129,12 +131,12 @@ def test_parameters_are_the_protocols() -> None:
     assert sum(p.numel() for p in SpeakerActivity(768, 512, 2).parameters()) == 2_626_562
 
 
-def test_padding_is_never_heard(batch: tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]) -> None:
+def test_padding_changes_no_output(batch: tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]) -> None:
     features, lengths, _ = batch
     louder = features.clone()
     louder[1, LENGTHS[1] :] = 1e6
     head = SpeakerActivity(12, 16, 2)
-    assert torch.equal(head(features, lengths)[1, : 31 + EXTRA], head(louder, lengths)[1, : 31 + EXTRA])
+    assert torch.equal(head(features, lengths)[1, : 31 + EXTRA_FRAMES], head(louder, lengths)[1, : 31 + EXTRA_FRAMES])
 
 
 def test_swapped_speakers_cost_the_same(batch: tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]) -> None:
@@ -145,7 +147,7 @@ def test_swapped_speakers_cost_the_same(batch: tuple[torch.Tensor, torch.Tensor,
 
 
 def chunked(tmp_path: Path, turns: list[Turn], seconds: float = 5.0, chunk: float = 2.0) -> Corpus:
-    labels = {"recording": "r", "turns": diarization.written(turns)}
+    labels = {"recording": "r", "turns": diarization.turns_to_json(turns)}
     edges = np.arange(0, seconds, chunk).tolist()
     rows = tuple(
         Utterance(f"r#{k}", Clip(tmp_path / "r.wav", a, min(a + chunk, seconds)), "a b", labels)
@@ -157,7 +159,7 @@ def chunked(tmp_path: Path, turns: list[Turn], seconds: float = 5.0, chunk: floa
 def perfect(task: SpeakerDiarization, split: Manifest) -> list[torch.Tensor]:
     """Logits that are right in every label frame, of one frame fewer than there are labels."""
     targets = [task.target(u) for u in split]
-    return [torch.cat([8 * t[:-1] - 4, torch.zeros(EXTRA, 2) - 4]) for t in targets]
+    return [torch.cat([8 * t[:-1] - 4, torch.zeros(EXTRA_FRAMES, 2) - 4]) for t in targets]
 
 
 def test_chunks_are_joined_again_and_scored(tmp_path: Path) -> None:
@@ -167,9 +169,9 @@ def test_chunks_are_joined_again_and_scored(tmp_path: Path) -> None:
     assert [len(task.target(u)) for u in corpus.splits["test"]] == [100, 100, 50]
     task.adopt({"threshold": 0.5, "median": 1})
     (row,) = task.rows(corpus.splits["test"], perfect(task, corpus.splits["test"]))
-    assert row.id == "r" and diarization.read(row.truth) == turns
+    assert row.id == "r" and diarization.turns_from_json(row.truth) == turns
     # The frames that were cut off, at the end of each chunk, are silent here: 20 ms at 1.98 s and at 3.98 s.
-    assert diarization.read(row.answer) == [
+    assert diarization.turns_from_json(row.answer) == [
         Turn(0.5, 1.98, "0"), Turn(2.0, 3.0, "0"), Turn(2.5, 3.98, "1"), Turn(4.0, 4.9, "1"),
     ]  # fmt: skip
     (score,) = task.score([row])
@@ -182,7 +184,7 @@ def test_dev_chooses_the_setting_and_the_historical_one_looks_at_test(tmp_path: 
     task = build()
     target = task.target(split.utterances[0])
     # Speech is as probable as 0.45, and every tenth frame a false alarm on one speaker.
-    logits = torch.cat([torch.where(target > 0, -0.2, -4.0), torch.full((EXTRA, 2), -4.0)])
+    logits = torch.cat([torch.where(target > 0, -0.2, -4.0), torch.full((EXTRA_FRAMES, 2), -4.0)])
     logits[50:100:10, 0] = -0.2
     tuned = task.tune(split, [logits])
     assert tuned == {"threshold": 0.3, "median": 11} == {"threshold": task.threshold, "median": task.median}
@@ -195,9 +197,9 @@ def test_dev_chooses_the_setting_and_the_historical_one_looks_at_test(tmp_path: 
 def test_one_active_frame_is_the_protocols_turn() -> None:
     probabilities = np.zeros((30, 2), dtype=np.float32)
     probabilities[10, 1] = 0.9
-    (turn,) = diarization.turns_of(probabilities, 0.5, 1, STRIDE)
+    (turn,) = diarization.decode_turns(probabilities, 0.5, 1, STRIDE)
     assert (turn.start, round(turn.end - turn.start, 2), turn.speaker) == (0.20, 0.02, "1")
-    assert diarization.turns_of(probabilities, 0.5, 11, STRIDE) == []
+    assert diarization.decode_turns(probabilities, 0.5, 11, STRIDE) == []
 
 
 def test_too_many_speakers_are_refused(tmp_path: Path) -> None:
@@ -217,7 +219,7 @@ def test_the_first_step_learns_on_one_utterance(tmp_path: Path) -> None:
     loss.backward()
     assert loss.item() == pytest.approx(np.log(2), abs=0.1)
     decoded = task.decode(head(features, lengths).detach(), lengths)
-    assert [len(logits) for logits in decoded] == [n + EXTRA for n in lengths.tolist()]
+    assert [len(logits) for logits in decoded] == [n + EXTRA_FRAMES for n in lengths.tolist()]
 
 
 def test_a_row_is_all_that_the_score_needs() -> None:

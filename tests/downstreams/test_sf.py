@@ -77,11 +77,11 @@ def test_answers_are_decoded_and_scored() -> None:
     padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(f) for f in frames], batch_first=True)
     answers = task.decode(torch.nn.functional.one_hot(padded, 35).float(), lengths)
     assert answers == ["FLY TO B-city NEW YORK E-city", "B-city P E-city"]
-    found = task.rows(rows.splits["test"], answers)
-    f1, cer = task.score(found)
+    predictions = task.rows(rows.splits["test"], answers)
+    f1, cer = task.score(predictions)
     assert (f1.value, f1.units) == (100.0, 2)
     assert (cer.value, cer.units) == (pytest.approx(100 * 4 / 13), 2)
-    assert task.chance(found) == 100.0
+    assert task.chance(predictions) == 100.0
 
 
 def test_the_best_constant_answer_names_the_commonest_slots() -> None:

@@ -57,10 +57,10 @@ def test_forward_loss_and_gradient_equal_s3prls_for_1251_speakers() -> None:
     head.classifier.load_state_dict(theirs.post_net.linear.state_dict())
     frames, lengths, labels = torch.randn(5, 60, 48), torch.tensor([60, 9, 1, 33, 20]), [0, 7, 1250, 600, 7]
     expected, _ = theirs(projector(frames), lengths)
-    found = head(frames, lengths)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    actual = head(frames, lengths)
+    torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
     reference = nn.CrossEntropyLoss()(expected, torch.tensor(labels))
-    loss = task.loss(found, lengths, labels)
+    loss = task.loss(actual, lengths, labels)
     torch.testing.assert_close(loss, reference, rtol=1e-6, atol=1e-6)
     reference.backward()
     loss.backward()
@@ -100,7 +100,7 @@ def _s3prls_dataset(monkeypatch: pytest.MonkeyPatch) -> Any:
     return dataset.SpeakerClassifiDataset
 
 
-def test_a_speaker_whom_training_never_hears_is_refused(tmp_path: Path) -> None:
+def test_a_speaker_who_is_not_in_train_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dev\.csv: 1 bad row.*\s+line 3: speaker 'dora' is never seen in train"):
         SpeakerIdentification.learn(read(sids(tmp_path / "a", dev="anna,dora")), None)
     with pytest.raises(UserError, match=r"test\.csv: 2 bad row(?s:.*)line 2: speaker 'dora'(?s:.*)line 4: speaker 'x'"):

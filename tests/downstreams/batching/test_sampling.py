@@ -18,7 +18,7 @@ def test_an_epoch_shows_each_utterance_at_most_once(size: int, batch: int, seed:
         assert len(seen) == len(set(seen)) == size // min(batch, size) * min(batch, size)
 
 
-def test_any_batch_can_be_asked_for_first() -> None:
+def test_batches_can_be_drawn_in_any_order() -> None:
     in_order = Sampler(100, 8, seed=3)
     expected = [in_order.batch(k) for k in range(40)]
     for k in (39, 0, 17):

@@ -54,15 +54,15 @@ def test_documents_side_by_side_do_not_hear_one_another() -> None:
     np.testing.assert_allclose(together, [alone(r) for r in rows], atol=1e-12)
 
 
-def s3prls(*wanted: str) -> dict[str, Any]:
+def s3prls(*functions: str) -> dict[str, Any]:
     """Functions of s3prl's `downstream/quesst14_dtw/expert.py`, which imports packages that are gone."""
     spec = importlib.util.find_spec("s3prl")
     assert spec is not None and spec.origin is not None, "s3prl is a dependency"
     source = Path(spec.origin).parent / "downstream" / "quesst14_dtw" / "expert.py"
-    found = [n for n in ast.parse(source.read_text()).body if isinstance(n, ast.FunctionDef) and n.name in wanted]
+    actual = [n for n in ast.parse(source.read_text()).body if isinstance(n, ast.FunctionDef) and n.name in functions]
     names: dict[str, Any] = {}
     exec("import numpy as np\nfrom dtw import dtw\nfrom scipy.spatial import distance\n", names)
-    exec("\n".join(map(ast.unparse, found)), names)
+    exec("\n".join(map(ast.unparse, actual)), names)
     return names
 
 
@@ -95,12 +95,12 @@ def test_distances_equal_scipys(distance: Distance) -> None:
 
 
 @pytest.mark.parametrize("distance", get_args(Distance))
-def test_a_query_is_heard_perfectly_in_itself_and_inside_a_longer_document(distance: Distance) -> None:
+def test_a_query_matches_itself_perfectly_and_inside_a_longer_document(distance: Distance) -> None:
     draw = torch.Generator().manual_seed(3)
     query, other = torch.randn(20, 64, generator=draw), torch.randn(15, 64, generator=draw)
-    found = match([query], [query, torch.cat([other, query, other]), other], distance)
-    np.testing.assert_allclose(found[0, :2], 0, atol=1e-6)
-    assert found[0, 2] > 0.1
+    actual = match([query], [query, torch.cat([other, query, other]), other], distance)
+    np.testing.assert_allclose(actual[0, :2], 0, atol=1e-6)
+    assert actual[0, 2] > 0.1
 
 
 def test_groups_of_documents_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_groups_of_documents_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     documents = [torch.randn(frames, 10) for frames in (12, 40, 5, 5, 30, 1)]
     whole = match(queries, documents, "cosine_exp")
     for size in (1, 17, 45):
-        monkeypatch.setattr(dtw, "AT_ONCE", size)
+        monkeypatch.setattr(dtw, "DOCUMENT_FRAMES", size)
         np.testing.assert_allclose(match(queries, documents, "cosine_exp"), whole, atol=1e-6)
 
 
@@ -133,8 +133,8 @@ def test_without_a_folder_to_write_nothing_is_cached(monkeypatch: pytest.MonkeyP
         return lambda function: function
 
     monkeypatch.setattr(numba, "njit", refusing)
-    dtw._compiled.cache_clear()
+    dtw._compiled_recursion.cache_clear()
     try:
         assert alone(np.array([[0.0, 1.0], [1.0, 0.0]])) == 0
     finally:
-        dtw._compiled.cache_clear()
+        dtw._compiled_recursion.cache_clear()

@@ -62,9 +62,9 @@ def test_it_is_that_of_s3prl(drawn: list[tuple[bool, int]]) -> None:
 def test_a_resample_is_scored_as_if_it_were_written_out(drawn: list[tuple[bool, int]], seed: int) -> None:
     targets, scores = arrays(drawn)
     chosen = np.random.default_rng(seed).integers(0, len(scores), len(scores))
-    found = float(score(METRIC, targets, scores).statistic(chosen))
+    actual = float(score(METRIC, targets, scores).statistic(chosen))
     expected = equal_error_rate(targets[chosen], scores[chosen])
-    assert found == pytest.approx(expected, nan_ok=True, abs=1e-9)
+    assert actual == pytest.approx(expected, nan_ok=True, abs=1e-9)
 
 
 def test_separated_scores_err_never_and_swapped_ones_always() -> None:

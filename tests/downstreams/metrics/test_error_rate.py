@@ -29,27 +29,27 @@ def distance(truth: Sequence[str], answer: Sequence[str]) -> int:
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.tuples(WORDS.filter(bool), WORDS), min_size=1, max_size=5))
 def test_words_are_counted_as_by_definition(pairs: list[tuple[list[str], list[str]]]) -> None:
-    found = error_rate.words([" ".join(t) for t, _ in pairs], [" ".join(a) for _, a in pairs])
-    assert found.errors.tolist() == [distance(t, a) for t, a in pairs]
-    assert found.lengths.tolist() == [len(t) for t, _ in pairs]
+    edits = error_rate.word_edits([" ".join(t) for t, _ in pairs], [" ".join(a) for _, a in pairs])
+    assert edits.errors.tolist() == [distance(t, a) for t, a in pairs]
+    assert edits.lengths.tolist() == [len(t) for t, _ in pairs]
     expected = 100 * sum(distance(t, a) for t, a in pairs) / sum(len(t) for t, _ in pairs)
-    assert error_rate.error_rate(WER, found).value == pytest.approx(expected)
+    assert error_rate.error_rate(WER, edits).value == pytest.approx(expected)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text("AB '", min_size=1).map(str.strip).filter(bool), st.text("AB '").map(str.strip))
 def test_characters_are_counted_as_by_definition(truth: str, answer: str) -> None:
-    found = error_rate.characters([truth], [answer])
-    assert (found.errors.item(), found.lengths.item()) == (distance(truth, answer), len(truth))
+    edits = error_rate.character_edits([truth], [answer])
+    assert (edits.errors.item(), edits.lengths.item()) == (distance(truth, answer), len(truth))
 
 
 def test_an_empty_answer_errs_once_for_each_word() -> None:
-    found = error_rate.words(["a b c d"], [""])
-    assert found.errors.tolist() == [4.0]
+    edits = error_rate.word_edits(["a b c d"], [""])
+    assert edits.errors.tolist() == [4.0]
 
 
 def test_rates_are_micro_averages_and_can_be_resampled() -> None:
-    score = error_rate.error_rate(WER, error_rate.words(["a", "b c d"], ["x", "b c d"]))
+    score = error_rate.error_rate(WER, error_rate.word_edits(["a", "b c d"], ["x", "b c d"]))
     assert score.value == 25.0
     assert score.statistic(np.array([[0, 0], [1, 1], [0, 1]])).tolist() == [100.0, 0.0, 25.0]
 
@@ -61,4 +61,4 @@ def test_the_best_constant_answer_is_found(truths: list[list[str]]) -> None:
     common = max("abc", key=lambda w: sum(t.count(w) for t in truths))
     ties = [w for w in "abc" if sum(t.count(w) for t in truths) == sum(t.count(common) for t in truths)]
     expected = [min(100 * sum(distance(t, [w] * n) for t in truths) / total for n in range(8)) for w in ties]
-    assert any(error_rate.constant_word([" ".join(t) for t in truths]) == pytest.approx(e) for e in expected)
+    assert any(error_rate.constant_word_error_rate([" ".join(t) for t in truths]) == pytest.approx(e) for e in expected)

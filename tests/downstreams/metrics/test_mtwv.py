@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from downstreams.metrics.mtwv import Detections, beta, curve, stdlist
+from downstreams.metrics.mtwv import Detections, beta, mtwv_curve, stdlist
 
 Trial = tuple[str, float, bool, int]
 
@@ -53,10 +53,10 @@ trial = st.tuples(st.sampled_from("abcd"), st.integers(-3, 6).map(float), st.boo
 def test_the_maximum_is_that_of_a_sweep(trials: list[Trial], cost: float) -> None:
     if not any(t[2] for t in trials):
         with pytest.raises(ValueError, match="no query has a target"):
-            curve(answers(trials), cost)
+            mtwv_curve(answers(trials), cost)
         return
-    found = curve(answers(trials), cost)
-    assert found.maximum(np.arange(len(found.names))) == pytest.approx(swept(trials, cost), abs=1e-9)
+    twv = mtwv_curve(answers(trials), cost)
+    assert twv.maximum(np.arange(len(twv.names))) == pytest.approx(swept(trials, cost), abs=1e-9)
 
 
 @settings(max_examples=200, deadline=None)
@@ -64,24 +64,24 @@ def test_the_maximum_is_that_of_a_sweep(trials: list[Trial], cost: float) -> Non
 def test_a_resample_of_queries_has_its_own_best_threshold(trials: list[Trial], seed: int) -> None:
     if not any(t[2] for t in trials):
         return
-    found = curve(answers(trials), 2.0)
-    chosen = np.random.default_rng(seed).integers(0, len(found.names), len(found.names))
-    expected = swept(trials, 2.0, [found.names[i] for i in chosen])
-    assert found.maximum(chosen) == pytest.approx(expected, abs=1e-9)
+    twv = mtwv_curve(answers(trials), 2.0)
+    chosen = np.random.default_rng(seed).integers(0, len(twv.names), len(twv.names))
+    expected = swept(trials, 2.0, [twv.names[i] for i in chosen])
+    assert twv.maximum(chosen) == pytest.approx(expected, abs=1e-9)
 
 
 def test_extremes() -> None:
     perfect: list[Trial] = [("a", 2.0, True, 1), ("a", 1.0, False, 9), ("b", 3.0, True, 1), ("b", 0.0, False, 9)]
     everything = np.arange(2)
-    assert curve(answers(perfect), 12.49).maximum(everything) == pytest.approx(1)
+    assert mtwv_curve(answers(perfect), 12.49).maximum(everything) == pytest.approx(1)
     inverted = [(q, -s, t, n) for q, s, t, n in perfect]
-    assert curve(answers(inverted), 12.49).maximum(everything) == 0, "detecting nothing is always possible"
-    assert curve(answers([("a", 0.0, True, 1), ("a", 0.0, False, 1)]), 0.25).maximum(np.arange(1)) == pytest.approx(
-        0.75
-    )
+    assert mtwv_curve(answers(inverted), 12.49).maximum(everything) == 0, "detecting nothing is always possible"
+    assert mtwv_curve(answers([("a", 0.0, True, 1), ("a", 0.0, False, 1)]), 0.25).maximum(
+        np.arange(1)
+    ) == pytest.approx(0.75)
 
 
-def test_a_false_alarm_costs_what_the_protocol_says() -> None:
+def test_a_false_alarm_costs_as_in_the_protocol() -> None:
     """protocol: P_target 0.0008, C_fa 1, C_miss 100; an effective prior of 0.0741289 is the same."""
     assert beta(0.0008, 1, 100) == pytest.approx(12.49)
     assert beta(0.0741289, 1, 1) == pytest.approx(12.49, rel=1e-5)

@@ -35,9 +35,9 @@ def test_the_same_seed_gives_s3prls_features(seed: int, dim: int) -> None:
     torch.manual_seed(seed)
     expected, _ = theirs([row[:n].clone() for row, n in zip(features, LENGTHS.tolist(), strict=True)])
     torch.manual_seed(seed)
-    found = SpecAugment(SpecAugmentSettings())(features, LENGTHS)
-    assert found.shape == features.shape
-    for row, other, n in zip(found, expected, LENGTHS.tolist(), strict=True):
+    actual = SpecAugment(SpecAugmentSettings())(features, LENGTHS)
+    assert actual.shape == features.shape
+    for row, other, n in zip(actual, expected, LENGTHS.tolist(), strict=True):
         torch.testing.assert_close(row[:n], other, rtol=1e-6, atol=1e-6)
 
 

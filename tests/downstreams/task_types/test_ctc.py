@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from downstreams.nets.heads import FrameHead
-from downstreams.nets.recurrent import Recogniser, stacked
+from downstreams.nets.recurrent import Recogniser, stack_frames
 from downstreams.task_types import ctc
 from downstreams.task_types.ctc import RecogniserSettings
 
@@ -50,16 +50,16 @@ def test_the_recurrent_head_equals_s3prls() -> None:
     features = torch.randn(4, 30, 20)
     theirs.eval(), ours.eval()
     expected, lengths = theirs(projector(features), LENGTHS)
-    found = ours(features, LENGTHS)
+    actual = ours(features, LENGTHS)
     assert torch.equal(lengths, LENGTHS)
-    for row, other, n in zip(found, expected, LENGTHS.tolist(), strict=True):
+    for row, other, n in zip(actual, expected, LENGTHS.tolist(), strict=True):
         torch.testing.assert_close(row[:n], other[:n], rtol=1e-6, atol=1e-6)
     targets = [[3, 4, 4, 1], [5, 1], [2], [6, 7, 1]]
     objective = nn.CTCLoss(blank=0, zero_infinity=True)
     padded = nn.utils.rnn.pad_sequence([torch.tensor(t) for t in targets], batch_first=True)
     sizes = torch.tensor([len(t) for t in targets])
     reference_loss = objective(expected.log_softmax(-1).transpose(0, 1), padded, lengths, sizes)
-    torch.testing.assert_close(ctc.loss(found, LENGTHS, targets, 0), reference_loss, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ctc.loss(actual, LENGTHS, targets, 0), reference_loss, rtol=1e-6, atol=1e-6)
 
 
 def test_the_frame_head_equals_s3prls() -> None:
@@ -85,7 +85,7 @@ def test_parameters_are_the_protocols(head: object, parameters: int) -> None:
         assert sum(p.numel() for p in head().parameters()) == parameters  # type: ignore[operator]
 
 
-def test_padding_is_never_heard() -> None:
+def test_padding_changes_no_output() -> None:
     ours = Recogniser(20, 9, small()).eval()
     features = torch.randn(4, 30, 20)
     louder = features.clone()
@@ -126,8 +126,8 @@ def test_frames_are_stacked_where_the_recipe_wants_longer_ones() -> None:
     assert [ctc.stacking(small(frame_samples=n), 160) for n in (None, 160, 320, 640, 100)] == [1, 1, 2, 4, 1]
     assert [ctc.stacking(small(frame_samples=n), 320) for n in (320, 480, 640)] == [1, 1, 2]
     features = torch.arange(10.0).reshape(1, 5, 2)
-    assert stacked(features, 2).tolist() == [[[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 0]]]
-    assert ctc.shortened(torch.tensor([5, 4, 1]), 2).tolist() == [3, 2, 1]
+    assert stack_frames(features, 2).tolist() == [[[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 0]]]
+    assert ctc.stacked_lengths(torch.tensor([5, 4, 1]), 2).tolist() == [3, 2, 1]
     head = Recogniser(2, 4, small(), stack=2)
     assert head(features, torch.tensor([5])).shape == (1, 3, 4)
 
@@ -139,8 +139,8 @@ def test_heads_saved_under_former_names_load() -> None:
         for name, weights in ours.state_dict().items()
     }
     assert {"recurrent.0.onward.weight_ih_l0", "recurrent.1.homeward.bias_hh_l0"} < former.keys()
-    kept = dict(former)
+    before = dict(former)
     loaded.load_state_dict(former)
-    assert former.keys() == kept.keys(), "the caller's state dict is left alone"
+    assert former.keys() == before.keys(), "the caller's state dict is left alone"
     features = torch.randn(4, 30, 20)
     assert torch.equal(loaded(features, LENGTHS), ours(features, LENGTHS))

@@ -49,9 +49,9 @@ def test_the_protocols_examples() -> None:
 
 
 def test_marks_inside_a_value_are_dropped_and_broken_ones_ignored() -> None:
-    assert slots.found("B-a X B-b Y E-b Z E-a") == {"a": ["X Y Z"]}
-    assert slots.found("B-a X E-b Y") == {}
-    assert slots.found("B-a  X  Y E-a") == {"a": ["X Y"]}
+    assert slots.extract_slots("B-a X B-b Y E-b Z E-a") == {"a": ["X Y Z"]}
+    assert slots.extract_slots("B-a X E-b Y") == {}
+    assert slots.extract_slots("B-a  X  Y E-a") == {"a": ["X Y"]}
 
 
 def test_the_nearest_value_of_the_type_counts_and_may_serve_again() -> None:
@@ -63,7 +63,7 @@ def test_the_nearest_value_of_the_type_counts_and_may_serve_again() -> None:
     st.lists(st.tuples(st.sampled_from(["A", "BA", "ABBA"]), st.sampled_from(["O", *NAMES])), min_size=1, max_size=6),
     st.lists(st.integers(0, 37).map(lambda i: i if i > 30 else 3 + i % 4), max_size=25),
 )
-def test_metrics_are_s3prls(theirs: Any, said: list[tuple[str, str]], path: list[int]) -> None:
+def test_metrics_are_s3prls(theirs: Any, spoken: list[tuple[str, str]], path: list[int]) -> None:
     from s3prl.downstream.ctc.text import CharacterTextSlotEncoder
 
     marks = [mark + name for name in NAMES for mark in ("B-", "E-")]
@@ -71,7 +71,7 @@ def test_metrics_are_s3prls(theirs: Any, said: list[tuple[str, str]], path: list
     ours = MarkedText(Characters([*SPECIALS, *CHARACTERS]), NAMES)
     assert len(ours) == encoder.vocab_size == 37
     path = [i for i in path if i < len(ours)]
-    words, names = zip(*said, strict=True)
+    words, names = zip(*spoken, strict=True)
     tags = [n if n == "O" else ("I-" if n == b else "B-") + n for b, n in zip(("O", *names), names, strict=False)]
     ids = encoder.encode(f"BOS {' '.join(words)} EOS\tO {' '.join(names)} intent")
     assert ours.encode(words, tags) == ids
