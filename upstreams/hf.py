@@ -35,7 +35,7 @@ WHISPER = "whisper"
 def open_address(name: str, checkpoint: str | None, seed: int | None) -> Upstream:
     """Open a folder in transformers' layout or a hub id; `checkpoint` is a revision on the hub.
 
-    With a seed, the network of the folder's config.json is given random weights.
+    With a seed, the network of the folder's config.json gets random weights.
 
     Raises:
         UserError: nothing can be loaded from there, or its architecture isn't supported.
@@ -46,17 +46,15 @@ def open_address(name: str, checkpoint: str | None, seed: int | None) -> Upstrea
     config = _load_config(source, revision)
     model_type = str(config.model_type)
     if model_type not in {*WAVEFORM_MODELS, WHISPER}:
-        known = ", ".join([*WAVEFORM_MODELS.values(), "Whisper"])
+        supported = ", ".join([*WAVEFORM_MODELS.values(), "Whisper"])
         raise UserError(
-            f"{address}: is a {model_type}, and these are supported: {known}. Wrap it in your own FILE.py:Class."
+            f"{address}: is a {model_type}, and these are supported: {supported}. Wrap it in your own FILE.py:Class."
         )
-    model = (
-        _random_model(config, seed)
-        if seed is not None
-        else load_weights.from_pretrained(
-            source, WAVEFORM_MODELS.get(model_type, model_type), config=config, revision=revision
-        )
-    )
+    if seed is not None:
+        model = _random_model(config, seed)
+    else:
+        network = WAVEFORM_MODELS.get(model_type, "Whisper")
+        model = load_weights.from_pretrained(source, network, config=config, revision=revision)
     if model_type == WHISPER:
         from upstreams.loading import whisper_encoder
 

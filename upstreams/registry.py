@@ -4,7 +4,7 @@
 | --- | --- |
 | `NAME` | an entry of this folder, with its published weights |
 | `NAME@CHECKPOINT` | the same with weights from a file, a folder or a hub id |
-| `NAME@random`, `NAME@random:7` | the same with seeded random weights (seed 0, or the one given) |
+| `NAME@random`, `NAME@random:7` | the same with seeded random weights (seed 0 unless one is stated) |
 | `SCHEME:REST[@CHECKPOINT]` | what `open_address` of `upstreams/SCHEME.py` returns: `s3prl:fbank`, `hf:FOLDER` |
 | `FILE.py:Class[@CHECKPOINT]` | a class from a file of the user's own |
 
@@ -112,8 +112,8 @@ def weight_files(text: str) -> list[Path] | None:
 
 def cards() -> list[Card]:
     """Return the card of every upstream of this folder, by name."""
-    found = [card for family in _families() for card in getattr(_import_family(family), "CARDS", ())]
-    return sorted(found, key=lambda card: card.name)
+    all_cards = [card for family in _families() for card in getattr(_import_family(family), "CARDS", ())]
+    return sorted(all_cards, key=lambda card: card.name)
 
 
 def names() -> list[str]:
@@ -129,32 +129,32 @@ def card(name: str) -> Card:
     """
     if parse(name).scheme:
         return load(name).card
-    module, found = _find_card(name)
-    return found or Card(name=name, summary=f"from another package: {module.value}", stride=0)
+    module, card = _find_card(name)
+    return card or Card(name=name, summary=f"from another package: {module.value}", stride=0)
 
 
 def _find_card(name: str) -> tuple[ModuleType, Card] | tuple[EntryPoint, None]:
     for family in sorted(_families(), key=len, reverse=True):
         if name.startswith(family):
             module = _import_family(family)
-            for found in getattr(module, "CARDS", ()):
-                if found.name == name:
-                    return module, found
+            for card in getattr(module, "CARDS", ()):
+                if card.name == name:
+                    return module, card
     for point in _entry_points():
         if point.name == name:
             return point, None
-    known = names()
+    available = names()
     raise UserError(
-        f"no upstream is called '{name}'.{near_miss(name, known)} Known: {', '.join(known)}; "
+        f"no upstream is called '{name}'.{near_miss(name, available)} Known: {', '.join(available)}; "
         "see `superb-eval upstream list` for other kinds of address."
     )
 
 
 def _find_scheme(scheme: str, text: str) -> ModuleType:
-    known = [family for family in _families() if hasattr(_import_family(family), "open_address")]
-    if scheme not in known:
-        kinds = ", ".join(f"{k}:NAME" for k in known)
-        raise UserError(f"'{text}': no addresses begin with '{scheme}:'.{near_miss(scheme, known)} Known: {kinds}.")
+    schemes = [family for family in _families() if hasattr(_import_family(family), "open_address")]
+    if scheme not in schemes:
+        kinds = ", ".join(f"{k}:NAME" for k in schemes)
+        raise UserError(f"'{text}': no addresses begin with '{scheme}:'.{near_miss(scheme, schemes)} Known: {kinds}.")
     return _import_family(scheme)
 
 

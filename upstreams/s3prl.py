@@ -100,7 +100,7 @@ def supply_missing_names() -> None:
         module: Any = ModuleType("torchaudio.sox_effects")
         # Without a spec, `importlib.util.find_spec` raises a ValueError.
         module.__spec__ = ModuleSpec(module.__name__, loader=None)
-        module.apply_effects_file = module.apply_effects_tensor = _no_sox
+        module.apply_effects_file = module.apply_effects_tensor = _no_sox_effects
         sys.modules["torchaudio.sox_effects"] = torchaudio.sox_effects = module
 
 
@@ -111,7 +111,7 @@ def import_whole_hub() -> ModuleType:
         return importlib.import_module("s3prl.hub")
 
 
-def _no_sox(*_: object, **__: object) -> NoReturn:
+def _no_sox_effects(*_: object, **__: object) -> NoReturn:
     raise UserError("torchaudio has no sox effects since version 2.9. Apply them to the audio files beforehand.")
 
 
@@ -130,13 +130,13 @@ def _entry_index() -> dict[str, Entry]:
     for node in ast.parse((_s3prl_folder() / "hub.py").read_text(encoding="utf8")).body:
         if isinstance(node, ast.ImportFrom) and (node.module or "").endswith("hubconf"):
             names = {alias.name for alias in node.names}
-            for entry in _entries_of(str(node.module)):
+            for entry in _entries_in(str(node.module)):
                 if names == {"*"} or entry.name in names:
                     index[entry.name] = entry
     return index
 
 
-def _entries_of(module: str) -> Iterator[Entry]:
+def _entries_in(module: str) -> Iterator[Entry]:
     path = _s3prl_folder().joinpath(*module.split(".")[1:]).with_suffix(".py")
     for node in ast.parse(path.read_text(encoding="utf8")).body:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):

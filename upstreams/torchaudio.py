@@ -127,9 +127,9 @@ def bundles() -> list[str]:
 def _bundle(name: str) -> Wav2Vec2Bundle:
     from torchaudio import pipelines
 
-    known = bundles()
-    if name not in known:
-        raise UserError(f"torchaudio has no bundle '{name}'.{near_miss(name, known)} Known: {', '.join(known)}.")
+    names = bundles()
+    if name not in names:
+        raise UserError(f"torchaudio has no bundle '{name}'.{near_miss(name, names)} Known: {', '.join(names)}.")
     return getattr(pipelines, name)
 
 

@@ -1,4 +1,4 @@
-"""What the tests of upstreams share."""
+"""Fixtures shared by the tests of upstreams."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def nano() -> Upstream:
 
 
 class MaliciousPickle:
-    """Unpickling it makes a file: proof that a loader runs what it is given."""
+    """Unpickling it makes a folder: proof that a loader ran code from a file."""
 
     def __init__(self, proof: Path) -> None:
         self.proof = proof
@@ -47,12 +47,12 @@ class MaliciousPickle:
 
 @pytest.fixture
 def malicious_object(tmp_path: Path) -> tuple[object, Path]:
-    """Return something that runs code when unpickled, and the path that then comes to exist."""
+    """Return something that runs code when unpickled, and the path that this creates."""
     return MaliciousPickle(tmp_path / "it-ran"), tmp_path / "it-ran"
 
 
 @pytest.fixture
 def malicious(tmp_path: Path, malicious_object: tuple[object, Path]) -> tuple[Path, Path]:
-    """Return a checkpoint that runs code when unpickled, and the path that then comes to exist."""
+    """Return a checkpoint that runs code when unpickled, and the path that this creates."""
     torch.save({"weight": torch.zeros(3), "more": malicious_object[0]}, tmp_path / "malicious.pt")
     return tmp_path / "malicious.pt", malicious_object[1]

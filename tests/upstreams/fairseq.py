@@ -1,4 +1,4 @@
-"""Sizes of small models, in fairseq's words."""
+"""Sizes of small models, named as in fairseq."""
 
 from __future__ import annotations
 

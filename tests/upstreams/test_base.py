@@ -1,4 +1,4 @@
-"""Fingerprints: they change with whatever changes the features, and with nothing else."""
+"""Fingerprints change with whatever changes the features, and with nothing else."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ class _Addressed(Upstream):
 
 
 def test_addresses_in_memory_do_not_count() -> None:
-    keep = [_Addressed(), _Addressed()]
-    assert len({upstream.fingerprint() for upstream in keep}) == 1
+    upstreams = [_Addressed(), _Addressed()]
+    assert len({upstream.fingerprint() for upstream in upstreams}) == 1
 
 
 def test_freezing_stops_gradients_and_dropout(nano: Upstream) -> None:

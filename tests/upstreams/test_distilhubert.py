@@ -1,4 +1,4 @@
-"""DistilHuBERT: the published sizes, the paper's feature, the same frames in any company, and clear refusals."""
+"""DistilHuBERT: the published sizes, the paper's feature, identical frames in any batch, and clear errors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def with_heads(mini: Upstream, folder: Path, width: int = 192) -> Path:
     return folder
 
 
-def test_heads_are_opened_where_they_are_asked_for(
+def test_heads_are_loaded_where_they_are_requested(
     mini: Upstream, tmp_path: Path, noise: Callable[..., Tensor]
 ) -> None:
     folder = with_heads(mini, tmp_path)
@@ -78,7 +78,7 @@ def test_heads_are_opened_where_they_are_asked_for(
         ("distilhubert@nowhere", "HuBERT's weights can't be loaded from 'nowhere'"),
     ],
 )
-def test_bad_addresses_say_what_to_do(mini: Upstream, tmp_path: Path, address: str, message: str) -> None:
+def test_bad_addresses_name_the_next_step(mini: Upstream, tmp_path: Path, address: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
     with_heads(mini, tmp_path / "wide", width=100)
     (with_heads(mini, tmp_path / "bare") / "heads.safetensors").unlink()
@@ -87,7 +87,7 @@ def test_bad_addresses_say_what_to_do(mini: Upstream, tmp_path: Path, address: s
         registry.load(address.format(**places))
 
 
-def test_shipped_weights_are_opened_by_name_alone(
+def test_shipped_weights_are_loaded_by_name(
     mini: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: Callable[..., Tensor]
 ) -> None:
     monkeypatch.setattr("upstreams.loading.load_weights.__file__", str(tmp_path / "loading" / "load_weights.py"))
@@ -96,5 +96,5 @@ def test_shipped_weights_are_opened_by_name_alone(
     trained = registry.load("distilhubert_mini@random:5")
     assert isinstance(trained, DistilHubert)
     trained.model.save_pretrained(tmp_path / "weights" / "distilhubert_mini")
-    found = registry.load("distilhubert_mini")
-    assert torch.equal(found([noise(8_000)])["paper"][0], trained([noise(8_000)])["paper"][0])
+    shipped = registry.load("distilhubert_mini")
+    assert torch.equal(shipped([noise(8_000)])["paper"][0], trained([noise(8_000)])["paper"][0])

@@ -53,7 +53,7 @@ WHISPER: dict[str, Any] = {
     "eos_token_id": 0,
     "decoder_start_token_id": 0,
 }
-"""Hears 2 s at a time instead of 30."""
+"""Processes 2 s at a time instead of 30."""
 
 
 def network(kind: str) -> nn.Module:
@@ -101,14 +101,14 @@ def test_a_batch_equals_its_members(kind: str, tmp_path: Path) -> None:
 
 
 def test_data2vecs_positions_would_leak() -> None:
-    """Its stack of positional convolutions hears padding as transformers runs it; else `Silencer` were idle."""
+    """Without `PaddingZeroHook`, padding changes the outputs of its stack of positional convolutions."""
     from upstreams.hubert import Hubert
 
     upstream = Hubert(registry.card("hubert"), network("data2vec-audio")).eval()  # type: ignore[arg-type]
     assert leakage(upstream, (8_000, 30_000)) < 1e-5
-    upstream._padding_hooks, held = [], upstream._padding_hooks
-    for hook in held:
-        hook.valid = None
+    upstream._padding_hooks, hooks = [], upstream._padding_hooks
+    for hook in hooks:
+        hook.frame_counts = None
     assert leakage(upstream, (8_000, 30_000)) > 1e-3
 
 
@@ -118,7 +118,7 @@ def test_an_encoder_keeps_the_contract(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "says", "heard"),
+    ("kind", "stated", "normalised"),
     [
         ("wav2vec2", True, True),
         ("wav2vec2-large", False, False),
@@ -126,19 +126,19 @@ def test_an_encoder_keeps_the_contract(tmp_path: Path) -> None:
         ("wav2vec2", None, False),
     ],
 )
-def test_the_folder_says_whether_waveforms_are_normalised(
-    kind: str, says: bool | None, heard: bool, tmp_path: Path, noise: Callable[..., Tensor]
+def test_the_folder_states_whether_waveforms_are_normalised(
+    kind: str, stated: bool | None, normalised: bool, tmp_path: Path, noise: Callable[..., Tensor]
 ) -> None:
-    preprocessor = {} if says is None else {"do_normalize": says}
+    preprocessor = {} if stated is None else {"do_normalize": stated}
     model = network(kind)
     upstream = registry.load(f"hf:{save(model, tmp_path / 'folder', **preprocessor)}")
     wav = 5 * noise(8_000) + 0.5
-    ears = transformers.Wav2Vec2FeatureExtractor(do_normalize=heard)
-    given = ears(wav.numpy(), sampling_rate=16_000, return_tensors="pt").input_values[0]
+    extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=normalised)
+    waveform = extractor(wav.numpy(), sampling_rate=16_000, return_tensors="pt").input_values[0]
     with torch.no_grad():
         found = upstream([wav])["hidden_states"][-1]
-        torch.testing.assert_close(found, theirs(model, given)[-1], rtol=1e-3, atol=1e-3)
-    assert upstream.normalise == heard  # type: ignore[union-attr]
+        torch.testing.assert_close(found, theirs(model, waveform)[-1], rtol=1e-3, atol=1e-3)
+    assert upstream.normalise == normalised  # type: ignore[union-attr]
 
 
 @pytest.fixture
@@ -148,23 +148,21 @@ def whisper(tmp_path: Path) -> tuple[nn.Module, Path]:
     return model, save(model, tmp_path / "whisper")
 
 
-def test_whispers_encoder_hears_what_its_extractor_gives(
-    whisper: tuple[Any, Path], noise: Callable[..., Tensor]
-) -> None:
+def test_whispers_encoder_reads_its_extractors_spectra(whisper: tuple[Any, Path], noise: Callable[..., Tensor]) -> None:
     model, folder = whisper
     upstream = registry.load(f"hf:{folder}")
     wavs = [noise(20_000), noise(32_000, 1), noise(70_400, 2)]
-    ears = transformers.WhisperFeatureExtractor(feature_size=80)
+    extractor = transformers.WhisperFeatureExtractor(feature_size=80)
     with torch.no_grad():
         ours = upstream(wavs)["hidden_states"]
         for index, wav in enumerate(wavs):
-            for begun in range(0, len(wav), 32_000):
-                stretch = wav[begun : begun + 32_000]
-                mel = ears(stretch.numpy(), sampling_rate=16_000, max_length=32_000, return_tensors="pt")
+            for start in range(0, len(wav), 32_000):
+                window = wav[start : start + 32_000]
+                mel = extractor(window.numpy(), sampling_rate=16_000, max_length=32_000, return_tensors="pt")
                 expected = model.encoder(mel.input_features, output_hidden_states=True)
-                frames = slice(begun // 320, begun // 320 + len(stretch) // 320)
+                frames = slice(start // 320, start // 320 + len(window) // 320)
                 for layer, state in enumerate([*expected.hidden_states[:-1], expected.last_hidden_state]):
-                    torch.testing.assert_close(ours[layer][index, frames], state[0, : len(stretch) // 320])
+                    torch.testing.assert_close(ours[layer][index, frames], state[0, : len(window) // 320])
     assert [upstream.frames(len(wav)) for wav in wavs] == [62, 100, 220]
     assert ours[0].shape == (3, 220, 32)
 
@@ -176,7 +174,7 @@ def test_whisper_keeps_the_contract(whisper: tuple[Any, Path]) -> None:
     assert isinstance(upstream, Whisper) and "a second costs as much as thirty" in upstream.card.notes[0]
 
 
-def test_whispers_folder_may_describe_other_ears(whisper: tuple[Any, Path]) -> None:
+def test_whispers_folder_may_have_another_feature_extractor(whisper: tuple[Any, Path]) -> None:
     _, folder = whisper
     plain = registry.load(f"hf:{folder}").fingerprint()
     transformers.WhisperFeatureExtractor(feature_size=80, dither=0.0, n_fft=512).save_pretrained(folder)
@@ -220,12 +218,12 @@ def test_other_kinds_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["hf:nobody/nothing-at-all", "hf:nowhere", "hf:nobody/nothing@v2"])
-def test_absent_models_say_what_to_do(address: str) -> None:
+def test_absent_models_name_the_next_step(address: str) -> None:
     with pytest.raises(UserError, match="can't be loaded from 'no.* Give a folder"):
         registry.load(address)
 
 
-def test_a_preprocessor_of_rubbish_is_named(tmp_path: Path) -> None:
+def test_an_invalid_preprocessor_config_is_named(tmp_path: Path) -> None:
     folder = save(network("wavlm"), tmp_path / "folder")
     (folder / "preprocessor_config.json").write_text("{")
     with pytest.raises(UserError, match="preprocessor_config.json: is not valid JSON"):

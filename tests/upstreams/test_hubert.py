@@ -1,4 +1,4 @@
-"""HuBERT: transformers' numbers for one utterance, the same in any company, and weights that can't run code."""
+"""HuBERT: transformers' features for one utterance, identical in any batch, and weights that can't run code."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def test_order_in_the_batch_does_not_matter(nano: Upstream, noise: Callable[...,
 
 def test_the_published_normalisation_leaks_padding(nano: Upstream) -> None:
     published = next(card for card in CARDS if card.name == "hubert_padded")
-    sibling = Hubert(published, plain(nano)).eval()  # type: ignore[arg-type]
+    variant = Hubert(published, plain(nano)).eval()  # type: ignore[arg-type]
     assert leakage(nano, (8_000, 40_000)) < 1e-4
-    assert leakage(sibling, (8_000, 40_000)) > 1e-2
+    assert leakage(variant, (8_000, 40_000)) > 1e-2
 
 
 @pytest.mark.parametrize(("samples", "count"), [(399, 0), (400, 1), (799, 2), (8_000, 24), (16_000, 49), (16_160, 50)])
@@ -86,7 +86,7 @@ def test_seeds_draw_weights_and_leave_the_global_state_alone() -> None:
 
 
 def save(upstream: Upstream, path: Path) -> Path:
-    """Save the network's weights as the suffix says: a folder, .safetensors or a pickle."""
+    """Save the network's weights in the format of the suffix: a folder, .safetensors or a pickle."""
     assert isinstance(upstream, Hubert)
     if path.suffix == ".safetensors":
         save_file(upstream.model.state_dict(), path)
@@ -110,7 +110,7 @@ def test_a_folder_brings_its_own_sizes(nano: Upstream, tmp_path: Path) -> None:
     assert (card.layers, card.width, card.parameters) == (3, 192, 1_327_744)
 
 
-def test_half_precision_weights_are_opened_in_float32(
+def test_half_precision_weights_are_loaded_in_float32(
     nano: Upstream, tmp_path: Path, noise: Callable[..., Tensor]
 ) -> None:
     assert isinstance(nano, Hubert)
@@ -118,10 +118,10 @@ def test_half_precision_weights_are_opened_in_float32(
     assert hidden(registry.load(f"hubert_nano@{tmp_path / 'half'}"), noise(8_000))[-1].dtype == torch.float32
 
 
-def test_large_hears_normalised_waveforms_and_base_does_not(
+def test_large_takes_normalised_waveforms_and_base_does_not(
     nano: Upstream, tmp_path: Path, noise: Callable[..., Tensor]
 ) -> None:
-    """As fairseq's `task.normalize` has it; the folder of Base that transformers users have says otherwise."""
+    """As fairseq's `task.normalize`; the preprocessor_config.json of Base on the hub states otherwise."""
     from transformers import HubertConfig, HubertModel
 
     assert isinstance(nano, Hubert)
@@ -131,8 +131,8 @@ def test_large_hears_normalised_waveforms_and_base_does_not(
     config = HubertConfig(**{**nano.model.config.to_diff_dict(), "feat_extract_norm": "layer", "conv_bias": True})
     HubertModel(config).save_pretrained(tmp_path / "large")
     wav = 1e-3 * noise(8_000)  # so quiet that the GroupNorm of Base does not make up for it
-    heard = {base: wav, tmp_path / "large": torch.nn.functional.layer_norm(wav, wav.shape)}
-    for folder, waveform in heard.items():
+    inputs = {base: wav, tmp_path / "large": torch.nn.functional.layer_norm(wav, wav.shape)}
+    for folder, waveform in inputs.items():
         with torch.inference_mode():
             expected = HubertModel.from_pretrained(folder).eval()(waveform[None]).last_hidden_state
         found = hidden(registry.load(f"hubert_nano@{folder}"), wav)[-1]
@@ -160,7 +160,7 @@ def test_a_malicious_pickle_in_a_folder_is_refused(
 def test_weights_of_another_network_are_refused(nano: Upstream, tmp_path: Path) -> None:
     weights = load_weights(save(nano, tmp_path / "weights.pt"))
     weights["encoder.layer_norm.weight"] = torch.zeros(7)
-    weights["stray"] = weights.pop("encoder.layer_norm.bias")
+    weights["extra"] = weights.pop("encoder.layer_norm.bias")
     torch.save(weights, tmp_path / "odd.pt")
     with pytest.raises(UserError, match=r"don't fit hubert_nano: 1 missing .* 1 unexpected .* 1 of another shape"):
         registry.load(f"hubert_nano@{tmp_path / 'odd.pt'}")
@@ -168,7 +168,7 @@ def test_weights_of_another_network_are_refused(nano: Upstream, tmp_path: Path) 
 
 @pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04 cut off"])
 @pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
-def test_rubbish_is_refused(name: str, content: bytes, tmp_path: Path) -> None:
+def test_damaged_files_are_refused(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=r"not readable as weights|refused"):
         load_weights(tmp_path / name)
@@ -181,6 +181,6 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["hubert_nano", "hubert_nano@nowhere/at-all", "hubert"])
-def test_absent_weights_say_what_to_do(address: str) -> None:
+def test_absent_weights_name_the_next_step(address: str) -> None:
     with pytest.raises(UserError, match="@random"):
         registry.load(address)

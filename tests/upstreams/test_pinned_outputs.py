@@ -1,7 +1,7 @@
-"""What each entry gives for fixed inputs is pinned: whoever changes it raises its features version.
+"""The outputs of each entry for fixed inputs are pinned: a change of them increments its features version.
 
 `pinned_outputs.json` holds, by address and features version, a few numbers of each hidden state. Rewrite it by
-`python tests/upstreams/test_pinned_outputs.py`, which keeps what is there of other versions.
+`python tests/upstreams/test_pinned_outputs.py`, which leaves those of other versions unchanged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LENGTHS = (16_000, 9_600, 4_000)
 """In samples, together in one batch; the first also by itself."""
 
 SHIPPED = {"fbank", "fbank_nonorm", "hubert_mini", "distilhubert_mini"}
-"""Entries that need no address of weights; the others are pinned with random ones of seed 0."""
+"""Entries that need no checkpoint; the others are pinned with random weights of seed 0."""
 
 TINY: dict[str, Any] = {
     "hidden_size": 32,
@@ -130,7 +130,7 @@ def test_outputs_change_with_the_features_version_alone(name: str, tmp_path: Pat
 
 
 def write(folder: Path) -> None:
-    """Pin what entries give now, where nothing is pinned of their features version."""
+    """Pin the entries' current outputs, where none are pinned for their features version."""
     pinned = json.loads(PINNED.read_text(encoding="utf8")) if PINNED.is_file() else {}
     for name in NAMES:
         upstream = load_entry(name, folder / name.replace(":", "-"))

@@ -1,4 +1,4 @@
-"""Addresses: every form, and every mistake in one."""
+"""Addresses: every form, and every error."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LARGE = [card for card in registry.cards() if card.parameters >= 10_000_000]
 
 
 @pytest.mark.parametrize("text", FORMS)
-def test_every_form_is_taken_apart(text: str) -> None:
+def test_every_form_is_parsed(text: str) -> None:
     assert parse(text) == FORMS[text]
 
 
@@ -59,17 +59,17 @@ def test_a_file_needs_a_class() -> None:
         registry.load("my/enc.py")
 
 
-def test_a_misspelt_name_gets_its_neighbour() -> None:
+def test_a_misspelt_name_gets_a_suggestion() -> None:
     with pytest.raises(UserError, match=r"no upstream is called 'hubert_nanno'\. Did you mean 'hubert_nano'\?"):
         registry.load("hubert_nanno@random")
 
 
-def test_an_unknown_scheme_gets_its_neighbour() -> None:
+def test_an_unknown_scheme_gets_a_suggestion() -> None:
     with pytest.raises(UserError, match=r"begin with 's3pl:'\. Did you mean 's3prl'\?"):
         registry.load("s3pl:fbank")
 
 
-def test_what_is_loaded_is_frozen() -> None:
+def test_loaded_upstreams_are_frozen() -> None:
     upstream = registry.load("hubert_nano@random")
     assert not upstream.training
     assert not any(p.requires_grad for p in upstream.parameters())
@@ -87,13 +87,13 @@ def _matches_its_card(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [card.name for card in SMALL])
-def test_every_card_is_true(name: str) -> None:
+def test_every_card_is_correct(name: str) -> None:
     _matches_its_card(name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [card.name for card in LARGE])
-def test_every_large_card_is_true(name: str) -> None:
+def test_every_large_card_is_correct(name: str) -> None:
     _matches_its_card(name)
 
 
@@ -120,7 +120,7 @@ def test_other_packages_add_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_installed_package_adds_its_name(tmp_path: Path) -> None:
-    """A wheel's own files on the path, as an installer leaves them; the command line of a new process finds it."""
+    """A wheel's own files on the path, as an installer leaves them; a new process finds it."""
     from superb_eval.cli import new_upstream
 
     (tmp_path / "their_package").mkdir()

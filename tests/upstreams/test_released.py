@@ -1,4 +1,4 @@
-"""The encoders that come with this repository: they open, everywhere, and are as small as they say."""
+"""The encoders that come with this repository load by name and in transformers, and have the stated sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WEIGHTS = Path(registry.__file__).with_name("weights")
 
 
 @pytest.mark.parametrize(("name", "layers", "megabytes"), [("hubert_mini", 13, 40), ("distilhubert_mini", 3, 12)])
-def test_released_weights_open_by_name_and_in_transformers(
+def test_released_weights_load_by_name_and_in_transformers(
     name: str, layers: int, megabytes: int, noise: Callable[..., Tensor]
 ) -> None:
     from transformers import AutoModel
@@ -31,7 +31,7 @@ def test_released_weights_open_by_name_and_in_transformers(
     for mine, state in zip(states, expected, strict=True):
         torch.testing.assert_close(mine, state, rtol=1e-4, atol=1e-4)
     assert (WEIGHTS / name / "model.safetensors").stat().st_size < 1e6 * megabytes
-    # No file tells where on somebody's disk it was made.
+    # No file contains a local path of the machine that made it.
     assert json.loads((WEIGHTS / name / "config.json").read_text(encoding="utf8"))["_name_or_path"] == ""
     assert "**Training data**" in (WEIGHTS / name / "README.md").read_text(encoding="utf8")
 

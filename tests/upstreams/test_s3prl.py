@@ -1,4 +1,4 @@
-"""s3prl's hub on a torchaudio that it fails on: all of it by name, and one entry at a time."""
+"""s3prl's hub on a torchaudio that it doesn't support: all entries by name, and one at a time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from upstreams.contract.check import check
 from upstreams.hubert import CARDS, Hubert
 
 HELPERS = {"Path", "FileLock", "load_and_convert_fairseq_ckpt"}
-"""What `s3prl.hub.options()` lists because its files import it; no upstreams."""
+"""Imports of its files that `s3prl.hub.options()` lists besides the upstreams."""
 
 OFFLINE = {"fbank": (160, 240), "mfcc": (160, 39), "mel": (160, 80), "spectrogram": (160, 257), "linear": (160, 201)}
 """Stride (samples) and width of the entries that need no weights."""
@@ -59,7 +59,7 @@ def distiller(path: Path) -> Path:
     return path
 
 
-def test_every_entry_of_the_hub_is_known() -> None:
+def test_every_entry_of_the_hub_is_listed() -> None:
     hub = s3prl.import_whole_hub()
     options = set(hub.options())
     assert len(options) >= 196
@@ -131,7 +131,7 @@ def test_an_adapted_entry_keeps_the_contract(tiny_hubert: Path) -> None:
 
 
 def renamed(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return fairseq's weights under transformers' names."""
+    """Rename fairseq's weights to transformers' names."""
     names = [
         ("feature_extractor.conv_layers.0.2.", "feature_extractor.conv_layers.0.layer_norm."),
         ("post_extract_proj.", "feature_projection.projection."),
@@ -145,13 +145,13 @@ def renamed(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         ("mask_emb", "masked_spec_embed"),
         (".0.weight", ".conv.weight"),
     ]
-    found = {}
+    result = {}
     for name, weight in weights.items():
         new = "feature_projection." + name if name.startswith("layer_norm.") else name
         for old, other in names:
             new = new if ".layer_norm.weight" in new else new.replace(old, other)
-        found[new] = weight
-    return {name: weight for name, weight in found.items() if not name.startswith(("final_proj", "label_embs"))}
+        result[new] = weight
+    return {name: weight for name, weight in result.items() if not name.startswith(("final_proj", "label_embs"))}
 
 
 def test_our_hubert_gives_s3prls_hidden_states(
@@ -251,7 +251,7 @@ def test_code_in_settings_is_refused(hubert_states: dict[str, Any], tmp_path: Pa
         ("s3prl:passt_base", "s3prl:passt_base needs https://github.com"),
     ],
 )
-def test_every_mistake_is_named(address: str, message: str, tiny_hubert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_error_is_named(address: str, message: str, tiny_hubert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tiny_hubert.parent)
     monkeypatch.setattr("s3prl.util.download._download", _no_network)
     with pytest.raises(UserError, match=message):
@@ -263,7 +263,7 @@ def _no_network(*_: object, **__: object) -> None:
 
 
 @pytest.mark.slow
-def test_every_entry_opens_or_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_entry_loads_or_names_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("s3prl.util.download._download", _no_network)
     answers = Counter(map(_answer, s3prl.entries()))
     assert answers == {"opened": 8, "can't be downloaded": 124, "comes without": 61}

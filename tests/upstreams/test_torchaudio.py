@@ -1,4 +1,4 @@
-"""torchaudio's bundles: every hidden state is the library's, the first too, and nothing leaks."""
+"""torchaudio's bundles: every hidden state is the library's, including the first, and padding doesn't leak."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_it_keeps_the_contract() -> None:
     assert all(finding.passed for finding in findings), render(findings)
 
 
-def test_all_bundles_are_known_and_seeded() -> None:
+def test_all_bundles_are_listed_and_seeded() -> None:
     assert {"HUBERT_BASE", "WAV2VEC2_BASE", "WAVLM_LARGE", "WAV2VEC2_XLSR53"} <= set(bundles())
     first, same, other = (registry.load(f"torchaudio:TINY_BASE@random:{s}").fingerprint() for s in (1, 1, 2))
     assert first == same != other
@@ -107,7 +107,7 @@ def test_malicious_pickles_are_refused(malicious: tuple[Path, Path]) -> None:
     assert not malicious[1].exists()
 
 
-def test_every_mistake_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_error_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save({"x": torch.zeros(1)}, tmp_path / "other.pth")
     (tmp_path / "torn.pth").write_bytes(b"PK\x03\x04 cut off")
 

@@ -30,10 +30,10 @@ LONG_SECONDS = 30
 def card(upstream: Upstream) -> Iterator[Finding]:
     """Layers, width and number of weights are those on the card (0 on the card: not stated)."""
     states = states_of(upstream, [signal(SAMPLE_RATE)])
-    found = (len(states), states[0].shape[-1], upstream.count_parameters())
+    measured = (len(states), states[0].shape[-1], upstream.count_parameters())
     stated = (upstream.card.layers, upstream.card.width, upstream.card.parameters)
-    passed = all(stated_value in (0, found_value) for stated_value, found_value in zip(stated, found, strict=True))
-    yield Finding("card", passed, _format_sizes(*found), _format_sizes(*stated))
+    passed = all(value in (0, actual) for value, actual in zip(stated, measured, strict=True))
+    yield Finding("card", passed, _format_sizes(*measured), _format_sizes(*stated))
 
 
 def axes(upstream: Upstream) -> Iterator[Finding]:
@@ -48,11 +48,13 @@ def axes(upstream: Upstream) -> Iterator[Finding]:
 def shapes(upstream: Upstream) -> Iterator[Finding]:
     """Each hidden state is `[batch, frames, dim]` in float32, of one shape in all layers."""
     states = states_of(upstream, [signal(SAMPLE_RATE), signal(SAMPLE_RATE, seed=1)])
-    found = {tuple(state.shape) for state in states}
-    shape = next(iter(found))
-    yield Finding("shapes", len(found) == 1 and len(shape) == 3 and shape[0] == 2, _join(found), "one [2, frames, dim]")
-    kinds = {str(state.dtype).removeprefix("torch.") for state in states}
-    yield Finding("float32", kinds == {"float32"}, _join(kinds), "float32")
+    distinct = {tuple(state.shape) for state in states}
+    shape = next(iter(distinct))
+    yield Finding(
+        "shapes", len(distinct) == 1 and len(shape) == 3 and shape[0] == 2, _join(distinct), "one [2, frames, dim]"
+    )
+    dtypes = {str(state.dtype).removeprefix("torch.") for state in states}
+    yield Finding("float32", dtypes == {"float32"}, _join(dtypes), "float32")
 
 
 def frames(upstream: Upstream) -> Iterator[Finding]:
@@ -132,7 +134,7 @@ def _counts(upstream: Upstream, samples: int) -> set[int]:
     """Return the frame counts of all layers for one length; empty where the upstream refuses it."""
     try:
         return {state.shape[1] for state in states_of(upstream, [signal(samples)])}
-    except Exception:  # `short` and `frames` say which lengths may be refused
+    except Exception:  # `short` and `frames` state which lengths may be refused
         return set()
 
 

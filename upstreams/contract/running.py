@@ -30,9 +30,9 @@ def evaluation(upstream: Upstream) -> Iterator[Finding]:
     random = not torch.equal(first, other) and torch.equal(first, again)  # otherwise it is a fault of `state`
     measured = ("differing" if random else "equal") + f" outputs, {'training' if upstream.training else 'eval'} mode"
     active = sum(module.training for module in upstream.modules() if isinstance(module, nn.modules.dropout._DropoutNd))
-    note = (
-        "dropout is on, or something else is random" if random else f"{active} dropout layers are on" if active else ""
-    )
+    note = f"{active} dropout layers are on" if active else ""
+    if random:
+        note = "dropout is on, or something else is random"
     passed = not random and not upstream.training
     yield Finding("evaluation", passed, measured, "equal outputs, eval mode", note)
 
@@ -80,12 +80,12 @@ def half(upstream: Upstream) -> Iterator[Finding]:
 
 def short(upstream: Upstream) -> Iterator[Finding]:
     """Short words give finite frames; less than one window may raise an error with a message instead."""
-    answers = {samples: _short_outcome(upstream, samples) for samples in (*TOO_SHORT, *SHORT)}
-    measured = ", ".join(f"{samples} samples: {outcome}" for samples, (_, outcome, _) in answers.items())
-    words = next((answers[samples][2] for samples in (*SHORT, *TOO_SHORT) if answers[samples][2]), "")
-    passed = all(clear and not (words and samples in SHORT) for samples, (clear, _, words) in answers.items())
+    outcomes = {samples: _short_outcome(upstream, samples) for samples in (*TOO_SHORT, *SHORT)}
+    measured = ", ".join(f"{samples} samples: {outcome}" for samples, (_, outcome, _) in outcomes.items())
+    message = next((outcomes[samples][2] for samples in (*SHORT, *TOO_SHORT) if outcomes[samples][2]), "")
+    passed = all(clear and not (text and samples in SHORT) for samples, (clear, _, text) in outcomes.items())
     limit = f"finite frames from {SHORT[0]} on; below, those or an error with a message"
-    yield Finding("short", passed, measured, limit, words)
+    yield Finding("short", passed, measured, limit, message)
 
 
 def device(upstream: Upstream) -> Iterator[Finding]:
@@ -133,8 +133,8 @@ def _short_outcome(upstream: Upstream, samples: int) -> tuple[bool, str, str]:
     try:
         hidden = states(upstream, [signal(samples)])
     except Exception as error:  # which error is the upstream's choice
-        words = str(error).strip()
-        return bool(words), type(error).__name__, words.splitlines()[0][:100] if words else "an error without a message"
+        text = str(error).strip()
+        return bool(text), type(error).__name__, text.splitlines()[0][:100] if text else "an error without a message"
     if not all(bool(tensor.isfinite().all()) for tensor in hidden):
         return False, "NaN or infinite", ""
     return True, f"{hidden[0].shape[1]} frames", ""

@@ -1,6 +1,6 @@
 """Converts checkpoints of HuBERT-like networks from other libraries' layouts to transformers' `HubertModel`.
 
-Known: s3prl's distiller checkpoints (`upstream/distiller`, such as distilhubert_ls960_4-8-12.ckpt), its converted
+Supported: s3prl's distiller checkpoints (`upstream/distiller`, such as distilhubert_ls960_4-8-12.ckpt), its converted
 HuBERT files (`upstream/hubert/convert.py`), and state dicts of torchaudio's bundles (`torchaudio.models.hubert_base`).
 The layout is recognised by the file's keys.
 """

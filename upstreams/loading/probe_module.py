@@ -113,7 +113,7 @@ def measure_module(model: nn.Module, name: str) -> ModuleProbe:
 
 
 def hidden_states(output: Any, name: str) -> tuple[States, str]:
-    """Return the hidden states in what a module gave, and a note where they came in another form than s3prl's.
+    """Return the hidden states in a module's output, and a note where its form differs from s3prl's.
 
     Raises:
         UserError: there are none in it.

@@ -1,4 +1,4 @@
-"""The contract: what keeps it passes, and each planted fault breaks the rule that is named for it, in words."""
+"""The contract: upstreams that keep it pass, and each planted fault breaks the rule that is named for it."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class OnlyOnGpu(Faultless):
         raise RuntimeError("Expected all tensors to be on the same device, but found at least two: cpu and cuda:0!")
 
 
-TWELVE: dict[str, tuple[type[Faultless], set[str], str]] = {
+COMMON_FAULTS: dict[str, tuple[type[Faultless], set[str], str]] = {
     "wrong stride": (WrongStride, {"stride"}, "2998 frames for 30 s, 1500 by the stride"),
     "transposed output": (
         Transposed,
@@ -121,7 +121,7 @@ TWELVE: dict[str, tuple[type[Faultless], set[str], str]] = {
     "crash on short input": (CrashingOnWords, {"short", "layers"}, "index 3 is out of range"),
     "GPU-only code": (OnlyOnGpu, {"device"}, "it needs a GPU: create tensors with device=wav.device"),
 }
-"""The faults that strangers make: what plants each, the rules that it breaks, and words of the report."""
+"""Common faults of new upstreams: a class with each, the rules that it breaks, and a part of the report."""
 
 
 class Mixing(Faultless):
@@ -153,8 +153,8 @@ class HalfInside(Faultless):
 
 class Counting(Faultless):
     def states(self, wavs: list[Tensor]) -> list[Tensor]:
-        self.heard = getattr(self, "heard", 0) + 1
-        return [x + 1e-3 * self.heard for x in super().states(wavs)]
+        self.calls = getattr(self, "calls", 0) + 1
+        return [x + 1e-3 * self.calls for x in super().states(wavs)]
 
 
 class ForEightKilohertz(Faultless):
@@ -188,7 +188,7 @@ class Broken(Faultless):
         raise ValueError("no")
 
 
-OTHERS: dict[type[Faultless], set[str]] = {
+OTHER_FAULTS: dict[type[Faultless], set[str]] = {
     Mixing: {"batch invariance"},
     Sparse: {"frames", "stride"},
     Overflowing: {"loud"},
@@ -216,18 +216,18 @@ def test_the_smallest_upstream_keeps_it() -> None:
     assert broken(freeze(Faultless())) == set()
 
 
-@pytest.mark.parametrize("fault", TWELVE)
-def test_the_twelve_faults_are_named(fault: str) -> None:
-    planted, rules, words = TWELVE[fault]
+@pytest.mark.parametrize("fault", COMMON_FAULTS)
+def test_common_faults_are_named(fault: str) -> None:
+    planted, rules, words = COMMON_FAULTS[fault]
     report = check(freeze(planted()))
     assert {finding.rule for finding in report if not finding.passed} == rules
     assert words in render(report)
-    assert "so: " in render(report), "what goes wrong in which task is said"
+    assert "so: " in render(report), "the effect on the tasks is stated"
 
 
-@pytest.mark.parametrize("fault", OTHERS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", OTHER_FAULTS, ids=lambda fault: fault.__name__)
 def test_other_faults_break_their_rules(fault: type[Faultless]) -> None:
-    assert broken(freeze(fault())) == OTHERS[fault]
+    assert broken(freeze(fault())) == OTHER_FAULTS[fault]
 
 
 def test_a_rate_is_guessed_from_a_false_stride() -> None:
@@ -247,7 +247,7 @@ def test_a_normalised_weight_does_not_stay_behind() -> None:
     assert broken(freeze(upstream)) == set()
 
 
-def test_every_rule_says_what_goes_wrong() -> None:
+def test_every_rule_states_its_effect_on_the_tasks() -> None:
     rules = {finding.rule for finding in check(freeze(Faultless()))} | {"forward"}
     assert rules == set(CONSEQUENCES)
 
@@ -286,7 +286,7 @@ def test_every_rule_is_named_once() -> None:
     assert len(rules) == len(set(rules)) == 18
 
 
-def test_it_reads_line_by_line() -> None:
+def test_the_report_has_a_line_for_each_finding() -> None:
     findings = [
         Finding("stride", True, "1 % off", "10 %"),
         Finding("batch invariance", False, "0.5", "1e-04", "see the card"),
@@ -300,7 +300,7 @@ def test_it_reads_line_by_line() -> None:
 
 
 @pytest.mark.slow
-def test_hubert_keeps_it_and_its_published_sibling_does_not() -> None:
+def test_hubert_keeps_it_and_its_published_variant_does_not() -> None:
     findings = check(registry.load("hubert@random"))
     assert all(finding.passed for finding in findings)
     assert "hubert_padded, as published: " in str(findings)

@@ -1,4 +1,4 @@
-"""Modules of the user's own: every form of output that is understood, and every way to go wrong."""
+"""Modules of the user's own: every supported form of output, and every error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ FAULTS = {
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Return a function that writes `enc.py` with a class `Enc` of the given body."""
+    """Return a function that writes `enc.py` with a class `Enc` with that body."""
 
     def make(returned: str, fields: str = "pass", head: str = HEAD) -> Path:
         path = tmp_path / "enc.py"
@@ -82,13 +82,13 @@ def test_every_fault_is_named(fault: str, write: Write) -> None:
 @pytest.mark.parametrize(
     "fields", ["downsample_rate = 161", 'get_downsample_rates = lambda self, key: {"hidden_states": 161}[key]']
 )
-def test_a_stated_stride_is_believed(fields: str, write: Write) -> None:
+def test_a_stated_stride_is_used(fields: str, write: Write) -> None:
     upstream = from_file(write("x", fields), "Enc")
     assert upstream.get_downsample_rates("hidden_states") == upstream.card.stride == 161
     assert "estimated" not in " ".join(upstream.card.notes)
 
 
-def test_other_features_are_handed_on(write: Write) -> None:
+def test_other_features_are_returned(write: Write) -> None:
     upstream = from_file(write('{"hidden_states": [x], "paper": x, "length": 3, "pair": [x, x]}'), "Enc")
     output = upstream([torch.zeros(16_000)])
     assert upstream.keys() == tuple(output) == ("hidden_states", "paper", "pair")
@@ -120,7 +120,7 @@ def test_the_checkpoint_goes_to_ckpt(write: Write) -> None:
         "x * self.factor",
         "def __init__(self, ckpt='1'):\n        super().__init__()\n        self.factor = float(ckpt)",
     )
-    plain, scaled = (from_file(path, "Enc", given)([torch.ones(16_000)]) for given in (None, "3"))
+    plain, scaled = (from_file(path, "Enc", checkpoint)([torch.ones(16_000)]) for checkpoint in (None, "3"))
     assert torch.equal(scaled["hidden_states"][0], 3 * plain["hidden_states"][0])
 
 
@@ -167,7 +167,7 @@ def test_files_beside_it_can_be_imported(write: Write, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_every_mistake_is_named(text: str | None, name: str, message: str, tmp_path: Path) -> None:
+def test_every_error_is_named(text: str | None, name: str, message: str, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "enc.py").write_text(text)
     with pytest.raises(UserError, match=message):

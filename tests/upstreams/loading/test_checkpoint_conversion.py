@@ -28,8 +28,8 @@ BASE |= {"conv_pos": 128, "conv_pos_groups": 16}
 BASE_CONV = "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2"
 
 
-def stirred(model: nn.Module) -> nn.Module:
-    """Give norms and biases, which begin as ones and zeros, values of their own: a mix-up would show."""
+def with_perturbed_vectors(model: nn.Module) -> nn.Module:
+    """Give norms and biases, which begin as ones and zeros, other values, so that swapped weights would show."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for p in model.parameters():
@@ -38,7 +38,7 @@ def stirred(model: nn.Module) -> nn.Module:
     return model
 
 
-def close(ours: list[Tensor], theirs: list[Tensor]) -> None:
+def assert_close(ours: list[Tensor], theirs: list[Tensor]) -> None:
     assert len(ours) == len(theirs)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
@@ -46,8 +46,8 @@ def close(ours: list[Tensor], theirs: list[Tensor]) -> None:
 
 def states(upstream: Any, wav: Tensor, key: str = "hidden_states") -> list[Tensor]:
     with torch.no_grad():
-        found = upstream([wav])[key]
-    return list(found) if isinstance(found, (list, tuple)) else [found]
+        feature = upstream([wav])[key]
+    return list(feature) if isinstance(feature, (list, tuple)) else [feature]
 
 
 def distiller(
@@ -60,7 +60,7 @@ def distiller(
     settings = {**sizes, "extractor_conv_feature_layers": conv, "out_layer_type": "expand-last"}
     settings |= {"n_tasks": len(predicted), "pred_layer_id": list(predicted), "task_emb_type": "expand-last"}
     torch.manual_seed(0)
-    model = stirred(DistillerModel(DistillerConfig(settings)))
+    model = with_perturbed_vectors(DistillerModel(DistillerConfig(settings)))
     states = {"Distiller": model.state_dict(), "Config": {"distiller": settings}, "Step": 7}
     torch.save({**states, "Args": argparse.Namespace(upstream="distiller"), "Optimizer": {"state": {}}}, path)
     return path
@@ -78,7 +78,7 @@ def converted(path: Path, sizes: dict[str, Any] = SIZES, conv: str = CONV, **tas
     model = HubertModel(
         merge_with_parent(HubertConfig, config), merge_with_parent(HubertPretrainingConfig, task), [["a", "b"]]
     )
-    content = {"task_cfg": task, "model_cfg": config, "model_weight": stirred(model).state_dict()}
+    content = {"task_cfg": task, "model_cfg": config, "model_weight": with_perturbed_vectors(model).state_dict()}
     torch.save({**content, "dictionaries_symbols": [["a", "b"]]}, path)
     return path
 
@@ -106,7 +106,7 @@ def torchaudio_model(path: Path, large: bool) -> tuple[Path, Any]:
         encoder_layer_drop=0.0,
         aux_num_out=None,
     )
-    torch.save(stirred(model).state_dict(), path)
+    torch.save(with_perturbed_vectors(model).state_dict(), path)
     return path, model.eval()
 
 
@@ -125,10 +125,10 @@ def check_distiller(path: Path, wav: Tensor, count: int) -> None:
     theirs = registry.load(f"s3prl:distiller_local@{path}")
     without, with_heads = (registry.load(f"{name}@{path}") for name in ("distilhubert", "distilhubert_heads"))
     assert theirs.card.layers == with_heads.card.layers == count
-    close(states(with_heads, wav), states(theirs, wav))
-    close(states(without, wav)[1:], states(theirs, wav)[1:3])
+    assert_close(states(with_heads, wav), states(theirs, wav))
+    assert_close(states(without, wav)[1:], states(theirs, wav)[1:3])
     for upstream in (without, with_heads):
-        close(states(upstream, wav, "paper"), states(theirs, wav, "paper"))
+        assert_close(states(upstream, wav, "paper"), states(theirs, wav, "paper"))
         assert upstream.count_parameters() == upstream.card.parameters
     heads = with_heads.count_parameters() - without.count_parameters()
     width = without.card.width
@@ -139,7 +139,7 @@ def test_s3prls_converted_hubert(tmp_path: Path, noise: Callable[..., Tensor]) -
     path = converted(tmp_path / "hubert_base_ls960.pt")
     theirs, ours = registry.load(f"s3prl:hubert_local@{path}"), registry.load(f"hubert@{path}")
     assert ours.card.layers == 3
-    close(states(ours, noise(9_000)), states(theirs, noise(9_000)))
+    assert_close(states(ours, noise(9_000)), states(theirs, noise(9_000)))
 
 
 @pytest.mark.slow
@@ -147,7 +147,7 @@ def test_s3prls_converted_hubert_at_full_width(tmp_path: Path, noise: Callable[.
     path = converted(tmp_path / "hubert.pt", {**BASE, "encoder_layers": 12}, BASE_CONV)
     theirs, ours = registry.load(f"s3prl:hubert_local@{path}"), registry.load(f"hubert@{path}")
     assert ours.card.parameters == 94_371_712
-    close(states(ours, noise(16_000)), states(theirs, noise(16_000)))
+    assert_close(states(ours, noise(16_000)), states(theirs, noise(16_000)))
 
 
 def test_s3prls_converted_large(tmp_path: Path, noise: Callable[..., Tensor]) -> None:
@@ -155,12 +155,12 @@ def test_s3prls_converted_large(tmp_path: Path, noise: Callable[..., Tensor]) ->
     sizes = {**SIZES, "layer_norm_first": True, "extractor_mode": "layer_norm", "conv_bias": True}
     path = converted(tmp_path / "hubert_large.pt", sizes, normalize=True)
     wav = 1e-3 * noise(9_000) + 0.1
-    close(states(registry.load(f"hubert@{path}"), wav), states(registry.load(f"s3prl:hubert_local@{path}"), wav))
+    assert_close(states(registry.load(f"hubert@{path}"), wav), states(registry.load(f"s3prl:hubert_local@{path}"), wav))
 
 
-def test_the_file_says_whether_waveforms_are_normalised(tmp_path: Path, noise: Callable[..., Tensor]) -> None:
+def test_the_file_states_whether_waveforms_are_normalised(tmp_path: Path, noise: Callable[..., Tensor]) -> None:
     path, wav = converted(tmp_path / "odd.pt", normalize=True), noise(9_000) + 0.3
-    close(states(registry.load(f"hubert@{path}"), wav), states(registry.load(f"s3prl:hubert_local@{path}"), wav))
+    assert_close(states(registry.load(f"hubert@{path}"), wav), states(registry.load(f"s3prl:hubert_local@{path}"), wav))
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -173,7 +173,7 @@ def test_torchaudios_state_dicts(tmp_path: Path, noise: Callable[..., Tensor], l
         theirs = model.extract_features(waveform[None])[0]
         last = model.encoder.transformer.layer_norm(theirs[-1]) if large else theirs[-1]
     # Torchaudio leaves hidden state 0 out, and the norm after the last layer of Large.
-    close(states(ours, wav)[1:], [*theirs[:-1], last])
+    assert_close(states(ours, wav)[1:], [*theirs[:-1], last])
 
 
 def test_torchaudios_older_names_of_weight_norm(tmp_path: Path, noise: Callable[..., Tensor]) -> None:
@@ -186,7 +186,7 @@ def test_torchaudios_older_names_of_weight_norm(tmp_path: Path, noise: Callable[
     }.items():
         weights = {name.replace(new, old): value for name, value in weights.items()}
     torch.save(weights, tmp_path / "old.pth")
-    close(*(states(registry.load(f"hubert@{tmp_path / name}"), noise(9_000)) for name in ("old.pth", "new.pth")))
+    assert_close(*(states(registry.load(f"hubert@{tmp_path / name}"), noise(9_000)) for name in ("old.pth", "new.pth")))
 
 
 @pytest.mark.parametrize(("name", "layers"), [("hubert", 12), ("distilhubert", 2)])
@@ -197,7 +197,7 @@ def test_hub_folders_of_transformers(tmp_path: Path, noise: Callable[..., Tensor
     small = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "conv_dim": (16,) * 7}
     torch.manual_seed(0)
     config = HubertConfig(**small, num_hidden_layers=layers, feat_proj_layer_norm=name == "hubert")
-    model = stirred(HubertModel(config)).eval()
+    model = with_perturbed_vectors(HubertModel(config)).eval()
     config.save_pretrained(tmp_path)
     old = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
     weights = model.state_dict()
@@ -207,14 +207,14 @@ def test_hub_folders_of_transformers(tmp_path: Path, noise: Callable[..., Tensor
     wav = noise(9_000)
     with torch.no_grad():
         theirs = model(wav[None], output_hidden_states=True).hidden_states
-    close(states(registry.load(f"{name}@{tmp_path}"), wav), list(theirs))
+    assert_close(states(registry.load(f"{name}@{tmp_path}"), wav), list(theirs))
 
 
 @pytest.mark.parametrize(
     "code", ["__import__('os').mkdir('PROOF')", "[(16, 10)]", "7", "[(16, 10, 5)", "[(1, 2, 3)] * '2'"]
 )
 def test_settings_are_never_run(tmp_path: Path, code: str) -> None:
-    """s3prl hands this text to `eval`."""
+    """s3prl passes this text to `eval`."""
     proof = tmp_path / "it-ran"
     path = converted(tmp_path / "hubert.pt")
     content = torch.load(path, weights_only=True)
@@ -236,7 +236,7 @@ def test_a_malicious_distiller_is_refused(tmp_path: Path, malicious_object: tupl
 @pytest.mark.parametrize(
     ("setting", "value"), [("attention_type", "sparse"), ("activation_fn", "relu"), ("layer_type", "conformer")]
 )
-def test_networks_that_transformers_has_not_are_refused(tmp_path: Path, setting: str, value: str) -> None:
+def test_networks_that_transformers_does_not_support_are_refused(tmp_path: Path, setting: str, value: str) -> None:
     content = torch.load(distiller(tmp_path / "d.ckpt"), weights_only=False)
     content["Config"]["distiller"][setting] = value
     torch.save(content, tmp_path / "d.ckpt")
@@ -256,7 +256,7 @@ def test_other_layouts_are_not_recognised() -> None:
     assert checkpoint_conversion.convert({"model": {}, "cfg": {}}, "x.pt") is None
 
 
-def test_plain_names_stay_as_they_are() -> None:
+def test_transformers_own_names_are_unchanged() -> None:
     upstream: Upstream = registry.load("hubert_nano@random")
     weights = {name.removeprefix("model."): w for name, w in upstream.state_dict().items()}
     assert checkpoint_conversion.to_transformers(weights).keys() == weights.keys()
@@ -264,7 +264,7 @@ def test_plain_names_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("name", ["hubert_nano", "hubert", "distilhubert"])
-def test_sizes_are_read_off_weights(name: str) -> None:
+def test_sizes_are_inferred_from_weights(name: str) -> None:
     """Heads excepted where they are not 64 wide, as in the nano network."""
     upstream = registry.load(f"{name}@random")
     config = upstream.model.config  # type: ignore[union-attr]

@@ -26,7 +26,7 @@ def waveforms(*lengths: int, offset: float = 0.0) -> list[Tensor]:
 
 @pytest.mark.parametrize(("norm", "bias"), [("group", False), ("group", True), ("layer", False), ("layer", True)])
 @pytest.mark.parametrize("offset", [0.0, 0.5])
-def test_each_waveform_comes_to_what_the_library_gives_it_alone(norm: str, bias: bool, offset: float) -> None:
+def test_each_waveform_equals_transformers_on_it_alone(norm: str, bias: bool, offset: float) -> None:
     extractor = library(norm, bias)
     assert ConvFrontend.supports(extractor)
     ours = ConvFrontend(extractor.conv_layers)
@@ -36,12 +36,12 @@ def test_each_waveform_comes_to_what_the_library_gives_it_alone(norm: str, bias:
         for row, wav in zip(found, wavs, strict=True):
             expected = extractor(wav[None])[0]
             torch.testing.assert_close(row[:, : expected.shape[1]], expected, rtol=1e-4, atol=1e-4)
-            assert bool((row[:, expected.shape[1] :] == 0).all()), "what is no frame is zero"
+            assert bool((row[:, expected.shape[1] :] == 0).all()), "padding is zero"
         torch.testing.assert_close(ours(wavs[5][None]), extractor(wavs[5][None]))
 
 
 def test_end_to_end_equals_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way of a GPU, which takes all waveforms in one signal."""
+    """As on a GPU, which processes all waveforms concatenated."""
     from upstreams.loading import conv_frontend
 
     extractor, wavs = library("group"), waveforms(400, 16_161, 720, 3_999)
@@ -65,7 +65,7 @@ def test_gradients_are_the_librarys() -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
 
 
-def test_frozen_kernels_are_kept_until_they_change() -> None:
+def test_frozen_kernels_are_cached_until_they_change() -> None:
     extractor, wavs = library("group").requires_grad_(False), waveforms(2_000)
     ours = ConvFrontend(extractor.conv_layers)
     with torch.inference_mode():

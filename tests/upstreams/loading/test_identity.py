@@ -1,4 +1,4 @@
-"""An upstream's identity says what comes out: it changes with that, and never with how its source reads."""
+"""An upstream's identity changes with its outputs, and never with the source text of this package."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Enc(torch.nn.Module):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An encoder that imports a module beside it and one of a package, the latter late, and reads a configuration."""
+    """An encoder that imports modules of its folder, one of them during forward, and reads a configuration."""
     return fill(tmp_path / "mine")
 
 
@@ -64,12 +64,12 @@ def load(folder: Path, checkpoint: str | None = None) -> Upstream:
 
 
 def scale(upstream: Upstream) -> float:
-    """Return what the encoder multiplies by: it adds 0.5."""
+    """Return the encoder's factor: it adds 0.5."""
     with torch.inference_mode():
         return float(upstream([torch.ones(1_600)])["hidden_states"][0][0, 0, 0]) - 0.5
 
 
-def test_an_encoder_is_known_by_outputs_weights_and_its_own_files(folder: Path) -> None:
+def test_an_encoder_is_identified_by_outputs_weights_and_its_own_files(folder: Path) -> None:
     assert set(load(folder).identity()) == {
         *("outputs", "weights"),
         *("enc.py", "helper.py", "cfg.json", "parts/__init__.py", "parts/deep/gain.py"),
@@ -85,7 +85,7 @@ def test_an_encoder_is_known_by_outputs_weights_and_its_own_files(folder: Path) 
         ("parts/deep/gain.py", "1.0", "4.0", ["its outputs on the probe waveforms", "parts/deep/gain.py"]),
     ],
 )
-def test_what_changes_is_read_anew_and_named(
+def test_changed_files_are_read_again_and_named(
     folder: Path, name: str, before: str, after: str, changed: list[str]
 ) -> None:
     first = load(folder)
@@ -94,16 +94,16 @@ def test_what_changes_is_read_anew_and_named(
     second = load(folder)
     assert identity.differences(first.identity(), second.identity()) == changed
     assert first.fingerprint() != second.fingerprint() == load(folder).fingerprint()
-    assert scale(first) == 2.0, "the one that was opened before stays as it was"
+    assert scale(first) == 2.0, "the upstream loaded before is unchanged"
 
 
 def test_weights_from_a_checkpoint_are_named(folder: Path, tmp_path: Path) -> None:
     torch.save(torch.tensor([2.0]), tmp_path / "weights.pt")
-    found = identity.differences(load(folder).identity(), load(folder, str(tmp_path / "weights.pt")).identity())
-    assert found == ["its outputs on the probe waveforms", "its weights"]
+    changed = identity.differences(load(folder).identity(), load(folder, str(tmp_path / "weights.pt")).identity())
+    assert changed == ["its outputs on the probe waveforms", "its weights"]
 
 
-def test_byte_code_of_python_is_never_taken_for_the_source(folder: Path) -> None:
+def test_cached_byte_code_is_never_used(folder: Path) -> None:
     command = [sys.executable, "-c", "import helper"]
     subprocess.run(command, cwd=folder, check=True)  # leaves byte code, whose time is in whole seconds
     stat = (folder / "helper.py").stat()
@@ -132,17 +132,17 @@ def test_late_imports_find_the_module_of_their_own_folder(tmp_path: Path) -> Non
     assert "helper.py" in first.identity()
 
 
-def test_what_others_imported_is_left_alone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs = ModuleType("helper")
-    theirs.SCALE, theirs.__file__ = 7.0, str(tmp_path / "helper.py")  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "helper", theirs)
+def test_modules_of_other_code_are_restored(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ModuleType("helper")
+    other.SCALE, other.__file__ = 7.0, str(tmp_path / "helper.py")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "helper", other)
     text = ENCODER.replace("import helper\n", "", 1).replace(
         "        from parts", "        import helper\n        from parts"
     )
     (folder / "enc.py").write_text(text)
     path = list(sys.path)
     assert [scale(upstream) for upstream in (load(folder), load(folder))] == [2.0, 2.0]
-    assert sys.modules["helper"] is theirs
+    assert sys.modules["helper"] is other
     assert sys.path == path
     assert "helper.py" in load(folder).identity()
 
@@ -157,7 +157,7 @@ def test_environments_and_hidden_folders_below_do_not_count(tmp_path: Path) -> N
     assert not own.owns(tmp_path.parent / "elsewhere.py")
 
 
-def test_what_an_encoder_writes_and_reads_again_does_not_count(folder: Path) -> None:
+def test_files_that_an_encoder_writes_do_not_count(folder: Path) -> None:
     log = "log = Path(__file__).with_name('log.txt')\n        log.write_text(str(id(self)))\n        log.read_text()\n"
     text = ENCODER.replace("self.shift =", f"{log}        self.shift =")
     (folder / "enc.py").write_text(text)
@@ -176,7 +176,7 @@ def test_a_new_process_finds_the_same_and_the_change(folder: Path) -> None:
     assert elsewhere() == load(folder).identity()
 
 
-def test_an_opened_encoder_can_be_copied_and_pickled(folder: Path) -> None:
+def test_a_loaded_encoder_can_be_copied_and_pickled(folder: Path) -> None:
     upstream = load(folder)
     assert scale(copy.deepcopy(upstream)) == 2.0
     assert pickle.loads(pickle.dumps(own_files.UserModules({"helper": sys}))).modules == {}
@@ -206,14 +206,14 @@ def test_a_renamed_class_and_a_reworded_card_change_nothing(monkeypatch: pytest.
     before = [registry.load(name).fingerprint() for name in names]
     monkeypatch.setattr(fbank, "Fbank", FilterBanks)
     monkeypatch.setattr(hubert, "Hubert", Renamed)
-    opened = [registry.load(name) for name in names]
-    assert [type(upstream) for upstream in opened] == [FilterBanks, Renamed]
-    for upstream in opened:
+    loaded = [registry.load(name) for name in names]
+    assert [type(upstream) for upstream in loaded] == [FilterBanks, Renamed]
+    for upstream in loaded:
         upstream.card = replace(upstream.card, summary="another text", notes=("and more",), licence="another")
-    assert [upstream.fingerprint() for upstream in opened] == before
+    assert [upstream.fingerprint() for upstream in loaded] == before
 
 
-def test_an_attribute_of_ours_may_be_called_otherwise(nano: Upstream) -> None:
+def test_attribute_names_do_not_count(nano: Upstream) -> None:
     assert not any(name.startswith("model.") for name in nano.feature_weights())
     assert "encoder.layers.0.final_layer_norm.weight" in nano.feature_weights()
 
@@ -224,29 +224,29 @@ def test_the_features_version_counts(nano: Upstream) -> None:
     assert identity.differences(before, nano.identity()) == ["its features version"]
 
 
-def test_the_same_network_and_weights_are_one_and_the_padded_one_another() -> None:
+def test_names_of_one_network_share_an_identity_and_the_padded_variant_differs() -> None:
     sizes = hubert.CONFIGS["hubert_nano"]
     cards = {name: Card(name, "", 320) for name in ("hubert", "hubert_base", "hubert_padded")}
-    opened = {name: Hubert(card, hubert.load_model(card, sizes, None, 0).model) for name, card in cards.items()}
-    prints = {name: upstream.fingerprint() for name, upstream in opened.items()}
+    loaded = {name: Hubert(card, hubert.load_model(card, sizes, None, 0).model) for name, card in cards.items()}
+    prints = {name: upstream.fingerprint() for name, upstream in loaded.items()}
     assert prints["hubert"] == prints["hubert_base"] != prints["hubert_padded"]
 
 
 class Louder(Hubert):
-    """A class that changes what another one gives, and names no family: what it inherits says nothing of it."""
+    """A class that changes the outputs of another one and has no family of its own: it doesn't inherit the identity."""
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
         return {"hidden_states": [2 * state for state in super().forward(wavs)["hidden_states"]]}
 
 
-def test_a_subclass_without_a_family_is_known_by_what_it_gives(nano: Upstream) -> None:
+def test_a_subclass_without_a_family_is_identified_by_its_outputs(nano: Upstream) -> None:
     assert isinstance(nano, Hubert)
     louder = from_object(Louder(nano.card, nano.model), "louder")
     assert {"outputs", __name__} <= set(louder.identity())
     assert "entry" not in louder.identity()
 
 
-def test_what_a_module_refuses_is_part_of_what_it_gives() -> None:
+def test_refused_lengths_are_part_of_the_outputs() -> None:
     class Picky(nn.Module):
         def forward(self, wavs: list[Tensor]) -> Tensor:
             if len(wavs[0]) > 16_000:

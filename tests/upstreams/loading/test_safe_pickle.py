@@ -1,4 +1,4 @@
-"""What keeps foreign files from running code leaves everything else as it was."""
+"""Preventing downloaded files from running code changes nothing else."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def test_a_namespace_is_no_code(tmp_path: Path) -> None:
 
 
 def test_names_come_back_after_an_error() -> None:
-    namespace = {"kept": 1}
+    namespace = {"existing": 1}
 
     def fail() -> None:
-        with temporarily_replaced(namespace, "kept", 2), temporarily_replaced(namespace, "added", 3):
-            assert namespace == {"kept": 2, "added": 3}
+        with temporarily_replaced(namespace, "existing", 2), temporarily_replaced(namespace, "added", 3):
+            assert namespace == {"existing": 2, "added": 3}
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
-    assert namespace == {"kept": 1}
+    assert namespace == {"existing": 1}
