@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 
 from superb_eval.errors import UserError
-from superb_eval.pretraining import launch, network, stored_teacher, student, trainer
+from superb_eval.pretraining import launch, network, stored_teacher, trainer
 from superb_eval.pretraining.data import Audio
 from superb_eval.pretraining.distillation import Distillation
 from superb_eval.pretraining.export import export
 from superb_eval.pretraining.launch import Device
 from superb_eval.pretraining.recipe import DistillationRecipe
+from superb_eval.pretraining.student import build_student
 from superb_eval.runtime.progress import Progress
 from upstreams import registry
 
@@ -64,8 +65,8 @@ def _objective(recipe: DistillationRecipe) -> Distillation:
         raise UserError("no teacher is named. Give one with --teacher UPSTREAM, such as hubert or hubert@FOLDER.")
     teacher = registry.load(recipe.teacher.address)
     with network.seeded(recipe.seed):
-        pupil = student.build(recipe.student, teacher, len(recipe.loss.layers), padded=recipe.loss.padding)
-    return Distillation(pupil, teacher, recipe.loss, recipe.teacher)
+        student = build_student(recipe.student, teacher, len(recipe.loss.layers), padded=recipe.loss.padding)
+    return Distillation(student, teacher, recipe.loss, recipe.teacher)
 
 
 def describe(recipe: DistillationRecipe, objective: Distillation, audio: Audio) -> str:

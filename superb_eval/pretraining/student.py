@@ -53,7 +53,7 @@ class Student(nn.Module):
         return predictions
 
 
-def build(settings: StudentSettings, teacher: Upstream, predicted: int, *, padded: bool = False) -> Student:
+def build_student(settings: StudentSettings, teacher: Upstream, predicted: int, *, padded: bool = False) -> Student:
     """Return a student of a teacher, with `predicted` heads; draws from torch's global generator.
 
     `padded` lets the first normalisation run over padding, as s3prl's does.

@@ -8,10 +8,10 @@ import torch
 
 from downstreams.metrics import dtw
 from superb_eval.data.audio import SAMPLE_RATE
-from superb_eval.pretraining import student
 from superb_eval.pretraining.data import Batch
 from superb_eval.pretraining.distillation import Distillation
 from superb_eval.pretraining.recipe import DistillationSettings, StudentSettings, TeacherSettings
+from superb_eval.pretraining.student import build_student
 from tests.benchmarks import pooled
 from tests.benchmarks.timing import pair, seconds
 from upstreams import registry
@@ -66,9 +66,9 @@ def _forward(name: str, count: int) -> str:
 def distillation(device: str, clips: int = 24, samples: int = 250_000, updates: int = 20) -> str:
     """Time the paper's update: 24 crops of 15.6 s, a Base teacher, in bfloat16; and estimate 200 000 of them."""
     teacher = registry.load("hubert@random").to(device)
-    pupil = student.build(StudentSettings(), teacher, 3)
+    student = build_student(StudentSettings(), teacher, 3)
     objective = (
-        Distillation(pupil, teacher, DistillationSettings(), TeacherSettings(precision="bf16")).to(device).train()
+        Distillation(student, teacher, DistillationSettings(), TeacherSettings(precision="bf16")).to(device).train()
     )
     optimizer = torch.optim.AdamW(objective.parameters(), lr=2e-4)
     lengths, many = torch.full((clips,), samples), tuple(range(clips))

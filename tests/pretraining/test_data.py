@@ -69,13 +69,13 @@ def test_a_batch_depends_on_seed_and_number_alone(speech: Path) -> None:
 
 def test_processes_share_a_batch(speech: Path) -> None:
     batches = Batches(loaded(speech), settings(), 0)
-    whole = batches.load(3, step=4)
+    complete = batches.load(3, step=4)
     parts = [batches.load(3, step=4, rank=rank, world=2) for rank in range(2)]
     for field in ("clips", "offsets", "seeds"):
         union = [value for part in parts for value in getattr(part, field)]
-        assert sorted(union) == sorted(getattr(whole, field))
-    assert sum(int(part.lengths.sum()) for part in parts) == int(whole.lengths.sum())
-    assert len(set(whole.seeds)) == len(whole.seeds)
+        assert sorted(union) == sorted(getattr(complete, field))
+    assert sum(int(part.lengths.sum()) for part in parts) == int(complete.lengths.sum())
+    assert len(set(complete.seeds)) == len(complete.seeds)
     with pytest.raises(UserError, match="can't be shared by 99 processes. Raise data.batch_seconds"):
         batches.load(3, step=4, rank=98, world=99)
 
@@ -88,8 +88,8 @@ def test_cached_audio_equals_the_files(speech: Path) -> None:
         one, other = (Batches(source, settings(), 0).load(number, 1) for source in (cached, read))
         torch.testing.assert_close(one.wavs, other.wavs, rtol=0, atol=1e-7)
         crop = Batches(read, settings(), 0).crops(number)[0]
-        whole = audio.read(read.clips[crop.clip])
-        np.testing.assert_allclose(one.wavs[0, : crop.samples], whole[crop.start :][: crop.samples], atol=1e-7)
+        clip = audio.read(read.clips[crop.clip])
+        np.testing.assert_allclose(one.wavs[0, : crop.samples], clip[crop.start :][: crop.samples], atol=1e-7)
 
 
 @pytest.fixture

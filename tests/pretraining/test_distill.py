@@ -57,8 +57,8 @@ def same(one: Path, other: Path) -> bool:
 
 def states(upstream: Any, wav: Tensor) -> list[Tensor]:
     with torch.no_grad():
-        found: list[Tensor] = upstream([wav])["hidden_states"]
-    return found
+        hidden_states: list[Tensor] = upstream([wav])["hidden_states"]
+    return hidden_states
 
 
 @pytest.fixture(scope="session")

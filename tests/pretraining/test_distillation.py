@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, logsigmoid
 
 from superb_eval.errors import UserError
-from superb_eval.pretraining import student
 from superb_eval.pretraining.data import Batch
 from superb_eval.pretraining.distillation import Distillation, frame_losses
 from superb_eval.pretraining.objective import Terms
 from superb_eval.pretraining.recipe import DistillationSettings, StudentSettings, TeacherSettings
+from superb_eval.pretraining.student import build_student
 from upstreams import registry
 from upstreams.base import Upstream
 from upstreams.distilhubert import Heads
@@ -101,8 +101,8 @@ class Theirs:
 
     def predictions(self, batch: Batch) -> Tensor:
         mask = (torch.arange(batch.wavs.shape[1]) < batch.lengths[:, None]).float()
-        found: Tensor = self.model(batch.wavs, mask)[2]
-        return found
+        predictions: Tensor = self.model(batch.wavs, mask)[2]
+        return predictions
 
     def loss(self, batch: Batch) -> Tensor:
         prediction, target = self.predictions(batch), self.targets(batch)
@@ -112,12 +112,12 @@ class Theirs:
 def ours(teacher: Upstream, predicted: tuple[int, ...], *, replay: bool, theirs: Theirs | None = None) -> Distillation:
     """A student of the teacher; with `theirs`, its heads get their weights."""
     settings = DistillationSettings(layers=predicted, padding=replay)
-    pupil = student.build(StudentSettings(dropout=0.0), teacher, len(predicted), padded=replay)
+    student = build_student(StudentSettings(dropout=0.0), teacher, len(predicted), padded=replay)
     if theirs is not None:
         heads = checkpoint_conversion._heads(theirs.model.state_dict())
         assert heads is not None
-        pupil.heads.load_state_dict(heads)
-    return Distillation(pupil, teacher, settings, TeacherSettings(dropout=False))
+        student.heads.load_state_dict(heads)
+    return Distillation(student, teacher, settings, TeacherSettings(dropout=False))
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +207,7 @@ def test_dropout_of_a_transformers_teacher_drops_no_layers_and_masks_no_frames()
     """Transformers' training mode would drop layers and mask spans too."""
     teacher = registry.load("hubert_nano@random")
     objective = Distillation(
-        student.build(StudentSettings(), teacher, 1),
+        build_student(StudentSettings(), teacher, 1),
         teacher,
         DistillationSettings(layers=(2,)),
         TeacherSettings(dropout=True),
@@ -300,22 +300,22 @@ def test_the_teacher_is_neither_trained_nor_saved(nano: Upstream) -> None:
 
 def test_sizes_of_the_papers_student() -> None:
     """The sizes of HuBERT Base, without its weights' values."""
-    pupil = student.build(StudentSettings(initialise=()), registry.load("hubert@random"), 3)
-    assert sum(p.numel() for p in pupil.trunk.parameters()) == 23_491_200
-    assert sum(p.numel() for p in pupil.heads.parameters()) == 3_543_552
+    student = build_student(StudentSettings(initialise=()), registry.load("hubert@random"), 3)
+    assert sum(p.numel() for p in student.trunk.parameters()) == 23_491_200
+    assert sum(p.numel() for p in student.heads.parameters()) == 3_543_552
 
 
 def test_a_student_may_be_initialised_as_its_truncated_teacher(nano: Upstream) -> None:
     everything = StudentSettings(layers=1, projection_norm=True, initialise=("convolution", "encoder", "norms"))
-    pupil = student.build(everything, nano, 1).eval()
+    student = build_student(everything, nano, 1).eval()
     wav = make_batch([8_000]).wavs[0]
-    torch.testing.assert_close(pupil.upstream([wav])["paper"][0], nano([wav])["hidden_states"][1])
+    torch.testing.assert_close(student.upstream([wav])["paper"][0], nano([wav])["hidden_states"][1])
 
 
 def test_initialisation_is_drawn_where_nothing_is_copied(nano: Upstream) -> None:
     torch.manual_seed(0)
-    nothing = student.build(StudentSettings(initialise=()), nano, 1)
-    half = student.build(StudentSettings(initialise=("convolution",)), nano, 1)
+    nothing = build_student(StudentSettings(initialise=()), nano, 1)
+    half = build_student(StudentSettings(initialise=("convolution",)), nano, 1)
     source = {name.removeprefix("model."): weight for name, weight in nano.state_dict().items()}
     convolution, layer = "feature_extractor.conv_layers.3.conv.weight", "encoder.layers.1.attention.k_proj.weight"
     assert not torch.equal(nothing.trunk.state_dict()[convolution], source[convolution])
@@ -344,8 +344,8 @@ def test_what_does_not_fit_is_one_sentence(
     upstream = registry.load(teacher)
 
     def make() -> Distillation:
-        pupil = student.build(StudentSettings(**settings), upstream, len(predicted))
-        return Distillation(pupil, upstream, DistillationSettings(layers=predicted), TeacherSettings())
+        student = build_student(StudentSettings(**settings), upstream, len(predicted))
+        return Distillation(student, upstream, DistillationSettings(layers=predicted), TeacherSettings())
 
     with pytest.raises(UserError, match=message) as caught:
         make()

@@ -121,9 +121,9 @@ def test_the_first_norm_is_exact_for_frame_counts_beyond_bf16() -> None:
     x = 3.0 + torch.randn(2, 4, 70_001, generator=torch.Generator().manual_seed(0))
     norm = ValidGroupNorm(4, 4)
     norm.frame_counts = [50_001, 70_001]
-    found = norm(x.bfloat16())[0, :, :50_001].float()
+    normalised = norm(x.bfloat16())[0, :, :50_001].float()
     expected = torch.nn.functional.group_norm(x[:1, :, :50_001], 4)[0]
-    torch.testing.assert_close(found, expected, rtol=0, atol=0.03)
+    torch.testing.assert_close(normalised, expected, rtol=0, atol=0.03)
 
 
 @given(frames=st.integers(2, 400), length=st.integers(1, 12), minimum=st.integers(1, 3), seed=st.integers(0, 99))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from superb_eval.pretraining import network, student, trainer
+from superb_eval.pretraining import network, trainer
 from superb_eval.pretraining.data import Batch
 from superb_eval.pretraining.distillation import Distillation
 from superb_eval.pretraining.frontend_warmup import Regression
@@ -27,6 +27,7 @@ from superb_eval.pretraining.recipe import (
     StudentSettings,
     TeacherSettings,
 )
+from superb_eval.pretraining.student import build_student
 from superb_eval.pretraining.targets import Labels
 from superb_eval.pretraining.trainer import Hooks, _Trainer
 from upstreams import registry
@@ -65,8 +66,8 @@ def regression(toy: Callable[..., PretrainRecipe]) -> Objective:
 
 def distillation(toy: Callable[..., PretrainRecipe]) -> Objective:
     teacher = registry.load("hubert_nano@random")
-    pupil = student.build(StudentSettings(layers=1), teacher, 2)
-    return Distillation(pupil, teacher, DistillationSettings(layers=(1, 2)), TeacherSettings())
+    student = build_student(StudentSettings(layers=1), teacher, 2)
+    return Distillation(student, teacher, DistillationSettings(layers=(1, 2)), TeacherSettings())
 
 
 @pytest.mark.parametrize("make", [prediction, regression, distillation])
@@ -74,13 +75,13 @@ def test_an_update_waits_for_nothing(
     make: Callable[..., Objective], toy: Callable[..., PretrainRecipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # There is no autocast on this device.
-    monkeypatch.setattr(torch, "autocast", lambda *given, **named: nullcontext())
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *given: False)
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *args: False)
     # Nor a fused optimiser; torch's default implementation is equivalent.
     plain = torch.optim.AdamW
-    monkeypatch.setattr(torch.optim, "AdamW", lambda groups, fused, **named: plain(groups, **named))
+    monkeypatch.setattr(torch.optim, "AdamW", lambda groups, fused, **kwargs: plain(groups, **kwargs))
     # transformers itself reads once per pass whether a mask masks anything.
-    monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *given: False)
+    monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *args: False)
     settings = OptimSettings(steps=9, accumulate=2)
     objective = make(toy).to("meta").train()
     loop = _Trainer(objective, None, settings, tmp_path, META, 0, Hooks(), ())  # type: ignore[arg-type]

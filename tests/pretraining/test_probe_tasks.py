@@ -67,10 +67,10 @@ def test_error_rates_are_negated_in_the_score(monkeypatch: pytest.MonkeyPatch, t
 
 def test_the_probe_changes_nothing_of_the_training(toy: Toy, speech: Path, tones: Path, tmp_path: Path) -> None:
     overrides = "tasks: [ks], data: tones, chooses: false, overrides: [train.steps=5, train.eval_every=5]"
-    named = [f"audio={speech}"]
-    plain = pretrain(toy("network.dropout=0.2"), named, tmp_path / "plain", "cpu", 1, NoProgress())
+    data = [f"audio={speech}"]
+    plain = pretrain(toy("network.dropout=0.2"), data, tmp_path / "plain", "cpu", 1, NoProgress())
     with_probe = toy("network.dropout=0.2", f"probe={{every: 3, {overrides}}}")
-    folder = pretrain(with_probe, [*named, f"tones={tones}"], tmp_path / "probed", "cpu", 1, NoProgress())
+    folder = pretrain(with_probe, [*data, f"tones={tones}"], tmp_path / "probed", "cpu", 1, NoProgress())
     one, other = load_file(plain / "model.safetensors"), load_file(folder / "model.safetensors")
     assert all(torch.equal(one[name], other[name]) for name in one)
 

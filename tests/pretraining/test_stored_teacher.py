@@ -84,9 +84,9 @@ def test_crops_use_their_segments(speech: Path, settings: Settings) -> None:
     teacher_layers = stored_teacher.extract(teacher, recipe, loaded, CPU, NoProgress())
     batch = Batches(loaded, recipe.data, 0).load(0, 1)
     assert any(offset > 0 for offset in batch.offsets)
-    found = teacher_layers.crops(batch, teacher.frames)
-    assert found.dtype == torch.float16 and found.shape[:2] == (len(batch.clips), 2)
-    for row, clip, offset, samples in zip(found, batch.clips, batch.offsets, batch.lengths.tolist(), strict=True):
+    crops = teacher_layers.crops(batch, teacher.frames)
+    assert crops.dtype == torch.float16 and crops.shape[:2] == (len(batch.clips), 2)
+    for row, clip, offset, samples in zip(crops, batch.clips, batch.offsets, batch.lengths.tolist(), strict=True):
         with torch.inference_mode():
             states = teacher([torch.from_numpy(audio.read(loaded.clips[clip]))])["hidden_states"]
         first, count = offset // 320, teacher.frames(samples)

@@ -47,10 +47,10 @@ def test_mfcc_are_kaldis_with_deltas_and_a_mean_removed(loaded: Audio) -> None:
         # The regression formula over two frames on each side: sum n (c[t+n] - c[t-n]) / (2 sum n^2).
         ahead = sum(n * (padded[2 + n : len(padded) - 2 + n] - padded[2 - n : len(padded) - 2 - n]) for n in (1, 2))
         slopes.append(ahead / 10)
-    whole = torch.cat([static, *slopes], dim=1).numpy()
+    features = torch.cat([static, *slopes], dim=1).numpy()
     for centre, dims in {"none": 0, "c0": 1, "all": 13}.items():
-        expected = whole.copy()
-        expected[:, :dims] -= whole[:, :dims].mean(0)
+        expected = features.copy()
+        expected[:, :dims] -= features[:, :dims].mean(0)
         np.testing.assert_allclose(target_features.mfcc(wave, centre), expected[::2], rtol=1e-4, atol=2e-4)
 
 
@@ -81,10 +81,10 @@ def test_a_crop_uses_its_segment_of_the_labels(loaded: Audio, tmp_path: Path) ->
     labels = targets.create(MFCC, loaded, tmp_path, 0, "cpu", NoProgress())
     longest = int(loaded.samples.argmax())
     batch = Batch(torch.zeros(1, 8000), torch.tensor([8000]), (longest,), (3200,), (0,), 1)
-    found = labels.for_batch(batch, 30)
-    assert found.shape == (1, 30) and network.frame_count(8000) == 24
+    rows = labels.for_batch(batch, 30)
+    assert rows.shape == (1, 30) and network.frame_count(8000) == 24
     clip_labels = labels.values[labels.starts[longest] :]
-    assert found[0].tolist() == clip_labels[10:34].tolist() + [0] * 6
+    assert rows[0].tolist() == clip_labels[10:34].tolist() + [0] * 6
 
 
 def test_labels_are_reused_and_those_of_other_audio_refused(
