@@ -3,6 +3,6 @@
 __version__ = "0.1.0"
 
 ENGINE_VERSION = 1
-"""The version of what every figure depends on: reading corpora and audio, extraction, training, selection and scoring. Raised
+"""The version of what every figure depends on: corpora and audio, extraction, training, selection, scoring. Raised
 when a change there changes the figures of a task; `tests/test_pinned_figures.py` fails until it is. What changes one
 task's figures alone raises that task's `version`."""

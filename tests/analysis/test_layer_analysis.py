@@ -78,7 +78,8 @@ def test_a_second_call_adds_to_the_first_and_runs_nothing_anew(
 def test_other_weights_begin_anew_and_a_damaged_file_is_named(tmp_path: Path) -> None:
     record, path = LayersRecord(upstream=STUDENT, fingerprint="another"), tmp_path / "layers.json"
     layer_record.write(record, path)
-    assert layer_analysis._existing_record(path, RunConfig(STUDENT, "ks")).fingerprint == registry.load(STUDENT).fingerprint()
+    found = layer_analysis._existing_record(path, RunConfig(STUDENT, "ks"))
+    assert found.fingerprint == registry.load(STUDENT).fingerprint()
     layer_record.write(layer_analysis._existing_record(path, RunConfig(STUDENT, "ks")), path)
     assert layer_analysis._existing_record(path, RunConfig(STUDENT, "ks")) == layer_record.read(path)
     path.write_text("{")

@@ -11,7 +11,7 @@ from superb_eval.suite import plan as plans
 from superb_eval.suite.jobs import SUPERB as TASKS
 from superb_eval.suite.jobs import SuiteConfig
 
-HEARD = Throughput(layers=3, width=8, stride=320, factor=20.0)
+THROUGHPUT = Throughput(layers=3, width=8, stride=320, factor=20.0)
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +31,11 @@ def test_every_task_has_an_official_size() -> None:
 
 def test_a_task_without_an_official_corpus_is_refused() -> None:
     with pytest.raises(UserError, match="no superb recipe for task 'gender'"):
-        project("gender", HEARD, 1e12, "cpu")
+        project("gender", THROUGHPUT, 1e12, "cpu")
 
 
 def test_a_pooled_task_takes_one_pass_and_its_updates() -> None:
-    found = project("ks", HEARD, room=1e12, device="cpu")
+    found = project("ks", THROUGHPUT, store_bytes=1e12, device="cpu")
     clips = 51_094 + 6_798 + 3_081
     assert found.size == 4 * 3 * 8 * clips and found.live == 0
     assert found.extracting == pytest.approx(clips / 20)
@@ -44,14 +44,14 @@ def test_a_pooled_task_takes_one_pass_and_its_updates() -> None:
 
 def test_frames_without_room_in_the_store_are_extracted_at_each_pass() -> None:
     """PR: 100 000 updates of 2 x 16 utterances, and dev a hundred times."""
-    stored, live = (project("pr", HEARD, room, "cpu") for room in (1e15, 1.0))
+    stored, live = (project("pr", THROUGHPUT, store_bytes, "cpu") for store_bytes in (1e15, 1.0))
     assert stored.live == 0 and stored.extracting == pytest.approx(stored.audio / 20)
     assert live.extracting < 1
     assert live.live == pytest.approx(12.0 * (3_200_000 + 2_703 * 100 + 2_620) / 20, rel=1e-3)
 
 
 def test_er_counts_its_corpus_once_and_its_folds_five_times() -> None:
-    found = project("er", HEARD, 1e12, "cpu")
+    found = project("er", THROUGHPUT, 1e12, "cpu")
     assert found.audio == pytest.approx(5_531 * 4.5)
     assert found.training == pytest.approx(5 * 30_000e-3, rel=0.1)
 
@@ -62,7 +62,7 @@ def test_a_plan_without_a_corpus_projects_the_official_tasks(tmp_path) -> None: 
     plan = plans.make_plan(SuiteConfig(("fbank",), ("ks", "sid"), None, "superb", out=tmp_path))
     plans.estimate(plan, NoProgress())
     lines = plans.describe(plan, 1)
-    assert "hears" in lines[0] and [line.split()[0] for line in lines[1:5]] == ["task", "ks", "sid", "all"]
+    assert "processes" in lines[0] and [line.split()[0] for line in lines[1:5]] == ["task", "ks", "sid", "all"]
     hours = [float(line.split()[-1]) for line in lines[2:5]]
     assert hours[2] == pytest.approx(hours[0] + hours[1], abs=0.02)
 
@@ -76,4 +76,4 @@ def test_every_official_head_takes_an_update(task: str, monkeypatch: pytest.Monk
     assert kind.official_corpus is not None
     monkeypatch.setattr(kind, "official_corpus", replace(kind.official_corpus, seconds=1.0))
     torch.manual_seed(0)
-    assert project(task, HEARD, 1e12, "cpu").seconds > 0
+    assert project(task, THROUGHPUT, 1e12, "cpu").seconds > 0
