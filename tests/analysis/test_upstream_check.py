@@ -70,9 +70,9 @@ def test_the_command_ends_with_2_and_names_the_rules(encoder: Callable[..., str]
     assert "FAIL  silence" in result.stdout and "so: KS stops at _silence_" in result.stdout
 
 
-def test_costs_stand_beside_hubert(encoder: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_costs_are_compared_with_hubert(encoder: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     """HuBERT Base takes seconds: a small one stands in for it."""
-    monkeypatch.setattr(upstream_check, "BESIDE", "hubert_nano@random")
+    monkeypatch.setattr(upstream_check, "BASELINE", "hubert_nano@random")
     monkeypatch.setattr(upstream_check, "SECONDS", 0.5)
     address = encoder()
     report = superb_eval.check_upstream(address, cost=True)
