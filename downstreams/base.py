@@ -73,9 +73,8 @@ class BaseTask(ABC):
     `columns` are the label columns that it reads from a manifest; `label_column` is the one with a closed set of
     classes, None where there is none. The first of `metrics` selects on dev: the checkpoint, or the layer. `pooled`
     states that the head needs no more than the mean over time of each hidden state, which holds where it is linear up
-    to its own mean. `Head` and `CorpusSchema` are the schemas of the
-    recipe's sections `head` and `corpus`. `version` is raised when a change of the task, or of
-    its parts, changes its figures; records store it.
+    to its own mean. `Head` and `CorpusSchema` are the schemas of the recipe's sections `head` and `corpus`. `version`
+    is raised when a change of the task, or of its parts, changes its figures; records store it.
 
     What tables and reports need: `unit` is what a test set consists of and an interval resamples. `trials` states that
     a row of the predictions is about two clips, `ENROLL TEST`, and its answer is a score; `truth_names` then words its

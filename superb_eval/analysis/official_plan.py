@@ -18,7 +18,7 @@ from downstreams.metrics import dtw
 from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval import recipe
 from superb_eval.errors import UserError
-from superb_eval.features.dataset import Batch
+from superb_eval.features.dataset import FeatureBatch
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.probing.batched_probes import MicroBatch, batch_probes
 from superb_eval.probing.probe import Probe
@@ -136,7 +136,9 @@ def _update_seconds(
         else (count, frames, throughput.layers, throughput.width)
     )
     lengths = torch.full((count,), 1 if kind.pooled else frames, device=device)
-    micro_batch = MicroBatch(Batch(torch.randn(shape, device=device), lengths), [official.target(frames)] * count, 0)
+    micro_batch = MicroBatch(
+        FeatureBatch(torch.randn(shape, device=device), lengths), [official.target(frames)] * count, 0
+    )
 
     def update() -> None:
         batched.backward(micro_batch, 1.0)

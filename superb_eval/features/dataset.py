@@ -18,7 +18,7 @@ NORM_LIVE_CLIPS = 8
 
 
 @dataclass(frozen=True)
-class Batch:
+class FeatureBatch:
     """Features of some utterances, `[batch, layers, dim]` pooled or `[batch, frames, layers, dim]` padded.
 
     `lengths` [batch] counts valid frames; ones where features are pooled.
@@ -32,14 +32,14 @@ class Batch:
         """Whether these are means over time."""
         return self.hidden.dim() == 3
 
-    def part(self, first: int, last: int) -> Batch:
+    def part(self, first: int, last: int) -> FeatureBatch:
         """Return the utterances from `first` up to `last`, padded no further than they need."""
         hidden, lengths = self.hidden[first:last], self.lengths[first:last]
-        return Batch(hidden if self.pooled else hidden[:, : int(lengths.max())], lengths)
+        return FeatureBatch(hidden if self.pooled else hidden[:, : int(lengths.max())], lengths)
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> FeatureBatch:
         """Return the batch on a device."""
-        return Batch(self.hidden.to(device), self.lengths.to(device))
+        return FeatureBatch(self.hidden.to(device), self.lengths.to(device))
 
 
 Crop = Callable[[Tensor], Tensor]
@@ -139,11 +139,11 @@ class Features:
         """Return every utterance's features, memory-mapped where they are stored."""
         return self.dataset.read(self.digests)
 
-    def batch(self, indices: Sequence[int], crop: Crop | None = None) -> Batch:
+    def batch(self, indices: Sequence[int], crop: Crop | None = None) -> FeatureBatch:
         """Return the features of the utterances at `indices`, as float32; `crop` cuts frames, but not means."""
         rows = self.dataset.read([self.digests[i] for i in indices])
         if self.pooled:
-            return Batch(torch.stack(rows).float(), torch.ones(len(rows), dtype=torch.long))
+            return FeatureBatch(torch.stack(rows).float(), torch.ones(len(rows), dtype=torch.long))
         if crop is not None:
             rows = [crop(row) for row in rows]
-        return Batch(pad_sequence(rows, batch_first=True).float(), torch.tensor([len(row) for row in rows]))
+        return FeatureBatch(pad_sequence(rows, batch_first=True).float(), torch.tensor([len(row) for row in rows]))

@@ -27,7 +27,7 @@ Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingSetup:
     """A training that is ready to run: its processes are launched, its folder is claimed, its audio is found."""
 
     recipe: PretrainRecipe | DistillationRecipe
@@ -84,7 +84,7 @@ def prepare(
     loggers: Sequence[str] | None,
     *,
     skips_layers: bool = False,
-) -> Training:
+) -> TrainingSetup:
     """Check the options, launch the processes, claim the folder and find the audio.
 
     Args:
@@ -110,7 +110,7 @@ def prepare(
         progress = NoProgress()
     audio = load_audio(recipe.data, paths, recipe.seed, progress)
     batches = Batches(audio, recipe.data, recipe.seed)
-    return Training(recipe, out, device, fabric, progress, audio, batches, names, probe_corpus)
+    return TrainingSetup(recipe, out, device, fabric, progress, audio, batches, names, probe_corpus)
 
 
 def launch_fabric(device: Device, devices: int, precision: str, *, skips_layers: bool = False) -> Any:

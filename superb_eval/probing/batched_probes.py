@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from downstreams.base import TrainedTask
-from superb_eval.features.dataset import Batch
+from superb_eval.features.dataset import FeatureBatch
 from superb_eval.probing.probe import Probe
 
 
@@ -21,7 +21,7 @@ from superb_eval.probing.probe import Probe
 class MicroBatch:
     """A micro-batch: its features, each utterance's target, and the seed of dropout and masks."""
 
-    batch: Batch
+    batch: FeatureBatch
     targets: Sequence[Any]
     seed: int
 

@@ -24,7 +24,7 @@ from downstreams.base import TrainedTask
 from downstreams.batching.sampling import BatchSource, Sampler, class_weights
 from superb_eval.data import audio
 from superb_eval.errors import UserError
-from superb_eval.features.dataset import Batch, Crop
+from superb_eval.features.dataset import Crop, FeatureBatch
 from superb_eval.probing import probe_state
 from superb_eval.probing.batched_probes import MicroBatch, batch_probes
 from superb_eval.probing.probe import Split, decode
@@ -38,7 +38,7 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 CHECK_EVERY = 50
 """Steps between two checks that losses are finite: to check each would make a GPU wait for this process."""
 
-Drawn = tuple[Sequence[int], Batch]
+Drawn = tuple[Sequence[int], FeatureBatch]
 """A micro-batch: the positions of its utterances in the training split, and their features."""
 
 OnStep = Callable[[int, str], None]
@@ -158,7 +158,7 @@ class Training:
         self.probes.zero_grad()
         return self._update(drawn)
 
-    def _backward(self, indices: Sequence[int], batch: Batch, micro: int) -> Tensor:
+    def _backward(self, indices: Sequence[int], batch: FeatureBatch, micro: int) -> Tensor:
         """Add the gradients of a micro-batch, part by part; return its mean losses [probes]."""
         size = math.ceil(len(indices) / self.parts)
         whole = self.task.weight([self.targets[i] for i in indices])

@@ -70,7 +70,5 @@ def test_trimming_changes_the_digest_but_not_the_duration_by_the_header(tmp_path
 
 def test_a_silent_clip_is_refused(tmp_path: Path) -> None:
     clip = Clip(write(tmp_path / "hush.wav", [(0, 9000)]), trim_silence=True)
-    with pytest.raises(
-        UserError, match=r"hush\.wav: 0\.0000 s are left after silence.*corpus\.trim_silence"
-    ):
+    with pytest.raises(UserError, match=r"hush\.wav: 0\.0000 s are left after silence.*corpus\.trim_silence"):
         audio.read(clip)

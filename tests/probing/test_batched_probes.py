@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from downstreams import registry as tasks
 from downstreams.base import Setup
 from downstreams.nets.heads import UtteranceLevel
-from superb_eval.features.dataset import Batch
+from superb_eval.features.dataset import FeatureBatch
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.probing.batched_probes import MicroBatch, batch_probes
 from superb_eval.probing.probe import Probe
@@ -39,7 +39,7 @@ def trained(make_batched, task, precision: str = "float32", steps: int = 12) -> 
     generator, losses = torch.Generator().manual_seed(0), []
     for _ in range(steps):
         for _ in range(2):
-            batch = Batch(3 * torch.randn(5, 4, 6, generator=generator), torch.ones(5, dtype=torch.long))
+            batch = FeatureBatch(3 * torch.randn(5, 4, 6, generator=generator), torch.ones(5, dtype=torch.long))
             targets = torch.randint(3, (5,), generator=generator).tolist()
             losses.append(batched.backward(MicroBatch(batch, targets, 0), 0.5))
         batched.clip(0.05)
@@ -79,11 +79,11 @@ def test_sequential_probes_draw_the_same_dropout(task) -> None:  # type: ignore[
     two.load_state_dict(one.state_dict())
     batched = batch_probes([one, two], task, pooled=False)
     losses = batched.backward(
-        MicroBatch(Batch(torch.randn(5, 4, 6), torch.ones(5, dtype=torch.long)), [0, 1, 2, 0, 1], seed=7), 1.0
+        MicroBatch(FeatureBatch(torch.randn(5, 4, 6), torch.ones(5, dtype=torch.long)), [0, 1, 2, 0, 1], seed=7), 1.0
     )
     assert losses[0] == losses[1]
     other = batched.backward(
-        MicroBatch(Batch(torch.randn(5, 4, 6), torch.ones(5, dtype=torch.long)), [0, 1, 2, 0, 1], seed=8), 1.0
+        MicroBatch(FeatureBatch(torch.randn(5, 4, 6), torch.ones(5, dtype=torch.long)), [0, 1, 2, 0, 1], seed=8), 1.0
     )
     assert other[0] != losses[0]
 

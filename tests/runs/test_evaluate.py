@@ -20,7 +20,7 @@ from torch import Tensor
 
 import superb_eval
 from superb_eval.errors import UserError
-from superb_eval.features.dataset import Batch
+from superb_eval.features.dataset import FeatureBatch
 from superb_eval.probing.batched_probes import MicroBatch
 from superb_eval.probing.folds import WORK
 from superb_eval.probing.probe import new_probe, splits_of
@@ -123,7 +123,7 @@ def test_an_interrupted_training_ends_with_the_bits_of_an_uninterrupted_one(
         assert (folder / name).read_bytes() == (expected / name).read_bytes()
 
 
-def first_update(config: RunConfig, folder: Path) -> tuple[Batch, Tensor, dict[str, Tensor]]:
+def first_update(config: RunConfig, folder: Path) -> tuple[FeatureBatch, Tensor, dict[str, Tensor]]:
     """Return the first micro-batch of a run, its loss, and the gradients of all weights."""
     run = prepare(config, NoProgress())
     (fold,), probe_config = run.folds, run.probe_config()

@@ -165,10 +165,11 @@ def _next_layer(layer: Any, x: Tensor, weights: list[Tensor]) -> Tensor:
 
 def _strided_product(x: Tensor, stride: int, count: int, weights: Sequence[Tensor]) -> Tensor:
     """Return the convolution of rows [rows, in] with a kernel, cut into `_kernel_matrices`: [count, out]."""
-    out: Tensor | None = None
-    for windows, weight in zip(_window_views(x, stride, count, weights), weights, strict=True):
-        out = windows @ weight if out is None else out.addmm_(windows, weight)
-    assert out is not None  # noqa: S101 - a kernel has at least one tap
+    views = zip(_window_views(x, stride, count, weights), weights, strict=True)
+    windows, weight = next(views)
+    out = windows @ weight
+    for windows, weight in views:
+        out.addmm_(windows, weight)
     return out
 
 

@@ -17,7 +17,7 @@ import superb_eval
 from superb_eval.corpora.synthetic import espeak
 from superb_eval.corpora.synthetic.clips import SynthesisedClip
 from superb_eval.corpora.synthetic.manifests import to_csv
-from superb_eval.corpora.synthetic.shards import STATE, Shard, is_done, load, split
+from superb_eval.corpora.synthetic.shards import STATE, ClipShard, is_done, load, split
 from superb_eval.corpora.synthetic.tasks import FOLDERS, SIZES, TASKS, parts_of
 from superb_eval.errors import UserError, near_miss
 from superb_eval.runtime import atomic_files
@@ -142,7 +142,7 @@ def _write_settings(generation: _Generation, settings: dict[str, object]) -> Non
         atomic_files.write_bytes(path, json.dumps(settings).encode())
 
 
-def _render(generation: _Generation, shards: Sequence[Shard], workers: int, progress: ProgressCallback) -> None:
+def _render(generation: _Generation, shards: Sequence[ClipShard], workers: int, progress: ProgressCallback) -> None:
     missing = [shard for shard in shards if not is_done(shard, generation.out)]
     total = sum(len(shard.plans) for shard in shards)
     done = total - sum(len(shard.plans) for shard in missing)
@@ -158,7 +158,7 @@ def _render(generation: _Generation, shards: Sequence[Shard], workers: int, prog
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _run_worker(generation: _Generation, shard: Shard) -> None:
+def _run_worker(generation: _Generation, shard: ClipShard) -> None:
     command = [sys.executable, "-m", f"{__package__}.worker", shard.part, generation.size, str(generation.seed)]
     command += [str(shard.number), str(generation.out.resolve())]
     worker = subprocess.run(command, env=_environment(), capture_output=True, check=False)

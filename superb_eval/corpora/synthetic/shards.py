@@ -18,7 +18,7 @@ CLIPS_PER_SHARD = {"nano": 32, "mini": 120}
 
 
 @dataclass(frozen=True)
-class Shard:
+class ClipShard:
     """The `number`-th shard of a part, from 0."""
 
     part: str
@@ -45,13 +45,13 @@ class ClipRecord:
     labels: Mapping[str, str]
 
 
-def split(part: str, size: str, seed: int) -> list[Shard]:
+def split(part: str, size: str, seed: int) -> list[ClipShard]:
     """Return all shards of a part: the same for every number of workers, because espeak-ng's output depends on it."""
     plans, step = PARTS[part].plan_clips(size, seed), CLIPS_PER_SHARD[size]
-    return [Shard(part, n, tuple(plans[i : i + step])) for n, i in enumerate(range(0, len(plans), step))]
+    return [ClipShard(part, n, tuple(plans[i : i + step])) for n, i in enumerate(range(0, len(plans), step))]
 
 
-def save(shard: Shard, out: Path, clips: Sequence[ClipRecord]) -> None:
+def save(shard: ClipShard, out: Path, clips: Sequence[ClipRecord]) -> None:
     """Write the record of a shard, which marks it as done. All of its clips must have been written.
 
     Raises:
@@ -60,7 +60,7 @@ def save(shard: Shard, out: Path, clips: Sequence[ClipRecord]) -> None:
     atomic_files.write_bytes(shard.record_path(out), json.dumps([asdict(clip) for clip in clips], indent=0).encode())
 
 
-def load(shard: Shard, out: Path) -> list[SynthesisedClip]:
+def load(shard: ClipShard, out: Path) -> list[SynthesisedClip]:
     """Return the clips of a shard that is done."""
     records = [ClipRecord(**entry) for entry in json.loads(shard.record_path(out).read_bytes())]
     return [
@@ -69,6 +69,6 @@ def load(shard: Shard, out: Path) -> list[SynthesisedClip]:
     ]
 
 
-def is_done(shard: Shard, out: Path) -> bool:
+def is_done(shard: ClipShard, out: Path) -> bool:
     """Return whether a shard has its record and all of its files."""
     return shard.record_path(out).is_file() and all((out / clip.path).is_file() for clip in load(shard, out))

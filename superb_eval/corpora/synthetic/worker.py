@@ -18,13 +18,13 @@ import soundfile
 from superb_eval.corpora.synthetic.augment import SAMPLE_RATE, Wave
 from superb_eval.corpora.synthetic.clips import ClipPlan
 from superb_eval.corpora.synthetic.espeak import Synthesiser
-from superb_eval.corpora.synthetic.shards import ClipRecord, Shard, save, split
+from superb_eval.corpora.synthetic.shards import ClipRecord, ClipShard, save, split
 from superb_eval.corpora.synthetic.tasks import PARTS
 from superb_eval.errors import UserError
 from superb_eval.runtime import atomic_files
 
 
-def render_shard(shard: Shard, out: Path) -> None:
+def render_shard(shard: ClipShard, out: Path) -> None:
     """Write the clips of a shard in order, then its record.
 
     Raises:
