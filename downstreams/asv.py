@@ -1,7 +1,7 @@
 """ASV, automatic speaker verification: are two utterances of one speaker, who is not in the training data?
 
 Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/sv_voxceleb1` runs it. An x-vector network is
-trained to tell the training speakers apart (AM-softmax); a trial's score is the cosine of two embeddings; equal error
+trained to classify the training speakers (AM-softmax); a trial's score is the cosine of two embeddings; equal error
 rate. The published figure is that of the checkpoint, one of ten, that is best on the test trials: the record has it
 as historical. The strict one takes the checkpoint that is best on trials of other speakers, the dev set.
 """
@@ -45,7 +45,7 @@ class VerificationCorpus(CorpusSettings):
     """Which utterances and speakers train."""
 
     min_seconds: float = Field(
-        0.0, ge=0, description="training utterances must last longer, in s, after trimming; the protocol says 2"
+        0.0, ge=0, description="training utterances must last longer, in s, after trimming; 2 in the protocol"
     )
     dev_speakers: int = Field(
         40, ge=2, description="official corpus: training speakers held out for trials that choose the checkpoint"

@@ -1,4 +1,4 @@
-"""What many tests need: a small corpus of tones that a linear head can tell apart, and quiet surroundings."""
+"""What many tests need: a small corpus of tones that a linear head can classify, and quiet surroundings."""
 
 from __future__ import annotations
 

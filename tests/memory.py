@@ -1,4 +1,4 @@
-"""How much memory this process holds, as Linux tells (proc(5))."""
+"""How much memory this process holds, by Linux' proc(5)."""
 
 from __future__ import annotations
 

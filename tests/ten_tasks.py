@@ -35,7 +35,7 @@ def write(root: Path) -> Path:
         rows = [_row(root, split, k) for k in range(count)]
         for task in ("pr", "asr", "ks", "sid", "ic", "sf", "er"):
             _write(root / task / f"{split}.csv", rows)
-        # Verification is of speakers never heard in training; identification, of the same ones.
+        # Verification is of speakers unseen in training; identification, of the same ones.
         _write(root / "asv" / f"{split}.csv", [{**row, "speaker": f"{split}-{row['speaker']}"} for row in rows])
         _write(root / "sd" / f"{split}.csv", rows)
         lines = [line for row in rows for line in _turns(row["id"])]

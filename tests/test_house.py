@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -131,3 +132,47 @@ def test_no_host_and_no_local_path_is_named() -> None:
         text = path.read_text(encoding="utf8")
         assert "://" not in text, f"{path.name} names a host"
         assert str(ROOT) not in text
+
+
+WORDS = re.compile(
+    r"\b(hear|hears|heard|hearing|told|tells?|telling|foretells?|mend(s|ed|ing|able)?|tak(e|es|en|ing) up|took up"
+    r"|says?|said|strangers?|aliens?|libert(y|ies)|flatters?|judged|by heart|none the wiser|boards?"
+    r"|homeward|onward|reporter)\b",
+    re.IGNORECASE,
+)
+"""Words of the private language that this project spoke once; the field has others (CONTRIBUTING.md)."""
+
+ENDINGS = {".py", ".md", ".yaml", ".j2", ".template"}
+
+ALLOWED = {
+    "downstreams/nets/recurrent.py": {"onward", "homeward"},  # names in heads saved before
+    "superb_eval/suite/job_state.py": {"mendable"},  # a key in folders written before
+    "superb_eval/corpora/synthetic/lexicon.py": {"said"},  # a word of the corpus
+    "superb_eval/suite/executors/slurm.py": {"board"},  # the command
+    "superb_eval/cli/suite.py": {"board"},
+    "docs/compare.md": {"board"},
+}
+
+CELLS = re.compile(r"\bcells?\b")
+TABLES = ("superb_eval/results", "superb_eval/report", "superb_eval/data", "superb_eval/corpora", "docs", "recipes")
+CELLS_OF_TABLES = {"superb_eval/pretraining/sources.py", "superb_eval/cli/report.py", "README.md", "CONTRIBUTING.md"}
+"""Where a cell is that of a table or of a manifest; anywhere else it would be a run."""
+
+
+def documents() -> list[str]:
+    """Return every text that users read, by its path from the root."""
+    folders = [*PACKAGES, "recipes", "docs"]
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in ENDINGS]
+    files = ("README.md", "CONTRIBUTING.md", "hubconf.py", "setup.py")
+    return sorted(str(path.relative_to(ROOT)) for path in (*paths, *(ROOT / name for name in files)))
+
+
+def test_words_are_those_of_the_field() -> None:
+    wrong = []
+    for name in documents():
+        tabular = name.startswith(TABLES) or name in CELLS_OF_TABLES
+        for number, line in enumerate((ROOT / name).read_text(encoding="utf8").splitlines(), start=1):
+            found = {match[0].lower() for match in WORDS.finditer(line)} - ALLOWED.get(name, set())
+            found |= set() if tabular else set(CELLS.findall(line))
+            wrong += [f"{name}, line {number}: {word}" for word in sorted(found)]
+    assert not wrong, "see CONTRIBUTING.md for the field's words:\n" + "\n".join(wrong)

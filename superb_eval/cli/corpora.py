@@ -81,7 +81,7 @@ def export(
 ) -> None:
     """Write a task's rows and audio as a data set of Hugging Face, for load_dataset("audiofolder", data_dir=OUT).
 
-    Clips are cut as the rows say, and written as FLAC of 16 bit at 16 kHz. Whether they may be shared is a matter
+    Clips are cut by the rows, and written as FLAC of 16 bit at 16 kHz. Whether they may be shared is a matter
     of the corpus' licence.
 
     \b

@@ -98,7 +98,7 @@ class FeatureDataset:
     def norms(self) -> list[float]:
         """Return the mean norm of each layer's vectors (of the means over time, where pooled) over some clips.
 
-        Layer weights alone say little where norms differ between layers; weight times norm says more.
+        Layer weights alone mean little where norms differ between layers; weight times norm means more.
         """
         some = self.read(sorted(self.places)[:NORM_CLIPS] or sorted(self.unstored)[:NORM_LIVE_CLIPS])
         norms = [row.float().norm(dim=-1).reshape(-1, row.shape[-2]).mean(dim=0) for row in some]

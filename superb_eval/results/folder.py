@@ -110,7 +110,7 @@ class Results:
     def run_groups(self) -> dict[tuple[str, str], RunGroups]:
         """The groups of runs, by (upstream, task), for each (corpus, profile) that has its own table.
 
-        The official corpora are one corpus, complete as they are; others are told apart by name.
+        The official corpora are one corpus, complete as they are; others are distinguished by name.
         """
         runs_by_table: dict[tuple[str, str], dict[tuple[str, str], list[Run]]] = {}
         for run in self.runs:

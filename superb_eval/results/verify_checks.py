@@ -80,7 +80,7 @@ def _schema(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
 
 
 def _folder(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
-    """The name of a run's folder is a digest of what the record says it was made with."""
+    """The name of a run's folder is a digest of its inputs as the record names them."""
     del context
     r = run.record
     expected = run_name(r.profile, r.seed, r.recipe_digest, r.upstream.fingerprint, r.corpus.digest)

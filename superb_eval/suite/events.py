@@ -41,7 +41,7 @@ class Finished:
 class Failed:
     """A run failed.
 
-    `fixable`: `message` says what the user can do; otherwise something broke, and `log` is the path of its log.
+    `fixable`: `message` states what the user can do; otherwise something broke, and `log` is the path of its log.
     `died`: its process or machine was lost, without an error of the run, so another attempt is worthwhile.
     """
 

@@ -50,7 +50,7 @@ OLD_KEYS = {
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run failed, and the last lines of its log; `fixable`: the user can fix it, as `message` says."""
+    """Why a run failed, and the last lines of its log; `fixable`: the user can fix it, as `message` states."""
 
     message: str
     fixable: bool

@@ -15,7 +15,7 @@ WALKED = ("README.md", "docs/*.md", "upstreams/README.md", "downstreams/README.m
 """Documents whose every command line is run, or says that it was not."""
 
 OTHERS = ("CONTRIBUTING.md", "CHANGELOG.md", "recipes/*/*.md", "superb_eval/results/*.md", "upstreams/weights/*/*.md")
-"""Documents whose commands tell what was done, and have to be good command lines."""
+"""Documents whose commands report what was done, and have to be good command lines."""
 
 NOT_RUN = re.compile(r"#.*\bnot run here\b")
 """How a line says that nobody ran it here."""
@@ -86,9 +86,9 @@ def mentions(path: Path) -> Iterator[Line]:
     prose = prose_of(path)
     for pattern in (SPAN, INDENTED):
         for found in pattern.finditer(prose):
-            told = found[1].replace("\n", " ").replace("\\|", "|")
-            if "..." not in told:
-                yield Line(path.name, tuple(shlex.split(told, comments=True)), run=False, whole=False)
+            command = found[1].replace("\n", " ").replace("\\|", "|")
+            if "..." not in command:
+                yield Line(path.name, tuple(shlex.split(command, comments=True)), run=False, whole=False)
 
 
 def headings(path: Path) -> set[str]:

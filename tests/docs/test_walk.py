@@ -91,8 +91,8 @@ def call(words: tuple[str, ...], place: str, capsys: pytest.CaptureFixture[str])
         code = exit_.code
     finally:
         sys.argv = arguments
-    told = capsys.readouterr()
-    assert not code, f"{place}: {' '.join(words)} ended with {code}:\n{told.err[-1500:]}"
+    captured = capsys.readouterr()
+    assert not code, f"{place}: {' '.join(words)} ended with {code}:\n{captured.err[-1500:]}"
 
 
 def _filled(words: tuple[str, ...]) -> tuple[str, ...]:

@@ -100,6 +100,6 @@ def test_it_runs_and_has_a_column_in_the_table(tmp_path: Path) -> None:
 
 
 def _voice(row: str, number: int) -> str:
-    """A row of KS by a voice whose name tells which of two tones it is."""
+    """A row of KS by a voice whose name states which of two tones it is."""
     name, path, _, keyword = row.split(",")
     return f"{name},{path},t_{'f' if keyword == 'no' else 'm'}{number:03d}"

@@ -268,7 +268,7 @@ def test_costs_are_shown_where_they_were_measured(tmp_path: Path) -> None:
     cost = {"teacher": {"gmacs_per_second": 7.0, "real_time_factor": 0.02}, "student": {"real_time_factor": 0.01}}
     (tmp_path / "cost.json").write_text(json.dumps(cost))
     (table,), problems = build.collect(tmp_path, TableOptions(against="teacher"))
-    assert problems == [], "the file of costs is no stranger"
+    assert problems == [], "the file of costs is expected"
     speed = table.cell("student", ("", "speed_up"))
     assert speed and speed.value == 2.0
     assert table.cell("student", ("", "gmacs_per_second")) is None, "a gap stays a gap"

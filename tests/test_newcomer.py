@@ -1,4 +1,4 @@
-"""A stranger's afternoon: from a copy of the repository, one new file, and the encoder stands in the table.
+"""A newcomer's afternoon: from a copy of the repository, one new file, and the encoder stands in the table.
 
 Nothing is installed, nothing else is touched; every step is the command that the README gives.
 """
@@ -41,10 +41,10 @@ class StrangeConv(Upstream):
 
     def forward(self, wavs):
         self.refuse_short(wavs)
-        heard = [self.hear(wav) for wav in wavs]
-        return {"hidden_states": [pad_sequence(layer, batch_first=True) for layer in map(list, zip(*heard))]}
+        encoded = [self.encode(wav) for wav in wavs]
+        return {"hidden_states": [pad_sequence(layer, batch_first=True) for layer in map(list, zip(*encoded))]}
 
-    def hear(self, wav):
+    def encode(self, wav):
         states = [self.first(wav[None]).abs().log1p()]
         for conv in self.others:
             states.append(states[-1] + conv(states[-1]).relu())
@@ -90,12 +90,12 @@ def test_one_file_and_it_stands_in_the_table_beside_hubert(copy: Path) -> None:
     assert cells == {(name, task) for name in ("hubert_mini", "strange_conv") for task in ("ks", "pr", "sid")}
     assert all(figure["low"] <= figure["value"] <= figure["high"] for figure in figures)
     compared = {figure["task"] for figure in figures if figure["difference"] is not None}
-    assert compared == {"ks", "pr", "sid"}, "the stranger's row stands beside HuBERT's, with differences"
+    assert compared == {"ks", "pr", "sid"}, "the new encoder's row stands next to HuBERT's, with differences"
 
 
 @pytest.mark.slow
 def test_a_first_picture_of_it(copy: Path) -> None:
     pytest.importorskip("espeakng_loader", reason="extra synth")
-    told = superb_eval(copy, "quick", "strange_conv", "--tasks", "ks", "--out", "first")
-    assert all(name in told for name in ("fbank_nonorm", "distilhubert_mini", "strange_conv", "A first picture"))
+    printed = superb_eval(copy, "quick", "strange_conv", "--tasks", "ks", "--out", "first")
+    assert all(name in printed for name in ("fbank_nonorm", "distilhubert_mini", "strange_conv", "A first picture"))
     assert (copy / "first/report.html").read_text(encoding="utf8").count("strange_conv") > 1
