@@ -113,7 +113,9 @@ class Upstream(nn.Module, ABC):
         if self._cached_outputs is None or self._cached_outputs[0] != weights:
             self._cached_outputs = weights, identity.hash_outputs(self)
         own = identity.hash_sources(self) if self.own_files is None else self.own_files
-        return {**parts, identity.OUTPUTS: self._cached_outputs[1], **own}
+        parts[identity.OUTPUTS] = self._cached_outputs[1]
+        # A file may be called as a part is.
+        return {**parts, **{f"./{name}" if name in parts else name: digest for name, digest in own.items()}}
 
     def feature_settings(self) -> dict[str, Any]:
         """Return what the outputs depend on besides weights, by name, without names of classes, files or attributes."""

@@ -53,7 +53,7 @@ def test_weights_with_and_without_heads() -> None:
         assert base.memory > 4 * base.weights
         assert student.memory < base.memory
     text = cost.render([base, student, fbank])
-    assert "94.37 M" in text and "94.70 M" in text and "0.249" in text and "3 turns" in text
+    assert "94.37 M" in text and "94.70 M" in text and "0.249" in text and "3 rounds" in text
 
 
 def test_a_results_folder_keeps_what_was_measured_together(tmp_path: Path) -> None:

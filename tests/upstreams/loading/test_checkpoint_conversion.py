@@ -39,9 +39,10 @@ def with_perturbed_vectors(model: nn.Module) -> nn.Module:
 
 
 def assert_close(ours: list[Tensor], theirs: list[Tensor]) -> None:
+    """Equal to 1e-5 of each layer's largest value: processors round sums of a thousand products differently."""
     assert len(ours) == len(theirs)
     for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5 * max(1.0, float(other.abs().max())))
 
 
 def states(upstream: Any, wav: Tensor, key: str = "hidden_states") -> list[Tensor]:
