@@ -28,7 +28,7 @@ quickstart: setup
 	$(BIN)/superb-eval report quickstart/results --against hubert_mini -o quickstart/report.html
 
 test: setup
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal --durations 10
 
 test-fast: setup
 	$(BIN)/python -m pytest -n auto -m "not slow"
