@@ -9,11 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import settings
 
 from tests.ten_tasks import write as write_ten_tasks
 
 TONES = {"yes": 300.0, "no": 900.0, "_unknown_": 2700.0}
 """Hz."""
+
+settings.register_profile("untimed", deadline=None)  # no test depends on how busy the machine is
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ SEEDS = st.integers(0, 2**32)
 VOICES = random_voices("t", 4, np.random.default_rng(0))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=SEEDS)
 def test_plan_is_pure_and_its_clips_differ(seed: int) -> None:
     plans = ks.plan_clips("nano", seed)
@@ -67,7 +67,6 @@ def test_voices_alternate_and_the_variant_holds_all_parameters() -> None:
     assert text.count("formant ") == 9
 
 
-@settings(deadline=None)
 @given(length=st.integers(1, 20_000), seed=SEEDS)
 def test_a_word_is_placed_whole_inside_its_clip(length: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -78,7 +77,6 @@ def test_a_word_is_placed_whole_inside_its_clip(length: int, seed: int) -> None:
     assert np.count_nonzero(clip) == min(length, 16_000)
 
 
-@settings(deadline=None)
 @given(length=st.integers(1, 20_000), seed=SEEDS)
 def test_padding_with_silence_leaves_the_speech_unchanged(length: int, seed: int) -> None:
     word = np.random.default_rng(seed).uniform(0.5, 1.0, length)
@@ -146,7 +144,7 @@ def test_without_espeak_the_message_names_the_package_to_install(monkeypatch: py
         espeak.version()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(samples=st.integers(1, 40_000), seed=SEEDS)
 def test_recordings_are_finite_and_keep_length_and_peak(samples: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -76,7 +76,7 @@ def test_a_gain_of_minus_3_db_is_the_factor_that_sox_applies(tmp_path: Path) -> 
     np.testing.assert_allclose(soft, loud * 10 ** (-3 / 20), rtol=1e-6)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rate=st.integers(audio.MIN_RATE, 96_000), seconds=st.floats(0.06, 0.5))
 def test_resampling_keeps_the_duration(tmp_path: Path, rate: int, seconds: float) -> None:
     samples = round(rate * seconds)
@@ -85,7 +85,7 @@ def test_resampling_keeps_the_duration(tmp_path: Path, rate: int, seconds: float
     assert audio.seconds(clip) == pytest.approx(samples / rate)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=st.integers(0, 7_000), length=st.integers(800, 1_000))
 def test_a_cut_is_that_segment_of_the_file(tmp_path: Path, first: int, length: int) -> None:
     samples = noise(8_000)

@@ -239,7 +239,7 @@ def test_the_digest_depends_on_rows_but_not_on_the_folder(root: Path) -> None:
 cells = st.text("ab \",;'\n\r\té日#", min_size=1, max_size=8).map(str.strip).filter(bool)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(labels=st.lists(cells, min_size=1, max_size=5))
 def test_any_label_that_csv_can_quote_is_read_back(root: Path, labels: list[str]) -> None:
     with (root / "ks" / "train.csv").open("w", encoding="utf8", newline="") as file:

@@ -22,7 +22,7 @@ def test_equals_s3prl_bit_for_bit(ours: str, theirs: str, samples: int, noise: C
     assert torch.equal(registry.load(ours)([wav])["hidden_states"][0], registry.load(theirs)([wav])["hidden_states"][0])
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.lists(st.integers(800, 9_000), min_size=1, max_size=4))
 def test_a_batch_equals_its_members(lengths: list[int]) -> None:
     fbank = Fbank(CARDS[0])
@@ -32,7 +32,7 @@ def test_a_batch_equals_its_members(lengths: list[int]) -> None:
         assert torch.equal(row[: fbank.frames(len(wav))], fbank([wav])["hidden_states"][0][0])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(400, 40_000))
 def test_frames_are_as_computed(samples: int) -> None:
     fbank = Fbank(CARDS[1])
