@@ -16,6 +16,7 @@ import transformers
 from torchaudio import pipelines
 from torchaudio.models import wav2vec2_model
 
+from tests.upstreams.configs import LARGE, TINY
 from upstreams import registry
 from upstreams.base import Upstream, freeze
 from upstreams.loading import identity, legacy_fingerprints
@@ -29,16 +30,6 @@ LENGTHS = (16_000, 9_600, 4_000)
 SHIPPED = {"fbank", "fbank_nonorm", "hubert_mini", "distilhubert_mini"}
 """Entries that need no checkpoint; the others are pinned with random weights of seed 0."""
 
-TINY: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "conv_dim": (16,) * 7,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 2,
-}
-LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 FOLDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "hf:hubert": ("HubertConfig", TINY),
     "hf:wav2vec2-large": ("Wav2Vec2Config", {**TINY, **LARGE}),
