@@ -20,7 +20,7 @@ from downstreams.metrics import eer
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 from superb_eval.data.manifest import NO_SPEAKER, Corpus, Manifest, Utterance
-from superb_eval.data.settings import CorpusSettings
+from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from downstreams.batching.sampling import BatchSource, Sampler, class_weights
 from downstreams.metrics.scores import Metric, Score, ratio
 from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval.data.manifest import Corpus, Manifest, Utterance, check_labels
-from superb_eval.data.settings import CorpusSettings, Section
+from superb_eval.data.recipe_sections import CorpusSettings, Section
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

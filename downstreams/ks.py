@@ -11,7 +11,7 @@ from pydantic import Field
 
 from downstreams.task_types.classification import Classification
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
-from superb_eval.data.settings import CorpusSettings
+from superb_eval.data.recipe_sections import CorpusSettings
 
 OFFICIAL_CLASSES = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "_unknown_", "_silence_")
 """The classes of Speech Commands v0.01 in the protocol's order."""

@@ -22,7 +22,7 @@ from downstreams.metrics.mtwv import Detections, MtwvCurve, beta, mtwv_curve, st
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval.data.manifest import Manifest, Trial
-from superb_eval.data.settings import CorpusSettings
+from superb_eval.data.recipe_sections import CorpusSettings
 
 if TYPE_CHECKING:
     from torch import Tensor

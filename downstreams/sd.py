@@ -23,7 +23,7 @@ from downstreams.metrics.diarization import EXTRA_FRAMES
 from downstreams.metrics.scores import Metric, Score, ratio
 from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval.data.manifest import Corpus, Manifest, Turn, Utterance
-from superb_eval.data.settings import CorpusSettings
+from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 from superb_eval.runtime.lazy_torch import torch
 

@@ -24,7 +24,7 @@ from pydantic import (
     field_validator,
 )
 
-from superb_eval.data.settings import CorpusSettings, Section, explain
+from superb_eval.data.recipe_sections import CorpusSettings, Section, explain
 from superb_eval.errors import UserError, near_miss
 from superb_eval.runtime import plain_yaml
 
@@ -54,6 +54,11 @@ class FeatureSettings(Section):
     batch_seconds: float = Field(60.0, gt=0, description="bound on the padded length of an extraction batch, in s")
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the upstream")
     dtype: Literal["float32", "float16"] = Field("float32", description="how features are stored")
+
+    @property
+    def layer_index(self) -> int | None:
+        """The index of the one layer, -1 for the last; None: the weighted sum of all."""
+        return -1 if self.layer == "last" else self.layer
 
 
 class Sweep(Section):

@@ -14,7 +14,7 @@ from downstreams import registry as tasks
 from superb_eval.data import audio, manifest
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import SPLITS, Corpus, Manifest
-from superb_eval.data.settings import CorpusSettings
+from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
 from superb_eval.runtime.progress import Progress

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from superb_eval.data import manifest, table_io
 from superb_eval.data.manifest import Corpus, Manifest, Trial, Utterance, bad_rows_message
-from superb_eval.data.settings import CorpusSettings
+from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 
 SPLITS = ("dev", "test")

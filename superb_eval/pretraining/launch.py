@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
-from superb_eval.data.settings import Section
+from superb_eval.data.recipe_sections import Section
 from superb_eval.errors import UserError
 from superb_eval.pretraining import loggers as loggers_module
 from superb_eval.pretraining import probe_tasks, trainer

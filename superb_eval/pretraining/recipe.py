@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from superb_eval import recipe
-from superb_eval.data.settings import Section
+from superb_eval.data.recipe_sections import Section
 
 KINDS = ("corpus", "librispeech", "folder", "manifest", "synthetic")
 """Kinds of sources."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 from downstreams.base import BaseTask
 from superb_eval.data.audio import Clip
@@ -31,13 +31,13 @@ class Fold(Generic[AnyTask]):
 class ProbeConfig:
     """What a run hands over to probing.
 
-    `upstream` is the address, for messages. `layer` is the recipe's `features.layer`. `folder` is the run's folder.
-    `digests` holds `audio.digest` of every clip, the keys of features. `reentrant`: several threads may run the
-    upstream at once.
+    `upstream` is the address, for messages. `layer` is the index of the one layer used, None the sum. `folder` is the
+    run's folder. `digests` holds `audio.digest` of every clip, the keys of features. `reentrant`: several threads may
+    run the upstream at once.
     """
 
     upstream: str
-    layer: int | Literal["last"] | None
+    layer: int | None
     seed: int
     device: str
     folder: Path

@@ -78,10 +78,9 @@ def _layers(config: ProbeConfig, count: int) -> list[int]:
     """The layers to search, 0 nearest the input: all, or the one that the recipe names."""
     if config.layer is None:
         return list(range(count))
-    layer = -1 if config.layer == "last" else config.layer
-    if not -count <= layer < count:
-        raise UserError(f"features.layer: {config.upstream} has no layer {layer} of {count}.")
-    return [layer % count]
+    if not -count <= config.layer < count:
+        raise UserError(f"features.layer: {config.upstream} has no layer {config.layer} of {count}.")
+    return [config.layer % count]
 
 
 def _search_dev(

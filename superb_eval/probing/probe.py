@@ -49,7 +49,7 @@ def new_probe(config: ProbeConfig, task: TrainedTask, features: Features) -> Pro
     """
     torch.manual_seed(config.seed)
     try:
-        featurizer = Featurizer(features.dataset.layers, -1 if config.layer == "last" else config.layer)
+        featurizer = Featurizer(features.dataset.layers, config.layer)
     except IndexError as error:
         raise UserError(f"features.layer: {config.upstream} has no {error}.") from error
     return Probe(featurizer, task.head(features.dataset.dim)).to(config.device)

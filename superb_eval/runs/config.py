@@ -108,7 +108,7 @@ class PreparedRun:
         """Return what probing needs to know of this run."""
         return ProbeConfig(
             upstream=self.config.upstream,
-            layer=self.recipe.features.layer,
+            layer=self.recipe.features.layer_index,
             seed=self.config.seed,
             device=self.config.device,
             folder=self.folder(),

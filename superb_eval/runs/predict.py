@@ -72,8 +72,7 @@ def load_trained(run: Path, device: str = "cpu") -> TrainedProbe:
     task.adopt(record.training[0].tuned)
     with torch.inference_mode():
         states = upstream([torch.zeros(SAMPLE_RATE, device=device)])[recipe.features.key]
-    layer = recipe.features.layer
-    featurizer = Featurizer(len(states), -1 if layer == "last" else layer)
+    featurizer = Featurizer(len(states), recipe.features.layer_index)
     probe = Probe(featurizer, task.head(states[0].shape[-1])).to(device)
     load_weights(run / weights_name(1), probe)
     return TrainedProbe(record, recipe, upstream, task, probe)

@@ -10,7 +10,7 @@ import pytest
 
 from superb_eval.corpora import checks, load_corpus
 from superb_eval.data.manifest import Corpus, Trial
-from superb_eval.data.settings import CorpusSettings
+from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 
 SETTINGS = CorpusSettings(gain_db=-3.0)

@@ -14,7 +14,7 @@ import torch
 from superb_eval import recipe
 from superb_eval.corpora import load_corpus
 from superb_eval.data import manifest
-from superb_eval.data.settings import CorpusSettings
+from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 from superb_eval.pretraining import checkpoints, sources
 

@@ -20,7 +20,7 @@ from typing import Any
 from superb_eval.data import table_io
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Corpus, Manifest, Utterance, bad_rows_message
-from superb_eval.data.settings import CorpusSettings
+from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 
 FOLDERS = ("IEMOCAP", "IEMOCAP_full_release")

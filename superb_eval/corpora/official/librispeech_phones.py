@@ -11,7 +11,7 @@ from pathlib import Path
 
 from superb_eval.corpora.official import librispeech
 from superb_eval.data.manifest import Corpus, Manifest, bad_rows_message
-from superb_eval.data.settings import CorpusSettings
+from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 
 LEXICONS = ("librispeech-lexicon-200k-g2p.txt", "librispeech-lexicon-allothers-g2p.txt")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Corpus, Manifest, Utterance, bad_rows_message
-from superb_eval.data.settings import CorpusSettings
+from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 
 FOLDER, TRANSCRIPTS, SLOTS = "SNIPS", "all.iob.snips.txt", "slots.txt"

@@ -9,7 +9,7 @@ import pytest
 from superb_eval.corpora import load_corpus
 from superb_eval.corpora.official import fluent_speech_commands
 from superb_eval.data.manifest import Corpus
-from superb_eval.data.settings import CorpusSettings
+from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 
 HEADER = ",path,speakerId,transcription,action,object,location"

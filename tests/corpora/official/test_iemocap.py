@@ -13,7 +13,7 @@ from downstreams.er import EmotionRecognition
 from superb_eval.corpora import load_corpus
 from superb_eval.corpora.official import iemocap
 from superb_eval.data.manifest import Corpus
-from superb_eval.data.settings import CorpusSettings
+from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 
 EMOTIONS = ("neu", "hap", "exc", "fru", "ang", "sad", "xxx")

@@ -11,7 +11,7 @@ import soundfile
 from downstreams.pr import PhoneHead, PhonemeRecognition
 from superb_eval.corpora import load_corpus
 from superb_eval.corpora.official import librispeech, librispeech_phones
-from superb_eval.data.settings import CorpusSettings
+from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 
 SETTINGS = CorpusSettings()

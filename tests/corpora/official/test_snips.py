@@ -13,7 +13,7 @@ from downstreams.task_types.ctc import RecogniserSettings
 from superb_eval.corpora import load_corpus
 from superb_eval.corpora.official import snips
 from superb_eval.corpora.official.snips import FOLDERS, SPEAKERS
-from superb_eval.data.settings import CorpusSettings
+from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 
 LINE = "BOS PLAY NEW YORK ROME NOW EOS\tO O city city state O PlayMusic"

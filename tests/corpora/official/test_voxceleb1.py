@@ -14,7 +14,7 @@ import soundfile
 from superb_eval.corpora import load_corpus
 from superb_eval.corpora.official import voxceleb1
 from superb_eval.data.manifest import Corpus
-from superb_eval.data.settings import CorpusSettings
+from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 
 LINES = [
