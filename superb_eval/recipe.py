@@ -43,6 +43,10 @@ FORMER_CORPUS_KEYS = {
 """Keys that every task's section `corpus` once had, with their defaults: recipes are digested with them still, so that
 a recipe keeps its digest."""
 
+LATER_TRAIN_KEYS = {"schedule": "constant"}
+"""Keys that the section `train` got after recipes were recorded, with their defaults: digested only where they differ
+from it, so that a recipe keeps its digest."""
+
 
 class FeatureSettings(Section):
     """Which features of the upstream the head is given, and how they are computed."""
@@ -79,7 +83,12 @@ class TrainSettings(Section):
     steps: int = Field(ge=1, description="updates")
     batch_size: int = Field(32, ge=1, description="utterances per micro-batch")
     accumulate: int = Field(1, ge=1, description="micro-batches per update")
-    lr: Rate = Field(1e-4, description="learning rate, constant; or {sweep: [1e-1, 1e-2, ...]}")
+    lr: Rate = Field(1e-4, description="learning rate of the first update; or {sweep: [1e-1, 1e-2, ...]}")
+    schedule: Literal["constant", "linear"] = Field(
+        "constant",
+        description="linear: the rate falls linearly to zero after the last update (Defazio et al. 2023, "
+        "arXiv:2310.07831); the SUPERB protocol's is constant",
+    )
     optimizer: Literal["adam", "adamw"] = Field("adam", description="torch's, with its default betas and eps")
     crop_seconds: float | None = Field(
         None, gt=0, description="training utterances are cut at random to this length, anew at each draw; frame tasks"
@@ -99,6 +108,13 @@ class TrainSettings(Section):
     def rates(self) -> tuple[float, ...]:
         """Return the learning rates to train with."""
         return self.lr.sweep if isinstance(self.lr, Sweep) else (self.lr,)
+
+    def rate_factor(self, step: int) -> float:
+        """Return what the learning rate is multiplied by at an update (from 1).
+
+        It depends on the step alone, so that a resumed run continues with the same rate.
+        """
+        return 1.0 if self.schedule == "constant" else 1.0 - (step - 1) / self.steps
 
 
 class Recipe(Section):
@@ -165,6 +181,10 @@ def digest_of(content: Mapping[str, Any]) -> str:
     section = content.get("corpus")
     if isinstance(section, dict):
         content = {**content, "corpus": {**FORMER_CORPUS_KEYS, **section}}
+    train = content.get("train")
+    if isinstance(train, dict):
+        kept = {key: value for key, value in train.items() if LATER_TRAIN_KEYS.get(key, ...) != value}
+        content = {**content, "train": kept}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -116,6 +116,11 @@ def test_the_digest_is_of_the_resolved_recipe(path: Path) -> None:
     assert recipe.load(path).digest() != recipe.load(path, ["train.lr=1e-3"]).digest()
 
 
+def test_a_later_key_is_in_the_digest_only_where_it_differs_from_its_default(path: Path) -> None:
+    assert recipe.load(path).digest() == recipe.load(path, ["train.schedule=constant"]).digest()
+    assert recipe.load(path).digest() != recipe.load(path, ["train.schedule=linear"]).digest()
+
+
 RECORDED = json.loads(Path(__file__).with_name("test_recipe_digests.json").read_text())
 """Recipes of records from when each task's section `corpus` had the keys of all tasks, and their digests."""
 

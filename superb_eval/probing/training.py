@@ -152,6 +152,8 @@ class Training:
             out_of_memory.release(error)
         else:
             self.probes.clip(self.settings.clip)
+            for group, state in zip(self.optimizer.param_groups, self.states, strict=True):
+                group["lr"] = state.lr * self.settings.rate_factor(self.step)
             self.optimizer.step()
             self.probes.zero_grad()
             return losses

@@ -100,9 +100,11 @@ def test_a_finished_run_is_kept_and_fresh_repeats_it(config: RunConfig) -> None:
     assert again.metrics == first.metrics
 
 
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
 def test_an_interrupted_training_ends_with_the_bits_of_an_uninterrupted_one(
-    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    schedule: str, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    config = replace(config, overrides=(*SHORT, f"train.schedule={schedule}"))
     uninterrupted, expected = evaluate(replace(config, out=tmp_path / "uninterrupted"))
     update = Training._update
 
@@ -152,6 +154,30 @@ def test_frames_and_their_means_train_the_same_head(config: RunConfig, tmp_path:
     (pooled, _), (whole, _) = evaluate(means), evaluate(frames)
     assert (pooled.features.kind, whole.features.kind) == ("pooled", "frames")
     assert pooled.metrics[0].value == pytest.approx(whole.metrics[0].value, abs=100 / 18), "one utterance at most"
+
+
+def test_a_linear_schedule_lowers_each_rate_by_the_step_alone(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1 - t / T (Defazio et al. 2023), from the whole rate at the first update to zero after the last."""
+    rates: list[list[float]] = []
+    update = torch.optim.Adam.step
+
+    def noting(optimizer: Any, *args: Any) -> Any:
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        return update(optimizer, *args)
+
+    few = ("train.steps=4", "train.eval_every=2", "train.batch_size=8", "train.schedule=linear")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", noting)
+        swept, _ = evaluate(replace(config, overrides=(*few, "train.lr={sweep: [1e-2, 4e-3]}")))
+    expected = [[rate * factor for rate in (1e-2, 4e-3)] for factor in (1, 0.75, 0.5, 0.25)]
+    torch.testing.assert_close(torch.tensor(rates), torch.tensor(expected))
+    alone, _ = evaluate(replace(config, overrides=(*few, "train.lr=4e-3"), out=tmp_path / "alone"))
+    constant, _ = evaluate(replace(config, overrides=(*few[:3], "train.lr=4e-3"), out=tmp_path / "constant"))
+    (rate,) = [rate for rate in swept.training[0].rates if rate.lr == 4e-3]
+    assert [p["loss"] for p in rate.curve] == pytest.approx([p["loss"] for p in curve_of(alone).curve], rel=1e-5)
+    assert curve_of(alone).curve != curve_of(constant).curve
 
 
 def test_accumulation_equals_a_larger_batch(config: RunConfig) -> None:
