@@ -117,4 +117,4 @@ def test_wrong_arguments_are_named(nano: Path, arguments: dict[str, object], sen
 @pytest.mark.slow
 def test_mini(tmp_path: Path) -> None:
     table = rows(synthesise("mini", tmp_path, tasks=("ks",)))
-    assert {split: len(part) for split, part in table.items()} == {"train": 336, "dev": 72, "test": 288}
+    assert {split: len(part) for split, part in table.items()} == {"train": 336, "dev": 144, "test": 288}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from superb_eval.corpora.synthetic import espeak, ks, synthesis
+from superb_eval.corpora.synthetic import espeak, ks, shared_sentences, sid, synthesis
 from superb_eval.corpora.synthetic.augment import Conditions, Wave, augment, background
 from superb_eval.corpora.synthetic.espeak import Delivery, Phone, Synthesiser, drop_empty_phones
 from superb_eval.corpora.synthetic.shards import split
@@ -57,6 +58,32 @@ def test_no_two_parts_share_a_voice() -> None:
         {voice.variant() for plan in part.plan_clips("mini", 0) for voice in plan.voices} for part in PARTS.values()
     ]
     assert len(set.union(*voices)) == sum(map(len, voices))
+
+
+MINI_SIZES = {  # utterances and speakers of each split
+    "core": {"train": (432, 24), "dev": (108, 6), "test": (180, 10)},
+    "asv": {"dev": (192, 24), "test": (192, 24)},
+    "ks": {"train": (308, 28), "dev": (132, 12), "test": (264, 24)},  # and one clip of silence for each speaker
+    "sd": {"train": (40, 24), "dev": (20, 10), "test": (40, 20)},
+    "ic": {"train": (260, 26), "dev": (120, 12), "test": (160, 16)},
+    "sf": {"train": (320, 32), "dev": (80, 8), "test": (160, 16)},
+    "er": {"train": (240, 30), "dev": (80, 10), "test": (80, 10)},
+}
+
+
+@pytest.mark.parametrize("part", MINI_SIZES)
+def test_size_mini_has_enough_speakers_to_choose_on_dev(part: str) -> None:
+    plans = [plan for plan in PARTS[part].plan_clips("mini", 0) if plan.voices]
+    voices = {split: {v.name for p in plans if p.split == split for v in p.voices} for split in MINI_SIZES[part]}
+    counts = {split: (sum(p.split == split for p in plans), len(names)) for split, names in voices.items()}
+    assert counts == MINI_SIZES[part]
+    assert len(set.union(*voices.values())) == sum(map(len, voices.values()))
+
+
+def test_every_speaker_of_identification_is_in_all_splits_as_often() -> None:
+    assert Counter(sid.SPLIT_OF_TAKE) == {"train": 9, "dev": 4, "test": 5}
+    assert len(sid.SPLIT_OF_TAKE) == shared_sentences.TAKES["mini"]
+    assert Counter(sid.SPLIT_OF_TAKE[: shared_sentences.TAKES["nano"]]) == {"train": 4, "dev": 1, "test": 1}
 
 
 def test_voices_alternate_and_the_variant_holds_all_parameters() -> None:

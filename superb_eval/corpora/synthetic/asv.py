@@ -23,7 +23,7 @@ from superb_eval.corpora.synthetic.manifests import manifest_csv, manifests_by_s
 from superb_eval.corpora.synthetic.voices import draw_speakers
 
 PARTS: tuple[str, ...] = ("core", "asv")
-SPEAKERS = {"nano": {"dev": 3, "test": 3}, "mini": {"dev": 8, "test": 16}}
+SPEAKERS = {"nano": {"dev": 3, "test": 3}, "mini": {"dev": 24, "test": 24}}
 TAKES = {"nano": 3, "mini": 8}
 TRIAL_FILES = {"dev": "dev_trials.csv", "test": "trials.csv"}
 

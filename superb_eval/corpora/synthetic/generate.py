@@ -23,7 +23,7 @@ from superb_eval.errors import UserError, near_miss
 from superb_eval.runtime import atomic_files
 from superb_eval.runtime.threads import available_cores
 
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 4
 """Raise it with every change that changes a sample or a label."""
 
 ProgressCallback = Callable[[int, int], None]

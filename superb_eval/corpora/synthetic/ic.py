@@ -16,7 +16,7 @@ from superb_eval.corpora.synthetic.voices import draw_speakers
 
 PARTS: tuple[str, ...] = ("ic",)
 COLUMNS = ("action", "object", "location", "text")
-SPEAKERS = {"nano": {"train": 6, "dev": 2, "test": 2}, "mini": {"train": 26, "dev": 4, "test": 16}}
+SPEAKERS = {"nano": {"train": 6, "dev": 2, "test": 2}, "mini": {"train": 26, "dev": 12, "test": 16}}
 TAKES = {"nano": 8, "mini": 10}
 CONDITIONS = Conditions(room_probability=0.3, t60=(0.1, 0.3), equaliser_db=2.0, snr_db=(15.0, 30.0))
 

@@ -26,7 +26,7 @@ from superb_eval.corpora.synthetic.voices import VoiceSpread, draw_speakers
 Turn: TypeAlias = tuple[str, float, float]  # speaker, start, end, in seconds
 PARTS: tuple[str, ...] = ("sd",)
 SPEAKERS = {"nano": {"train": 6, "dev": 4, "test": 4}, "mini": {"train": 24, "dev": 10, "test": 24}}
-MIXTURES = {"nano": {"train": 6, "dev": 3, "test": 3}, "mini": {"train": 40, "dev": 10, "test": 40}}
+MIXTURES = {"nano": {"train": 6, "dev": 3, "test": 3}, "mini": {"train": 40, "dev": 20, "test": 40}}
 TURNS = 6
 GAP = (-1.2, 0.5)  # seconds between the end of a turn and the start of the next; below 0 they overlap
 LEVEL_DB = 2.5  # the largest difference between the levels of the two speakers

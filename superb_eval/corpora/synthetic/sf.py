@@ -14,7 +14,7 @@ from superb_eval.corpora.synthetic.voices import draw_speakers
 
 PARTS: tuple[str, ...] = ("sf",)
 COLUMNS = ("text_canonical", "iob_canonical")
-SPEAKERS = {"nano": {"train": 6, "dev": 2, "test": 2}, "mini": {"train": 32, "dev": 4, "test": 16}}
+SPEAKERS = {"nano": {"train": 6, "dev": 2, "test": 2}, "mini": {"train": 32, "dev": 8, "test": 16}}
 TAKES = {"nano": 8, "mini": 10}
 
 

@@ -13,8 +13,8 @@ from superb_eval.corpora.synthetic.phones import to_cmu
 from superb_eval.corpora.synthetic.synthesis import pad_with_silence, random_delivery, trim_edges
 from superb_eval.corpora.synthetic.voices import VoiceSpread, draw_speakers
 
-SPEAKERS = {"nano": {"train": 4, "dev": 2, "test": 2}, "mini": {"train": 20, "dev": 4, "test": 6}}
-TAKES = {"nano": 6, "mini": 20}
+SPEAKERS = {"nano": {"train": 4, "dev": 2, "test": 2}, "mini": {"train": 24, "dev": 6, "test": 10}}
+TAKES = {"nano": 6, "mini": 18}
 SPREAD = VoiceSpread(tract=0.07, frequency=0.04, height_db=1.5)  # wide: else small encoders can't separate speakers
 CONDITIONS = Conditions(
     room_probability=0.2, t60=(0.1, 0.3), equaliser_db=1.5, filter_probability=0.1, snr_db=(15.0, 30.0)
