@@ -55,6 +55,7 @@ class VerificationCorpus(CorpusSettings):
 class SpeakerVerification(UtteranceTask):
     """Labels are the training speakers, sorted: the loss needs them, testing doesn't."""
 
+    version = 2
     name = "asv"
     title = "speaker verification"
     columns = ()

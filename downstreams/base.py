@@ -161,12 +161,14 @@ class TrainedTask(BaseTask):
     `best_on_test` asks for the test score at every evaluation too, for tasks whose published figures are the best of
     many checkpoints on the test set; the record stores that figure apart, as historical. `criterion` is what selects
     the checkpoint on dev where that isn't the first of `metrics`; then the task defines `select`. `whole` states that a
-    target holds for the whole utterance alone, so that training may not crop it (`train.crop_seconds`).
+    target holds for the whole utterance alone, so that training may not crop it (`train.crop_seconds`). `drop_last`
+    leaves the smaller last batch of an epoch out.
     """
 
     best_on_test: ClassVar[bool] = False
     criterion: ClassVar[Metric | None] = None
     whole: ClassVar[bool] = False
+    drop_last: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -249,7 +251,8 @@ class TrainedTask(BaseTask):
         """Return what draws batches of training utterances; `seconds` is how long each lasts."""
         del seconds
         classes = self.classes(train) if "train" in settings.balance else None
-        return Sampler(len(train), settings.batch_size, seed, class_weights(classes) if classes else None)
+        weights = class_weights(classes) if classes else None
+        return Sampler(len(train), settings.batch_size, seed, weights, self.drop_last)
 
     @classmethod
     def utterances_per_batch(cls, batch_size: int) -> int:

@@ -37,6 +37,7 @@ SPLIT_SEED = 0
 class EmotionRecognition(Classification):
     """Classes are those of IEMOCAP as the protocol numbers them, then others, sorted."""
 
+    version = 2
     name = "er"
     title = "emotion recognition"
     columns = ("emotion",)

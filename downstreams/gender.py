@@ -23,6 +23,7 @@ NAMED = re.compile(r"_(?:(f)|(m))\d+$")
 class GenderIdentification(Classification):
     """Classes are those of the training rows, sorted."""
 
+    version = 2
     name = "gender"
     title = "gender identification"
     columns = ("speaker",)

@@ -37,6 +37,7 @@ class IntentHead(ProjectorHead):
 class IntentClassification(UtteranceTask):
     """`labels` maps each slot to its values, in the order of their first training rows."""
 
+    version = 2
     name = "ic"
     title = "intent classification"
     columns = SLOTS

@@ -2,7 +2,8 @@
 
 Protocol: SUPERB (arXiv 2105.01051, section 3.1) as s3prl's `downstream/speech_commands` runs it. Ten keywords,
 `_unknown_` for any other word and `_silence_`; projector, mean over time, linear; cross-entropy; accuracy. Training
-draws classes equally often, and so does the dev set that selects the checkpoint; the test set is used as it is.
+draws classes equally often and leaves the smaller last batch of an epoch out, alone among the tasks (`expert.py`); the
+dev set that selects the checkpoint is drawn equally often too; the test set is used as it is.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class KeywordSpotting(Classification):
     title = "keyword spotting"
     columns = ("keyword",)
     label_column = "keyword"
+    drop_last = True
     CorpusSchema = KeywordCorpus
     official_classes = OFFICIAL_CLASSES
     paper_position = 2

@@ -59,6 +59,7 @@ class DiarizationCorpus(CorpusSettings):
 class SpeakerDiarization(FrameTask):
     """Utterances are chunks of recordings; a recording's chunks are in sequence, and each has all of its turns."""
 
+    version = 2
     name = "sd"
     title = "speaker diarisation"
     columns = ("recording", "turns")

@@ -16,6 +16,7 @@ from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 class SpeakerIdentification(Classification):
     """Classes are the speakers of the training rows, sorted: for VoxCeleb1 the number of the id less 10001."""
 
+    version = 2
     name = "sid"
     title = "speaker identification"
     columns = ("speaker",)

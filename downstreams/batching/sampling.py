@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -25,17 +26,26 @@ def class_weights(classes: Sequence[str]) -> Tensor:
     return torch.tensor([len(classes) / counts[c] for c in classes], dtype=torch.float64)
 
 
+def batches_per_epoch(size: int, batch_size: int, drop_last: bool = False) -> int:
+    """Return how many batches an epoch over `size` utterances has.
+
+    A corpus smaller than a batch still trains, on all of it.
+    """
+    return max(1, size // batch_size) if drop_last else math.ceil(size / batch_size)
+
+
 class Sampler:
-    """Draws utterances for batches, epoch after epoch; the last, smaller batch of an epoch is left out.
+    """Draws utterances for batches, epoch after epoch; `drop_last` leaves the smaller last batch of an epoch out.
 
     Without weights an epoch is a permutation; with them it is as many draws with replacement.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int, weights: Tensor | None = None) -> None:
+    def __init__(
+        self, size: int, batch_size: int, seed: int, weights: Tensor | None = None, drop_last: bool = False
+    ) -> None:
         self.size, self.seed, self.weights = size, seed, weights
-        # A corpus smaller than a batch still trains, on all of it.
-        self.batch_size = min(batch_size, size)
-        self.per_epoch = size // self.batch_size
+        self.batch_size = batch_size
+        self.per_epoch = batches_per_epoch(size, batch_size, drop_last)
         self._epoch, self._order = -1, torch.empty(0)
 
     def batch(self, number: int) -> list[int]:

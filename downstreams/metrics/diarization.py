@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 EXTRA_FRAMES = 5
-"""Frames that a head adds by repeating an utterance's last one: labels may outnumber frames by fewer than that (s3prl
+"""Frames that a head adds after an utterance's last one: labels may outnumber frames by fewer than that (s3prl
 `upstream/interfaces.py` asserts it)."""
 
 
@@ -50,8 +50,9 @@ def speaker_activity(turns: Sequence[Turn], span: tuple[int, int], stride: int, 
     """Return 1 where a speaker is active: [frames, speakers], for the label frames from span[0] to span[1].
 
     Edges of turns are rounded to the nearest frame; columns are the speakers of `turns` in the order of their names.
-    s3prl leaves a turn unlabelled that begins before a chunk and ends after it; here it is labelled. No turn of
-    Libri2Mix is as long as a chunk.
+    Two differences from s3prl (`diarization/dataset.py`). It leaves a turn unlabelled that begins before a chunk and
+    ends after it; here it is labelled. No turn of Libri2Mix is as long as a chunk. A turn both of whose edges round to
+    the end of a chunk labels all of that chunk there, and no frame here.
     """
     first, last = span
     names = sorted({turn.speaker for turn in turns})

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from downstreams.metrics.diarization import EXTRA_FRAMES
-from superb_eval.data.masking import mean_over_time
+from superb_eval.data.masking import mean_over_time, valid_mask
 
 
 class UtteranceLevel(nn.Module):
@@ -56,12 +56,18 @@ class SpeakerActivity(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Return logits [batch, frames + EXTRA_FRAMES, speakers] of features [batch, frames, dim] with lengths [batch].
 
-        Each utterance's last frame is repeated, so that labels which outnumber frames have logits; those of the frames
-        before don't change: the LSTM runs forward only.
+        Labels that outnumber frames have logits too: those of the utterance's last frame, repeated. In training
+        utterances shorter than the longest of their batch have zeros there (s3prl `diarization/expert.py` repeats the
+        last frame of the padded batch; it evaluates one recording at a time). Logits of the frames before don't
+        change: the LSTM runs forward only.
         """
         index = torch.arange(features.shape[1] + EXTRA_FRAMES, device=features.device)
         index = torch.minimum(index[None], lengths[:, None] - 1)
         longer = torch.gather(features, 1, index[..., None].expand(-1, -1, features.shape[2]))
+        if self.training:
+            shorter = lengths < features.shape[1]
+            beyond = ~valid_mask(lengths, longer.shape[1]) & shorter[:, None]
+            longer = longer.masked_fill(beyond[..., None], 0.0)
         hidden, _ = self.rnn(longer)
         logits: Tensor = self.linear(hidden)
         return logits

@@ -33,9 +33,13 @@ class FeatureBatch:
         return self.hidden.dim() == 3
 
     def part(self, first: int, last: int) -> FeatureBatch:
-        """Return the utterances from `first` up to `last`, padded no further than they need."""
+        """Return the utterances from `first` up to `last`, padded no further than they need.
+
+        A frame of padding is kept where the batch has longer ones, since heads whose training depends on whether an
+        utterance is the longest of its batch (ASV, SD) see it by that.
+        """
         hidden, lengths = self.hidden[first:last], self.lengths[first:last]
-        return FeatureBatch(hidden if self.pooled else hidden[:, : int(lengths.max())], lengths)
+        return FeatureBatch(hidden if self.pooled else hidden[:, : int(lengths.max()) + 1], lengths)
 
     def to(self, device: torch.device) -> FeatureBatch:
         """Return the batch on a device."""

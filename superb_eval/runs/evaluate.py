@@ -12,7 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from downstreams.base import Prediction
+from downstreams.base import Prediction, TrainedTask
+from downstreams.batching.sampling import batches_per_epoch
 from superb_eval.data import audio
 from superb_eval.errors import UserError
 from superb_eval.features.dataset import FeatureDataset
@@ -193,11 +194,13 @@ def load_features(run: PreparedRun, progress: Progress) -> FeatureDataset:
 
 def _passes(run: PreparedRun) -> float | None:
     """Passes of training over each utterance; None for a task without training, which needs all at once."""
-    train = run.recipe.train
-    if train is None:
+    train, kind = run.recipe.train, run.task_type
+    if train is None or not issubclass(kind, TrainedTask):
         return None
-    utterances = sum(len(fold.corpus.splits["train"]) for fold in run.folds)
-    return len(run.folds) * train.steps * train.batch_size * train.accumulate / max(1, utterances)
+    sizes = [len(fold.corpus.splits["train"]) for fold in run.folds]
+    batches = [batches_per_epoch(size, kind.utterances_per_batch(train.batch_size), kind.drop_last) for size in sizes]
+    drawn = sum(size / count for size, count in zip(sizes, batches, strict=True))
+    return train.steps * train.accumulate * drawn / sum(sizes)
 
 
 def _record(run: PreparedRun, dataset: FeatureDataset, results: Sequence[FoldResult], timer: StepTimer) -> RunRecord:

@@ -22,6 +22,7 @@ from downstreams.sd import DiarizationHead, SpeakerDiarization
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Corpus, Manifest, Turn, Utterance
 from superb_eval.errors import UserError
+from superb_eval.features.dataset import FeatureBatch
 
 STRIDE = 320
 LENGTHS, LABELS = [50, 31, 44], [48, 31, 44]
@@ -81,6 +82,31 @@ def test_frame_accuracy_is_s3prls(batch: tuple[torch.Tensor, torch.Tensor, list[
         assert diarization.frame_accuracy(logits, label) == pytest.approx(100 * correct / frames, abs=1e-4)
 
 
+@pytest.mark.parametrize("missing", [0, 1, 3])
+def test_missing_frames_of_a_training_batch_are_s3prls(
+    missing: int, batch: tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]
+) -> None:
+    """Zeros for utterances shorter than the longest, its last frame repeated for the longest."""
+    from s3prl.downstream.diarization import model, utils
+
+    features, lengths, _ = batch
+    labels = [(torch.rand(n + missing, 2) > 0.5).float() for n in LENGTHS]
+    theirs = model.Model(12, 2, rnn_layers=1, hidden_size=16)
+    head = SpeakerActivity(12, 16, 2)
+    head.load_state_dict(theirs.state_dict())
+    padded = nn.utils.rnn.pad_sequence(labels, batch_first=True)
+    matched, _ = s3prl_source("expert", "DownstreamExpert")._match_length(None, features, padded)
+    expected, _, _ = utils.pit_loss(theirs(matched), padded, torch.tensor([len(label) for label in labels]))
+    torch.testing.assert_close(build().loss(head(features, lengths), lengths, labels), expected, rtol=1e-6, atol=1e-7)
+    part = FeatureBatch(features, lengths).part(1, 3)  # as where memory ran out
+    output, whole = head(part.hidden, part.lengths), head(features, lengths)
+    for k, n in enumerate(LENGTHS[1:]):
+        torch.testing.assert_close(output[k, : n + EXTRA_FRAMES], whole[k + 1, : n + EXTRA_FRAMES])
+    head.eval()
+    alone = head(features[1:2, : LENGTHS[1]], lengths[1:2])
+    torch.testing.assert_close(head(features, lengths)[1:2, : alone.shape[1]], alone)
+
+
 @pytest.mark.parametrize("frames", [40, 48, 45, 53])
 def test_lengths_are_matched_as_in_s3prl(frames: int) -> None:
     """One utterance whose features are fewer or more than its 48 labels."""
@@ -120,6 +146,20 @@ def test_labels_are_those_of_s3prl() -> None:
             across = any(round(t.start * 50) < span[0] and round(t.end * 50) > span[1] for t in turns)
             actual = diarization.speaker_activity(turns, span, STRIDE, 2)
             assert across or (actual == expected).all()
+
+
+def test_a_turn_that_rounds_to_the_end_of_a_chunk_labels_nothing() -> None:
+    """It is spoken for 10 ms of the chunk's last frame at most; s3prl labels all 100 frames."""
+    turn, span = Turn(1.995, 2.005, "a"), (0, 100)
+    data = SimpleNamespace(
+        segments={"r": [{"utt": "0", "st": turn.start, "et": turn.end}]},
+        utt2spk={"0": "a"},
+        load_wav=lambda *_: (None, 16_000),
+    )
+    dataset = s3prl_source("dataset", "DiarizationDataset")
+    own = SimpleNamespace(data=data, frame_shift=STRIDE)
+    assert dataset._get_labeled_speech(own, "r", *span, 2)[1][:, 0].all()
+    assert not diarization.speaker_activity([turn], span, STRIDE, 2).any()
 
 
 def test_a_turn_across_a_whole_chunk_is_labelled() -> None:

@@ -7,15 +7,28 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from downstreams import registry
+from downstreams.base import TrainedTask
 from downstreams.batching.sampling import Sampler, class_weights
 
 
-@given(size=st.integers(1, 50), batch=st.integers(1, 60), seed=st.integers(0, 5))
-def test_an_epoch_shows_each_utterance_at_most_once(size: int, batch: int, seed: int) -> None:
-    sampler = Sampler(size, batch, seed)
+@given(size=st.integers(1, 50), batch=st.integers(1, 60), seed=st.integers(0, 5), drop_last=st.booleans())
+def test_an_epoch_draws_batches_as_torch_does(size: int, batch: int, seed: int, drop_last: bool) -> None:
+    """Of the sizes that a `DataLoader` gives; a corpus smaller than a batch is kept whole."""
+    sampler = Sampler(size, batch, seed, drop_last=drop_last)
+    expected = [len(b) for b in torch.utils.data.DataLoader(range(size), batch, drop_last=drop_last and size >= batch)]  # type: ignore[arg-type]
+    assert sampler.per_epoch == len(expected)
     for epoch in range(2):
-        seen = [i for k in range(sampler.per_epoch) for i in sampler.batch(epoch * sampler.per_epoch + k)]
-        assert len(seen) == len(set(seen)) == size // min(batch, size) * min(batch, size)
+        batches = [sampler.batch(epoch * sampler.per_epoch + k) for k in range(sampler.per_epoch)]
+        seen = [i for drawn in batches for i in drawn]
+        assert [len(drawn) for drawn in batches] == expected
+        assert len(seen) == len(set(seen)) == sum(expected)
+
+
+def test_only_ks_leaves_the_smaller_last_batch_out_as_in_s3prl() -> None:
+    """In s3prl `speech_commands/expert.py` alone sets `drop_last=True` for training."""
+    trained = {name: task for name in registry.names() if issubclass(task := registry.get(name), TrainedTask)}
+    assert {name for name, task in trained.items() if task.drop_last} == {"ks"}
 
 
 def test_batches_can_be_drawn_in_any_order() -> None:
