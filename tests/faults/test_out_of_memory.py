@@ -17,10 +17,11 @@ from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
 from superb_eval.runtime import out_of_memory
 from tests import memory
+from tests.rounding import assert_near_losses
 from upstreams import registry
 from upstreams.base import Upstream
 
-SHORT = ("train.steps=6", "train.eval_every=3", "train.batch_size=8", "train.lr=1e-2")
+SHORT = ("train.steps=6", "train.eval_every=1", "train.batch_size=8", "train.lr=1e-2")
 
 
 def cuda(size: int) -> Exception:
@@ -143,20 +144,15 @@ def test_training_continues_in_smaller_parts_with_the_same_result(
     tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = RunConfig("fbank_nonorm", "ks", tones, overrides=SHORT, out=tmp_path / "a", store=tmp_path / "s")
-    expected, folder = evaluate(config)
+    expected, _ = evaluate(config)
     sizes = limit_task("ks", 3, monkeypatch)
     with pytest.warns(UserWarning, match=r"step 1: memory ran out; batches are computed in 2 parts from here on"):
-        record, other = evaluate(
+        record, _ = evaluate(
             RunConfig("fbank_nonorm", "ks", tones, overrides=SHORT, out=tmp_path / "b", store=tmp_path / "s")
         )
     assert sizes[0] == 8 and sizes[1] == 4 and max(sizes[2:]) <= 3 and sum(sizes[2:]) >= 6 * 8 - 3
-    losses = [[point["loss"] for point in each.training[0].rates[0].curve] for each in (expected, record)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-    from safetensors.torch import load_file
-
-    ours, theirs = (load_file(path / "probe-1.safetensors") for path in (other, folder))
-    for name, weight in theirs.items():
-        torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-4)
+    losses = [[point["loss"] for point in each.training[0].rates[0].curve] for each in (record, expected)]
+    assert_near_losses(losses[0], losses[1], rel=1e-5)
 
 
 def test_a_single_utterance_that_does_not_fit_ends_the_training(
