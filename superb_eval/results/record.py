@@ -162,7 +162,10 @@ class RunRecord(RecordPart):
     )
     command: str = Field(description="the command that repeats this run")
     versions: dict[str, str] = Field(description="of Python and the packages that matter")
-    hardware: dict[str, str | int] = Field(description="processor, cores, memory, accelerator, threads")
+    hardware: dict[str, str | int] = Field(
+        description="processor, cores, memory, accelerator, threads; `cpu_capability`: the vector instructions that "
+        "torch uses, and variables that limit them, such as ATEN_CPU_CAPABILITY, where set"
+    )
     started: str = Field(description="when the run (or its last resumption) began, ISO 8601, UTC")
     seconds: dict[str, float] = Field(description="wall-clock time per step since then")
     skipped: list[str] = Field(description="what was left out, and why; empty where nothing was")

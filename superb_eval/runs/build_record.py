@@ -67,11 +67,16 @@ def build_record(
         code=code_versions.versions(recipe.task),
         command=run.config.command(),
         versions=environment.versions(),
-        hardware={**environment.hardware(), **threads.thread_settings(), "device": run.config.device},
+        hardware=_hardware(run.config.device),
         started=timer.started,
         seconds=timer.seconds,
         skipped=[text for result in results for text in result.skipped],
     )
+
+
+def _hardware(device: str) -> dict[str, str | int]:
+    instructions = environment.vector_instructions()
+    return {**environment.hardware(), **instructions, **threads.thread_settings(), "device": device}
 
 
 def _upstream(run: PreparedRun, dataset: FeatureDataset) -> records.UpstreamRecord:

@@ -34,6 +34,16 @@ PACKAGES = (
 )
 """Packages whose version can change a result."""
 
+ARITHMETIC_VARIABLES = (
+    "ATEN_CPU_CAPABILITY",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+    "NPY_DISABLE_CPU_FEATURES",
+)
+"""Environment variables that limit the vector instructions of torch, of its libraries (MKL, oneDNN) and of numpy."""
+
 EXTRAS = {
     "synth": ("espeakng_loader", "the embedded synthetic corpus"),
     "lm": ("kenlm", "beam search with a language model in ASR"),
@@ -85,6 +95,18 @@ def hardware() -> dict[str, str | int]:
     Reads the operating system's files only: it starts no program and no CUDA context.
     """
     return {"cpu": _cpu_model(), "cores": threads.available_cores(), "memory_gb": _memory_gb(), "gpu": _gpu()}
+
+
+def vector_instructions() -> dict[str, str]:
+    """Return what decides how this process rounds, for the run record.
+
+    `cpu_capability` names the vector instructions that torch's own kernels use, such as AVX2 or AVX512; the
+    `ARITHMETIC_VARIABLES` follow where they are set. Imports torch, unlike `hardware`.
+    """
+    import torch
+
+    limits = {name: os.environ[name] for name in ARITHMETIC_VARIABLES if name in os.environ}
+    return {"cpu_capability": torch.backends.cpu.get_cpu_capability(), **limits}
 
 
 def _version(package: str) -> str:
@@ -147,7 +169,11 @@ def _torch() -> Iterator[EnvironmentFinding]:
 
 def _cpu() -> Iterator[EnvironmentFinding]:
     settings = threads.thread_settings()
-    detail = f"{_cpu_model()}, {threads.available_cores()} cores, {settings['torch_threads']} threads"
+    instructions = ", ".join(
+        value if name == "cpu_capability" else f"{name}={value}" for name, value in vector_instructions().items()
+    )
+    cores = f"{threads.available_cores()} cores, {settings['torch_threads']} threads"
+    detail = f"{_cpu_model()} ({instructions}), {cores}"
     passive = str(settings["OMP_WAIT_POLICY"]).upper() == "PASSIVE"
     remedy = "" if passive else "unset OMP_WAIT_POLICY: spinning idle threads made training 7 x slower on two cores"
     yield EnvironmentFinding("CPU", passive, f"{detail}, OMP_WAIT_POLICY={settings['OMP_WAIT_POLICY']}", remedy)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from superb_eval.runtime import environment
 from superb_eval.runtime.environment import EnvironmentFinding
@@ -83,6 +85,24 @@ def test_the_hardware_has_a_name_and_a_size() -> None:
     assert set(hardware) == {"cpu", "cores", "memory_gb", "gpu"}
     assert all(hardware[key] for key in hardware)
     assert isinstance(hardware["cores"], int)
+
+
+def test_vector_instructions_and_what_limits_them_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in environment.ARITHMETIC_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    (found,) = environment.vector_instructions().items()
+    assert found == ("cpu_capability", torch.backends.cpu.get_cpu_capability())
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    assert environment.vector_instructions()["MKL_CBWR"] == "COMPATIBLE"
+    (cpu,) = [finding for finding in environment.check(Path()) if finding.name == "CPU"]
+    assert found[1] in cpu.detail and "MKL_CBWR=COMPATIBLE" in cpu.detail
+
+
+def test_torch_uses_the_vector_instructions_that_the_record_names() -> None:
+    code = "from superb_eval.runtime import environment as e; print(e.vector_instructions())"
+    limited = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=limited)
+    assert "'cpu_capability': 'DEFAULT'" in done.stdout and "'ATEN_CPU_CAPABILITY': 'default'" in done.stdout
 
 
 def test_versions_and_hardware_import_nothing_heavy() -> None:
