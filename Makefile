@@ -4,10 +4,13 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 COMMA := ,
 UPSTREAMS := fbank_nonorm,hubert_mini@random,hubert_mini,distilhubert_mini
+# Tests whose outcome depends on how figures are rounded.
+NUMERICAL := $(addprefix tests/,analysis downstreams export faults/test_out_of_memory.py features pretraining probing \
+  results runs upstreams test_pinned_figures.py)
 # Pip alone would do; uv installs the same locked set several times faster.
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode
 
-.PHONY: setup quickstart test test-fast check docs bench lock clean
+.PHONY: setup quickstart test test-rounding test-fast check docs bench lock clean
 
 setup: $(STAMP)
 
@@ -29,6 +32,11 @@ quickstart: setup
 
 test: setup
 	$(BIN)/python -m pytest -n auto --dist worksteal --durations 10
+
+# Rounds as another processor does: torch's kernels without vector instructions, MKL's with those that all have.
+test-rounding: setup
+	ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE \
+	  $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow" $(NUMERICAL)
 
 test-fast: setup
 	$(BIN)/python -m pytest -n auto -m "not slow"
