@@ -20,9 +20,9 @@ from superb_eval import recipe
 from superb_eval.errors import UserError
 from superb_eval.features.dataset import FeatureBatch
 from superb_eval.features.featurizer import Featurizer
+from superb_eval.probing.active_probes import OPTIMIZERS
 from superb_eval.probing.batched_probes import MicroBatch, batch_probes
 from superb_eval.probing.probe import Probe
-from superb_eval.probing.training import OPTIMIZERS
 from superb_eval.recipe import Recipe
 from superb_eval.runtime import threads
 

@@ -73,6 +73,8 @@ def _print_result(record: RunRecord, folder: Path, seed: str) -> None:
         print(f"{record.task}{seed} {figure} ({interval}, {metric.protocol}, {metric.units} test units)")
     if record.chance is not None:
         print(f"chance: {record.chance:.2f}")
+    for warning in record.warnings:
+        print(f"warning: {warning}")
     print(f"record: {folder / 'result.json'}")
 
 

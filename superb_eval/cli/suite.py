@@ -212,12 +212,20 @@ def _default(device: str) -> int:
 
 
 def _report(outcome: SuiteOutcome, out: Path) -> None:
-    """Print what failed, and exit with 2 where users can fix all of it, with 1 where something broke."""
+    """Print what failed and what finished runs warn of.
+
+    Exit with 2 where users can fix all of it, with 1 where something broke.
+    """
+    from superb_eval.results import record as records
+
     finished, before, failures = len(outcome.finished), len(outcome.done_before), len(outcome.failed)
     print(f"{finished} run(s) finished, {before} done before, {failures} failed. superb-eval table {out}")
     for failed in outcome.failed:
         where = f" (log: {failed.log})" if failed.log else ""
         print(f"failed: {failed.job}: {failed.message}{where}", file=sys.stderr)
+    for run in outcome.finished:
+        for warning in records.read(out / run.run / records.NAME).warnings:
+            print(f"warning: {run.job}: {warning}", file=sys.stderr)
     if any(not failed.fixable for failed in outcome.failed):
         sys.exit(1)
     if outcome.failed:

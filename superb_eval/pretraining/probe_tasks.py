@@ -69,7 +69,7 @@ class Probes:
         )
         record, _ = evaluate(config)
         sign = metric_sign(task)
-        best = [max(r.best_dev * sign for r in fold.rates) * sign for fold in record.training]
+        best = [max(r.best_dev * sign for r in fold.rates if r.diverged_at is None) * sign for fold in record.training]
         return sum(best) / len(best)
 
     def _best_score(self, before: int) -> float:

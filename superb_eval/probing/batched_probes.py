@@ -49,8 +49,8 @@ class BatchedProbes(ABC):
         """Add `share` of each probe's gradient on a micro-batch; return the probes' losses [probes]."""
 
     @abstractmethod
-    def clip(self, max_norm: float) -> None:
-        """Scale each probe's gradient down to a norm of at most `max_norm`."""
+    def clip(self, max_norm: float) -> Tensor:
+        """Scale each probe's gradient down to a norm of at most `max_norm`; return the norms before [probes]."""
 
     @abstractmethod
     def zero_grad(self) -> None:
@@ -58,8 +58,9 @@ class BatchedProbes(ABC):
 
 
 def batch_probes(probes: Sequence[Probe], task: TrainedTask, pooled: bool, precision: str = "float32") -> BatchedProbes:
-    """Return probes that train together; several heads on means over time share one batched product."""
-    return (_VectorizedProbes if pooled and len(probes) > 1 else _SequentialProbes)(probes, task, precision)
+    """Return probes that train together; heads on means over time share one batched product, which rounds as that of
+    one head alone does."""
+    return (_VectorizedProbes if pooled else _SequentialProbes)(probes, task, precision)
 
 
 class _SequentialProbes(BatchedProbes):
@@ -79,9 +80,8 @@ class _SequentialProbes(BatchedProbes):
             losses.append(loss.detach())
         return torch.stack(losses)
 
-    def clip(self, max_norm: float) -> None:
-        for probe in self.probes:
-            nn.utils.clip_grad_norm_(probe.parameters(), max_norm)
+    def clip(self, max_norm: float) -> Tensor:
+        return torch.stack([nn.utils.clip_grad_norm_(probe.parameters(), max_norm) for probe in self.probes])
 
     def zero_grad(self) -> None:
         for parameter in (p for probe in self.probes for p in probe.parameters()):
@@ -122,16 +122,17 @@ class _VectorizedProbes(BatchedProbes):
         return losses.detach()
 
     @torch.no_grad()
-    def clip(self, max_norm: float) -> None:
+    def clip(self, max_norm: float) -> Tensor:
         """As `torch.nn.utils.clip_grad_norm_` for each probe; then give each optimizer its slice of the gradient."""
         gradients = {name: weights.grad for name, weights in self.weights.items() if weights.grad is not None}
         by_tensor = [torch.linalg.vector_norm(g, dim=tuple(range(1, g.dim()))) for g in gradients.values()]
-        norms = torch.linalg.vector_norm(torch.stack(by_tensor), dim=0)
+        norms: Tensor = torch.linalg.vector_norm(torch.stack(by_tensor), dim=0)
         scale = (max_norm / (norms + 1e-6)).clamp(max=1.0)
         for name, gradient in gradients.items():
             gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))
             for k, slices in enumerate(self.slices):
                 slices[name].grad = _transposed(gradient)[k]
+        return norms
 
     def zero_grad(self) -> None:
         for weights in self.weights.values():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 
 from downstreams.base import TrainedTask
 from downstreams.metrics.scores import Metric
@@ -35,13 +36,20 @@ class Best:
 
 @dataclass
 class TrainingState:
-    """How far training is. `curve`: one dict per evaluation with step, loss, dev, and test where it is tracked."""
+    """How far training is.
+
+    `curve`: one dict per evaluation with step, loss, dev, and test where it is tracked. `skipped` counts updates that
+    were left out because their gradient was not finite; `diverged_at` is the step at which training stopped since none
+    was finite any more.
+    """
 
     step: int = 0
     best: Best = field(default_factory=Best)
     best_on_test: Best = field(default_factory=Best)
     curve: list[dict[str, float]] = field(default_factory=list)
     resumed_at: list[int] = field(default_factory=list)
+    skipped: int = 0
+    diverged_at: int | None = None
 
 
 @dataclass
@@ -71,50 +79,67 @@ def selection_metric(task: TrainedTask) -> Metric:
 
 
 def best_on_dev(states: Sequence[ProbeState], task: TrainedTask) -> ProbeState:
-    """Return the probe whose best dev value is best; the first of equals."""
-    chosen = states[0]
-    for state in states[1:]:
+    """Return the probe whose best dev value is best; the first of equals. Those that diverged don't count."""
+    chosen, *others = [state for state in states if state.state.diverged_at is None]
+    for state in others:
         value = state.state.best.value
         if value is not None and chosen.state.best.is_beaten_by(value, selection_metric(task).higher_is_better):
             chosen = state
     return chosen
 
 
-def save(path: Path, states: Sequence[ProbeState], optimizer: torch.optim.Optimizer) -> None:
-    """Write the checkpoint that `resume` reads, atomically."""
+def describe_divergence(state: ProbeState) -> str:
+    """Return a sentence about a learning rate that diverged."""
+    return (
+        f"learning rate {state.lr:g} diverged: from some update on, none had a finite gradient; "
+        f"it was left out after step {state.state.diverged_at}"
+    )
+
+
+def save(path: Path, step: int, states: Sequence[ProbeState], optimizers: Sequence[Optimizer], code: str) -> None:
+    """Write the checkpoint that `resume` reads, atomically.
+
+    `optimizers` are those of the probes that have not diverged, `code` the versions that `resume` must find again.
+    """
     content = {
+        "code": code,
+        "step": step,
         "probes": [state.probe.state_dict() for state in states],
         "states": [asdict(state.state) for state in states],
-        "optimizer": optimizer.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
     }
     atomic_files.write(path, lambda temporary: torch.save(content, temporary))
 
 
-def resume(path: Path, states: Sequence[ProbeState], optimizer: torch.optim.Optimizer) -> int:
-    """Fill probes, their states and the optimizer from the checkpoint; return its step, 0 where there is none.
+def resume(path: Path, states: Sequence[ProbeState], code: str) -> tuple[int, list[dict[str, Any]]]:
+    """Fill probes and their states from the checkpoint; return its step and the optimizers' states.
 
-    A damaged checkpoint is reported as a warning, and training starts over.
+    Where there is none these are 0 and []. A damaged checkpoint, or one of another version, whose updates would not be
+    those of this one, is reported as a warning, and training starts over.
     """
-    content = _read(path, states)
+    content = _read(path, states, code)
     if content is None:
-        return 0
+        return 0, []
     for state, weights, saved in zip(states, content["probes"], content["states"], strict=True):
         state.probe.load_state_dict(weights)
         best, best_on_test = Best(**saved.pop("best")), Best(**saved.pop("best_on_test"))
         state.state = TrainingState(best=best, best_on_test=best_on_test, **saved)
-        state.state.resumed_at.append(state.state.step)
-    optimizer.load_state_dict(content["optimizer"])
-    return states[0].state.step
+        if state.state.diverged_at is None:
+            state.state.resumed_at.append(content["step"])
+    return content["step"], content["optimizers"]
 
 
-def _read(path: Path, states: Sequence[ProbeState]) -> dict[str, Any] | None:
-    """Return a checkpoint; None where there is none, or with a warning where it or best weights are damaged."""
+def _read(path: Path, states: Sequence[ProbeState], code: str) -> dict[str, Any] | None:
+    """Return a checkpoint; None where there is none, or with a warning where it can't be continued."""
     if not path.is_file():
         return None
     reading = path
     try:
         atomic_files.check_archive(path)
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if content.get("code") != code:
+            warnings.warn(f"{path}: of another version than {code}; this training starts over", stacklevel=2)
+            return None
         for state, saved in zip(states, content["states"], strict=True):
             for name, key in ((BEST, "best"), (BEST_ON_TEST, "best_on_test")):
                 if saved[key]["value"] is not None:

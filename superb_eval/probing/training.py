@@ -4,7 +4,8 @@ One `Training` holds the probes of one fold and seed, one probe for each learnin
 `train` runs the loop over one `Training`, or over those of several seeds that draw the same micro-batches. A step is an
 update of the optimizer, from `accumulate` micro-batches. Dev is evaluated every `eval_every` steps and after the last
 one; a strictly better value saves the weights (s3prl `downstream/runner.py`). The checkpoint is written at each
-evaluation, so that a killed run resumes there and ends with the bits of an uninterrupted one.
+evaluation, so that a killed run resumes there and ends with the bits of an uninterrupted one. A learning rate that
+diverges is left out from then on.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ from superb_eval.data import audio
 from superb_eval.errors import UserError
 from superb_eval.features.dataset import Crop, FeatureBatch
 from superb_eval.probing import probe_state
-from superb_eval.probing.batched_probes import MicroBatch, batch_probes
+from superb_eval.probing.active_probes import ActiveProbes
+from superb_eval.probing.batched_probes import MicroBatch
 from superb_eval.probing.probe import Split, decode
-from superb_eval.probing.probe_state import LAST, ProbeState, best_on_dev, selection_metric
+from superb_eval.probing.probe_state import LAST, ProbeState, best_on_dev, describe_divergence, selection_metric
 from superb_eval.recipe import TrainSettings
 from superb_eval.runtime import out_of_memory
 from superb_eval.runtime.prefetch import prefetch
-
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+from superb_eval.version import ENGINE_VERSION
 
 CHECK_EVERY = 50
-"""Steps between two checks that losses are finite: to check each would make a GPU wait for this process."""
+"""Steps between two checks for rates that diverged: to check at each would make a GPU wait for this process."""
 
 Drawn = tuple[Sequence[int], FeatureBatch]
 """A micro-batch: the positions of its utterances in the training split, and their features."""
@@ -52,7 +53,7 @@ def train(trainings: Sequence[Training], readers: int, on_step: OnStep) -> None:
     or compute the features of the next batches.
 
     Raises:
-        UserError: a loss is not finite, or the disk is full; the last checkpoint stays.
+        UserError: every learning rate diverged, or the disk is full; the last checkpoint stays.
     """
     for training in trainings:
         training.resume()
@@ -80,13 +81,14 @@ def _evaluate(trainings: Sequence[Training]) -> None:
     """Evaluate all probes on dev, and on test where the task tracks it, in one pass over each split."""
     out_of_memory.trim_memory()  # not after each batch: where features are computed live, a small batch takes as long
     task, splits = trainings[0].task, trainings[0].splits
-    probes = [state.probe for training in trainings for state in training.states]
+    probes = [state.probe for training in trainings for state in training.active.states]
     decoded = {
         name: iter(decode(probes, task, splits[name].features))
         for name in ("dev", *(("test",) if task.best_on_test else ()))
     }
     for training in trainings:
-        training.record({name: [next(outputs) for _ in training.states] for name, outputs in decoded.items()})
+        active = training.active.states
+        training.record({name: [next(outputs) for _ in active] for name, outputs in decoded.items()})
 
 
 class Training:
@@ -112,18 +114,17 @@ class Training:
         self.targets = [task.target(u) for u in splits["train"].manifest]
         self.device = next(states[0].probe.parameters()).device
         self.pooled = splits["train"].features.pooled
-        self.probes = batch_probes([state.probe for state in states], task, self.pooled, settings.precision)
-        groups = [{"params": self.probes.parameters(k), "lr": state.lr} for k, state in enumerate(states)]
-        self.optimizer: torch.optim.Optimizer = OPTIMIZERS[settings.optimizer](groups, fused=True)
+        self.active = ActiveProbes(states, task, settings, self.pooled)
+        self.code = f"engine {ENGINE_VERSION}, {task.name} {task.version}"
         self.step = 0
-        self.losses: list[Tensor] = []
-        """Of the steps since the last evaluation, [probes] each."""
         self.parts = 1
         """Parts that each micro-batch is computed in; doubled whenever memory runs out."""
 
     def resume(self) -> None:
         """Continue from the checkpoint, where there is one."""
-        self.step = probe_state.resume(self.folder / LAST, self.states, self.optimizer)
+        self.step, optimizer_states = probe_state.resume(self.folder / LAST, self.states, self.code)
+        if self.step:
+            self.active.resume(optimizer_states)
 
     # One step
 
@@ -131,15 +132,15 @@ class Training:
         """Make the next update from its micro-batches.
 
         Raises:
-            UserError: a loss is not finite, or memory runs out for a single utterance; the last checkpoint stays.
+            UserError: every rate diverged, or memory runs out for a single utterance; the last checkpoint stays.
         """
         self.step += 1
-        self.losses.append(self._update(drawn))
-        if self.evaluation_due or len(self.losses) % CHECK_EVERY == 0:
-            self._check_losses()
+        self._update(drawn)
+        if self.evaluation_due or len(self.active.losses) % CHECK_EVERY == 0:
+            self._drop_diverged()
 
-    def _update(self, drawn: Sequence[Drawn]) -> Tensor:
-        """Make one update from its micro-batches; return the probes' mean losses [probes].
+    def _update(self, drawn: Sequence[Drawn]) -> None:
+        """Make one update from its micro-batches.
 
         Where memory runs out, the update is repeated in smaller parts, whose gradients add up to the same.
         """
@@ -151,14 +152,10 @@ class Training:
             self._double_parts(max(len(indices) for indices, _ in drawn), error)
             out_of_memory.release(error)
         else:
-            self.probes.clip(self.settings.clip)
-            for group, state in zip(self.optimizer.param_groups, self.states, strict=True):
-                group["lr"] = state.lr * self.settings.rate_factor(self.step)
-            self.optimizer.step()
-            self.probes.zero_grad()
-            return losses
-        self.probes.zero_grad()
-        return self._update(drawn)
+            self.active.update(self.step, losses)
+            return
+        self.active.probes.zero_grad()
+        self._update(drawn)
 
     def _backward(self, indices: Sequence[int], batch: FeatureBatch, micro: int) -> Tensor:
         """Add the gradients of a micro-batch, part by part; return its mean losses [probes]."""
@@ -170,7 +167,7 @@ class Training:
             targets = [self.targets[i] for i in indices[start : start + size]]
             share = self.task.weight(targets) / whole
             micro_batch = MicroBatch(part, targets, seed)
-            losses.append(share * self.probes.backward(micro_batch, share / self.settings.accumulate))
+            losses.append(share * self.active.probes.backward(micro_batch, share / self.settings.accumulate))
         return torch.stack(losses).sum(dim=0)
 
     def _double_parts(self, largest: int, error: Exception) -> None:
@@ -186,24 +183,32 @@ class Training:
             stacklevel=2,
         )
 
-    def _check_losses(self) -> None:
-        """Check the losses since the last check.
+    def _drop_diverged(self) -> None:
+        """Leave out the probes that diverged.
 
         Raises:
-            UserError: one isn't finite.
+            UserError: none is left.
         """
-        recent = torch.stack(self.losses[-CHECK_EVERY:]).cpu()
-        if bool(recent.isfinite().all()):
+        diverged = self.active.diverged()
+        if not diverged:
             return
-        row, k = (int(place) for place in (~recent.isfinite()).nonzero()[0])
-        step, count = self.step - len(recent) + 1 + row, self.settings.accumulate
+        if len(diverged) == len(self.active.states):
+            raise UserError(self._divergence(diverged[0]))
+        self.active.drop(diverged, self.step)
+        for state in diverged:
+            warnings.warn(f"{describe_divergence(state)}; the other rates are trained on", stacklevel=2)
+
+    def _divergence(self, state: ProbeState) -> str:
+        """The error where no probe is left that did not diverge."""
+        ago, loss = self.active.first_skipped(state)
+        step, count = self.step - ago, self.settings.accumulate
         utterances = self.splits["train"].manifest.utterances
         ids = [utterances[i].id for micro in range(count) for i in self.sampler.batch((step - 1) * count + micro)]
-        curve = self.states[0].state.curve
-        saved = int(curve[-1]["step"]) if curve else 0
-        rate = f" (lr {self.states[k].lr:g})" if len(self.states) > 1 else ""
-        raise UserError(
-            f"step {step}: the loss is {float(recent[row, k])} on utterances {', '.join(ids[:4])}, ...{rate} "
+        saved = max(int(state.state.curve[-1]["step"]) if state.state.curve else 0 for state in self.states)
+        reason = "the gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
+        rate = f" (lr {state.lr:g}; every rate diverged)" if len(self.states) > 1 else ""
+        return (
+            f"step {step}: {reason} on utterances {', '.join(ids[:4])}, ..., and no later update was finite{rate}. "
             f"Lower -o train.lr; the checkpoint of step {saved} is saved."
         )
 
@@ -264,13 +269,12 @@ class Training:
         Raises:
             UserError: the disk is full.
         """
-        mean_losses = torch.stack(self.losses).mean(dim=0).tolist()
-        self.losses.clear()
+        mean_losses = self.active.close_window()
         higher = selection_metric(self.task).higher_is_better, self.task.metrics[0].higher_is_better
-        for k, (state, loss) in enumerate(zip(self.states, mean_losses, strict=True)):
+        for k, (state, loss) in enumerate(zip(self.active.states, mean_losses, strict=True)):
             scores = {split: self._score(outputs[k], split) for split, outputs in decoded.items()}
             state.record({"step": self.step, "loss": loss, **scores}, *higher)
-        probe_state.save(self.folder / LAST, self.states, self.optimizer)
+        probe_state.save(self.folder / LAST, self.step, self.states, self.active.optimizers, self.code)
 
     def _score(self, decoded: list[Any], split: str) -> float:
         """Return the first metric on a split, or on the class-balanced resample of dev that the recipe asks for.
@@ -289,9 +293,9 @@ class Training:
 
     def postfix(self) -> str:
         """Return the postfix of the progress bar: the curve of the probe that is best so far."""
-        if not self.states[0].state.curve:
+        if not self.active.states[0].state.curve:
             return ""
-        leader = best_on_dev(self.states, self.task)
+        leader = best_on_dev(self.active.states, self.task)
         state, heading = leader.state, selection_metric(self.task).heading
         latest, rate = state.curve[-1], f"lr {leader.lr:g}: " if len(self.states) > 1 else ""
         best = f"best {state.best.value:.2f} at {state.best.step}"

@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from superb_eval.errors import UserError
 from superb_eval.runtime import atomic_files
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised when a key is added, removed or changes its meaning; older records still load, with defaults for new keys.
 
-1: the first. 2: `code`, `heads` and `corpus.official`. 3: `upstream.identity`; `code` names versions.
+1: the first. 2: `code`, `heads` and `corpus.official`. 3: `upstream.identity`; `code` names versions. 4:
+`warnings`, and of each rate `skipped` and `diverged_at`.
 """
 
 NAME = "result.json"
@@ -108,12 +109,16 @@ class RateRecord(RecordPart):
 
     lr: float = Field(description="learning rate")
     steps: int = Field(description="updates made")
-    best_step: int = Field(description="update with the best first metric on dev")
+    best_step: int = Field(description="update with the best first metric on dev; 0: it was never evaluated")
     best_dev: float = Field(description="that figure")
     curve: list[dict[str, float]] = Field(
         description="step, mean training loss since the last point, first metric on dev, on test where it is monitored"
     )
     resumed_at: list[int] = Field(description="updates at which an interrupted run was resumed")
+    skipped: int = Field(0, description="updates left out because their gradient was not finite")
+    diverged_at: int | None = Field(
+        None, description="update after which it was left out, since none was finite any more; null: it did not diverge"
+    )
 
 
 class TrainingRecord(RecordPart):
@@ -169,6 +174,10 @@ class RunRecord(RecordPart):
     started: str = Field(description="when the run (or its last resumption) began, ISO 8601, UTC")
     seconds: dict[str, float] = Field(description="wall-clock time per step since then")
     skipped: list[str] = Field(description="what was left out, and why; empty where nothing was")
+    warnings: list[str] = Field(
+        default_factory=list,
+        description="what its training warns of: the best checkpoint is the last, rates diverged, updates were skipped",
+    )
 
 
 def write(record: RunRecord, folder: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from downstreams.base import TrainedTask
 from superb_eval.data import audio
 from superb_eval.features.dataset import FeatureDataset
 from superb_eval.probing.folds import FoldResult, LearningRateResult
@@ -16,6 +17,7 @@ from superb_eval.results import code_versions
 from superb_eval.results import record as records
 from superb_eval.results.record import RunRecord
 from superb_eval.runs.config import PreparedRun
+from superb_eval.runs.run_warnings import run_warnings
 from superb_eval.runtime import atomic_files, environment, threads
 
 
@@ -71,7 +73,13 @@ def build_record(
         started=timer.started,
         seconds=timer.seconds,
         skipped=[text for result in results for text in result.skipped],
+        warnings=_warnings(run, results),
     )
+
+
+def _warnings(run: PreparedRun, results: Sequence[FoldResult]) -> list[str]:
+    task, train = run.folds[0].task, run.recipe.train
+    return run_warnings(task, train, results) if train is not None and isinstance(task, TrainedTask) else []
 
 
 def _hardware(device: str) -> dict[str, str | int]:
@@ -139,6 +147,8 @@ def _rate(rate: LearningRateResult) -> records.RateRecord:
         best_dev=float(state.best.value or 0.0),
         curve=state.curve,
         resumed_at=state.resumed_at,
+        skipped=state.skipped,
+        diverged_at=state.diverged_at,
     )
 
 

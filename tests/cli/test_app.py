@@ -53,6 +53,16 @@ def test_run_then_table(call, tones: Path, tmp_path: Path) -> None:  # type: ign
     assert "ACC % ↑" in call("table", tmp_path / "r").out
 
 
+def test_run_and_suite_print_what_training_warns_of(call, tones: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    swept, out = (*SHORT, "-o", "train.lr={sweep: [1.0e+30, 1e-2]}"), ("--data", tones, "--out", tmp_path / "r")
+    warning = "learning rate 1e+30 diverged and was left out after step 20:"
+    with pytest.warns(UserWarning, match="diverged"):
+        ran = call("run", "ks", "-u", "fbank", *out, *swept)
+    assert ran.code == 0 and f"warning: {warning}" in ran.out
+    suite = call("suite", "-u", "fbank_nonorm", "--tasks", "ks", *out, *swept, "--jobs", "1")
+    assert suite.code == 0 and f"warning: fbank_nonorm ks: {warning}" in suite.err
+
+
 def test_a_trained_head_answers_for_files_and_folders(call, tones: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     call("run", "ks", "-u", "fbank_nonorm", "--data", tones, "--out", tmp_path / "r", *SHORT, "-o", "train.steps=200")
     (folder,) = (tmp_path / "r" / "fbank_nonorm" / "ks").iterdir()

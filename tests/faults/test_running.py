@@ -62,7 +62,7 @@ def test_a_file_that_vanishes_during_a_run_is_named_and_its_return_is_enough(
     same(*evaluate(config))
 
 
-def test_a_loss_that_is_not_finite_names_step_and_utterances_and_the_saved_state(
+def test_losses_that_stay_not_finite_name_step_and_utterances_and_the_saved_state(
     config: RunConfig, same: Same, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from downstreams.task_types.classification import Classification
@@ -71,7 +71,7 @@ def test_a_loss_that_is_not_finite_names_step_and_utterances_and_the_saved_state
 
     def poisoned(self, *inputs):  # type: ignore[no-untyped-def]
         calls.append(1)
-        return loss(self, *inputs) * (float("nan") if len(calls) == 13 else 1.0)
+        return loss(self, *inputs) * (float("nan") if len(calls) >= 13 else 1.0)
 
     with monkeypatch.context() as patch:
         patch.setattr(Classification, "loss", poisoned)

@@ -57,7 +57,7 @@ def test_the_state_of_a_training_of_a_head(hostile: Path, proof: Path) -> None:
     from superb_eval.probing import probe_state
 
     with pytest.warns(UserWarning, match="damaged .*Weights only load failed.*starts over"):
-        assert probe_state.resume(hostile, [], None) == 0  # type: ignore[arg-type]
+        assert probe_state.resume(hostile, [], "engine 1, ks 1") == (0, [])
     assert not proof.exists()
 
 

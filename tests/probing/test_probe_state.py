@@ -54,18 +54,26 @@ def with_former_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("task", HEADS)
-def test_a_former_checkpoint_resumes_with_the_same_bits(task: str, tmp_path: Path) -> None:
+def test_a_checkpoint_resumes_with_the_same_bits(task: str, tmp_path: Path) -> None:
     probe, optimizer = probe_of(HEADS[task], 0)
     step(probe, optimizer)
     path = tmp_path / probe_state.LAST
-    probe_state.save(path, [ProbeState(0.1, probe, tmp_path)], optimizer)
-    content = torch.load(path, weights_only=True)
-    content["probes"] = [with_former_names(weights) for weights in content["probes"]]
-    torch.save(content, path)
+    probe_state.save(path, 1, [ProbeState(0.1, probe, tmp_path)], [optimizer], "engine 1, x 2")
     resumed, other = probe_of(HEADS[task], 5)
-    probe_state.resume(path, [ProbeState(0.1, resumed, tmp_path)], other)
+    done, (optimizer_state,) = probe_state.resume(path, [ProbeState(0.1, resumed, tmp_path)], "engine 1, x 2")
+    other.load_state_dict(optimizer_state)
     step(probe, optimizer), step(resumed, other)
+    assert done == 1
     assert all(torch.equal(a, b) for a, b in zip(probe.parameters(), resumed.parameters(), strict=True))
+
+
+def test_a_checkpoint_of_another_version_is_not_continued(tmp_path: Path) -> None:
+    """Its updates drew other batches, so the run would be one of neither version."""
+    probe, optimizer = probe_of(HEADS["asv"], 0)
+    path = tmp_path / probe_state.LAST
+    probe_state.save(path, 1, [ProbeState(0.1, probe, tmp_path)], [optimizer], "engine 1, x 1")
+    with pytest.warns(UserWarning, match="of another version than engine 1, x 2; this training starts over"):
+        assert probe_state.resume(path, [ProbeState(0.1, probe, tmp_path)], "engine 1, x 2") == (0, [])
 
 
 @pytest.mark.parametrize("task", HEADS)
