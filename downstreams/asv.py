@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from downstreams.base import HeadSettings, Prediction, UtteranceTask
+from downstreams.base import HeadSettings, Prediction, UtteranceTask, known_speaker
 from downstreams.metrics import eer
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
@@ -109,9 +109,13 @@ class SpeakerVerification(UtteranceTask):
     def rows(self, manifest: Manifest, decoded: Sequence[NDArray[np.float32]]) -> list[Prediction]:
         """Return a row for each trial: truth is 1 for one speaker and 0 for two, the answer is the cosine."""
         embeddings = {u.id: embedding for u, embedding in zip(manifest, decoded, strict=True)}
+        speakers = {u.id: known_speaker(u) for u in manifest}
         return [
             Prediction(
-                f"{t.enroll} {t.test}", str(int(t.target)), f"{float(embeddings[t.enroll] @ embeddings[t.test]):.7f}"
+                f"{t.enroll} {t.test}",
+                str(int(t.target)),
+                f"{float(embeddings[t.enroll] @ embeddings[t.test]):.7f}",
+                speaker=f"{speakers[t.enroll]}\t{speakers[t.test]}",
             )
             for t in manifest.trials
         ]

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 import numpy as np
 
 from downstreams.batching.sampling import BatchSource, Sampler, class_weights
-from downstreams.metrics.scores import Metric, Score, ratio
+from downstreams.metrics.scores import Metric, Score, nest, ratio
 from downstreams.task_types.official_corpus import OfficialCorpus
-from superb_eval.data.manifest import Corpus, Manifest, Utterance, check_labels
+from superb_eval.data.manifest import NO_SPEAKER, Corpus, Manifest, Utterance, check_labels
 from superb_eval.data.recipe_sections import CorpusSettings, Section
 
 if TYPE_CHECKING:
@@ -47,12 +47,17 @@ class Setup:
 
 
 class Prediction(NamedTuple):
-    """One row of a predictions file: everything that the score depends on, as text."""
+    """One row of a predictions file: everything that the score and its interval depend on, as text.
+
+    `speaker` is that of the utterance, of a trial `ENROLL<tab>TEST`; empty where none is known, or where units are not
+    of one speaker.
+    """
 
     id: str
     truth: str
     answer: str
     fold: int = 1
+    speaker: str = ""
 
 
 class TrainingSettings(Protocol):
@@ -220,7 +225,10 @@ class TrainedTask(BaseTask):
 
     def rows(self, manifest: Manifest, decoded: Sequence[Any]) -> list[Prediction]:
         """Return the predictions on a split from what `decode` returned for each utterance, in the manifest's order."""
-        return [Prediction(u.id, self.truth(u), str(answer)) for u, answer in zip(manifest, decoded, strict=True)]
+        return [
+            Prediction(u.id, self.truth(u), str(answer), speaker=known_speaker(u))
+            for u, answer in zip(manifest, decoded, strict=True)
+        ]
 
     def select(self, dev: Manifest, decoded: Sequence[Any]) -> float:
         """Return the `criterion` on dev."""
@@ -295,6 +303,19 @@ class FrameTask(TrainedTask):
     """A task whose head has outputs for each frame: its loss and its decoding use the lengths of the features."""
 
     pooled: ClassVar[bool] = False
+
+
+def known_speaker(utterance: Utterance) -> str:
+    """Return the speaker of an utterance for its `Prediction`; empty for a clip without speech."""
+    return "" if utterance.speaker == NO_SPEAKER else utterance.speaker
+
+
+def nested(task: BaseTask, scores: Sequence[Score], rows: Sequence[Prediction]) -> list[Score]:
+    """Return the scores of rows with the speakers that their units are nested in, where these are known."""
+    names = [row.id.partition(" ")[::2] if task.trials else (row.id,) for row in rows]
+    speakers = [row.speaker.partition("\t")[::2] if task.trials else (row.speaker,) for row in rows]
+    nesting = nest(speakers, names)
+    return [replace(score, nesting=nesting) if score.units == len(rows) else score for score in scores]
 
 
 def closed_set(corpus: Corpus, column: str) -> list[str]:

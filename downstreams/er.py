@@ -69,12 +69,14 @@ class EmotionRecognition(Classification):
         folds = np.array([row.fold for row in rows], dtype=np.intp)
         right = np.array([row.truth == row.answer for row in rows], dtype=np.float64)
 
-        def statistic(chosen: NDArray[np.intp]) -> NDArray[np.float64]:
-            correct, fold = right[chosen], folds[chosen]
-            shares = [np.sum(correct * (fold == k), axis=-1) / np.sum(fold == k, axis=-1) for k in np.unique(folds)]
+        members = [(folds == k).astype(np.float64) for k in np.unique(folds)]
+
+        def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+            with np.errstate(invalid="ignore"):  # a resample may leave a fold empty
+                shares = [(weights @ (right * member)) / (weights @ member) for member in members]
             return np.asarray(100.0 * np.mean(shares, axis=0))
 
-        return [Score(self.metrics[0], len(rows), statistic, strata=folds)]
+        return [Score(self.metrics[0], len(rows), statistic, strata=folds, by_unit=100.0 * right)]
 
     def chance(self, rows: Sequence[Prediction]) -> float:
         """Return what the best of all constant answers scores."""

@@ -122,14 +122,15 @@ class QueryByExample(SearchTask):
         ]
 
     def score(self, rows: Sequence[Prediction]) -> list[Score]:
-        """Return the MTWV over queries; each resample of them has its own best threshold."""
-        twv = self._curve(detections(rows))
+        """Return the MTWV over queries, NaN if a score isn't finite; each resample has its own best threshold."""
+        detected = detections(rows)
+        twv, finite = self._curve(detected), bool(np.isfinite(detected.score).all())
         searched = {row.id.partition(" ")[0] for row in rows if not _unsearched(row)}
         # Each resample has the same share of queries that were not searched for at all.
         strata = np.array([name in searched for name in twv.names], dtype=np.intp)
 
-        def statistic(chosen: NDArray[np.intp]) -> NDArray[np.float64]:
-            return np.asarray(100.0 * twv.maximum(chosen))
+        def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.asarray(100.0 * twv.maximum(weights) if finite else np.nan)
 
         return [Score(self.metrics[0], len(twv.names), statistic, vectorised=False, strata=strata)]
 
@@ -142,7 +143,7 @@ class QueryByExample(SearchTask):
         for _ in range(RANDOM_DRAWS):
             random = np.where(searched, rng.standard_normal(len(searched)), actual.score)
             twv = self._curve(replace(actual, score=random))
-            values.append(twv.maximum(np.arange(len(twv.names))))
+            values.append(twv.maximum(np.ones(len(twv.names))))
         return float(100.0 * np.mean(values))
 
     def _curve(self, detected: Detections) -> MtwvCurve:

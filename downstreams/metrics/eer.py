@@ -19,22 +19,23 @@ from downstreams.metrics.scores import Metric, Score
 def equal_error_rate(targets: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
     """Return the equal error rate in percent; `targets` and `scores` are [trials], high scores mean "one speaker".
 
-    NaN where there are no target trials, or no non-target ones.
+    NaN where there are no target trials, or no non-target ones, or a score isn't finite.
     """
+    if not np.isfinite(scores).all():
+        return math.nan
     order, ends = _sort_by_score(scores)
     return _crossing(targets[order].astype(np.float64), (~targets[order]).astype(np.float64), ends)
 
 
 def score(metric: Metric, targets: NDArray[np.bool_], scores: NDArray[np.float64]) -> Score:
-    """Return the equal error rate as a score over trials, which an interval resamples."""
+    """Return the equal error rate as a score over trials, which an interval resamples; NaN if a score isn't finite."""
+    if not np.isfinite(scores).all():  # a sort would put NaN anywhere, and find 0 or 50 % there
+        return Score(metric, len(scores), lambda weights: np.asarray(math.nan), vectorised=False)
     order, ends = _sort_by_score(scores)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
     target = targets[order]
 
-    def statistic(chosen: NDArray[np.intp]) -> NDArray[np.float64]:
-        # How often each trial was drawn, in the order of scores: nothing is sorted again.
-        times = np.bincount(place[chosen], minlength=len(order)).astype(np.float64)
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        times = weights[order]  # nothing is sorted again
         return np.asarray(_crossing(times * target, times * ~target, ends))
 
     return Score(metric, len(scores), statistic, vectorised=False)

@@ -47,10 +47,9 @@ class MtwvCurve:
     gain: NDArray[np.float64]
     cuts: NDArray[np.intp]
 
-    def maximum(self, chosen: NDArray[np.intp]) -> float:
-        """Return the MTWV over queries `chosen` [n], by index into `names`; a query may come several times."""
-        weights = np.bincount(chosen, minlength=len(self.names)) / len(chosen)
-        values = np.cumsum(weights[self.query] * self.gain)[self.cuts]
+    def maximum(self, weights: NDArray[np.float64]) -> float:
+        """Return the MTWV where each query counts by its weight [queries]."""
+        values = np.cumsum((weights / weights.sum())[self.query] * self.gain)[self.cuts]
         # Accepting nothing has the value 0. Rounding errors must not choose a layer.
         return round(float(values.max(initial=0.0)), 12)
 

@@ -67,10 +67,17 @@ def run(
 
 def _print_result(record: RunRecord, folder: Path, seed: str) -> None:
     """Print the figures of a run, with intervals."""
+    from downstreams import registry
+    from superb_eval.results.stats import training_spread
+
     for metric in record.metrics:
-        interval = f"95 % interval {metric.low:.2f} to {metric.high:.2f}"
+        low, high = training_spread.widened(record, metric)
+        population = metric.population.replace("units", registry.get_or_base(record.task).unit)
+        interval = f"95 % interval for {population} {low:.2f} to {high:.2f}"
         figure = f"{metric.heading} {metric.value:.2f} {metric.unit}"
         print(f"{record.task}{seed} {figure} ({interval}, {metric.protocol}, {metric.units} test units)")
+    if training_spread.find(record, record.metrics[0].key) is None:
+        print("training variance unknown: the interval is for the test set alone; several seeds measure it")
     if record.chance is not None:
         print(f"chance: {record.chance:.2f}")
     for warning in record.warnings:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from superb_eval.results.folder import Run, open_results
 from superb_eval.results.record import MetricRecord
+from superb_eval.results.stats import training_spread
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -42,8 +43,10 @@ COLUMNS = {
     "task": "short name",
     "metric": "key of the metric",
     "value": "the figure, in its unit",
-    "low": "lower end of its 95 % interval",
+    "low": "lower end of its 95 % interval, the variance of training included where it is known",
     "high": "upper end",
+    "population": "what the interval is for: new speakers, these speakers or new units",
+    "training_sd": "standard deviation between trainings that the interval includes; missing: unknown",
     "unit": "% or x100",
     "higher_is_better": "direction",
     "chance": "of the task's first metric",
@@ -71,13 +74,16 @@ COLUMNS = {
 
 def _row(run: Run, metric: MetricRecord, first: bool, shown: bool) -> dict[str, Any]:
     record = run.record
+    spread = training_spread.find(record, metric.key) if metric.protocol == "strict" else None
+    ends = training_spread.widened(record, metric)
     values = (
         record.upstream.address,
         record.task,
         metric.key,
         metric.value,
-        metric.low,
-        metric.high,
+        *ends,
+        metric.population,
+        None if spread is None else spread.sd,
         metric.unit,
         metric.higher_is_better,
         record.chance if first else None,

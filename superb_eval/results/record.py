@@ -48,13 +48,19 @@ class MetricRecord(RecordPart):
         description="`strict`: everything was chosen on dev; `historical`: the published procedure, which looks at test"
     )
     value: float = Field(description="the metric on the test split")
-    low: float = Field(description="lower end of the interval")
-    high: float = Field(description="upper end of the interval")
+    low: float = Field(description="lower end of the interval over test units; tables add the variance of training")
+    high: float = Field(description="upper end")
     level: float = Field(description="nominal coverage of the interval, 0.95")
     method: str = Field(description="how the interval was made")
-    units: int = Field(
-        description="what was resampled for the interval: test utterances, trials, queries or recordings"
+    units: int = Field(description="test units: utterances, trials, queries or recordings")
+    population: str = Field(
+        "new units", description="what `low` and `high` are for: `new speakers`, `these speakers` or `new units`"
     )
+    speakers: int = Field(0, description="speakers of the test units; 0: none are known")
+    low_these: float | None = Field(
+        None, description="lower end for new utterances of these speakers, where `population` is `new speakers`"
+    )
+    high_these: float | None = Field(None, description="upper end")
 
 
 class UpstreamRecord(RecordPart):
@@ -155,7 +161,7 @@ class RunRecord(RecordPart):
     recipe_digest: str = Field(description="SHA-256 of the resolved recipe")
     departures: list[str] = Field(description="deviations of recipe and corpus from the SUPERB protocol")
     predictions: dict[str, str] = Field(
-        description="prediction files in the run's folder (id, truth, answer, fold) and their SHA-256"
+        description="prediction files in the run's folder (id, truth, answer, fold, speaker) and their SHA-256"
     )
     heads: dict[str, str] = Field(
         default_factory=dict, description="files of featurizers, heads and their labels, and their SHA-256"

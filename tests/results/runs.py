@@ -5,17 +5,30 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from downstreams.base import Prediction
 from superb_eval.results import record as records
 from superb_eval.results.folder import run_name, slug
 from superb_eval.results.record import CorpusRecord, FeaturesRecord, RunRecord, TrainingRecord, UpstreamRecord
-from superb_eval.results.stats import scoring
+from superb_eval.results.stats import scoring, training_spread
+from superb_eval.results.stats.training_spread import TrainingSpread
+
+KNOWN = TrainingSpread(0.5, 1.0, 16.0, "made up")
+
+
+@contextmanager
+def known_training(spread: TrainingSpread | None = KNOWN) -> Iterator[None]:
+    """Let all recipes ship this spread between trainings; None: none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_spread, "find", lambda record, key: spread)
+        yield
 
 
 def new_record(upstream: str, task: str) -> RunRecord:

@@ -83,11 +83,11 @@ def _errors(task: BaseTask, rows: Sequence[Prediction]) -> NDArray[np.float64]:
     if task.trials:
         return _distances_beyond_threshold(rows)
     score = task.score(rows)[0]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = np.asarray(score.statistic(np.arange(len(rows))[:, None]), dtype=np.float64)
-    errors = 100 - values if score.metric.higher_is_better else values
-    # A mean over folds is undefined on one row; there the error is 0 or 100 %.
     right_or_wrong = np.array([100.0 * (row.truth != row.answer) for row in rows])
+    if score.by_unit is None:
+        return right_or_wrong
+    errors = 100 - score.by_unit if score.metric.higher_is_better else score.by_unit
+    # A ratio is undefined on a row without a reference; there the error is 0 or 100 %.
     return np.where(np.isfinite(errors), errors, right_or_wrong)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,34 +12,58 @@ from typing import Any
 from pydantic import ValidationError
 
 from downstreams import registry
-from downstreams.base import BaseTask, Prediction, Setup
+from downstreams.base import BaseTask, Prediction, Setup, nested
 from downstreams.metrics.scores import Score
 from superb_eval.errors import UserError
 from superb_eval.results import record as records
 from superb_eval.results.record import MetricRecord, RunRecord
-from superb_eval.results.stats import intervals
+from superb_eval.results.stats import intervals, resampling
+from superb_eval.results.stats.resampling import NEW_SPEAKERS, THESE_SPEAKERS
+
+_WITHOUT_SPEAKERS = Prediction._fields[:-1]
+"""The columns of records before schema 4."""
+
+
+def scores(task: BaseTask, rows: Sequence[Prediction]) -> list[Score]:
+    """Return the scores of predictions, with the speakers that their units are nested in."""
+    return nested(task, task.score(rows), rows)
 
 
 def metrics(task: BaseTask, rows: Sequence[Prediction], protocol: str) -> list[MetricRecord]:
-    """Score predictions, each metric with its interval; `protocol` is `strict` or `historical`."""
-    return [_metric(score, protocol) for score in task.score(rows)]
+    """Score predictions, each metric with its intervals; `protocol` is `strict` or `historical`.
+
+    Raises:
+        UserError: a metric is undefined on them.
+    """
+    return [_metric(score, protocol) for score in scores(task, rows)]
 
 
 def _metric(score: Score, protocol: str) -> MetricRecord:
-    low, high = intervals.interval(score)
-    metric = score.metric
+    metric, value = score.metric, score.value
+    if not math.isfinite(value):
+        raise UserError(
+            f"{metric.heading} ({protocol}) is undefined on these {score.units} test units: all references are empty, "
+            "or a score is not finite. Check the test split's labels, and the training's losses."
+        )
+    of = resampling.population(score)
+    low, high = intervals.interval(score, of)
+    same = intervals.interval(score, THESE_SPEAKERS) if of == NEW_SPEAKERS else (None, None)
     return MetricRecord(
         key=metric.key,
         heading=metric.heading,
         unit=metric.unit,
         higher_is_better=metric.higher_is_better,
         protocol=protocol,
-        value=score.value,
+        value=value,
         low=low,
         high=high,
         level=intervals.LEVEL,
         method=intervals.method(score),
         units=score.units,
+        population=of,
+        speakers=0 if score.nesting is None else int(score.nesting.speakers.max()) + 1,
+        low_these=same[0],
+        high_these=same[1],
     )
 
 
@@ -51,10 +76,11 @@ def read_predictions(path: Path) -> list[Prediction]:
     try:
         with path.open(encoding="utf8", newline="") as file:
             reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != Prediction._fields:
+            if tuple(reader.fieldnames or ()) not in (Prediction._fields, _WITHOUT_SPEAKERS):
                 raise UserError(f"{path}: expected the columns {', '.join(Prediction._fields)}. Run it again.")
             predictions = [
-                Prediction(cells["id"], cells["truth"], cells["answer"], int(cells["fold"])) for cells in reader
+                Prediction(cells["id"], cells["truth"], cells["answer"], int(cells["fold"]), cells.get("speaker", ""))
+                for cells in reader
             ]
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise UserError(f"{path}: can't be read as predictions ({error}). Run it again.") from error

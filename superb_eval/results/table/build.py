@@ -5,6 +5,7 @@ Runs of different corpora or profiles can't be compared, so each corpus and prof
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,11 @@ from superb_eval.errors import UserError, near_miss
 from superb_eval.results import published
 from superb_eval.results.folder import OFFICIAL, Protocol, Results, RunGroup, RunGroups, open_results
 from superb_eval.results.published import PublishedSystem
-from superb_eval.results.stats import intervals
+from superb_eval.results.record import MetricRecord
+from superb_eval.results.stats import differences, intervals, training_spread
+from superb_eval.results.stats.differences import Difference, holm
 from superb_eval.results.stats.paired_comparison import PairedComparison
+from superb_eval.results.stats.resampling import NEW_SPEAKERS, THESE_SPEAKERS, Population
 from superb_eval.results.table import captions, costs, footnotes, ranks, totals
 from superb_eval.results.table.result_table import Cell, Column, ColumnKey, ResultTable, Row
 from superb_eval.runtime.progress import NoProgress, Progress
@@ -24,11 +28,15 @@ from superb_eval.runtime.progress import NoProgress, Progress
 
 @dataclass(frozen=True)
 class TableOptions:
-    """What a table shows. `against` is the reference; `published` are names of published systems, or `all`."""
+    """What a table shows. `against` is the reference; `published` are names of published systems, or `all`.
+
+    `population`: what intervals and comparisons are for, where speakers are known.
+    """
 
     protocol: Protocol = "strict"
     against: str | None = None
     published: tuple[str, ...] = ()
+    population: Population = NEW_SPEAKERS
 
 
 def collect(
@@ -50,7 +58,7 @@ def collect(
     results = _opened(folder, bool(systems))
     _check_reference(results, options, systems)
     with (progress or NoProgress()).step("comparing", len(results.shown)) as update:
-        comparison = PairedComparison(options.protocol, update)
+        comparison = PairedComparison(options.protocol, update, options.population)
         tables = [
             _table(key, groups, results, options, systems, comparison) for key, groups in results.run_groups.items()
         ]
@@ -102,7 +110,7 @@ def _table(
     reference = options.against
     names = _names(groups, reference)
     rows = [_row(name, groups, columns, options, comparison) for name in names]
-    rows = ranks.rank_rows(rows, columns, groups, comparison)
+    rows = [_holm(row) for row in ranks.rank_rows(rows, columns, groups, comparison)]
     rows, more = totals.with_totals(rows, groups, comparison, reference, official=key == (OFFICIAL, "superb"))
     rows, sizes = costs.with_costs(rows, groups, costs.read(results.root), reference)
     if _comparable(key, options.protocol) and systems:
@@ -169,20 +177,41 @@ def _cell(
 ) -> Cell:
     recorded = [m for run in group.runs if (m := run.metric(key, protocol))]
     values = [m.value for m in recorded]
-    low: float | None = recorded[0].low
-    high: float | None = recorded[0].high
-    if len(recorded) > 1:
-        draws = comparison.draws(group, key)
-        low, high = (None, None) if draws is None else intervals.percentiles(draws, recorded[0].units)
+    training = comparison.training(group, key)
+    population, ends = _ends(group, key, recorded, comparison)
+    low, high = training_spread.widen(mean(values), ends, training) if ends and training else ends or (None, None)
     return Cell(
         value=mean(values),
         low=low,
         high=high,
         seeds=len(values),
         spread=stdev(values) if len(values) > 1 else None,
+        population=population,
+        training=math.sqrt(training.value) if training else None,
         marks=marks,
         difference=comparison.difference(group, reference, key) if reference and reference is not group else None,
     )
+
+
+def _ends(
+    group: RunGroup, key: str, recorded: Sequence[MetricRecord], comparison: PairedComparison
+) -> tuple[str, tuple[float, float] | None]:
+    """What an interval over test units is for, and its ends: of one run as recorded, of several of their mean."""
+    first = recorded[0]
+    if len(recorded) == 1:
+        if comparison.population == THESE_SPEAKERS and first.low_these is not None and first.high_these is not None:
+            return THESE_SPEAKERS, (first.low_these, first.high_these)
+        return first.population, (first.low, first.high)
+    draws, population = comparison.draws(group, key), comparison.population_of(group, key)
+    if draws is None or population is None:
+        return first.population, None
+    return population, intervals.percentiles(draws, comparison.degrees_of_freedom(group, key))
+
+
+def _holm(row: Row) -> Row:
+    """A row whose differences are tested as a family: any false one with a chance of 5 % at most."""
+    found = holm({key: cell.difference for key, cell in row.cells.items() if cell.difference})
+    return replace(row, cells={k: replace(cell, difference=found.get(k)) for k, cell in row.cells.items()})
 
 
 def _published_rows(systems: Sequence[PublishedSystem], reference: PublishedSystem | None) -> list[Row]:
@@ -201,12 +230,12 @@ def _published_cells(system: PublishedSystem, reference: PublishedSystem | None)
 
 def _published_difference(
     system: PublishedSystem, reference: PublishedSystem | None, key: ColumnKey
-) -> intervals.Difference | None:
+) -> Difference | None:
     if reference is None or system is reference or key not in reference.values:
         return None
     if key in system.folds and key in reference.folds:
-        return intervals.paired_folds(system.folds[key], reference.folds[key])
-    return ranks.unpaired_difference(system.values[key], reference.values[key])
+        return differences.paired_folds(system.folds[key], reference.folds[key])
+    return differences.unpaired(system.values[key], reference.values[key])
 
 
 def _against_published(rows: list[Row], reference: PublishedSystem | None) -> list[Row]:
@@ -217,7 +246,7 @@ def _against_published(rows: list[Row], reference: PublishedSystem | None) -> li
         replace(
             row,
             cells={
-                key: replace(cell, difference=ranks.unpaired_difference(cell.value, reference.values[key]))
+                key: replace(cell, difference=differences.unpaired(cell.value, reference.values[key]))
                 if key in reference.values
                 else cell
                 for key, cell in row.cells.items()

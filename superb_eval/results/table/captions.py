@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from downstreams import registry
 from superb_eval.results import published
@@ -10,7 +10,7 @@ from superb_eval.results.folder import OFFICIAL, Protocol, RunGroups
 from superb_eval.results.published import PublishedSystem
 from superb_eval.results.stats import overall
 from superb_eval.results.table import footnotes, totals
-from superb_eval.results.table.result_table import Column, ResultTable
+from superb_eval.results.table.result_table import Cell, Column, ResultTable
 
 PUBLISHED_TITLE = "Published figures (official corpora, historical protocol): not measured here, and not comparable"
 
@@ -27,7 +27,7 @@ def title(key: tuple[str, str], groups: RunGroups, protocol: Protocol) -> str:
 
 def measured_captions(table: ResultTable, groups: RunGroups, systems: Sequence[PublishedSystem]) -> Iterator[str]:
     """Yield what has to be known to read a table of measured figures, a sentence or two each."""
-    yield "Brackets: 95 % interval over test utterances (ASV: trials, QbE: queries, SD: recordings)."
+    yield from _about_intervals(table)
     chance = {task: group.record.chance for (_, task), group in groups.items() if group.record.chance is not None}
     if chance:
         ordered = sorted(chance, key=registry.task_order)
@@ -91,21 +91,55 @@ def _about_ranks(table: ResultTable) -> Iterator[str]:
     if "best" in ranks:
         yield "Bold: best of its column."
     if "tied" in ranks:
-        yield "Bold with =: best of its column, or not distinguishable from the best (paired, 95 %)."
+        yield "Bold with =: best of its column, or not distinguishable from the best."
     differences = [cell.difference for row in table.rows for cell in row.cells.values() if cell.difference]
     if differences:
         yield f"Δ: difference from {table.reference}; retained: in % of its figure."
     if any(difference.tested for difference in differences):
         yield (
             "Brackets after Δ: paired 95 % interval over the same test units (folds where a task is cross-validated; "
-            "of overall figures, the units of all tasks); ≠ distinguishable from none, ≈ not. "
-            "Each is a test at 5 %; there is no correction for several tests."
+            "of overall figures, the units of all tasks); ≠ distinguishable from none, ≈ not. A row's metrics are "
+            "tested together, so that any false ≠ among them has a chance of 5 % at most (Holm); so are the figures "
+            "tied with a column's best. Overall figures are tested once."
         )
 
 
+def _about_intervals(table: ResultTable) -> Iterator[str]:
+    """What the intervals are for, and whether training is in them."""
+    tasks_by_population: dict[str, list[str]] = {}
+    for task, cell in _task_cells(table):
+        population = cell.population.replace("units", registry.get_or_base(task).unit)
+        tasks_by_population.setdefault(population, []).append(task)
+    populations = [f"{_listed(tasks)}: {population}" for population, tasks in tasks_by_population.items() if population]
+    yield f"Brackets: 95 % intervals ({'; '.join(populations)})." if populations else "Brackets: 95 % intervals."
+    unknown = [task for task, cell in _task_cells(table) if cell.training is None]
+    if not unknown:
+        yield "They include the variance of training."
+        return
+    yield (
+        f"Training variance unknown: {_listed(unknown)}: one seed, and their recipes ship none for this corpus. Those "
+        "intervals are for the test set alone, and nothing there is called distinguishable (?). `suite --seeds 3` "
+        "measures it."
+    )
+
+
+def _task_cells(table: ResultTable) -> Iterator[tuple[str, Cell]]:
+    for row in table.rows:
+        for (task, _), cell in row.cells.items():
+            if task and not row.published:
+                yield task, cell
+
+
+def _listed(tasks: Iterable[str]) -> str:
+    return ", ".join(task.upper() for task in sorted(set(tasks), key=registry.task_order))
+
+
 def _about_seeds(table: ResultTable) -> Iterator[str]:
-    if any(cell.seeds > 1 for row in table.rows for cell in row.cells.values()):
-        yield "Cells of several seeds: their mean, ± their standard deviation; intervals are for the test set alone."
+    counts = sorted({cell.seeds for _, cell in _task_cells(table)})
+    if counts == [1]:
+        yield "One seed behind each cell."
+    elif counts:
+        yield f"Seeds behind a cell: {' or '.join(map(str, counts))}; of several, the mean ± their standard deviation."
 
 
 def _about_marks(table: ResultTable, groups: RunGroups) -> Iterator[str]:

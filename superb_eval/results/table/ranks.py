@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from superb_eval.results.folder import RunGroups
-from superb_eval.results.stats.intervals import Difference
+from superb_eval.results.stats.differences import holm
 from superb_eval.results.stats.paired_comparison import PairedComparison
 from superb_eval.results.table.result_table import Column, Rank, Row
 
@@ -17,8 +16,9 @@ def rank_rows(
 ) -> list[Row]:
     """Return measured rows with the best figure of each column marked, and those tied with it.
 
-    Tied are figures whose paired difference from the best is not distinguishable from none. Figures on other data than
-    the best can't be compared with it and get no rank; neither does the only figure of a column.
+    Tied are figures whose paired difference from the best is not distinguishable from none, at 5 % over the whole
+    column. Figures on other data than the best, or with a training variance that is unknown, can't be compared with it
+    and get no rank; neither does the only figure of a column, nor a best that nothing could be compared with.
     """
     ranks: dict[tuple[str, tuple[str, str]], Rank] = {}
     for column in columns:
@@ -35,16 +35,14 @@ def _ranks(rows: Sequence[Row], column: Column, groups: RunGroups, comparison: P
     task, key = column.key
     sign = 1 if column.higher_is_better else -1
     best = max(rows, key=lambda row: sign * row.cells[column.key].value)
-    differences = {
+    found = {
         row.name: comparison.difference(groups[row.name, task], groups[best.name, task], key)
         for row in rows
         if row is not best
     }
-    tied = [name for name, difference in differences.items() if difference and not difference.distinguishable]
+    tests = holm({name: difference for name, difference in found.items() if difference and difference.p is not None})
+    if any(difference and difference.p is None for difference in found.values()):
+        return {}
+    tied = [name for name, difference in tests.items() if not difference.distinguishable]
     rank: Rank = "tied" if tied else "best"
     return {best.name: rank, **dict.fromkeys(tied, rank)}
-
-
-def unpaired_difference(ours: float, theirs: float) -> Difference:
-    """Return a difference without an interval: there are no predictions to resample."""
-    return Difference(ours - theirs, math.nan, math.nan, "")

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from superb_eval.results.stats.intervals import Difference
+from superb_eval.results.stats.differences import Difference
 
 ColumnKey = tuple[str, str]
 """(task, key of the metric); the task is empty for what belongs to the upstream: its size, speed and overall scores."""
 
 Rank = Literal["", "best", "tied"]
 """`best`: nothing is better, and nothing else is as good; `tied`: the best, or not distinguishable from it."""
+
+
+UNKNOWN = "?"
+"""After a difference that can't be tested, since the variance of training is unknown."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,10 @@ class Column:
 class Cell:
     """One cell. `low` and `high` bound its 95 % interval; None where there is none.
 
-    `seeds` counts the runs that `value` is the mean of, `spread` is their standard deviation. `difference` is from the
-    reference. `marks` are those of `footnotes`.
+    `population` is what the interval is for (`stats.resampling`); `training` is the standard deviation of `value`
+    between trainings that is in it, None where that is unknown and left out. `seeds` counts the runs that `value` is
+    the mean of, `spread` is their standard deviation. `difference` is from the reference. `marks` are those of
+    `footnotes`.
     """
 
     value: float
@@ -49,6 +55,8 @@ class Cell:
     high: float | None = None
     seeds: int = 1
     spread: float | None = None
+    population: str = ""
+    training: float | None = None
     marks: str = ""
     difference: Difference | None = None
     rank: Rank = ""
@@ -67,7 +75,7 @@ class Cell:
         value = f"Δ {self.difference.value:+.{column.decimals}f}"
         if not self.difference.tested:  # such as between two published systems, or from one
             return value
-        mark = "≠" if self.difference.distinguishable else "≈"
+        mark = UNKNOWN if self.difference.p is None else "≠" if self.difference.distinguishable else "≈"
         return f"{value} {_brackets(column, self.difference.low, self.difference.high)} {mark}"
 
 

@@ -5,14 +5,15 @@ Undefined where a task is missing; never averaged around.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from superb_eval.results.folder import RunGroup, RunGroups
-from superb_eval.results.stats import intervals, overall
-from superb_eval.results.stats.intervals import Difference, Draws
+from superb_eval.results.stats import differences, intervals, overall, training_spread
+from superb_eval.results.stats.intervals import Draws
 from superb_eval.results.stats.paired_comparison import PairedComparison
-from superb_eval.results.table import ranks
+from superb_eval.results.stats.training_spread import Variance
 from superb_eval.results.table.result_table import Cell, Column, ColumnKey, Row
 
 SUPERB_S = Column(("", "superb_s"), "superb_s", "points", higher_is_better=True, decimals=1)
@@ -29,11 +30,15 @@ UNITS = "test units of all tasks"
 
 @dataclass(frozen=True)
 class _RowTotals:
-    """A row with its overall figures, and those figures on each resample where its predictions can be read."""
+    """A row with its overall figures, and those figures on each resample where its predictions can be read.
+
+    `training` are their variances between trainings; None where that of a task is unknown.
+    """
 
     row: Row
     groups: Mapping[str, RunGroup]
     draws: Mapping[Column, Draws]
+    training: Mapping[Column, Variance | None]
 
 
 def with_totals(
@@ -91,18 +96,49 @@ def _row_totals(
     """Where a task is missing, nothing is added; where predictions are missing, which is reported, no interval."""
     values = {key: cell.value for key, cell in row.cells.items()}
     if overall.missing(values):
-        return _RowTotals(row, groups, {})
+        return _RowTotals(row, groups, {}, {})
+    figures = {key: values[key] for key in overall.METRICS}
     parts = {key: comparison.draws(groups[key[0]], key[1]) for key in overall.METRICS}
     drawn = {key: draws for key, draws in parts.items() if draws is not None}
-    cells, resampled = {}, {}
+    cells, resampled, training = {}, {}, {}
     for column in columns:
-        value, draws = FORMULAS[column](values), FORMULAS[column](drawn)
+        value, draws = FORMULAS[column](figures), FORMULAS[column](drawn)
+        training[column] = _training(FORMULAS[column], figures, groups, comparison)
         if draws is not None:
             resampled[column] = draws
         if value is not None:
-            ends = (None, None) if draws is None else intervals.percentiles(draws, intervals.RESAMPLES)
-            cells[column.key] = Cell(value, *ends)
-    return _RowTotals(_with_cells(row, cells), groups, resampled)
+            cells[column.key] = _cell(value, draws, training[column])
+    return _RowTotals(_with_cells(row, cells), groups, resampled, training)
+
+
+def _training(
+    formula: Callable[[Mapping[ColumnKey, float]], float | None],
+    figures: Mapping[ColumnKey, float],
+    groups: Mapping[str, RunGroup],
+    comparison: PairedComparison,
+) -> Variance | None:
+    """The variance that training gives an overall figure: each metric's by its weight; one task's two move together."""
+    centre, by_task = formula(figures) or 0.0, dict[str, list[Variance]]()
+    for task, key in figures:
+        variance = comparison.training(groups[task], key)
+        if variance is None:
+            return None
+        weight = (formula({**figures, (task, key): figures[task, key] + 1.0}) or 0.0) - centre
+        by_task.setdefault(task, []).append(Variance(weight**2 * variance.value, variance.df))
+    return Variance.total(
+        Variance(sum(math.sqrt(part.value) for part in parts) ** 2, min(part.df for part in parts))
+        for parts in by_task.values()
+    )
+
+
+def _cell(value: float, draws: Draws | None, training: Variance | None) -> Cell:
+    """An overall figure's cell: over ten test sets the normal distribution serves."""
+    if draws is None:
+        return Cell(value)
+    ends = intervals.percentiles(draws, math.inf)
+    if training is None:
+        return Cell(value, *ends)
+    return Cell(value, *training_spread.widen(value, ends, training), training=math.sqrt(training.value))
 
 
 def _compared(ours: _RowTotals, reference_totals: _RowTotals, comparison: PairedComparison) -> Row:
@@ -118,14 +154,25 @@ def _compared(ours: _RowTotals, reference_totals: _RowTotals, comparison: Paired
     for total, retained in RETAINED_COLUMN.items():
         if total in ours.draws and total in reference_totals.draws:
             own, other = ours.draws[total], reference_totals.draws[total]
-            cell = ours.row.cells[total.key]
-            low, high = intervals.percentiles(own - other, intervals.RESAMPLES)
-            value = cell.value - reference_totals.row.cells[total.key].value
-            more[total.key] = replace(cell, difference=Difference(value, low, high, UNITS))
+            cell, value = ours.row.cells[total.key], reference_totals.row.cells[total.key].value
+            variances = ours.training[total], reference_totals.training[total]
+            more[total.key] = replace(
+                cell,
+                difference=differences.paired(
+                    cell.value - value, own - other, math.inf, UNITS, _weighted(variances, (1.0, 1.0))
+                ),
+            )
             if retained.key in more and (other > 0).all():
-                ends = intervals.percentiles(100 * own / other, intervals.RESAMPLES)
-                more[retained.key] = Cell(more[retained.key].value, *ends)
+                share = cell.value / value
+                training = _weighted(variances, ((100 / value) ** 2, (100 * share / value) ** 2))
+                more[retained.key] = _cell(100 * share, 100 * own / other, training)
     return _with_cells(ours.row, more)
+
+
+def _weighted(variances: Sequence[Variance | None], weights: Sequence[float]) -> Variance | None:
+    """The variance of a sum of independent figures, each with its squared weight; None where one is unknown."""
+    known = [Variance(w * v.value, v.df) for v, w in zip(variances, weights, strict=True) if v is not None]
+    return Variance.total(known) if len(known) == len(variances) else None
 
 
 def _same_units(ours: _RowTotals, reference_totals: _RowTotals, comparison: PairedComparison) -> bool:
@@ -138,7 +185,7 @@ def _with_unpaired(row: Row, reference_row: Row) -> Row:
     for total in RETAINED_COLUMN:
         own, other = row.cells.get(total.key), reference_row.cells.get(total.key)
         if row is not reference_row and own is not None and other is not None:
-            more[total.key] = replace(own, difference=ranks.unpaired_difference(own.value, other.value))
+            more[total.key] = replace(own, difference=differences.unpaired(own.value, other.value))
     return _with_cells(row, more)
 
 

@@ -62,7 +62,8 @@ def test_it_is_that_of_s3prl(drawn: list[tuple[bool, int]]) -> None:
 def test_a_resample_is_scored_as_if_it_were_written_out(drawn: list[tuple[bool, int]], seed: int) -> None:
     targets, scores = arrays(drawn)
     chosen = np.random.default_rng(seed).integers(0, len(scores), len(scores))
-    actual = float(score(METRIC, targets, scores).statistic(chosen))
+    weights = np.bincount(chosen, minlength=len(scores)).astype(np.float64)
+    actual = float(score(METRIC, targets, scores).statistic(weights))
     expected = equal_error_rate(targets[chosen], scores[chosen])
     assert actual == pytest.approx(expected, nan_ok=True, abs=1e-9)
 
@@ -76,3 +77,10 @@ def test_separated_scores_err_never_and_swapped_ones_always() -> None:
 
 def test_trials_of_one_kind_have_no_equal_error_rate() -> None:
     assert math.isnan(equal_error_rate(np.array([True, True]), np.array([0.1, 0.2])))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_leaves_it_undefined(bad: float) -> None:
+    """A sort puts NaN at one end, where it would count as the best or the worst score: 0 or 50 %."""
+    targets, scores = np.array([True, True, False, False]), np.array([0.9, bad, 0.2, 0.1])
+    assert math.isnan(equal_error_rate(targets, scores)) and math.isnan(score(METRIC, targets, scores).value)

@@ -51,7 +51,7 @@ def test_an_empty_answer_errs_once_for_each_word() -> None:
 def test_rates_are_micro_averages_and_can_be_resampled() -> None:
     score = error_rate.error_rate(WER, error_rate.word_edits(["a", "b c d"], ["x", "b c d"]))
     assert score.value == 25.0
-    assert score.statistic(np.array([[0, 0], [1, 1], [0, 1]])).tolist() == [100.0, 0.0, 25.0]
+    assert score.statistic(np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])).tolist() == [100.0, 0.0, 25.0]
 
 
 @settings(max_examples=200, deadline=None)

@@ -8,7 +8,7 @@ from downstreams import base
 from downstreams.base import Prediction, ratio
 from downstreams.metrics import eer
 from downstreams.metrics.scores import Metric, Score
-from superb_eval.results.stats.intervals import WILSON, distribution, interval, method, paired
+from superb_eval.results.stats.intervals import WILSON, distribution, interval, method
 
 ACC = Metric("acc", "ACC", higher_is_better=True)
 WER = Metric("wer", "WER", higher_is_better=False)
@@ -48,14 +48,14 @@ def test_strata_are_resampled_each_within_itself() -> None:
     right = np.repeat([1.0, 0.0], 50)
     strata = np.repeat([0, 1], 50)
     within = Score(ACC, 100, ratio(ACC, right, np.ones(100)).statistic, strata=strata)
-    assert interval(within) == (50.0, 50.0)
+    assert interval(within) == pytest.approx((50.0, 50.0))
     assert interval(accuracy(50, 100))[0] < 45
 
 
 def test_a_statistic_that_takes_one_resample_at_a_time_gives_the_same() -> None:
     whole = accuracy(30, 50)
     single = Score(ACC, 50, whole.statistic, vectorised=False)
-    assert interval(single) == interval(whole)
+    assert interval(single) == pytest.approx(interval(whole), abs=1e-9)
 
 
 @pytest.mark.parametrize(("right", "of"), [(0, 20), (20, 20), (7, 20), (355, 366), (1, 1)])
@@ -84,12 +84,9 @@ def test_a_skewed_metric_gets_what_scipys_bca_gives() -> None:
     assert interval(score) == pytest.approx((theirs.low, theirs.high), rel=0.03)
 
 
-def test_the_same_seed_draws_the_same_units_for_both_sides_of_a_pair() -> None:
+def test_the_same_seed_draws_the_same_units_of_every_score() -> None:
     one, other = accuracy(30, 50), accuracy(20, 50)
-    units = np.arange(50)
     assert (distribution(one) - distribution(other)).min() >= 0, "each draw holds the units of the other"
-    found = paired(one.value - other.value, distribution(one), distribution(other), len(units), "utterances")
-    assert (found.value, found.over) == (pytest.approx(20.0), "50 utterances") and found.distinguishable
 
 
 def test_a_metric_that_is_undefined_on_some_resamples_still_has_an_interval() -> None:

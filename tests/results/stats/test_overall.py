@@ -6,7 +6,7 @@ import pytest
 
 from superb_eval.errors import UserError
 from superb_eval.results import published
-from superb_eval.results.stats import intervals, overall
+from superb_eval.results.stats import differences, overall
 
 
 def figures(name: str) -> dict[tuple[str, str], float]:
@@ -95,7 +95,7 @@ def test_the_published_folds_do_not_separate_the_two_models_on_er() -> None:
     metric = ("er", "acc")
     hubert, distil = (published.choose([name])[0] for name in ("hubert_base", "distilhubert"))
     assert [sum(system.folds[metric]) / 5 for system in (hubert, distil)] == pytest.approx([64.92, 63.02], abs=0.01)
-    found = intervals.paired_folds(hubert.folds[metric], distil.folds[metric])
+    found = differences.paired_folds(hubert.folds[metric], distil.folds[metric])
     assert (round(found.value, 1), round(found.low, 1), round(found.high, 1)) == (1.9, -1.9, 5.6)
     assert not found.distinguishable
 

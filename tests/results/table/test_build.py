@@ -4,6 +4,7 @@ import io
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,19 @@ from rich.console import Console
 from superb_eval.errors import UserError
 from superb_eval.results.formats import documents, tabular
 from superb_eval.results.record import RunRecord
-from superb_eval.results.stats import overall
-from superb_eval.results.stats.intervals import Difference
+from superb_eval.results.stats import overall, training_spread
+from superb_eval.results.stats.differences import Difference
 from superb_eval.results.table import build, totals
 from superb_eval.results.table.build import TableOptions
 from superb_eval.results.table.result_table import Cell, Column, ResultTable, Row
-from tests.results.runs import answers, new_record, ten_tasks, vary, write_records, write_run
+from tests.results.runs import answers, known_training, new_record, ten_tasks, vary, write_records, write_run
+
+
+@pytest.fixture(autouse=True)
+def _training_spread() -> Iterator[None]:
+    """Recipes ship a spread between trainings, without which nothing is called distinguishable."""
+    with known_training():
+        yield
 
 
 def shown(table: ResultTable, width: int = 200) -> str:
@@ -36,8 +44,8 @@ def test_upstreams_go_down_and_tasks_across_with_gaps(a_record: RunRecord, tmp_p
     assert documents.markdown(table).splitlines()[2:6] == [
         "| upstream | params M | PR PER % ↓ | KS ACC % ↑ |",
         "| --- | ---: | ---: | ---: |",
-        "| fbank | 23.49 | 43.99 \\[38.80, 49.18\\] | 43.99 \\[38.80, 49.18\\] |",
-        "| hubert | 23.49 |  | **48.00** \\[38.80, 49.18\\] |",
+        "| fbank | 23.49 | 43.99 \\[38.69, 49.29\\] | 43.99 \\[38.69, 49.29\\] |",
+        "| hubert | 23.49 |  | **48.00** \\[38.74, 49.59\\] |",
     ]
     assert len(problems) == 2 and all("predictions.csv" in problem for problem in problems), "none to compare by"
 
@@ -92,6 +100,7 @@ def test_differences_are_paired_and_marked(tmp_path: Path) -> None:
     assert good.difference.distinguishable and good.difference.over == "300 utterances"
     hits = np.array([[row.truth == row.answer for row in answers(*which)] for which in ((0.75, 1), (0.5, 3))], float)
     half = 100 * 1.96 * np.std(hits[0] - hits[1], ddof=1) / np.sqrt(300)
+    half = np.hypot(half, 2.04 * np.sqrt(2 * 0.5**2))
     assert good.difference.high - good.difference.low == pytest.approx(2 * half, rel=0.08), "the normal paired one"
     assert (good.rank, alike.rank, poor.rank) == ("tied", "tied", "")
     assert "≠" in documents.markdown(table) and f"**{good.value:.2f}=**" in documents.markdown(table)
@@ -109,8 +118,8 @@ def test_a_difference_without_ends_is_not_tested() -> None:
     table = ResultTable("title", (column,), (Row("one", cells={column.key: cell}),), ())
     (row,) = json.loads(tabular.as_json([table]))["tables"][0]["figures"]
     assert (row["difference"], row["difference_low"], row["distinguishable"]) == (1.5, None, None)
-    for low, high, differs in ((0.1, 2, True), (-2, -0.1, True), (0, 2, False), (-1, 1, False), (0, 0, False)):
-        assert Difference(1.0, low, high, "9 trials").distinguishable == differs
+    for p, differs in ((0.049, True), (0.05, False), (1.0, False), (None, False)):
+        assert Difference(1.0, 0.1, 2.0, "9 trials", p).distinguishable == differs
 
 
 def test_the_reference_comes_first_and_the_others_by_size(tmp_path: Path) -> None:
@@ -146,7 +155,41 @@ def test_seeds_are_averaged_and_their_spread_stated(tmp_path: Path) -> None:
     assert cell and cell.seeds == 3 and cell.spread and cell.low and cell.high
     assert cell.low < cell.value < cell.high
     assert f"± {cell.spread:.2f} (3 seeds)" in documents.markdown(table)
-    assert any("several seeds" in note for note in table.notes)
+    assert any("Seeds behind a cell: 3; of several, the mean" in note for note in table.notes)
+
+
+def test_without_a_training_variance_nothing_is_distinguishable(tmp_path: Path) -> None:
+    for upstream, right, seed in (("good", 0.9, 1), ("poor", 0.3, 3)):
+        write_run(tmp_path, new_record(upstream, "ks"), answers(right, seed))
+    with known_training(None):
+        (table,), _ = build.collect(tmp_path, TableOptions(against="poor"))
+    good = table.cell("good", ("ks", "acc"))
+    assert good and good.difference and good.difference.low > 0 and not good.difference.distinguishable
+    assert good.training is None and good.rank == ""
+    assert documents.markdown(table).count("?") and "≠" not in documents.markdown(table).splitlines()[4]
+    assert any("Training variance unknown: KS: one seed" in note for note in table.notes)
+    for upstream, right, seed in (("good", 0.88, 11), ("poor", 0.31, 13)):
+        write_run(tmp_path, vary(new_record(upstream, "ks"), seed=1), answers(right, seed))
+    with known_training(None):
+        (table,), _ = build.collect(tmp_path, TableOptions(against="poor"))
+    good = table.cell("good", ("ks", "acc"))
+    assert good and good.difference and good.difference.p is not None, "two seeds measure it"
+
+
+def test_a_rows_metrics_are_tested_as_a_family(tmp_path: Path) -> None:
+    """Two differences that are told apart one by one, at about 4 %, are not in a family of two."""
+    rows = answers(0.6, 1)
+    right = [i for i, row in enumerate(rows) if row.answer == "yes"][:4]
+    worse = [row._replace(answer="no") if i in right else row for i, row in enumerate(rows)]
+    for task in ("ks", "sid"):
+        write_run(tmp_path, new_record("a", task), rows)
+        write_run(tmp_path, new_record("b", task), worse)
+    with known_training(training_spread.TrainingSpread(0.0, 0.0, 99.0, "made up")):
+        (table,), _ = build.collect(tmp_path, TableOptions(against="a"))
+    cells = [table.cell("b", (task, "acc")) for task in ("ks", "sid")]
+    differences = [cell.difference for cell in cells if cell and cell.difference]
+    assert len(differences) == 2 and all(d.high < 0 and d.p and d.p > 0.05 for d in differences)
+    assert any("(Holm)" in note for note in table.notes)
 
 
 def test_overall_figures_need_all_ten_tasks(complete: Path, tmp_path: Path) -> None:
