@@ -12,6 +12,7 @@ from superb_eval.errors import UserError
 
 if TYPE_CHECKING:
     from superb_eval.results.table.result_table import ResultTable
+    from superb_eval.results.verify import VerifyReport
 
 Results = Annotated[Path, typer.Argument(help="results folder")]
 Historical = Annotated[bool, typer.Option("--historical/--strict", help="as published, or all chosen on dev")]
@@ -92,12 +93,24 @@ def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="leave out what reads weights and audio: upstreams and corpora")
     ] = False,
+    again: Annotated[
+        int, typer.Option(min=0, metavar="N", help="make N runs again, chosen at random, and compare their figures")
+    ] = 0,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="feature store for --again; an empty folder extracts features again, too"),
+    ] = None,
 ) -> None:
     """Score all predictions again, and name the runs that no longer match their recipe, code, weights or data.
+
+    --again N makes N runs again, in a temporary folder, by their recorded commands. Reproduced means to the bit, on the
+    same processor, vector instructions, threads and versions. Elsewhere rounding counts like another seed, and the new
+    figure is to lie in the 95 % prediction interval: value ± t * sqrt(2) * sd between seeds.
 
     \b
     superb-eval verify results/
     superb-eval verify results/ --data /path/to/corpora
+    superb-eval verify results/ --again 2
     """
     from superb_eval.results import verify as verification
     from superb_eval.results.formats import escape
@@ -108,8 +121,26 @@ def verify(
     for finding in report.findings:
         print(escape.visible(str(finding)))
     print(report.summary())
-    if report.faulty():
-        raise UserError(f"{results}: {report.faulty()} of {report.checked} run(s) don't hold; see above.")
+    faulty = report.faulty_folders() | (_run_again(results, report, again, data, store) if again else set())
+    if faulty:
+        raise UserError(f"{results}: {len(faulty)} of {report.checked} run(s) don't hold; see above.")
+
+
+def _run_again(results: Path, report: VerifyReport, count: int, data: Path | None, store: Path | None) -> set[Path]:
+    """Make runs again, print how they compare with their records, and return the folders of those that don't hold."""
+    from superb_eval.results import verify_reruns
+    from superb_eval.results.folder import open_results
+    from superb_eval.results.formats import escape
+    from superb_eval.runs import rerun
+    from superb_eval.runtime.progress import TerminalProgress
+
+    runs = rerun.repeatable(open_results(results).runs, report.findings)
+    reruns = []
+    for result in rerun.rerun_all(rerun.choose(runs, count), data, store, TerminalProgress()):
+        print(escape.visible(str(result)), flush=True)
+        reruns.append(result)
+    print(verify_reruns.summary(reruns, asked=count))
+    return {result.folder for result in reruns if result.faulty()}
 
 
 def export(

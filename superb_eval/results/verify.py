@@ -37,9 +37,13 @@ class VerifyReport:
     findings: tuple[VerifyFinding, ...]
     checked: int
 
+    def faulty_folders(self) -> set[Path]:
+        """Return the folders of the runs that have a finding that is no remark."""
+        return {finding.folder for finding in self.findings if not finding.remark}
+
     def faulty(self) -> int:
         """Return how many runs have a finding that is no remark."""
-        return len({finding.folder for finding in self.findings if not finding.remark})
+        return len(self.faulty_folders())
 
     def summary(self) -> str:
         """Return in a sentence how many runs were checked, and how many have findings of which checks."""

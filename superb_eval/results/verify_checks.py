@@ -15,21 +15,18 @@ from superb_eval import recipe
 from superb_eval.corpora import embedded, load_corpus
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
-from superb_eval.results import code_versions
+from superb_eval.results import code_versions, platforms
 from superb_eval.results import record as records
 from superb_eval.results.folder import Run, run_name, slug
 from superb_eval.results.record import MetricRecord, RunRecord
 from superb_eval.results.recorded_command import parse_command
 from superb_eval.results.stats import scoring
-from superb_eval.runtime import atomic_files, environment
+from superb_eval.runtime import atomic_files
 from superb_eval.runtime.progress import NoProgress
 from upstreams.loading import identity, legacy_fingerprints
 
 TOLERANCE = 1e-9
 """Relative difference allowed in a figure: another machine may sum in another order."""
-
-NUMERIC = ("numpy", "torch", "torchaudio", "transformers")
-"""Libraries whose versions may change the last bits of hidden states."""
 
 
 @dataclass(frozen=True)
@@ -214,11 +211,14 @@ def _upstream(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
             True,
         )
     elif identity.only_outputs_differ(recorded, now):
-        yield (
-            f"{address} has the same weights and files, but its outputs on the probe waveforms differ in their bits: "
-            f"another processor or library version may be the reason (recorded: {_platform(run.record)}; "
-            f"now: {_platform_now()})",
+        elsewhere = platforms.differences(platforms.of_record(run.record), _current_platform(run.record))
+        outputs = (
+            f"{address} has the same weights and files, but its outputs on the probe waveforms differ in their bits"
         )
+        if elsewhere:
+            yield f"{outputs}, as rounding makes them on another platform: {', '.join(elsewhere)}", True
+        else:
+            yield (f"{outputs} on the same platform: something that it imports has changed",)
     else:
         yield (f"{address} has changed: {', '.join(identity.differences(recorded, now))}",)
 
@@ -229,15 +229,8 @@ def _identity(address: str) -> dict[str, str]:
     return registry.load(address).identity()
 
 
-def _platform(record: RunRecord) -> str:
-    libraries = [f"{name} {record.versions[name]}" for name in NUMERIC if name in record.versions]
-    return ", ".join([str(record.hardware.get("cpu", "unknown processor")), *libraries])
-
-
-def _platform_now() -> str:
-    versions = environment.versions()
-    libraries = [f"{name} {versions[name]}" for name in NUMERIC if name in versions]
-    return ", ".join([str(environment.hardware()["cpu"]), *libraries])
+def _current_platform(record: RunRecord) -> platforms.Platform:
+    return platforms.current(str(record.hardware.get(platforms.DEVICE, "cpu")))
 
 
 def _corpus(run: Run, context: VerifyContext) -> Iterator[CheckResult]:

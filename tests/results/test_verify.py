@@ -176,17 +176,23 @@ def expected_name(results: Path) -> str:
     return run_name(r.profile, r.seed, r.recipe_digest, r.upstream.fingerprint, r.corpus.digest)
 
 
-def test_where_only_outputs_differ_the_processor_may_be_the_reason(results: Path) -> None:
-    def elsewhere(record: dict) -> None:  # type: ignore[type-arg]
+def test_where_only_outputs_differ_another_platform_is_no_fault(results: Path) -> None:
+    def other_bits(record: dict) -> None:  # type: ignore[type-arg]
         record["upstream"]["identity"]["outputs"] = "0" * 64
         record["upstream"]["fingerprint"] = "1" * 64
+
+    def elsewhere(record: dict) -> None:  # type: ignore[type-arg]
         record["hardware"]["cpu"] = "a processor of theirs"
         record["versions"]["torch"] = "2.0"
 
-    edit_record(results, elsewhere)
+    edit_record(results, other_bits)
     found = messages(verify(results))["weights"]
     assert "has the same weights and files, but its outputs on the probe waveforms differ in their bits" in found
-    assert "recorded: a processor of theirs" in found and "torch 2.0" in found
+    assert "on the same platform: something that it imports has changed" in found
+    edit_record(results, elsewhere)
+    assert "weights" not in messages(verify(results))
+    (remark,) = [finding.message for finding in verify(results).findings if finding.remark]
+    assert "cpu was a processor of theirs, is " in remark and "torch was 2.0, is " in remark
 
 
 def test_unexpected_entries_are_remarks_and_an_unreadable_record_is_a_fault(results: Path) -> None:

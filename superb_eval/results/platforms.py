@@ -1,0 +1,46 @@
+"""The platform of a run: processor, vector instructions, threads and library versions, which decide its rounding.
+
+Figures are reproduced to the bit only on the same platform. Elsewhere rounding differs, grows over many updates, and
+counts like another seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from superb_eval.results.record import RunRecord
+from superb_eval.runtime import environment, threads
+
+UNRELATED = {"cores", "memory_gb", "OMP_WAIT_POLICY", "python", "superb-eval", "espeakng-loader"}
+"""What a record has of hardware and versions that changes no figure: the record's `code` versions this package."""
+
+TORCH_THREADS, DEVICE, GPU = "torch_threads", "device", "gpu"
+"""Keys of a record's hardware."""
+
+Platform = Mapping[str, str]
+
+
+def of_record(record: RunRecord) -> Platform:
+    """Return the platform that a run was made on."""
+    return _platform(record.hardware, record.versions)
+
+
+def current(device: str) -> Platform:
+    """Return the platform of this process; `device` is where upstreams and heads run."""
+    hardware = {**environment.hardware(), **environment.vector_instructions(), **threads.thread_settings()}
+    return _platform({**hardware, DEVICE: device}, environment.versions())
+
+
+def _platform(hardware: Mapping[str, str | int], versions: Mapping[str, str]) -> Platform:
+    values = {**hardware, **versions}
+    on_gpu = values.get(DEVICE) != "cpu"
+    return {key: str(value) for key, value in values.items() if key not in UNRELATED and (key != GPU or on_gpu)}
+
+
+def differences(before: Platform, now: Platform) -> list[str]:
+    """Return what differs between two platforms, such as `cpu_capability was AVX512, is AVX2`."""
+    return [
+        f"{key} was {before.get(key, 'not recorded')}, is {now.get(key, 'not set')}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
