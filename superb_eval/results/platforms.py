@@ -6,10 +6,12 @@ counts like another seed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from superb_eval.results.record import RunRecord
 from superb_eval.runtime import environment, threads
+from upstreams.loading import identity
 
 UNRELATED = {"cores", "memory_gb", "OMP_WAIT_POLICY", "python", "superb-eval", "espeakng-loader"}
 """What a record has of hardware and versions that changes no figure: the record's `code` versions this package."""
@@ -18,6 +20,9 @@ TORCH_THREADS, DEVICE, GPU = "torch_threads", "device", "gpu"
 """Keys of a record's hardware."""
 
 Platform = Mapping[str, str]
+
+RANDOM = re.compile(r"@random(:\d+)?$")
+"""The end of an upstream's address whose weights are drawn when it is loaded."""
 
 
 def of_record(record: RunRecord) -> Platform:
@@ -44,3 +49,13 @@ def differences(before: Platform, now: Platform) -> list[str]:
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
     ]
+
+
+def only_rounding_differs(address: str, recorded: Mapping[str, str], present: Mapping[str, str]) -> bool:
+    """Return whether two identities of an upstream differ in what another platform may round differently.
+
+    That are its outputs on the probe waveforms, and random weights: processors draw them with other last bits.
+    """
+    rounded = {identity.OUTPUTS, identity.WEIGHTS} if RANDOM.search(address) else {identity.OUTPUTS}
+    names = {name for name in recorded.keys() | present.keys() if recorded.get(name) != present.get(name)}
+    return recorded.keys() == present.keys() and bool(names) and names <= rounded

@@ -210,15 +210,15 @@ def _upstream(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
             "run it again with --fresh to compare",
             True,
         )
-    elif identity.only_outputs_differ(recorded, now):
+    elif platforms.only_rounding_differs(address, recorded, now):
         elsewhere = platforms.differences(platforms.of_record(run.record), _current_platform(run.record))
-        outputs = (
-            f"{address} has the same weights and files, but its outputs on the probe waveforms differ in their bits"
+        bits = (
+            f"the bits of {', '.join(identity.differences(recorded, now))} differ for {address}, and nothing else does"
         )
         if elsewhere:
-            yield f"{outputs}, as rounding makes them on another platform: {', '.join(elsewhere)}", True
+            yield f"{bits}, as rounding makes them on another platform: {', '.join(elsewhere)}", True
         else:
-            yield (f"{outputs} on the same platform: something that it imports has changed",)
+            yield (f"{bits}, though the platform is the same: something that it imports has changed",)
     else:
         yield (f"{address} has changed: {', '.join(identity.differences(recorded, now))}",)
 

@@ -15,7 +15,7 @@ from typing import Literal
 from superb_eval.results import code_versions, platforms
 from superb_eval.results.record import MetricRecord, RunRecord
 from superb_eval.results.stats import training_spread
-from upstreams.loading import identity, legacy_fingerprints
+from upstreams.loading import legacy_fingerprints
 
 LEVEL = 0.95
 """Nominal coverage of a prediction interval."""
@@ -78,7 +78,8 @@ def compare(folder: Path, recorded: RunRecord, again: RunRecord) -> RerunResult:
 def _changed_inputs(recorded: RunRecord, again: RunRecord, rounded_elsewhere: bool) -> list[str]:
     """Return the inputs that are no longer the record's; on another platform an upstream may round differently."""
     upstreams = [legacy_fingerprints.current(record.upstream.fingerprint) for record in (recorded, again)]
-    rounding = identity.only_outputs_differ(recorded.upstream.identity, again.upstream.identity)
+    identities = recorded.upstream.identity, again.upstream.identity
+    rounding = platforms.only_rounding_differs(recorded.upstream.address, *identities)
     known_code = bool(recorded.code) and not code_versions.is_digest(recorded.code)
     changes = {
         "its upstream has changed": upstreams[0] != upstreams[1] and not (rounding and rounded_elsewhere),

@@ -20,6 +20,7 @@ from superb_eval.features.featurizer import Featurizer
 from superb_eval.probing.folds import weights_name
 from superb_eval.probing.probe import Probe, decode, load_weights
 from superb_eval.recipe import Recipe
+from superb_eval.results import platforms
 from superb_eval.results import record as records
 from superb_eval.results.record import RunRecord
 from upstreams import registry as upstreams
@@ -82,10 +83,11 @@ def _check_same(run: Path, record: RunRecord, upstream: Upstream) -> None:
     recorded, present = record.upstream.identity, upstream.identity()
     if legacy_fingerprints.current(record.upstream.fingerprint) == identity.fingerprint(present):
         return
-    if identity.only_outputs_differ(recorded, present):  # a head trained on another machine works here too
+    if platforms.only_rounding_differs(record.upstream.address, recorded, present):
+        # A head trained on another machine works here too.
         warnings.warn(
-            f"{run}: {record.upstream.address} gives other bits on the probe waveforms than in training, with the "
-            "same weights and files: another processor or library version may be why",
+            f"{run}: {record.upstream.address} differs from training in the bits of "
+            f"{', '.join(identity.differences(recorded, present))} alone: another processor or library version may be why",
             stacklevel=2,
         )
         return

@@ -114,7 +114,7 @@ def test_outputs_change_with_the_features_version_alone(name: str, tmp_path: Pat
         f"{name}: its outputs are no longer those of features version {upstream.card.features_version}. "
         f"Raise `features_version` in its card, then run `{REWRITE}`."
     )
-    if name in SHIPPED or name == "hubert_nano@random":
+    if name in SHIPPED:  # processors draw random weights with other last bits, and so with other fingerprints
         assert legacy_fingerprints.legacy(upstream.fingerprint()), (
             f"{name}: features stored before are no longer found."
         )

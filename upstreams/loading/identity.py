@@ -126,15 +126,6 @@ def differences(recorded: Mapping[str, str], present: Mapping[str, str]) -> list
     return changed
 
 
-def only_outputs_differ(recorded: Mapping[str, str], present: Mapping[str, str]) -> bool:
-    """Return whether two identities share all parts but the outputs, which another processor may round differently."""
-    return (
-        recorded.keys() == present.keys()
-        and OUTPUTS in recorded
-        and all(recorded[name] == present[name] for name in recorded if name != OUTPUTS)
-    )
-
-
 def _output_bytes(module: nn.Module, samples: int) -> list[bytes | memoryview]:
     try:
         return list(_value_bytes(module([probe_waveform(samples)])))
