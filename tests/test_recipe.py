@@ -121,6 +121,13 @@ def test_a_later_key_is_in_the_digest_only_where_it_differs_from_its_default(pat
     assert recipe.load(path).digest() != recipe.load(path, ["train.schedule=linear"]).digest()
 
 
+@pytest.mark.parametrize("task", ["pr", "asr", "ks", "sid", "asv", "sd", "ic", "sf", "er"])
+def test_mini_recipes_end_with_a_rate_of_zero_and_evaluate_ten_times(task: str) -> None:
+    train = recipe.load(recipe.find(task, "mini")).train_settings
+    assert train.rate_factor(train.steps) < 0.01
+    assert train.steps == 10 * train.eval_every
+
+
 RECORDED = json.loads(Path(__file__).with_name("test_recipe_digests.json").read_text())
 """Recipes of records from when each task's section `corpus` had the keys of all tasks, and their digests."""
 
