@@ -40,18 +40,26 @@ def theirs() -> nn.ModuleDict:
 def ours(theirs: nn.ModuleDict, one_frame_more: bool = True) -> XVector:
     """A head with s3prl's weights."""
     head = XVector(DIM, SPEAKERS, HIDDEN, WIDE, one_frame_more)
+    copy_weights(theirs, head)
+    return head
+
+
+def copy_weights(theirs: nn.ModuleDict, head: Any) -> None:
     model: Any = theirs["model"]
     head.connector.load_state_dict(theirs["connector"].state_dict())
     for layer, tdnn in zip(head.tdnn, model.framelevel_feature_extractor.module, strict=True):
         out, width = tdnn.kernel.weight.shape
         frames = tdnn.context_size
         # Theirs is a matrix over unfolded frames, [out, frames x in]; ours a convolution, [out, in, frames].
-        layer.weight.data = tdnn.kernel.weight.data.view(out, frames, width // frames).transpose(1, 2).contiguous()
-        layer.bias.data = tdnn.kernel.bias.data  # type: ignore[union-attr]
+        layer.weight.data = (
+            tdnn.kernel.weight.data.view(out, frames, width // frames)
+            .transpose(1, 2)
+            .clone(memory_format=torch.contiguous_format)
+        )
+        layer.bias.data = tdnn.kernel.bias.data.clone()  # type: ignore[union-attr]
     head.segment6.load_state_dict(model.utterancelevel_feature_extractor.linear1.state_dict())
     head.segment7.load_state_dict(model.utterancelevel_feature_extractor.linear2.state_dict())
-    head.speakers.data = theirs["objective"].W.data  # type: ignore[union-attr]
-    return head
+    head.speakers.data = theirs["objective"].W.data.clone()  # type: ignore[union-attr]
 
 
 @pytest.fixture
