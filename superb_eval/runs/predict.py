@@ -85,9 +85,10 @@ def _check_same(run: Path, record: RunRecord, upstream: Upstream) -> None:
         return
     if platforms.only_rounding_differs(record.upstream.address, recorded, present):
         # A head trained on another machine works here too.
+        parts = ", ".join(identity.differences(recorded, present))
         warnings.warn(
-            f"{run}: {record.upstream.address} differs from training in the bits of "
-            f"{', '.join(identity.differences(recorded, present))} alone: another processor or library version may be why",
+            f"{run}: {record.upstream.address} differs from training in the bits of {parts} alone: "
+            "another processor or library version may be why",
             stacklevel=2,
         )
         return
