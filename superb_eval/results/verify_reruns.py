@@ -20,8 +20,12 @@ from upstreams.loading import legacy_fingerprints
 LEVEL = 0.95
 """Nominal coverage of a prediction interval."""
 
-ROUNDING = 0.01
-"""Percentage points that rounding may move a figure that nothing was trained for."""
+ROUNDING = 0.1
+"""Percentage points that rounding may move a figure that nothing was trained for.
+
+Measured: QbE of the embedded corpus on four upstreams, with four settings of vector instructions, had equal MTWV but
+for once, where two trials next to each other changed places: 0.044 points, the share of one false alarm.
+"""
 
 Outcome = Literal["reproduced", "within", "unknown", "OUTSIDE", "FAILED"]
 

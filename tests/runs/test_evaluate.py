@@ -185,10 +185,11 @@ def test_a_linear_schedule_lowers_each_rate_by_the_step_alone(
         swept, _ = evaluate(replace(config, overrides=(*few, "train.lr={sweep: [1e-2, 4e-3]}")))
     assert rates == pytest.approx([rate * factor for factor in (1, 0.75, 0.5, 0.25) for rate in (1e-2, 4e-3)])
     alone, _ = evaluate(replace(config, overrides=(*few, "train.lr=4e-3"), out=tmp_path / "alone"))
-    constant, _ = evaluate(replace(config, overrides=(*few[:3], "train.lr=4e-3"), out=tmp_path / "constant"))
+    constant = (*few[:3], "train.schedule=constant", "train.lr=4e-3")
+    unscheduled, _ = evaluate(replace(config, overrides=constant, out=tmp_path / "constant"))
     (rate,) = [rate for rate in swept.training[0].rates if rate.lr == 4e-3]
     assert [p["loss"] for p in rate.curve] == pytest.approx(losses(alone), rel=1e-3)
-    assert curve_of(alone).curve != curve_of(constant).curve
+    assert curve_of(alone).curve != curve_of(unscheduled).curve
 
 
 def test_accumulation_equals_a_larger_batch(config: RunConfig) -> None:
