@@ -5,8 +5,8 @@ STAMP := .venv/.installed
 COMMA := ,
 UPSTREAMS := fbank_nonorm,hubert_mini@random,hubert_mini,distilhubert_mini
 # Tests whose outcome depends on how figures are rounded.
-NUMERICAL := $(addprefix tests/,analysis downstreams export faults/test_out_of_memory.py features pretraining probing \
-  results runs upstreams test_pinned_figures.py)
+NUMERICAL := $(addprefix tests/,downstreams faults/test_out_of_memory.py features pretraining probing runs \
+  test_pinned_figures.py upstreams/test_pinned_outputs.py)
 # Pip alone would do; uv installs the same locked set several times faster.
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode
 

@@ -12,6 +12,7 @@ from superb_eval.errors import UserError, near_miss
 from superb_eval.results.folder import Protocol, Results, RunGroup, open_results
 from superb_eval.results.formats import escape
 from superb_eval.results.record import MetricRecord, RunRecord
+from superb_eval.results.stats import training_spread
 
 METRIC_TYPES: Mapping[str, str] = {"acc": "accuracy", "wer_lm": "wer"}
 """The hub's name for a metric, where it isn't ours."""
@@ -80,7 +81,8 @@ def _task_name(record: RunRecord) -> str:
 
 
 def _arguments(group: RunGroup, metric: MetricRecord, protocol: Protocol) -> dict[str, Any]:
-    interval = [round(metric.low, 4), round(metric.high, 4)] if len(group.runs) == 1 else None
+    ends = training_spread.widened(group.record, metric)
+    interval = [round(end, 4) for end in ends] if len(group.runs) == 1 else None
     return {
         "protocol": metric.protocol if protocol == "historical" else "strict",
         "interval_95": interval,

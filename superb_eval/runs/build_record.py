@@ -73,13 +73,15 @@ def build_record(
         started=timer.started,
         seconds=timer.seconds,
         skipped=[text for result in results for text in result.skipped],
-        warnings=_warnings(run, results),
+        warnings=_warnings(run, results, metrics[0]),
     )
 
 
-def _warnings(run: PreparedRun, results: Sequence[FoldResult]) -> list[str]:
+def _warnings(run: PreparedRun, results: Sequence[FoldResult], first: records.MetricRecord) -> list[str]:
     task, train = run.folds[0].task, run.recipe.train
-    return run_warnings(task, train, results) if train is not None and isinstance(task, TrainedTask) else []
+    if train is None or not isinstance(task, TrainedTask):
+        return []
+    return run_warnings(task, train, results, standard_error=(first.high - first.low) / (2 * 1.96))
 
 
 def _hardware(device: str) -> dict[str, str | int]:

@@ -6,23 +6,31 @@ from collections.abc import Iterator, Sequence
 
 from downstreams.base import TrainedTask
 from superb_eval.probing.folds import FoldResult, LearningRateResult
-from superb_eval.probing.probe_state import selection_metric
+from superb_eval.probing.probe_state import TrainingState, selection_metric
 from superb_eval.recipe import TrainSettings
 
 
-def run_warnings(task: TrainedTask, settings: TrainSettings, results: Sequence[FoldResult]) -> list[str]:
-    """Return a sentence for each thing that the user should know of a run's training; one for all of its folds."""
+def run_warnings(
+    task: TrainedTask, settings: TrainSettings, results: Sequence[FoldResult], standard_error: float = 0.0
+) -> list[str]:
+    """Return a sentence for each thing that the user should know of a run's training; one for all of its folds.
+
+    `standard_error` is that of the first metric: a best checkpoint is often the last by chance, where dev has come to
+    rest.
+    """
     return [
-        *_best_is_last(task, settings, results),
+        *_best_is_last(task, settings, results, standard_error),
         *(text for k in range(len(results[0].rates)) for text in _diverged([result.rates[k] for result in results])),
         *_skipped(settings, results),
     ]
 
 
-def _best_is_last(task: TrainedTask, settings: TrainSettings, results: Sequence[FoldResult]) -> Iterator[str]:
-    """Of the chosen rate; where dev was evaluated once alone, the last checkpoint is the only one."""
+def _best_is_last(
+    task: TrainedTask, settings: TrainSettings, results: Sequence[FoldResult], standard_error: float
+) -> Iterator[str]:
+    """Of the chosen rate, where the last fifth of updates gained more than half a standard error."""
     chosen = [result.chosen.state for result in results if result.chosen is not None]
-    last = [state for state in chosen if state.best.step == settings.steps and len(state.curve) > 1]
+    last = [state for state in chosen if state.best.step == settings.steps and _last_fifth(state) > standard_error / 2]
     if not last:
         return
     dev = f"dev {selection_metric(task).heading}"
@@ -33,6 +41,12 @@ def _best_is_last(task: TrainedTask, settings: TrainSettings, results: Sequence[
         f"{folds}the best checkpoint is the last one, of step {settings.steps} ({dev}{value}): training was still "
         f"improving. Train longer, such as -o train.steps={2 * settings.steps}."
     )
+
+
+def _last_fifth(state: TrainingState) -> float:
+    """How much dev changed over the last fifth of updates; 0 where it was evaluated once alone."""
+    before = [point for point in state.curve if point["step"] <= 0.8 * state.step] or state.curve[:1]
+    return abs(state.curve[-1]["dev"] - before[-1]["dev"]) if len(state.curve) > 1 else 0.0
 
 
 def _diverged(of_folds: Sequence[LearningRateResult]) -> Iterator[str]:

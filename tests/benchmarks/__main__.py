@@ -9,7 +9,7 @@ import sys
 from superb_eval.runtime import environment
 from tests import benchmarks
 
-HELPERS = ("__main__", "timing", "peers", "gpu")
+HELPERS = ("__main__", "timing", "peers", "gpu", "seeds")
 """Helper modules, and the benchmark that needs a GPU."""
 
 

@@ -48,7 +48,7 @@ def test_run_then_table(call, tones: Path, tmp_path: Path) -> None:  # type: ign
         assert "95 % interval" in called.out and "chance: 33.33" in called.out
     again = call("run", "ks", "-u", "fbank", "--data", tones, "--out", tmp_path / "r", *SHORT)
     assert "done before" in again.err
-    shown = call("table", tmp_path / "r", "--format", "markdown")
+    shown = call("table", tmp_path / "r", "--speakers", "these", "--format", "markdown")
     assert "| fbank_nonorm | 0.00 |" in shown.out and "not SUPERB" in shown.out
     assert "ACC % ↑" in call("table", tmp_path / "r").out
 

@@ -57,7 +57,10 @@ def test_answers_are_decoded_and_scored_in_words_and_characters() -> None:
     hypotheses = task.decode(*one_hot(task, "AAB|-|CC|", "--"))
     assert [h.words for h in hypotheses] == ["AB C", ""] and task.show(hypotheses) == ["AB C", ""]
     predictions = task.rows(rows.splits["test"], hypotheses)
-    assert predictions == [Prediction("test0", "AB C", "AB C"), Prediction("test1", "C", "")]
+    assert predictions == [
+        Prediction("test0", "AB C", "AB C", speaker="anna"),
+        Prediction("test1", "C", "", speaker="anna"),
+    ]
     assert [s.metric.key for s in task.score(predictions)] == ["wer", "cer"]
     assert [s.value for s in task.score(predictions)] == [pytest.approx(100 / 3), 20.0]
     assert task.chance(predictions) == pytest.approx(100 / 3)

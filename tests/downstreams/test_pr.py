@@ -54,7 +54,10 @@ def test_answers_are_decoded_and_scored() -> None:
     answers = task.decode(output, torch.tensor([5, 2]))
     assert answers == ["a c", ""]
     predictions = task.rows(rows.splits["test"], answers)
-    assert predictions == [Prediction("test0", "a c b", "a c"), Prediction("test1", "b", "")]
+    assert predictions == [
+        Prediction("test0", "a c b", "a c", speaker="anna"),
+        Prediction("test1", "b", "", speaker="anna"),
+    ]
     (score,) = task.score(predictions)
     assert (score.value, score.units) == (50.0, 2)
     assert task.chance(predictions) == 50.0

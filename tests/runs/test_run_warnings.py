@@ -18,7 +18,7 @@ ER = EmotionRecognition(Setup(["a", "b"], EmotionRecognition.Head()))
 
 def result(fold: int, best_step: int, points: int = 3, skipped: int = 0, diverged_at: int | None = None) -> FoldResult:
     """Two rates: the first is the chosen one, the second may have diverged."""
-    curve = [{"step": 20.0 * (k + 1), "loss": 1.0, "dev": 50.0} for k in range(points)]
+    curve = [{"step": 20.0 * (k + 1), "loss": 1.0, "dev": 50.0 + k} for k in range(points)]
     chosen = LearningRateResult(1e-2, TrainingState(60, Best(best_step, 51.25), curve=curve, skipped=skipped))
     other = LearningRateResult(1e30, TrainingState(60, skipped=10, diverged_at=diverged_at))
     return FoldResult(fold, (chosen, other), chosen, [], [], [], 0)
@@ -35,6 +35,11 @@ def test_a_best_checkpoint_that_is_the_last_is_named_with_its_metric_and_step() 
     ]
     diarization = SpeakerDiarization(Setup(2, DiarizationHead()))
     assert "(dev frame ACC 51.25)" in run_warnings(diarization, SETTINGS, [result(1, 60)])[0]
+
+
+def test_a_last_fifth_within_half_a_standard_error_is_flat() -> None:
+    assert run_warnings(ER, SETTINGS, [result(1, 60)], standard_error=1.9) != []
+    assert run_warnings(ER, SETTINGS, [result(1, 60)], standard_error=2.1) == []
 
 
 def test_folds_share_one_sentence() -> None:

@@ -87,7 +87,7 @@ def _summary(table: ResultTable, row: Row, groups: RunGroups) -> UpstreamSummary
     kinds: dict[str, list[str]] = {"better": [], "inconclusive": [], "worse": []}
     for column in comparison.task_columns(table):
         cell = row.cells.get(column.key)
-        if cell and cell.difference and cell.difference.tested:
+        if cell and cell.difference and cell.difference.p is not None:
             better = (cell.difference.value > 0) == column.higher_is_better
             kind = "inconclusive" if not cell.difference.distinguishable else "better" if better else "worse"
             kinds[kind].append(f"{column.key[0].upper()} {column.heading}")

@@ -24,6 +24,10 @@ RESAMPLES = 2000
 WILSON = "Wilson score interval"
 BOOTSTRAP = "BCa bootstrap, tails widened by Student's t"
 
+FEWEST = 8
+"""Degrees of freedom below which too few different resamples exist for their percentiles to reach as far as Student's t
+does: then the interval is Student's."""
+
 BLOCKS = 200
 """To estimate skewness, units are left out in at most this many blocks; one by one would take hours for many trials."""
 
@@ -123,6 +127,9 @@ def _ends(draws: Draws, df: float, bias: float, acceleration: float) -> tuple[fl
         return math.nan, math.nan
     special, middle = _special(), float(np.median(drawn))
     spread = float(np.var(drawn))
+    if df < FEWEST:
+        middle, half = float(np.mean(drawn)), reach(df) * math.sqrt(variance(draws))
+        return middle - half, middle + half
     scale = math.sqrt(variance(draws) / spread) if spread > 0 else 1.0
     tails = [
         100 * special.ndtr(bias + (bias + z) / max(1e-6, 1 - acceleration * (bias + z)))

@@ -6,9 +6,9 @@ are known. Draws are those of Rao and Wu (1988): of n, n - 1 are drawn and count
 is right for small n too.
 
 A trial has two sides, and each side's utterance or speaker is drawn once for all of its trials, so its weight is the
-product of two: the pigeonhole bootstrap of Owen (2007, Annals of Applied Statistics 1(2)). Its variance is too large by a part that
-comes from each pair alone; that part is drawn apart (`draw_pairs`), for `intervals` to subtract. A pair from one
-sample of n loses (n - 2) / (n - 1) of each side's deviation (Hoeffding 1948); n - 3 draws make up for it.
+product of two: the pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1(2)). Its variance is too large by a
+part that comes from each pair alone; that part is drawn apart (`draw_pairs`), for `intervals` to subtract. A pair from
+one sample of n keeps (n - 2) / (n - 1) of each side's deviation (Hoeffding 1948); n - 3 draws make up for it.
 """
 
 from __future__ import annotations
@@ -121,7 +121,10 @@ def _multiplicities(strata: NDArray[np.intp], size: int, rng: np.random.Generato
         n = len(members)
         if n > 1:
             draws = _draws(n, lost)
-            drawn[:, members] = rng.multinomial(draws, np.full(n, 1 / n), size=size) * (n / draws)
+            # Ten times as fast as rng.multinomial.
+            chosen = rng.integers(0, n, size=(size, draws)) + n * np.arange(size)[:, None]
+            counts = np.bincount(chosen.ravel(), minlength=size * n).reshape(size, n)
+            drawn[:, members] = counts * (n / draws)
     return drawn
 
 
@@ -162,4 +165,4 @@ def _relative_variance(n: int) -> float:
     """The variance, over the squared mean, of the product of two counts of a multinomial draw from n."""
     draws = _draws(n, 3)
     moment = [math.prod(range(draws - k + 1, draws + 1)) / n**k for k in range(5)]  # of falling factorials
-    return (moment[4] + 2 * moment[3] + moment[2]) / moment[2] ** 2 - 1
+    return float((moment[4] + 2 * moment[3] + moment[2]) / moment[2] ** 2 - 1)

@@ -86,15 +86,21 @@ def measure(values: Sequence[float], draws: Sequence[Draws], shipped: TrainingSp
 
     `draws` are of each seed, on the same resamples of the same test units.
     """
-    between, df = sample_variance(values), float(len(values) - 1)
-    by_chance = fmean(intervals.variance(one - other) / 2 for one, other in combinations(draws, 2))
-    beyond, source = between - by_chance, f"{len(values)} seeds"
+    beyond, between = variances(values, draws)
+    df, source = float(len(values) - 1), f"{len(values)} seeds"
     if shipped is not None and math.isfinite(shipped.df):
         total = df + shipped.df
         beyond = (df * beyond + shipped.df * shipped.sd**2) / total
         between = (df * between + shipped.df * shipped.seed_sd**2) / total
         df, source = total, f"{source}, {shipped.source}"
     return TrainingSpread(math.sqrt(max(0.0, beyond)), math.sqrt(between), df, source)
+
+
+def variances(values: Sequence[float], draws: Sequence[Draws]) -> tuple[float, float]:
+    """Return the variance between seeds beyond the test units, which may come out below 0, and all of it."""
+    between = sample_variance(values)
+    by_chance = fmean(intervals.variance(one - other) / 2 for one, other in combinations(draws, 2))
+    return between - by_chance, between
 
 
 def widened(record: RunRecord, metric: MetricRecord) -> tuple[float, float]:

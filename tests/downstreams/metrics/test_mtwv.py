@@ -77,9 +77,9 @@ def test_extremes() -> None:
     assert mtwv_curve(answers(perfect), 12.49).maximum(everything) == pytest.approx(1)
     inverted = [(q, -s, t, n) for q, s, t, n in perfect]
     assert mtwv_curve(answers(inverted), 12.49).maximum(everything) == 0, "detecting nothing is always possible"
-    assert mtwv_curve(answers([("a", 0.0, True, 1), ("a", 0.0, False, 1)]), 0.25).maximum(
-        np.ones(1)
-    ) == pytest.approx(0.75)
+    assert mtwv_curve(answers([("a", 0.0, True, 1), ("a", 0.0, False, 1)]), 0.25).maximum(np.ones(1)) == pytest.approx(
+        0.75
+    )
 
 
 def test_a_false_alarm_costs_as_in_the_protocol() -> None:

@@ -16,6 +16,7 @@ from superb_eval.results.formats import documents, tabular
 from superb_eval.results.record import RunRecord
 from superb_eval.results.stats import overall, training_spread
 from superb_eval.results.stats.differences import Difference
+from superb_eval.results.stats.resampling import NEW_SPEAKERS, THESE_SPEAKERS
 from superb_eval.results.table import build, totals
 from superb_eval.results.table.build import TableOptions
 from superb_eval.results.table.result_table import Cell, Column, ResultTable, Row
@@ -318,3 +319,23 @@ def test_costs_are_shown_where_they_were_measured(tmp_path: Path) -> None:
     (tmp_path / "cost.json").write_text("[1]")
     with pytest.raises(UserError, match=r"cost\.json"):
         build.collect(tmp_path)
+
+
+def test_intervals_are_for_new_speakers_or_for_these(tmp_path: Path) -> None:
+    """Speakers who are easy or hard throughout: new ones vary more than further utterances of these."""
+    for upstream, right in (("a", 20), ("b", 16)):
+        rows = [
+            row._replace(answer="yes" if (i // 10) % 30 < right else "no", speaker=f"s{i // 10}")
+            for i, row in enumerate(answers(0.5, 1))
+        ]
+        noisy = [row._replace(answer="no") if i % 10 == 0 else row for i, row in enumerate(rows)]
+        write_run(tmp_path, new_record(upstream, "ks"), noisy)
+    new, these = (
+        build.collect(tmp_path, TableOptions(against="a", population=of))[0][0] for of in (NEW_SPEAKERS, THESE_SPEAKERS)
+    )
+    wide, narrow = (table.cell("b", ("ks", "acc")) for table in (new, these))
+    assert wide and narrow and wide.low and wide.high and narrow.low and narrow.high and wide.difference
+    assert (wide.population, narrow.population) == (NEW_SPEAKERS, THESE_SPEAKERS)
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low) and wide.difference.over == "30 speakers"
+    assert any("KS: new speakers" in note for note in new.notes)
+    assert any("KS: these speakers" in note for note in these.notes)
