@@ -131,7 +131,7 @@ def _within(one: RunGroup, value: float, key: str, comparison: PairedComparison)
 def lines(groups: Mapping[tuple[str, str], RunGroup], observed: Mapping[Key, Sequence[Observed]]) -> Iterator[str]:
     """Yield a Markdown table of spreads and of how intervals allow for them."""
     comparison = OneSeed(observed)
-    yield "| metric | sd between seeds, by upstream | beyond test units | df | in another's interval | distinguishable |"
+    yield "| metric | sd between seeds, by upstream | beyond test units | df | in other's interval | distinct |"
     yield "| --- | --- | ---: | ---: | ---: | ---: |"
     for task, key in sorted(observed, key=lambda k: registry.task_order(k[0])):
         spread = pool(observed[task, key], "")
