@@ -107,7 +107,15 @@ def widened(record: RunRecord, metric: MetricRecord) -> tuple[float, float]:
     """Return the ends of a run's interval, with the variance of training where its recipe ships it."""
     spread = find(record, metric.key) if metric.protocol == "strict" else None
     ends = metric.low, metric.high
-    return ends if spread is None else widen(metric.value, ends, Variance(spread.sd**2, spread.df))
+    if spread is None:
+        return ends
+    return possible(widen(metric.value, ends, Variance(spread.sd**2, spread.df)), metric.higher_is_better)
+
+
+def possible(ends: tuple[float, float], higher_is_better: bool) -> tuple[float, float]:
+    """Return the ends cut to what a task's metric can be: 0 at least, and 100 at most where higher is better."""
+    low, high = ends
+    return max(0.0, low), min(100.0, high) if higher_is_better else high
 
 
 def widen(value: float, ends: tuple[float, float], training: Variance) -> tuple[float, float]:

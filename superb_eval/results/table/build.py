@@ -179,7 +179,10 @@ def _cell(
     values = [m.value for m in recorded]
     training = comparison.training(group, key)
     population, ends = _ends(group, key, recorded, comparison)
-    low, high = training_spread.widen(mean(values), ends, training) if ends and training else ends or (None, None)
+    if ends and training:
+        widened = training_spread.widen(mean(values), ends, training)
+        ends = training_spread.possible(widened, recorded[0].higher_is_better)
+    low, high = ends or (None, None)
     return Cell(
         value=mean(values),
         low=low,

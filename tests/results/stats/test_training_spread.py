@@ -57,6 +57,12 @@ def test_widening_adds_in_quadrature_on_each_side() -> None:
     assert few[0] == pytest.approx(50 - math.hypot(4, 4.303 * 2), abs=0.01), "two degrees of freedom"
 
 
+def test_an_interval_ends_where_a_metric_does() -> None:
+    assert training_spread.possible((-4.1, 9.6), higher_is_better=False) == (0.0, 9.6)
+    assert training_spread.possible((97.0, 103.0), higher_is_better=True) == (97.0, 100.0)
+    assert training_spread.possible((96.0, 112.0), higher_is_better=False) == (96.0, 112.0), "insertions count"
+
+
 def test_satterthwaites_degrees_of_freedom() -> None:
     assert Variance.total([Variance(1.0, 4), Variance(1.0, 4)]) == Variance(2.0, 8.0)
     assert Variance.total([Variance(0.0, 1), Variance(3.0, 7)]).df == pytest.approx(7.0)
