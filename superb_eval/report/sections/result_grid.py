@@ -92,7 +92,8 @@ def _provenance(group: RunGroup, column: Column) -> Iterator[tuple[str, str]]:
     record = group.record
     metric = next((m for m in record.metrics if m.key == column.key[1]), None)
     if metric:
-        yield "interval", f"{metric.method}; {metric.units} test units"
+        speakers = f" of {metric.speakers} speakers" if metric.speakers else ""
+        yield "interval", f"for {metric.population}: {metric.method}; {metric.units} test units{speakers}"
     if record.chance is not None:
         yield "chance", f"{record.chance:.2f}"
     yield (
