@@ -136,7 +136,7 @@ def predictions(task: str, right: float, seed: int) -> list[Prediction]:
 TASKS = ("ks", "er", "pr", "asv", "qbe", "sd")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _training_spread() -> Iterator[None]:
     """Recipes ship a spread between trainings, without which nothing is called distinguishable."""
     with known_training():

@@ -16,6 +16,7 @@ import pytest
 
 from superb_eval.report import page
 from superb_eval.report.page import ReportOptions
+from tests.results.runs import known_training
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -38,7 +39,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="no Chro
 
 @pytest.fixture(scope="module")
 def report(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return page.write(results, tmp_path_factory.mktemp("report") / "report.html", ReportOptions())
+    with known_training():
+        return page.write(results, tmp_path_factory.mktemp("report") / "report.html", ReportOptions())
 
 
 @pytest.fixture(scope="module")

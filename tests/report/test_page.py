@@ -20,6 +20,7 @@ from superb_eval.results.formats import documents
 from superb_eval.results.table import build
 from superb_eval.results.table.build import TableOptions
 from superb_eval.runtime.progress import NoProgress
+from tests.results.runs import known_training
 
 TEACHER, STUDENT, FBANK = "hubert_mini@teacher", "distilhubert_mini", "fbank_nonorm"
 """As in `conftest.py`."""
@@ -36,7 +37,8 @@ HOSTILE = (
 
 @pytest.fixture(scope="session")
 def text(results: Path) -> str:
-    return page.html(results, ReportOptions(), NoProgress())
+    with known_training():
+        return page.html(results, ReportOptions(), NoProgress())
 
 
 @pytest.fixture(scope="session")

@@ -38,11 +38,13 @@ _WEIGHTS_AT_ONCE = 4_000_000
 def population(score: Score, asked: Population = NEW_SPEAKERS) -> Population:
     """Return what a score can be resampled over: what is asked for, as far as its speakers are known.
 
-    One speaker alone shows nothing of others, so then its utterances are drawn.
+    One speaker alone, of the test set or of a fold, shows nothing of others, so then its utterances are drawn.
     """
     if score.nesting is None or asked == NEW_UNITS:
         return NEW_UNITS
-    return asked if degrees_of_freedom(score, asked) > 0 else THESE_SPEAKERS
+    _, strata = _groups(score, NEW_SPEAKERS)
+    alone = np.unique(strata, return_counts=True)[1].min() == 1
+    return THESE_SPEAKERS if alone else asked
 
 
 def degrees_of_freedom(score: Score, of: Population) -> int:
@@ -104,7 +106,7 @@ def _groups(score: Score, of: Population) -> tuple[NDArray[np.intp], NDArray[np.
         return nesting.utterances, _pool_single(fold * (nesting.speakers.max() + 1) + nesting.speakers)
     fold_of_speaker = np.zeros(nesting.speakers.max() + 1, dtype=np.intp)
     fold_of_speaker[nesting.speakers] = fold
-    return nesting.speakers[nesting.utterances], _pool_single(fold_of_speaker)
+    return nesting.speakers[nesting.utterances], fold_of_speaker
 
 
 def _pool_single(strata: NDArray[np.intp]) -> NDArray[np.intp]:

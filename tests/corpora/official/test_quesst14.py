@@ -104,7 +104,7 @@ def test_the_official_recipe_runs(root: Path, tmp_path: Path) -> None:
     assert record.features.extracted == 7, "documents of both splits are extracted once"
     assert record.metrics[0].units == 2
     text = (folder / "predictions.csv").read_text()
-    assert "quesst14_eval_0009 *5,0,-10.0000,1" in text.splitlines()
+    assert "quesst14_eval_0009 *5,0,-10.0000,1," in text.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ CASE_BY_TASK = {case.name.partition(":")[0]: case for case in reversed(CASES)}
         ("SF", THESE_SPEAKERS, 100),
         ("SD", NEW_UNITS, 200),
         ("QbE", NEW_UNITS, 60),
-        ("ASV", NEW_SPEAKERS, 30),
-        ("ASV", THESE_SPEAKERS, 30),
+        ("ASV", NEW_SPEAKERS, 12),
+        ("ASV", THESE_SPEAKERS, 12),
     ],
 )
 def test_coverage_and_size(task: str, of: Population, simulations: int) -> None:

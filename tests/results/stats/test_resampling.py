@@ -68,6 +68,9 @@ def test_single_utterances_vary_together_and_one_speaker_is_no_population() -> N
     assert drawn(alone, THESE_SPEAKERS).var() > 0.5, "their speakers have no second utterance, but they vary"
     single = means(np.arange(6.0), [0] * 6)
     assert resampling.population(single) == THESE_SPEAKERS
+    one_a_fold = means(np.arange(6.0), [0, 0, 1, 1, 2, 2], np.repeat([0, 1, 2], 2))
+    assert resampling.population(one_a_fold) == THESE_SPEAKERS, "cross-validated speaker by speaker"
+    assert np.isfinite(intervals.interval(one_a_fold)).all()
     assert resampling.population(replace(single, nesting=None)) == NEW_UNITS
 
 
