@@ -58,6 +58,7 @@ def table(
     superb-eval table --published all --against hubert_base
     """
     from superb_eval.results.formats import documents, escape, tabular
+    from superb_eval.results.stats.resampling import NEW_SPEAKERS, THESE_SPEAKERS
     from superb_eval.results.table import build as tables
     from superb_eval.runtime.progress import TerminalProgress
 
@@ -65,7 +66,7 @@ def table(
         "historical" if historical else "strict",
         against,
         tuple(published.replace(",", " ").split()),
-        "these speakers" if speakers == "these" else "new speakers",
+        THESE_SPEAKERS if speakers == "these" else NEW_SPEAKERS,
     )
     found, left_out = tables.collect(results, wanted, TerminalProgress())
     if format == "json":

@@ -76,7 +76,7 @@ def _print_result(record: RunRecord, folder: Path, seed: str) -> None:
         interval = f"95 % interval for {population} {low:.2f} to {high:.2f}"
         figure = f"{metric.heading} {metric.value:.2f} {metric.unit}"
         print(f"{record.task}{seed} {figure} ({interval}, {metric.protocol}, {metric.units} test units)")
-    if training_spread.find(record, record.metrics[0].key) is None:
+    if training_spread.of_metric(record, record.metrics[0]) is None:
         print("training variance unknown: the interval is for the test set alone; several seeds measure it")
     if record.chance is not None:
         print(f"chance: {record.chance:.2f}")

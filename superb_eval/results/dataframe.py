@@ -74,7 +74,7 @@ COLUMNS = {
 
 def _row(run: Run, metric: MetricRecord, first: bool, shown: bool) -> dict[str, Any]:
     record = run.record
-    spread = training_spread.find(record, metric.key) if metric.protocol == "strict" else None
+    spread = training_spread.of_metric(record, metric)
     ends = training_spread.widened(record, metric)
     values = (
         record.upstream.address,

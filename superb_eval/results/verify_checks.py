@@ -123,15 +123,24 @@ def _metric_changes(name: str, recorded: MetricRecord | None, rescored: MetricRe
         yield (f"{name} is {recorded.value:.4f} in the record, and {rescored.value:.4f} by its predictions",)
     if recorded.method != rescored.method:
         yield f"{name}: its interval was made by another method ({recorded.method})", True
-    elif not (_equal(recorded.low, rescored.low) and _equal(recorded.high, rescored.high)):
-        bounds = f"[{recorded.low:.4f}, {recorded.high:.4f}]"
-        yield (f"{name}: its interval {bounds} doesn't follow from its predictions",)
-    if (recorded.units, recorded.unit, recorded.higher_is_better) != (
-        rescored.units,
-        rescored.unit,
-        rescored.higher_is_better,
-    ):
-        yield (f"{name}: its units or direction are not those of the task",)
+    else:
+        for ours, theirs in zip(_intervals(recorded), _intervals(rescored), strict=True):
+            if not all(map(_equal, ours, theirs)):
+                bounds = f"[{ours[0]:.4f}, {ours[1]:.4f}]"
+                yield (f"{name}: its interval {bounds} doesn't follow from its predictions",)
+    if _about(recorded) != _about(rescored):
+        yield (f"{name}: its units, speakers or direction are not those of the task and its predictions",)
+
+
+def _intervals(metric: MetricRecord) -> list[tuple[float, float]]:
+    """Both intervals of a metric; NaN, which equals nothing, for an end that only one record has."""
+    ends = (metric.low_these, metric.high_these)
+    these = (math.inf, math.inf) if ends == (None, None) else tuple(math.nan if e is None else e for e in ends)
+    return [(metric.low, metric.high), (these[0], these[1])]
+
+
+def _about(metric: MetricRecord) -> tuple[object, ...]:
+    return metric.units, metric.unit, metric.higher_is_better, metric.population, metric.speakers
 
 
 def _chance(record: RunRecord, chance: float | None) -> Iterator[CheckResult]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from superb_eval.probing.folds import FoldResult, LearningRateResult
 from superb_eval.results import code_versions
 from superb_eval.results import record as records
 from superb_eval.results.record import RunRecord
+from superb_eval.results.stats import intervals
 from superb_eval.runs.config import PreparedRun
 from superb_eval.runs.run_warnings import run_warnings
 from superb_eval.runtime import atomic_files, environment, threads
@@ -81,7 +83,7 @@ def _warnings(run: PreparedRun, results: Sequence[FoldResult], first: records.Me
     task, train = run.folds[0].task, run.recipe.train
     if train is None or not isinstance(task, TrainedTask):
         return []
-    return run_warnings(task, train, results, standard_error=(first.high - first.low) / (2 * 1.96))
+    return run_warnings(task, train, results, standard_error=(first.high - first.low) / (2 * intervals.reach(math.inf)))
 
 
 def _hardware(device: str) -> dict[str, str | int]:

@@ -85,6 +85,26 @@ def test_an_edited_metric_and_interval(results: Path) -> None:
     edit_record(results, lambda r: r["metrics"][0].update(value=99.0))
     assert "acc is 99.0000 in the record" in messages(verify(results))["figures"]
     assert verify(results).faulty() == 1
+    edit_record(results, lambda r: r["metrics"][0].update(low=0.5))
+    assert "interval [0.5000, " in messages(verify(results))["figures"]
+
+
+def test_an_edited_interval_for_these_speakers(results: Path) -> None:
+    edit_record(results, lambda record: record["metrics"][0].update(low_these=0.1, high_these=99.9))
+    assert "interval [0.1000, 99.9000] doesn't follow" in messages(verify(results))["figures"]
+
+
+@pytest.mark.parametrize("changes", [{"low_these": None}, {"population": "new units"}, {"speakers": 99}])
+def test_an_interval_for_others_than_the_predictions_name(results: Path, changes: dict[str, object]) -> None:
+    edit_record(results, lambda record: record["metrics"][0].update(changes))
+    assert "doesn't follow" in (found := messages(verify(results))["figures"]) or "speakers" in found
+
+
+def test_an_interval_of_an_earlier_method_is_a_remark(results: Path) -> None:
+    edit_record(results, lambda record: record["metrics"][0].update(method="an earlier one", low=1.0))
+    report = verify(results)
+    assert "figures" not in messages(report)
+    assert any("another method (an earlier one)" in str(finding) for finding in report.findings)
 
 
 def test_an_edited_prediction(results: Path) -> None:

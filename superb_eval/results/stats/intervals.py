@@ -22,7 +22,8 @@ from superb_eval.results.stats.resampling import NEW_SPEAKERS, NEW_UNITS, Popula
 LEVEL = 0.95
 RESAMPLES = 2000
 WILSON = "Wilson score interval"
-BOOTSTRAP = "BCa bootstrap, tails widened by Student's t"
+EFFECTIVE_WILSON = f"Wilson score interval of effective units (resampling {resampling.VERSION})"
+BOOTSTRAP = f"BCa bootstrap, tails widened by Student's t (resampling {resampling.VERSION})"
 
 FEWEST = 8
 """Degrees of freedom below which too few different resamples exist for their percentiles to reach as far as Student's t
@@ -38,9 +39,11 @@ Means, differences and other functions of metrics are computed on both rows alik
 """
 
 
-def method(score: Score) -> str:
+def method(score: Score, of: Population = NEW_SPEAKERS) -> str:
     """Return which method `interval` uses for a score."""
-    return WILSON if score.share else BOOTSTRAP
+    if not score.share:
+        return BOOTSTRAP
+    return WILSON if _independent(score, resampling.population(score, of)) else EFFECTIVE_WILSON
 
 
 def interval(score: Score, of: Population = NEW_SPEAKERS, seed: int = 0) -> tuple[float, float]:
@@ -52,7 +55,7 @@ def interval(score: Score, of: Population = NEW_SPEAKERS, seed: int = 0) -> tupl
     if score.units < 2:
         return wilson(score.value, 1.0) if score.share else (score.value, score.value)
     of = resampling.population(score, of)
-    if score.share and of == NEW_UNITS and score.strata is None:
+    if score.share and _independent(score, of):
         return wilson(score.value, score.units)
     draws, df = distribution(score, of, seed), resampling.degrees_of_freedom(score, of)
     if score.share:
@@ -105,6 +108,10 @@ def tail(deviates: float, df: float) -> float:
     """Return the probability that a statistic with `df` degrees of freedom is above so many standard errors."""
     special = _special()
     return float(special.stdtr(df, -deviates) if math.isfinite(df) else special.ndtr(-deviates))
+
+
+def _independent(score: Score, of: Population) -> bool:
+    return of == NEW_UNITS and score.strata is None
 
 
 def _evaluate(score: Score, weights: Any) -> NDArray[np.float64]:

@@ -28,6 +28,10 @@ NEW_SPEAKERS: Population = "new speakers"
 THESE_SPEAKERS: Population = "these speakers"
 NEW_UNITS: Population = "new units"
 
+VERSION = 1
+"""Of the draws: raised when the same seed gives other weights. Records name it, so that `verify` knows another version
+from a changed interval."""
+
 Weights = NDArray[np.float64]
 """[resamples, units]: how often each unit counts."""
 

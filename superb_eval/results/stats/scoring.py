@@ -58,7 +58,7 @@ def _metric(score: Score, protocol: str) -> MetricRecord:
         low=low,
         high=high,
         level=intervals.LEVEL,
-        method=intervals.method(score),
+        method=intervals.method(score, of),
         units=score.units,
         population=of,
         speakers=0 if score.nesting is None else int(score.nesting.speakers.max()) + 1,

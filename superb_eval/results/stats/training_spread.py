@@ -81,6 +81,11 @@ def find(record: RunRecord, key: str) -> TrainingSpread | None:
     return _shipped().get((record.recipe_digest, record.corpus.name, key))
 
 
+def of_metric(record: RunRecord, metric: MetricRecord) -> TrainingSpread | None:
+    """Return the spread of one recorded figure; None for a historical one: the best of several moves otherwise."""
+    return find(record, metric.key) if metric.protocol == "strict" else None
+
+
 def measure(values: Sequence[float], draws: Sequence[Draws], shipped: TrainingSpread | None = None) -> TrainingSpread:
     """Return the spread of several seeds' figures, pooled with the shipped one where there is one.
 
@@ -105,8 +110,7 @@ def variances(values: Sequence[float], draws: Sequence[Draws]) -> tuple[float, f
 
 def widened(record: RunRecord, metric: MetricRecord) -> tuple[float, float]:
     """Return the ends of a run's interval, with the variance of training where its recipe ships it."""
-    spread = find(record, metric.key) if metric.protocol == "strict" else None
-    ends = metric.low, metric.high
+    spread, ends = of_metric(record, metric), (metric.low, metric.high)
     if spread is None:
         return ends
     return possible(widen(metric.value, ends, Variance(spread.sd**2, spread.df)), metric.higher_is_better)

@@ -142,3 +142,20 @@ def test_speakers_are_read_from_predictions() -> None:
     (score,) = nested(task, task.score(rows), rows)
     assert score.nesting is not None and score.nesting.utterances.tolist() == [[0, 1], [0, 2]]
     assert score.nesting.speakers.tolist() == [0, 0, 1]
+
+
+def test_the_draws_of_a_version_are_pinned() -> None:
+    """Whoever changes them raises resampling.VERSION, or `verify` takes older records for changed ones."""
+    values = np.array([0.0, 1.0, 1.0, 0.0, 2.0, 1.0, 3.0, 1.0])
+    score = means(values, [0, 0, 1, 1, 2, 2, 3, 3])
+    pairs = np.array([[0, 1], [2, 3], [4, 5], [0, 2], [2, 4], [4, 0]])
+    nesting = Nesting(pairs, np.array([0, 0, 1, 1, 2, 2]))
+    trials = eer.score(METRIC, np.arange(6) < 3, np.array([0.9, 0.4, 0.8, 0.1, 0.6, 0.2]))
+    found = {
+        of: [float(w.sum()) for w in (drawn(score, of, 3) ** 2, drawn(replace(trials, nesting=nesting), of, 3) ** 2)]
+        for of in (NEW_SPEAKERS, THESE_SPEAKERS, NEW_UNITS)
+    }
+    assert resampling.VERSION == 1
+    assert found[NEW_SPEAKERS] == pytest.approx([46.222222, 27.0])
+    assert found[THESE_SPEAKERS] == pytest.approx([48.0, 47.313708])
+    assert found[NEW_UNITS] == pytest.approx([37.877551, 27.36])
