@@ -29,8 +29,23 @@ from superb_eval import recipe
 from superb_eval.results.folder import Run, RunGroup, open_results
 from superb_eval.results.stats import training_spread
 from superb_eval.results.stats.paired_comparison import PairedComparison
-from superb_eval.results.stats.training_spread import COLUMNS, NAME, TrainingSpread, Variance
+from superb_eval.results.stats.training_spread import NAME, TrainingSpread, Variance
 from superb_eval.runtime import atomic_files
+
+COLUMNS = (
+    "profile",
+    "task",
+    "metric",
+    "corpus",
+    "recipe_digest",
+    "sd",
+    "seed_sd",
+    "df",
+    "seeds",
+    "upstreams",
+    "source",
+)
+"""Of the file of spreads; `training_spread` reads it."""
 
 FEWEST = 3.0
 """Degrees of freedom at least: a spread differs between upstreams, but not without bounds."""

@@ -29,20 +29,6 @@ from superb_eval.results.stats.intervals import Draws
 NAME = "training_spread.csv"
 """In the folder of the shipped recipes."""
 
-COLUMNS = (
-    "profile",
-    "task",
-    "metric",
-    "corpus",
-    "recipe_digest",
-    "sd",
-    "seed_sd",
-    "df",
-    "seeds",
-    "upstreams",
-    "source",
-)
-
 
 @dataclass(frozen=True)
 class TrainingSpread:
