@@ -75,7 +75,8 @@ class TrainingSettings(Protocol):
 class BaseTask(ABC):
     """What all tasks have, whether they train a head or search without one.
 
-    `columns` are the label columns that it reads from a manifest; `label_column` is the one with a closed set of
+    `columns` are the label columns that it reads from a manifest, `column_aliases` other names under which manifests
+    may have them; `label_column` is the one with a closed set of
     classes, None where there is none. The first of `metrics` selects on dev: the checkpoint, or the layer. `pooled`
     states that the head needs no more than the mean over time of each hidden state, which holds where it is linear up
     to its own mean. `Head` and `CorpusSchema` are the schemas of the recipe's sections `head` and `corpus`. `version`
@@ -91,6 +92,7 @@ class BaseTask(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
+    column_aliases: ClassVar[Mapping[str, str]] = {}
     label_column: ClassVar[str | None] = None
     metrics: ClassVar[tuple[Metric, ...]]
     pooled: ClassVar[bool] = False
@@ -108,6 +110,12 @@ class BaseTask(ABC):
         """Return the label columns that a recipe's head settings ask a manifest for."""
         del head
         return cls.columns
+
+    @classmethod
+    def column_advice(cls, present: Sequence[str]) -> str:
+        """Return what may help where a manifest lacks the task's columns and has the label columns `present`."""
+        del present
+        return ""
 
     @classmethod
     def annotate(cls, corpus: Corpus) -> Corpus:
@@ -128,6 +136,14 @@ class BaseTask(ABC):
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.labels: Any = setup.labels
+
+    def remarks(self, manifest: Manifest, frames: Sequence[int]) -> list[str]:
+        """Return which rows of a split can't be trained on, searched for or recognised, for the record.
+
+        `frames` counts the feature frames of each row.
+        """
+        del manifest, frames
+        return []
 
     @abstractmethod
     def score(self, rows: Sequence[Prediction]) -> list[Score]:
@@ -153,11 +169,6 @@ class SearchTask(BaseTask):
     @abstractmethod
     def search(self, manifest: Manifest, features: Sequence[Tensor], way: str, device: str) -> list[Prediction]:
         """Return the predictions on a split from one layer: `features` are [frames, dim], float32, by row."""
-
-    def remarks(self, manifest: Manifest, frames: Sequence[int]) -> list[str]:
-        """Return what could not be searched for in a split, for the record; `frames` counts those of each row."""
-        del manifest, frames
-        return []
 
 
 class TrainedTask(BaseTask):

@@ -58,6 +58,12 @@ class IntentClassification(UtteranceTask):
         return slots
 
     @classmethod
+    def column_advice(cls, present: Sequence[str]) -> str:
+        """Return the option that names the slots of this manifest, among the columns that it has."""
+        named = f'such as -o "head.slots=[{", ".join(present)}]"' if present else "each of which is a column"
+        return f"Or name the slots to recognise, {named}."
+
+    @classmethod
     def learn(cls, corpus: Corpus, head: Any) -> dict[str, list[str]]:
         """Return the values of each slot; see `TrainedTask.learn`."""
         train = corpus.splits["train"]

@@ -8,8 +8,8 @@ F1 of slot types and character error rate of slot values.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -77,6 +77,7 @@ class MarkedText:
 
 class SlotFilling(FrameTask):
     """Columns: `text_canonical`, the words as spoken; `iob_canonical`, a tag for each (`O`, `B-slot`, `I-slot`).
+    `text` and `iob` are read as these where they are missing.
 
     Case is ignored. The outputs are `<pad>`, `<eos>`, `<unk>`, the protocol's 28 characters (or SentencePiece subwords
     if the recipe sets them) and two marks for each slot of the training rows, the most frequent slot first.
@@ -85,6 +86,7 @@ class SlotFilling(FrameTask):
     name = "sf"
     title = "slot filling"
     columns = ("text_canonical", "iob_canonical")
+    column_aliases: ClassVar[Mapping[str, str]] = {"text_canonical": "text", "iob_canonical": "iob"}
     metrics = (Metric("f1", "F1", higher_is_better=True), Metric("cer", "CER", higher_is_better=False))
     whole = True
     Head = ctc.RecogniserSettings

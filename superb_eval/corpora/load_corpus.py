@@ -13,7 +13,7 @@ from typing import Any
 from downstreams import registry as tasks
 from superb_eval.data import audio, manifest
 from superb_eval.data.audio import Clip
-from superb_eval.data.manifest import SPLITS, Corpus, Manifest
+from superb_eval.data.manifest import SPLITS, Corpus, Manifest, MissingColumnsError
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
@@ -60,7 +60,10 @@ def read_corpus(recipe: Recipe, root: Path) -> Corpus:
     """
     task = tasks.get(recipe.task)
     columns = task.needs(task.Head.model_validate(recipe.head))
-    return task.annotate(open_corpus(recipe.task, root, columns, recipe.corpus))
+    try:
+        return task.annotate(open_corpus(recipe.task, root, columns, recipe.corpus))
+    except MissingColumnsError as error:
+        raise UserError(f"{error} {task.column_advice(error.present)}".rstrip()) from error
 
 
 def audio_digests(clips: Sequence[Clip], progress: Progress) -> dict[Clip, str]:
@@ -98,7 +101,10 @@ def open_corpus(task: str, root: Path, columns: Sequence[str], settings: CorpusS
         raise UserError(_no_corpus_message(task, root))
     if task in MANIFEST_READERS:
         return _with_audio_settings(_reader(MANIFEST_READERS[task]).read(root, settings), settings)
-    return _with_audio_settings(manifest.read(root, folder, columns, allow_links=settings.allow_links), settings)
+    corpus = manifest.read(
+        root, folder, columns, allow_links=settings.allow_links, aliases=tasks.get(task).column_aliases
+    )
+    return _with_audio_settings(corpus, settings)
 
 
 def _no_corpus_message(task: str, root: Path) -> str:

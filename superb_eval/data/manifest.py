@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,14 @@ NO_SPEAKER = "_none_"
 """The speaker of clips without speech."""
 
 _NO_LABELS = ("id", "path", "speaker", "start", "end", "duration_s", "")
+
+
+class MissingColumnsError(UserError):
+    """A manifest lacks columns; `present` are the label columns that it has, for a task to advise by."""
+
+    def __init__(self, message: str, present: Sequence[str]) -> None:
+        super().__init__(message)
+        self.present = tuple(present)
 
 
 @dataclass(frozen=True)
@@ -129,11 +137,12 @@ def read(
     *,
     allow_links: bool = False,
     speaker: bool = True,
+    aliases: Mapping[str, str] | None = None,
 ) -> Corpus:
     """Read `<root>/<task>/{train,dev,test}.csv` (or `.parquet`); paths in them are relative to `root`.
 
     `allow_links` accepts audio that symbolic links lead to outside `root`: only for manifests you trust. With
-    `speaker=False` the column is optional.
+    `speaker=False` the column is optional. `aliases` are other names under which a column is read where it is missing.
 
     Raises:
         UserError: a split is missing, or rows are bad; then every bad row is named with its line.
@@ -150,7 +159,9 @@ def read(
         name=str(description.get("name", root.resolve().name)),
         root=root,
         splits={
-            split: read_split(folder, split, columns, root, allow_links=allow_links, speaker=speaker)
+            split: read_split(
+                folder, split, columns, root, allow_links=allow_links, speaker=speaker, aliases=aliases or {}
+            )
             for split in splits
         },
         synthetic=bool(description.get("synthetic", False)),
@@ -158,15 +169,25 @@ def read(
 
 
 def read_split(
-    folder: Path, split: str, columns: Sequence[str], root: Path, *, allow_links: bool = False, speaker: bool = True
+    folder: Path,
+    split: str,
+    columns: Sequence[str],
+    root: Path,
+    *,
+    allow_links: bool = False,
+    speaker: bool = True,
+    aliases: Mapping[str, str] | None = None,
 ) -> Manifest:
-    """Read and validate one split; `columns` are the label columns that the task needs.
+    """Read and validate one split; `columns` are the label columns that the task needs, `aliases` their other names.
 
     Raises:
+        MissingColumnsError: columns are missing.
         UserError: naming every bad row (up to `MAX_LISTED`) with its line and what is wrong.
     """
     path = _split_file(folder, split)
     table = table_io.read(path)
+    canonical = {other: name for name, other in (aliases or {}).items() if name not in table.columns}
+    table = replace(table, columns=[canonical.get(column, column) for column in table.columns])
     required = tuple(dict.fromkeys(("id", "path", *(("speaker",) if speaker else ()), *columns)))
     _check_columns(path, table.columns, required)
     if not table.rows:
@@ -260,11 +281,13 @@ def _split_file(folder: Path, split: str) -> Path:
 def _check_columns(path: Path, columns: Sequence[str], required: Sequence[str]) -> None:
     missing = [column for column in required if column not in columns]
     if missing:
-        hint = "".join(near_miss(column, columns) for column in missing)
+        labels = [column for column in columns if column not in _NO_LABELS]
+        hint = "".join(near_miss(column, labels if column not in _NO_LABELS else columns) for column in missing)
         if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
             hint = " Separate the columns with commas."
         present = ", ".join(columns)
-        raise UserError(f"{path}: missing column(s) {', '.join(missing)} (found: {present}).{hint}")
+        message = f"{path}: missing column(s) {', '.join(missing)} (found: {present}).{hint}"
+        raise MissingColumnsError(message, labels)
     twice = sorted({column for column in columns if column and columns.count(column) > 1})
     if twice:
         raise UserError(f"{path}: column(s) {', '.join(twice)} appear twice. Remove one of each.")

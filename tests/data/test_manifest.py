@@ -247,3 +247,21 @@ def test_any_label_that_csv_can_quote_is_read_back(root: Path, labels: list[str]
         writer.writerow(HEADER.split(","))
         writer.writerows([i, "audio/a.wav", "anna", label] for i, label in enumerate(labels))
     assert [u.labels["keyword"] for u in read(root)] == labels
+
+
+def test_a_column_is_read_under_its_other_name_where_it_is_missing(root: Path) -> None:
+    aliases = {"keyword": "word"}
+    write(root, "x,audio/a.wav,anna,yes", header="id,path,speaker,word")
+    split = manifest.read_split(root / "ks", "train", ("keyword",), root, aliases=aliases)
+    assert split.utterances[0].labels == {"keyword": "yes"}
+    write(root, "x,audio/a.wav,anna,yes,no", header="id,path,speaker,word,keyword")
+    split = manifest.read_split(root / "ks", "train", ("keyword",), root, aliases=aliases)
+    assert split.utterances[0].labels == {"word": "yes", "keyword": "no"}
+
+
+def test_advice_on_a_missing_column_names_no_column_of_other_use(root: Path) -> None:
+    """Once, `action` was answered by "Did you mean 'duration_s'?"."""
+    write(root, "x,audio/a.wav,anna,1.0,small", header="id,path,speaker,duration_s,size")
+    with pytest.raises(manifest.MissingColumnsError, match=r"missing column\(s\) action .*size\)\.$") as error:
+        read(root, ("action",))
+    assert error.value.present == ("size",)

@@ -169,7 +169,10 @@ def test_the_slots_are_the_recipes(tones: Path, tmp_path: Path) -> None:
     assert record.recipe["head"]["slots"] == ["pitch", "height"]
     labels = json.loads((folder / "labels.json").read_text())
     assert labels == {"1": {"pitch": ["yes", "no", "_unknown_"], "height": ["low", "high"]}}
-    with pytest.raises(UserError, match=r"missing column\(s\) action, object, location \(found: id, path, speaker"):
+    advice = (
+        r"missing column\(s\) action, object, location \(found: id, path, speaker, pitch, height\)\. Or name the slots"
+    )
+    with pytest.raises(UserError, match=advice + r' to recognise, such as -o "head\.slots=\[pitch, height\]"\.$'):
         evaluate(replace(order, overrides=short))
 
 

@@ -12,8 +12,10 @@ from downstreams.base import Setup
 from downstreams.batching.buckets import Buckets
 from downstreams.sf import SlotFilling
 from downstreams.task_types.ctc import RecogniserSettings
+from superb_eval.corpora import load_corpus
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Corpus, Manifest, Utterance
+from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 from superb_eval.recipe import TrainSettings
 
@@ -126,3 +128,17 @@ def test_slots_never_seen_in_training_are_refused() -> None:
         build(TRAIN, [("rhine", "B-river")])
     with pytest.raises(UserError, match="no row has a slot"):
         build([("go", "O")], [("go", "O")])
+
+
+def test_plain_names_of_columns_are_read(tmp_path: Path) -> None:
+    """`text` and `iob`, as people write them, give the same corpus as the names of Audio SNIPS."""
+    digests = set()
+    for name, columns in (("plain", "text,iob"), ("canonical", "text_canonical,iob_canonical")):
+        folder = tmp_path / name / "sf"
+        folder.mkdir(parents=True)
+        (tmp_path / name / "a.wav").touch()
+        for split in ("train", "dev", "test"):
+            (folder / f"{split}.csv").write_text(f"id,path,speaker,{columns}\n{split},a.wav,anna,to rome,O B-city\n")
+        read = load_corpus.open_corpus("sf", tmp_path / name, SlotFilling.columns, CorpusSettings())
+        digests.add(tuple(split.digest() for split in read.splits.values()))
+    assert len(digests) == 1

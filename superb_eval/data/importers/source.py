@@ -40,7 +40,7 @@ class SourceRow:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceCorpus:
     """What a data folder holds.
 
     `kind` names its format in messages, such as "Kaldi data folder". `splits` are its rows by its own names of splits,
