@@ -17,7 +17,7 @@ import torch
 from superb_eval.errors import UserError
 from upstreams.base import Card, Upstream
 from upstreams.hubert import Hubert
-from upstreams.loading import load_weights
+from upstreams.loading import hf_folders, load_weights
 
 WAVEFORM_MODELS = {
     "data2vec-audio": "data2vec-audio",
@@ -54,7 +54,7 @@ def open_address(name: str, checkpoint: str | None, seed: int | None) -> Upstrea
         model = _random_model(config, seed)
     else:
         network = WAVEFORM_MODELS.get(model_type, "Whisper")
-        model = load_weights.from_pretrained(source, network, config=config, revision=revision)
+        model = hf_folders.from_pretrained(source, network, config=config, revision=revision)
     if model_type == WHISPER:
         from upstreams.loading import whisper_encoder
 
@@ -74,7 +74,7 @@ def _waveform_upstream(address: str, model: Any, preprocessor: dict[str, Any]) -
 def _load_config(source: str, revision: str | None) -> Any:
     from transformers import AutoConfig
 
-    with load_weights.explain_load_errors(source, "the config.json"):
+    with hf_folders.explain_load_errors(source, "the config.json"):
         # An adapter shortens only the last state, and belongs to the task that a model was fine-tuned for.
         return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False, add_adapter=False)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +12,7 @@ from torch import Tensor
 
 from superb_eval.errors import UserError
 from upstreams.base import Card
-from upstreams.loading import checkpoint_conversion
-from upstreams.loading.safe_pickle import unsafe_pickle_error
+from upstreams.loading import checkpoint_conversion, hf_folders
 
 if TYPE_CHECKING:
     from transformers import HubertConfig, HubertModel
@@ -52,7 +49,7 @@ def load_model(card: Card, config: dict[str, Any], source: str | None, seed: int
         raise UserError(f"{card.name} comes without weights: write {card.name}@random or {card.name}@CHECKPOINT.")
     if Path(source).is_file():
         return _from_file(card, HubertConfig(**config), Path(source))
-    model = from_pretrained(source, "HuBERT", kind=HubertModel)
+    model = hf_folders.from_pretrained(source, "HuBERT", kind=HubertModel)
     return LoadedModel(card_with_sizes(card, model), model)
 
 
@@ -114,63 +111,6 @@ def _checked_state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor
     if not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: isn't a plain state dict (names to tensors). Save `model.state_dict()` alone.")
     return content
-
-
-@contextmanager
-def _hidden_progress_bar() -> Iterator[None]:
-    """Hide transformers' progress bar while weights load: it would interrupt the run's own."""
-    from transformers.utils import logging
-
-    enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            logging.enable_progress_bar()
-
-
-def from_pretrained(source: str, what: str, kind: Any = None, **options: Any) -> Any:
-    """Load a folder in transformers' layout, or a hub id, in float32; code in the folder is never run.
-
-    Args:
-        source: the folder or id.
-        what: the network's published name, for errors.
-        kind: transformers' class of the network; None: the one that its config names.
-        options: passed to its `from_pretrained`.
-
-    Raises:
-        UserError: there are no weights, they don't fit, or they are a pickle that needs more than tensors.
-    """
-    from transformers import AutoModel
-
-    loader: Callable[..., Any] = (kind or AutoModel).from_pretrained
-    with explain_load_errors(source, f"{what}'s weights"), _hidden_progress_bar():
-        model, info = loader(source, output_loading_info=True, dtype=torch.float32, **options)
-    missing = [name for name in info["missing_keys"] if name != "masked_spec_embed"]
-    if missing or info["mismatched_keys"]:
-        raise UserError(f"{source}: no {what}: {len(missing)} weights are missing, such as {sorted(missing)[:2]}.")
-    return model
-
-
-@contextmanager
-def explain_load_errors(source: str, what: str) -> Iterator[None]:
-    """Turn transformers' errors on a folder or hub id into one sentence.
-
-    Raises:
-        UserError: `what` can't be loaded from there, or is a pickle that needs more than tensors.
-    """
-    import pickle
-
-    try:
-        yield
-    except pickle.UnpicklingError as error:
-        raise unsafe_pickle_error(source, "Give a folder with .safetensors.") from error
-    except (OSError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{what} can't be loaded from '{source}': {first} Give a folder with @FOLDER, or @random."
-        ) from error
 
 
 def card_with_sizes(card: Card, model: Any) -> Card:

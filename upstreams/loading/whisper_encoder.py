@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from upstreams.base import SAMPLE_RATE, Card, Upstream
-from upstreams.loading import load_weights
+from upstreams.loading import hf_folders
 from upstreams.loading.network_settings import network_settings
 
 if TYPE_CHECKING:
@@ -110,5 +110,5 @@ def _load_feature_extractor(source: str, revision: str | None, bands: int) -> Wh
     )
     if path is None:
         return WhisperFeatureExtractor(feature_size=bands)
-    with load_weights.explain_load_errors(source, "the preprocessor_config.json"):
+    with hf_folders.explain_load_errors(source, "the preprocessor_config.json"):
         return WhisperFeatureExtractor.from_pretrained(source, revision=revision)
