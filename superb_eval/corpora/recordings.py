@@ -1,4 +1,4 @@
-"""Recordings with speaker turns: read RTTM files, check and merge turns, and cut recordings into chunks."""
+"""Recordings with speaker turns: check and merge turns, and cut recordings into chunks."""
 
 from __future__ import annotations
 
@@ -11,19 +11,11 @@ from pathlib import Path
 from superb_eval.data import audio
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Manifest, Turn, Utterance, bad_rows_message
+from superb_eval.data.rttm import RttmLine
 from superb_eval.errors import UserError
 
 TOLERANCE = 0.01
 """Seconds by which turns may overlap or pass the end of their file: RTTM files round their times."""
-
-
-@dataclass(frozen=True)
-class RttmLine:
-    """A turn and its line in the RTTM file, from 1."""
-
-    number: int
-    recording: str
-    turn: Turn
 
 
 @dataclass(frozen=True)
@@ -40,54 +32,6 @@ class Recording:
     def speakers(self) -> list[str]:
         """Return the speakers in alphabetical order."""
         return sorted({line.turn.speaker for line in self.lines})
-
-
-def read_rttm(path: Path) -> tuple[list[RttmLine], list[str]]:
-    """Return an RTTM file's turns, and a sentence for each line that is malformed.
-
-    A line is `SPEAKER recording channel start duration <NA> <NA> speaker ...`, separated by spaces or tabs; other types
-    of line than SPEAKER, blank lines and comments (`;`) are ignored.
-
-    Raises:
-        UserError: the file is missing or isn't text.
-    """
-    try:
-        text = path.read_text(encoding="utf8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: can't be read as an RTTM file ({error}). It must list the speaker turns.") from error
-    lines, bad = [], []
-    for number, content in enumerate(text.splitlines(), start=1):
-        fields = content.split()
-        if fields[:1] == ["SPEAKER"]:
-            turn = _turn(fields)
-            if turn is None:
-                bad.append(
-                    f"line {number}: '{content.strip()[:80]}' is not 'SPEAKER recording 1 start duration ... speaker'"
-                )
-            else:
-                lines.append(RttmLine(number, fields[1], turn))
-        elif fields and not content.startswith(";") and not fields[0].isupper():
-            bad.append(f"line {number}: '{content.strip()[:80]}' doesn't begin with a type such as SPEAKER")
-    return lines, bad
-
-
-def _turn(fields: Sequence[str]) -> Turn | None:
-    try:
-        start, duration = float(fields[3]), float(fields[4])
-        speaker = fields[7]
-    except (ValueError, IndexError):
-        return None
-    # Written so that NaN is refused too.
-    valid = 0 <= start < math.inf and 0 < duration < math.inf
-    return Turn(start, start + duration, speaker) if valid else None
-
-
-def group_by_recording(lines: Iterable[RttmLine]) -> dict[str, tuple[RttmLine, ...]]:
-    """Return the lines of each recording, in their order."""
-    groups: dict[str, list[RttmLine]] = {}
-    for line in lines:
-        groups.setdefault(line.recording, []).append(line)
-    return {recording: tuple(group) for recording, group in groups.items()}
 
 
 def turn_problems(recording: Recording, merge: bool) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from downstreams.sd import DiarizationCorpus
 from superb_eval.corpora import recordings
 from superb_eval.corpora.recordings import Recording
-from superb_eval.data import audio, manifest
+from superb_eval.data import audio, manifest, rttm
 from superb_eval.data.manifest import Corpus, Manifest, Utterance
 
 TASK = "sd"
@@ -40,10 +40,10 @@ def _split(rows: Manifest, settings: DiarizationCorpus, notes: list[str]) -> Man
         rows.source, [f"{rows.row_name(u)}: {rule}" for u in with_times], "Or write each segment to a file of its own."
     )
     path = rows.source.with_suffix(".rttm")
-    lines, bad = recordings.read_rttm(path)
+    lines, bad = rttm.read_rttm(path)
     ids = {u.id for u in rows}
     bad += [f"line {x.number}: {rows.source.name} has no id '{x.recording}'" for x in lines if x.recording not in ids]
-    by_recording = recordings.group_by_recording(lines)
+    by_recording = rttm.group_by_recording(lines)
     complete = [_recording(u, by_recording.get(u.id, ())) for u in rows]
     chosen = [recording for recording in complete if len(recording.speakers()) == settings.speakers]
     bad += [problem for recording in chosen for problem in recordings.turn_problems(recording, settings.merge_turns)]
@@ -52,7 +52,7 @@ def _split(rows: Manifest, settings: DiarizationCorpus, notes: list[str]) -> Man
     return recordings.chunked_split(rows.split, path, chosen, settings.chunk_seconds)
 
 
-def _recording(utterance: Utterance, lines: tuple[recordings.RttmLine, ...]) -> Recording:
+def _recording(utterance: Utterance, lines: tuple[rttm.RttmLine, ...]) -> Recording:
     clip = utterance.clip
     return Recording(utterance.id, clip.path, audio.seconds(clip), lines, utterance.labels, utterance.line)
 

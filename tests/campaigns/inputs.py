@@ -179,9 +179,10 @@ def _rttm(folder: Path) -> list[bytes]:
 
 def _read_rttm(path: Path) -> object:
     from superb_eval.corpora import recordings
+    from superb_eval.data import rttm
 
-    lines, bad = recordings.read_rttm(path)
-    by = recordings.group_by_recording(lines)
+    lines, bad = rttm.read_rttm(path)
+    by = rttm.group_by_recording(lines)
     parsed = [recordings.Recording(name, path, 4.0, turns) for name, turns in by.items()]
     bad += [problem for recording in parsed for problem in recordings.turn_problems(recording, False)]
     recordings.raise_if_bad(path, bad, "Fix these lines.")

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from superb_eval import recipe
 from superb_eval.cli import app
 from superb_eval.corpora import embedded, load_corpus
-from superb_eval.corpora.recordings import read_rttm
 from superb_eval.corpora.synthetic import er, lexicon, phones, qbe, synthesise
 from superb_eval.corpora.synthetic.tasks import TASKS
 from superb_eval.data.manifest import Corpus
+from superb_eval.data.rttm import read_rttm
 from superb_eval.errors import UserError
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from downstreams.sd import DiarizationCorpus
 from superb_eval.corpora import recordings
-from superb_eval.corpora.recordings import Recording, RttmLine
+from superb_eval.corpora.recordings import Recording
 from superb_eval.data import table_io
 from superb_eval.data.manifest import SPLITS, Corpus, Manifest
+from superb_eval.data.rttm import RttmLine, group_by_recording, read_rttm
 from superb_eval.errors import UserError
 
 PREPARED = "diarization"
@@ -65,9 +66,9 @@ def load(root: Path, settings: DiarizationCorpus) -> Corpus:
 def _prepared_split(root: Path, split: str, settings: DiarizationCorpus) -> Manifest:
     folder = root / PREPARED / split
     wavs, durations = _kaldi_table(folder / "wav.scp"), _kaldi_table(folder / "reco2dur")
-    lines, bad = recordings.read_rttm(folder / "rttm")
+    lines, bad = read_rttm(folder / "rttm")
     bad += [f"line {line.number}: wav.scp has no '{line.recording}'" for line in lines if line.recording not in wavs]
-    by_recording = recordings.group_by_recording(lines)
+    by_recording = group_by_recording(lines)
     complete, missing = [], []
     for number, (name, wav) in enumerate(wavs.items(), start=1):
         path, seconds = root / wav, _positive(durations.get(name, ""))
@@ -101,8 +102,8 @@ def _raw_split(root: Path, split: str, settings: DiarizationCorpus) -> Manifest:
             f"{path}: missing column(s) {', '.join(missing)} (found: {', '.join(table.columns)}). {ORIGIN}."
         )
     rttm = root / ALIGNMENTS / RTTMS[split]
-    lines, bad = recordings.read_rttm(rttm)
-    by_source = recordings.group_by_recording(lines)
+    lines, bad = read_rttm(rttm)
+    by_source = group_by_recording(lines)
     complete, wrong = [], []
     for number, cells in zip(table.row_numbers, table.rows, strict=True):
         row = dict(zip(table.columns, cells, strict=False))
