@@ -160,7 +160,7 @@ class DistilHubertWithHeads(DistilHubert):
         self.heads = heads
         self.reentrant = False  # each pass registers a hook
         layers = model.config.num_hidden_layers + 1 + len(heads.weight)
-        self.card = replace(card, layers=layers, parameters=self.count_parameters())
+        self.card = replace(self.card, layers=layers, parameters=self.count_parameters())
 
     def feature_weights(self) -> dict[str, Tensor]:
         """See `Upstream.feature_weights`: the heads' are named as in `HEADS_FILE`."""

@@ -9,6 +9,7 @@ frames: a batch equals its members one by one. `hubert_padded` keeps the publish
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -112,8 +113,10 @@ class Hubert(Upstream):
         extractor = model.feature_extractor
         if card.name != "hubert_padded" and ConvFrontend.supports(extractor):
             model.feature_extractor = ConvFrontend(extractor.conv_layers)
-        self._padding_hooks = [PaddingZeroHook(layer) for layer in getattr(model.encoder.pos_conv_embed, "layers", ())]
+        self._padding_hooks = [PaddingZeroHook(layer) for layer in _convolutions_of_nonzero_padding(model)]
         self.reentrant = not self._padding_hooks and isinstance(model.feature_extractor, ConvFrontend)
+        if _has_batch_norm(model):  # its batches leaked padding in version 1
+            self.card = replace(card, features_version=card.features_version + 1)
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
         """See `Upstream.forward`; a waveform shorter than one receptive field is a `UserError`."""
@@ -155,6 +158,17 @@ class Hubert(Upstream):
         return max(0, samples)
 
 
+def _convolutions_of_nonzero_padding(model: HubertModel) -> list[nn.Module]:
+    """Return the positional convolutions whose input is no longer zero where frames are padded."""
+    embedding: Any = model.encoder.pos_conv_embed
+    return [*getattr(embedding, "layers", ()), *([embedding.conv] if _has_batch_norm(model) else ())]
+
+
+def _has_batch_norm(model: HubertModel) -> bool:
+    """Return whether the positional convolution follows a BatchNorm (`conv_pos_batch_norm`), as in mHuBERT-147."""
+    return getattr(model.encoder.pos_conv_embed, "batch_norm", None) is not None
+
+
 def _sample_mask(wavs: list[Tensor]) -> Tensor:
     """Return a mask [batch, samples], 1 where a sample is valid."""
     lengths = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
@@ -192,9 +206,10 @@ class ValidGroupNorm(nn.GroupNorm):
 
 
 class PaddingZeroHook:
-    """Sets padded frames to zero at the input of one of data2vec-audio's positional convolutions.
+    """Sets padded frames to zero at the input of a positional convolution that follows a normalisation.
 
-    There are several in a row, each followed by a LayerNorm, so that from the second on padded frames wouldn't be zero.
+    data2vec-audio has several such convolutions in a row, each followed by a LayerNorm, so that from the second on
+    padded frames wouldn't be zero; mHuBERT-147 (`conv_pos_batch_norm`) has a BatchNorm before its single one.
     `frame_counts` holds the number of valid frames of each utterance; set it before each forward pass.
     """
 

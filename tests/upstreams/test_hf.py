@@ -20,6 +20,9 @@ from upstreams.loading.whisper_encoder import Whisper
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "hubert": ("Hubert", TINY),
+    "hubert-large": ("Hubert", {**TINY, **LARGE}),
+    "mhubert": ("Hubert", {**TINY, "conv_pos_batch_norm": True}),
+    "mhubert-large": ("Hubert", {**TINY, **LARGE, "conv_pos_batch_norm": True}),
     "wav2vec2": ("Wav2Vec2", TINY),
     "wav2vec2-large": ("Wav2Vec2", {**TINY, **LARGE}),
     "wav2vec2-adapter": ("Wav2Vec2", {**TINY, "add_adapter": True, "output_hidden_size": 32}),
@@ -27,7 +30,9 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "wavlm-large": ("WavLM", {**TINY, **LARGE}),
     "data2vec-audio": ("Data2VecAudio", {**TINY, "num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 7}),
     "unispeech": ("UniSpeech", TINY),
+    "unispeech-large": ("UniSpeech", {**TINY, **LARGE}),
     "unispeech-sat": ("UniSpeechSat", TINY),
+    "unispeech-sat-large": ("UniSpeechSat", {**TINY, **LARGE}),
 }
 WHISPER: dict[str, Any] = {
     "d_model": 32,
@@ -51,6 +56,10 @@ def network(kind: str) -> nn.Module:
     name, sizes = KINDS[kind]
     torch.manual_seed(0)
     model: nn.Module = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**sizes))
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm1d)):
+        for tensor in (norm.running_mean, norm.weight, norm.bias):
+            nn.init.normal_(tensor)  # type: ignore[arg-type]
+        nn.init.uniform_(norm.running_var, 0.5, 2.0)  # type: ignore[arg-type]
     return model.eval()
 
 
@@ -89,13 +98,16 @@ def test_every_hidden_state_is_the_librarys(kind: str, tmp_path: Path, noise: Ca
 def test_a_batch_equals_its_members(kind: str, tmp_path: Path) -> None:
     upstream = registry.load(f"hf:{save(network(kind), tmp_path / 'folder')}")
     assert leakage(upstream, (8_000, 30_000)) < 1e-5
+    assert leakage(upstream, (60_000, 400, 7_000)) < 1e-5  # one frame beside 187
 
 
-def test_data2vecs_positions_would_leak() -> None:
-    """Without `PaddingZeroHook`, padding changes the outputs of its stack of positional convolutions."""
+@pytest.mark.parametrize("kind", ["data2vec-audio", "mhubert", "mhubert-large"])
+def test_normalised_positions_would_leak(kind: str) -> None:
+    """Without `PaddingZeroHook`, padding changes the outputs of positional convolutions that follow a norm."""
     from upstreams.hubert import Hubert
 
-    upstream = Hubert(registry.card("hubert"), network("data2vec-audio")).eval()  # type: ignore[arg-type]
+    upstream = Hubert(registry.card("hubert"), network(kind)).eval()  # type: ignore[arg-type]
+    assert not upstream.reentrant  # the hooks hold the frame counts of the current batch
     assert leakage(upstream, (8_000, 30_000)) < 1e-5
     upstream._padding_hooks, hooks = [], upstream._padding_hooks
     for hook in hooks:
@@ -103,9 +115,41 @@ def test_data2vecs_positions_would_leak() -> None:
     assert leakage(upstream, (8_000, 30_000)) > 1e-3
 
 
-def test_an_encoder_keeps_the_contract(tmp_path: Path) -> None:
-    findings = check(registry.load(f"hf:{save(network('wavlm'), tmp_path / 'wavlm')}"))
+@pytest.mark.parametrize("kind", ["wavlm", "mhubert"])
+def test_an_encoder_keeps_the_contract(kind: str, tmp_path: Path) -> None:
+    findings = check(registry.load(f"hf:{save(network(kind), tmp_path / kind)}"))
     assert all(finding.passed for finding in findings), render(findings)
+
+
+def test_features_from_before_the_padding_was_zeroed_belong_to_another_upstream() -> None:
+    """mHuBERT's batches leaked: stored features of then aren't used again; those of other networks still are."""
+    from upstreams.hubert import Hubert
+
+    versions = {
+        kind: Hubert(registry.card("hubert"), network(kind)).card.features_version  # type: ignore[arg-type]
+        for kind in ("hubert", "data2vec-audio", "mhubert")
+    }
+    assert versions == {"hubert": 1, "data2vec-audio": 1, "mhubert": 2}
+
+
+@pytest.mark.parametrize(("kind", "pre_norm"), [("hubert", False), ("hubert-large", True), ("wavlm-large", True)])
+def test_the_last_hidden_state_is_after_the_final_norm(
+    kind: str, pre_norm: bool, tmp_path: Path, noise: Callable[..., Tensor]
+) -> None:
+    """As in s3prl, whose last entry is its encoder's output; transformers 5 ends with the last layer's own."""
+    model: Any = network(kind)
+    nn.init.normal_(model.encoder.layer_norm.weight)
+    upstream = registry.load(f"hf:{save(model, tmp_path / 'folder', do_normalize=False)}")
+    wav, outputs = noise(20_000), []
+    model.encoder.layers[-1].register_forward_hook(lambda *arguments: outputs.append(arguments[-1]))
+    with torch.no_grad():
+        ours = upstream([wav])["hidden_states"][-1]
+        before = model(wav[None], output_hidden_states=True).hidden_states[-1]
+        last_layer = outputs[0][0] if isinstance(outputs[0], tuple) else outputs[0]
+        after = model.encoder.layer_norm(last_layer) if pre_norm else last_layer
+    torch.testing.assert_close(ours, after, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(before, last_layer, rtol=1e-5, atol=1e-5)
+    assert torch.allclose(ours, before, rtol=1e-3, atol=1e-3) is not pre_norm
 
 
 @pytest.mark.parametrize(
