@@ -44,12 +44,13 @@ class SourceCorpus:
     """What a data folder holds.
 
     `kind` names its format in messages, such as "Kaldi data folder". `splits` are its rows by its own names of splits,
-    in its order; one entry named "" where it is undivided.
+    in its order; one entry named "" where it is undivided. `notes` are sentences on what was left out or decided.
     """
 
     kind: str
     root: Path
     splits: Mapping[str, tuple[SourceRow, ...]]
+    notes: tuple[str, ...] = ()
 
     def columns(self) -> list[str]:
         """Return the names of all label columns, in order of first appearance."""

@@ -1,0 +1,71 @@
+"""Tables of Kaldi data folders: lines of a key and a value."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from superb_eval.errors import UserError
+
+
+class TableLine(NamedTuple):
+    """A line's value, and its number from 1."""
+
+    value: str
+    number: int
+
+
+class KaldiTable:
+    """A table by key, in the order of its lines.
+
+    Lines end in LF or CRLF; keys and values are separated by spaces or tabs; blank lines are skipped. Kaldi asks for
+    sorted lines; here any order will do. `bad` gets a sentence for each line that isn't UTF-8, repeats a key, or has no
+    value though `valued` asks for one.
+
+    Raises:
+        UserError: the file can't be read.
+    """
+
+    def __init__(self, path: Path, name: str, bad: list[str], valued: bool = True) -> None:
+        self.path, self.name = path, name
+        self.lines: dict[str, TableLine] = {}
+        for number, content in enumerate(_lines(path), start=1):
+            line = _decoded(content)
+            if line is None:
+                bad.append(f"{self.location(number)}: not UTF-8")
+                continue
+            key, _, value = re.sub(r"^[ \t]*([^ \t]+)[ \t]*", "\\1\t", line).partition("\t")
+            if not key.strip():
+                continue
+            if key in self.lines:
+                bad.append(f"{self.location(number)}: '{key}' is already in line {self.lines[key].number}")
+            elif valued and not value.strip():
+                bad.append(f"{self.location(number)}: '{key}' has no value")
+            else:
+                self.lines[key] = TableLine(value.strip(), number)
+
+    def location(self, number: int) -> str:
+        """Return how messages name a line."""
+        return f"{self.name}, line {number}"
+
+    def value(self, key: str) -> str:
+        """Return the value of a key, empty where it has no line."""
+        line = self.lines.get(key)
+        return line.value if line else ""
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror or error}). Check that it is complete.") from error
+    # Not str.splitlines: it would cut a transcript at the rarer separators of Unicode.
+    return [line.removesuffix(b"\r") for line in content.split(b"\n")]
+
+
+def _decoded(content: bytes) -> str | None:
+    try:
+        return content.decode("utf8")
+    except UnicodeDecodeError:
+        return None
