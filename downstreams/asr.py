@@ -93,6 +93,11 @@ class SpeechRecognition(FrameTask):
         """Return the outputs that spell the utterance's words."""
         return self.vocabulary.encode(utterance.labels["text"])
 
+    def remarks(self, manifest: Manifest, frames: Sequence[int]) -> list[str]:
+        """Return a sentence on rows longer than their frames, and on those with letters that have no output."""
+        stacked = [-(-count // self.stack) for count in frames]
+        return ctc.remarks(manifest, stacked, [self.target(u) for u in manifest], self.vocabulary.unknown)
+
     def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[list[int]]) -> Tensor:
         """Return the CTC loss of logits [batch, stacked frames, outputs]."""
         return ctc.loss(output, ctc.stacked_lengths(lengths, self.stack), targets, self.vocabulary.blank)

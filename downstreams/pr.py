@@ -70,6 +70,10 @@ class PhonemeRecognition(FrameTask):
         """Return the outputs of the utterance's phones, and `<eos>`."""
         return self.vocabulary.encode(utterance.labels["phones"])
 
+    def remarks(self, manifest: Manifest, frames: Sequence[int]) -> list[str]:
+        """Return a sentence on rows with more phones than frames, and on those with phones that have no output."""
+        return ctc.remarks(manifest, frames, [self.target(u) for u in manifest], self.vocabulary.unknown)
+
     def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[list[int]]) -> Tensor:
         """Return the CTC loss of logits [batch, frames, outputs]."""
         return ctc.loss(output, lengths, targets, self.vocabulary.blank)

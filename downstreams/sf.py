@@ -21,7 +21,7 @@ from downstreams.metrics.scores import Metric, Score, ratio
 from downstreams.task_types import ctc
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 from downstreams.text import slots
-from downstreams.text.vocabulary import CHARACTERS, EOS, PAD, SPECIALS, Characters, Pieces
+from downstreams.text.vocabulary import CHARACTERS, EOS, PAD, SPECIALS, UNK, Characters, Pieces
 from superb_eval.data.manifest import Corpus, Manifest, Utterance, bad_rows_message
 from superb_eval.errors import UserError
 
@@ -132,6 +132,11 @@ class SlotFilling(FrameTask):
     def target(self, utterance: Utterance) -> list[int]:
         """Return the outputs that spell the utterance's words and mark their slots."""
         return self.vocabulary.encode(*(utterance.labels[column].split() for column in self.columns))
+
+    def remarks(self, manifest: Manifest, frames: Sequence[int]) -> list[str]:
+        """Return a sentence on rows longer than their frames, and on those with characters that have no output."""
+        stacked = [-(-count // self.stack) for count in frames]
+        return ctc.remarks(manifest, stacked, [self.target(u) for u in manifest], UNK)
 
     def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[list[int]]) -> Tensor:
         """Return the CTC loss of logits [batch, stacked frames, outputs]."""

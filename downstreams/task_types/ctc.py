@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from downstreams.base import HeadSettings
 from downstreams.text.vocabulary import VocabularySettings
+from superb_eval.data.manifest import Manifest, Utterance
 from superb_eval.runtime.lazy_torch import torch
 
 if TYPE_CHECKING:
@@ -74,3 +76,31 @@ def stacking(settings: RecogniserSettings, stride: int) -> int:
 def stacked_lengths(lengths: Tensor, stack: int) -> Tensor:
     """Return lengths [batch] in stacked frames."""
     return (lengths + stack - 1) // stack
+
+
+def remarks(
+    manifest: Manifest, frames: Sequence[int], targets: Sequence[Sequence[int]], unknown: int | None = None
+) -> list[str]:
+    """Return a sentence on the rows of a split that CTC can't align, and on those with symbols that have no output.
+
+    `frames` are the head's, for each row; a target needs one for each output, and one between equal neighbours.
+    `unknown` is the output of symbols without one of their own; None: there is no such output.
+    """
+    crowded = [u for u, count, target in zip(manifest, frames, targets, strict=True) if count < _needed(target)]
+    rows = [u for u, target in zip(manifest, targets, strict=True) if unknown in target]
+    effect = "they are not trained on" if manifest.split == "train" else "they can't be recognised whole"
+    found = []
+    if crowded:
+        found.append(f"{_counted(manifest, crowded)} need more outputs than they have frames: {effect}")
+    if rows:
+        found.append(f"{_counted(manifest, rows)} hold symbols that have no output: these can't be recognised")
+    return found
+
+
+def _needed(target: Sequence[int]) -> int:
+    """Return how many frames a target needs."""
+    return len(target) + sum(first == second for first, second in pairwise(target))
+
+
+def _counted(manifest: Manifest, rows: Sequence[Utterance]) -> str:
+    return f"{manifest.split}: {len(rows)} of {len(manifest)} rows (such as {manifest.row_name(rows[0])})"

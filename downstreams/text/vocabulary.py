@@ -52,7 +52,7 @@ VocabularySettings = Literal["characters"] | SentencePiece
 class Tokens:
     """Tokens between spaces, such as phones; `<eos>` closes the target, unknown ones become `<unk>`."""
 
-    blank = PAD
+    blank, unknown = PAD, UNK
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens = list(tokens)
@@ -60,7 +60,7 @@ class Tokens:
 
     def encode(self, text: str) -> list[int]:
         """Return the outputs that spell `text`."""
-        return [*(self._index.get(token, UNK) for token in text.split()), EOS]
+        return [*(self._index.get(token, self.unknown) for token in text.split()), EOS]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the tokens, without `<pad>` and `<eos>`."""
@@ -70,7 +70,7 @@ class Tokens:
 class Letters:
     """Letters, `|` after each word, `</s>` after the last; unknown ones become `<unk>` (s3prl `asr/dataset.py`)."""
 
-    blank = 0
+    blank, unknown = 0, LETTER_SPECIALS.index("<unk>")
 
     def __init__(self, tokens: Sequence[str]) -> None:
         self.tokens = list(tokens)
@@ -93,8 +93,8 @@ class Letters:
 
     def encode(self, text: str) -> list[int]:
         """Return the outputs that spell `text`."""
-        unknown, end = LETTER_SPECIALS.index("<unk>"), LETTER_SPECIALS.index("</s>")
-        return [*(self._index.get(letter, unknown) for letter in self.spell(text)), end]
+        letters = (self._index.get(letter, self.unknown) for letter in self.spell(text))
+        return [*letters, LETTER_SPECIALS.index("</s>")]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return words with one space between them."""
@@ -128,7 +128,7 @@ class Characters:
 class Pieces:
     """Subwords of a SentencePiece model, given as base64 of its file; `<eos>` closes the target."""
 
-    blank = PAD
+    blank, unknown = PAD, UNK
     between: tuple[int, ...] = ()
 
     def __init__(self, model: str) -> None:

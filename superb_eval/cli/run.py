@@ -80,7 +80,7 @@ def _print_result(record: RunRecord, folder: Path, seed: str) -> None:
         print("training variance unknown: the interval is for the test set alone; several seeds measure it")
     if record.chance is not None:
         print(f"chance: {record.chance:.2f}")
-    for warning in record.warnings:
+    for warning in [*record.skipped, *record.warnings]:
         print(f"warning: {warning}")
     print(f"record: {folder / 'result.json'}")
 

@@ -223,9 +223,14 @@ def _report(outcome: SuiteOutcome, out: Path) -> None:
     for failed in outcome.failed:
         where = f" (log: {failed.log})" if failed.log else ""
         print(f"failed: {failed.job}: {failed.message}{where}", file=sys.stderr)
+    jobs: dict[tuple[str, str], list[str]] = {}
     for run in outcome.finished:
-        for warning in records.read(out / run.run / records.NAME).warnings:
-            print(f"warning: {run.job}: {warning}", file=sys.stderr)
+        record = records.read(out / run.run / records.NAME)
+        for warning in [*record.corpus.leaks, *record.skipped, *record.warnings]:
+            jobs.setdefault((record.task, warning), []).append(str(run.job))
+    for (_, warning), of_jobs in jobs.items():
+        more = f" and {len(of_jobs) - 1} more" if len(of_jobs) > 1 else ""
+        print(f"warning: {of_jobs[0]}{more}: {warning}", file=sys.stderr)
     if any(not failed.fixable for failed in outcome.failed):
         sys.exit(1)
     if outcome.failed:

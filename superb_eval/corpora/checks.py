@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import os
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from superb_eval.corpora import leaks
+from superb_eval.corpora.leaks import Shared, first_five
 from superb_eval.data import audio
 from superb_eval.data.audio import SAMPLE_RATE, Clip, Header
-from superb_eval.data.manifest import NO_SPEAKER, Corpus, Utterance, unseen_labels
+from superb_eval.data.manifest import Corpus, Utterance, unseen_labels
 from superb_eval.errors import UserError
 
 ProgressCallback = Callable[[int, int], object]
 """Called with the number of clips read and the number of all clips."""
-
-Pair = tuple[str, str]
-"""Two splits."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +46,8 @@ class CorpusReport:
     splits: dict[str, SplitReport]
     rates: dict[int, int]
     channels: dict[int, int]
-    shared_speakers: dict[Pair, tuple[str, ...]]
-    shared_files: dict[Pair, tuple[str, ...]]
+    shared_speakers: Shared
+    shared_files: Shared
     problems: tuple[str, ...]
     remarks: tuple[str, ...]
 
@@ -81,25 +78,24 @@ def check_corpus(
     """
     _check_column(corpus, label_column)
     clip_checks = list(_read_all(corpus, full, progress))
-    speakers = {name: {u.speaker for u in split} - {NO_SPEAKER} for name, split in corpus.splits.items()}
-    leaked, shared_files = _shared_files(clip_checks)
+    leaked, shared_files = leaks.shared_files((r.split, r.file, r.utterance) for r in clip_checks)
     clip_problems, unseen = _clip_problems(corpus, clip_checks), _unseen(corpus, label_column)
     report = CorpusReport(
         name=corpus.name,
-        splits={name: _split(corpus, name, label_column, len(speakers[name]), clip_checks) for name in corpus.splits},
+        splits={name: _split(corpus, name, label_column, clip_checks) for name in corpus.splits},
         rates=_counts(r.header.rate for r in clip_checks if r.header),
         channels=_counts(r.header.channels for r in clip_checks if r.header),
-        shared_speakers=_shared(speakers),
+        shared_speakers=leaks.shared_speakers(corpus),
         shared_files=shared_files,
         problems=(
             *clip_problems,
             *unseen,
-            *_leaks({} if corpus.shared else leaked),
+            *_same_segments({} if corpus.shared else leaked),
         ),
         remarks=(),
     )
     silent = [_row_name(corpus, r) for r in clip_checks if r.silent]
-    return replace(report, remarks=tuple(_remarks(report, label_column, silent)))
+    return replace(report, remarks=(*corpus.notes, *_remarks(report, label_column, silent)))
 
 
 def describe(report: CorpusReport) -> list[str]:
@@ -147,54 +143,15 @@ def _read(split: str, utterance: Utterance, full: bool) -> _ClipCheck:
     return _ClipCheck(split, utterance, file, header, silent=silent)
 
 
-def _split(
-    corpus: Corpus, name: str, column: str | None, speakers: int, clip_checks: Iterable[_ClipCheck]
-) -> SplitReport:
+def _split(corpus: Corpus, name: str, column: str | None, clip_checks: Iterable[_ClipCheck]) -> SplitReport:
     labels = [u.labels[column] for u in corpus.splits[name]] if column else []
     return SplitReport(
         utterances=len(corpus.splits[name]),
         expected=corpus.expected.get(name),
         hours=sum(r.header.seconds for r in clip_checks if r.header and r.split == name) / 3600,
-        speakers=speakers,
+        speakers=len(leaks.speakers(corpus.splits[name])),
         labels=_counts(labels),
     )
-
-
-def _shared(names: Mapping[str, Set[str]]) -> dict[Pair, tuple[str, ...]]:
-    """Return what each two splits have in common, where they have something."""
-    pairs = itertools.combinations(names, 2)
-    return {(a, b): tuple(sorted(names[a] & names[b])) for a, b in pairs if names[a] & names[b]}
-
-
-def _shared_files(clip_checks: Iterable[_ClipCheck]) -> tuple[dict[Pair, tuple[str, ...]], dict[Pair, tuple[str, ...]]]:
-    """Return the names of files of which two splits use the same segment, and of all files that two splits use."""
-    files: dict[str, dict[str, list[Utterance]]] = {}
-    for checked in clip_checks:
-        files.setdefault(checked.file, {}).setdefault(checked.split, []).append(checked.utterance)
-    same: dict[Pair, list[str]] = defaultdict(list)
-    shared: dict[Pair, list[str]] = defaultdict(list)
-    for splits in files.values():
-        for pair in itertools.combinations(splits, 2):
-            first, second = splits[pair[0]], splits[pair[1]]
-            shared[pair].append(first[0].clip.path.name)
-            if _overlap(first, second):
-                same[pair].append(first[0].clip.path.name)
-    return {k: tuple(sorted(v)) for k, v in same.items()}, {k: tuple(sorted(v)) for k, v in shared.items()}
-
-
-def _overlap(first: Iterable[Utterance], second: Iterable[Utterance]) -> bool:
-    """Return whether a clip of one list overlaps a clip of the other; both are of one file."""
-    segments = [
-        (u.clip.start, math.inf if u.clip.end is None else u.clip.end, side)
-        for side in (0, 1)
-        for u in (first, second)[side]
-    ]
-    ends = [-math.inf, -math.inf]
-    for start, end, side in sorted(segments):
-        if start < ends[1 - side]:
-            return True
-        ends[side] = max(ends[side], end)
-    return False
 
 
 def _counts(values: Iterable[Any]) -> dict[Any, int]:
@@ -220,11 +177,11 @@ def _unseen(corpus: Corpus, column: str | None) -> Iterator[str]:
             yield from (f"{name}, {problem}" for problem in unseen_labels(train, split, column))
 
 
-def _leaks(shared: Mapping[Pair, Sequence[str]]) -> Iterator[str]:
+def _same_segments(shared: Shared) -> Iterator[str]:
     """Yield a problem where test shares audio. What dev shares with train is a remark: some protocols share silence."""
     for (a, b), files in shared.items():
         if "test" in (a, b):
-            yield f"{a} and {b} use the same segment of {_first_five(files)}: remove it from one of the two."
+            yield f"{a} and {b} use the same segment of {first_five(files)}: remove it from one of the two."
 
 
 def _remarks(report: CorpusReport, column: str | None, silent: Sequence[str]) -> Iterator[str]:
@@ -234,13 +191,13 @@ def _remarks(report: CorpusReport, column: str | None, silent: Sequence[str]) ->
             yield f"{count}: scores on it are not comparable with published ones."
     if column != "speaker":
         for (a, b), names in report.shared_speakers.items():
-            yield f"{a} and {b} share the speakers {_first_five(names)}: scores on {b} are optimistically biased."
+            yield f"{a} and {b} share the speakers {first_five(names)}: scores on {b} are optimistically biased."
     for (a, b), names in report.shared_files.items():
-        yield f"{a} and {b} use the same files: {_first_five(names)}."
+        yield f"{a} and {b} use the same files: {first_five(names)}."
     yield from _label_remarks(report)
     yield from _audio_remarks(report)
     if silent:
-        yield f"digital silence, every sample 0: {_first_five(silent)}."
+        yield f"digital silence, every sample 0: {first_five(silent)}."
 
 
 def _label_remarks(report: CorpusReport) -> Iterator[str]:
@@ -248,7 +205,7 @@ def _label_remarks(report: CorpusReport) -> Iterator[str]:
     for name, split in report.splits.items():
         absent = sorted(set(trained) - set(split.labels))
         if absent and split.labels:
-            yield f"{name} has no utterance of {_first_five(absent)}."
+            yield f"{name} has no utterance of {first_five(absent)}."
 
 
 def _audio_remarks(report: CorpusReport) -> Iterator[str]:
@@ -259,8 +216,3 @@ def _audio_remarks(report: CorpusReport) -> Iterator[str]:
     mixed = sum(clips for channels, clips in report.channels.items() if channels > 1)
     if mixed:
         yield f"{mixed} clip(s) have several channels, which are averaged."
-
-
-def _first_five(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more

@@ -139,6 +139,11 @@ class Features:
         """Whether these are means over time."""
         return self.dataset.pooled
 
+    def frame_counts(self) -> list[int | None]:
+        """Return the frames of each utterance; None where they are not stored."""
+        places = (self.dataset.places.get(digest) for digest in self.digests)
+        return [None if place is None else place.last - place.first for place in places]
+
     def rows(self) -> list[Tensor]:
         """Return every utterance's features, memory-mapped where they are stored."""
         return self.dataset.read(self.digests)

@@ -13,7 +13,7 @@ import torch
 from downstreams.base import Prediction, TrainedTask
 from superb_eval.features.dataset import FeatureDataset
 from superb_eval.probing.config import Fold, ProbeConfig
-from superb_eval.probing.probe import Probe, Split, decode, load_weights, new_probe, splits_of
+from superb_eval.probing.probe import Probe, Split, decode, load_weights, new_probe, remarks, splits_of
 from superb_eval.probing.probe_state import BEST, BEST_ON_TEST, ProbeState, TrainingState, best_on_dev
 from superb_eval.probing.training import Training, train
 from superb_eval.recipe import TrainSettings
@@ -134,6 +134,7 @@ def _test(
         else []
     )
     on_dev, on_test = decode_with(BEST, "dev"), decode_with(BEST, "test")
+    skipped = remarks(task, splits)
     results = []
     for k, (config, states) in enumerate(zip(configs, states_by_seed, strict=True)):
         tuned = task.tune(splits["dev"].manifest, on_dev[k])
@@ -149,6 +150,7 @@ def _test(
                 layer_weights=probes[k].featurizer.layer_weights().tolist(),
                 parameters=sum(p.numel() for p in probes[k].parameters()),
                 tuned=tuned,
+                skipped=skipped,
             )
         )
     return results

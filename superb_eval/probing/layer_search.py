@@ -13,7 +13,7 @@ from superb_eval.errors import UserError
 from superb_eval.features.dataset import FeatureDataset, Features
 from superb_eval.probing.config import Fold, ProbeConfig
 from superb_eval.probing.folds import WORK, FoldResult
-from superb_eval.probing.probe import Split, splits_of
+from superb_eval.probing.probe import Split, remarks, splits_of
 from superb_eval.probing.probe_state import Best
 from superb_eval.runtime import atomic_files
 from superb_eval.runtime.progress import Progress, Update
@@ -70,7 +70,7 @@ def search_and_test(
         layer_weights=[float(layer == strict.layer) for layer in range(dataset.layers)],
         parameters=0,
         tuned=_tuned(task, scores, results),
-        skipped=tuple(text for split in splits.values() for text in _remarks(task, split)),
+        skipped=remarks(task, splits),
     )
 
 
@@ -127,7 +127,3 @@ def _tuned(task: SearchTask, scores: _DevScores, results: list[_SearchResult]) -
         best = _best_on_test(task, results)
         tuned["historical"] = {"layer": best.layer, "way": best.way, "ways": list(task.ways())}
     return tuned
-
-
-def _remarks(task: SearchTask, split: Split) -> list[str]:
-    return task.remarks(split.manifest, [len(row) for row in split.features.rows()])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from downstreams.base import TrainedTask
-from superb_eval.data.manifest import Corpus, Manifest
+from downstreams.base import BaseTask, TrainedTask
+from superb_eval.data import audio
+from superb_eval.data.manifest import Corpus, Manifest, Utterance
 from superb_eval.errors import UserError
 from superb_eval.features.dataset import FeatureDataset, Features
 from superb_eval.features.featurizer import Featurizer
@@ -69,6 +70,25 @@ def splits_of(corpus: Corpus, config: ProbeConfig, dataset: FeatureDataset) -> d
         name: Split(manifest, dataset.select([config.digests[u.clip] for u in manifest]))
         for name, manifest in corpus.splits.items()
     }
+
+
+def remarks(task: BaseTask, splits: Mapping[str, Split]) -> tuple[str, ...]:
+    """Return which rows can't be trained on, searched for or recognised, for the record; none where features are means.
+
+    Frames that are not stored are counted by the duration and the stride.
+    """
+
+    def frames(utterance: Utterance, stored: int | None) -> int:
+        if stored is not None:
+            return stored
+        return round(audio.seconds(utterance.clip) * audio.SAMPLE_RATE) // task.setup.stride
+
+    found: list[str] = []
+    for split in splits.values():
+        if not split.features.pooled:
+            counts = zip(split.manifest, split.features.frame_counts(), strict=True)
+            found += task.remarks(split.manifest, [frames(utterance, stored) for utterance, stored in counts])
+    return tuple(found)
 
 
 def decode(probes: Sequence[Probe], task: TrainedTask, features: Features) -> list[list[Any]]:

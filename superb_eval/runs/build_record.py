@@ -117,6 +117,7 @@ def _corpus(run: PreparedRun) -> records.CorpusRecord:
         digest=run.corpus_digest,
         utterances={split: len(manifest) for split, manifest in corpus.splits.items()},
         hours=round(sum(audio.seconds(clip) for clip in corpus.clips()) / 3600, 4),
+        leaks=run.leaks,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from downstreams import registry as tasks
 from downstreams.base import BaseTask, Setup
 from superb_eval import recipe as recipes
-from superb_eval.corpora import embedded, load_corpus
+from superb_eval.corpora import embedded, leaks, load_corpus
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Corpus
 from superb_eval.probing.config import Fold, ProbeConfig
@@ -87,6 +87,13 @@ class PreparedRun:
     def corpus_digest(self) -> str:
         """A SHA-256 of the rows and trials of all splits and of their audio."""
         return load_corpus.corpus_digest(self.corpus, self.digests)
+
+    @cached_property
+    def leaks(self) -> list[str]:
+        """A sentence for each leak between the splits of the corpus, or of its folds."""
+        label_column, several = self.task_type.label_column, len(self.folds) > 1
+        found = (leaks.leaks(f.corpus, self.digests, label_column, of_fold=several) for f in self.folds)
+        return list(dict.fromkeys(text for of_one in found for text in of_one))
 
     def with_seed(self, seed: int) -> PreparedRun:
         """Return the run of another seed, which shares everything that is loaded."""

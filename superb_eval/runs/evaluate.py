@@ -59,6 +59,8 @@ def evaluate_seeds(
     timer = StepTimer(len(seeds))
     with timer.step("preparation"):
         first = prepare(config, progress)
+        for text in [*first.corpus.notes, *first.leaks]:
+            progress.log(f"{first.corpus.name}: {text}")
         runs = [first.with_seed(seed) for seed in seeds]
     earlier = {} if config.fresh else _finished_earlier(runs, progress)
     present = [run for run in runs if run.config.seed not in earlier]

@@ -94,3 +94,16 @@ def test_phones_are_a_column_of_the_manifest() -> None:
     assert task.columns == ("phones",)
     spaced = replace(rows.splits["test"].utterances[0], labels={"phones": " a  a "})
     assert task.truth(spaced) == "a a"
+
+
+def test_rows_that_cannot_be_aligned_and_phones_without_an_output_are_named() -> None:
+    """A target needs a frame for each output and one between equal neighbours: `a a <eos>` four."""
+    task, rows = build(["a a", "a b"], ["a d", "b"])
+    assert task.remarks(rows.splits["train"], [4, 3]) == []
+    assert task.remarks(rows.splits["train"], [3, 2]) == [
+        "train: 2 of 2 rows (such as line 2) need more outputs than they have frames: they are not trained on"
+    ]
+    assert task.remarks(rows.splits["test"], [3, 1]) == [
+        "test: 1 of 2 rows (such as line 3) need more outputs than they have frames: they can't be recognised whole",
+        "test: 1 of 2 rows (such as line 2) hold symbols that have no output: these can't be recognised",
+    ]

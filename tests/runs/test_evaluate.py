@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +71,33 @@ def test_a_head_learns_and_the_record_describes_its_training(config: RunConfig, 
     rows = predictions(folder)
     assert acc.value == pytest.approx(100 * sum(row["truth"] == row["answer"] for row in rows) / len(rows))
     assert not (folder / WORK).exists(), "checkpoints are removed once the record is written"
+
+
+def test_identical_train_and_test_sets_are_named_before_training_and_in_the_record(
+    config: RunConfig, tones: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "leaky"
+    shutil.copytree(tones, root)
+    shutil.copy(root / "ks/train.csv", root / "ks/test.csv")
+    progress = LoggedLines()
+    record, _ = evaluate(replace(config, data=root), progress)
+    leaks = record.corpus.leaks
+    assert len(leaks) == 2
+    assert leaks[0].startswith("train and test use the same audio (") and leaks[0].endswith("optimistically biased.")
+    assert leaks[1].startswith("train and test share the speakers ")
+    assert [line for line in progress.lines if line.startswith("leaky: ")] == [f"leaky: {text}" for text in leaks]
+    clean, _ = evaluate(config)
+    assert clean.corpus.leaks == []
+
+
+class LoggedLines(NoProgress):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def log(self, text: str) -> None:
+        self.lines.append(text)
 
 
 def test_the_same_run_twice_gives_the_same_bits(config: RunConfig, tmp_path: Path) -> None:
