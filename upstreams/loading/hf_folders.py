@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from superb_eval.errors import UserError
+from upstreams.loading.network_parts import describe_weights
 from upstreams.loading.safe_pickle import unsafe_pickle_error
 
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+"""The files that transformers reads weights from, the first that exists; an index names the shards."""
 
-@contextmanager
-def _hidden_progress_bar() -> Iterator[None]:
-    """Hide transformers' progress bar while weights load: it would interrupt the run's own."""
-    from transformers.utils import logging
+WEIGHT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".bin")
+"""Suffixes of files of weights in any layout."""
 
-    enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            logging.enable_progress_bar()
+_SHARD = re.compile(r"-\d+-of-\d+\.(safetensors|bin)$")
+_ANCHORS = ("feature_extractor.conv_layers.0.conv.weight", "encoder.conv1.weight")
+"""A weight that each network has (the waveform networks, Whisper); what stands before it is a prefix."""
+_UNUSED = {"masked_spec_embed"}
+"""Serves pre-training alone; students have none."""
+_ENCODER = re.compile(r"(feature_extractor|feature_projection|encoder)\.")
 
 
 def from_pretrained(source: str, what: str, kind: Any = None, **options: Any) -> Any:
@@ -36,17 +44,159 @@ def from_pretrained(source: str, what: str, kind: Any = None, **options: Any) ->
         options: passed to its `from_pretrained`.
 
     Raises:
-        UserError: there are no weights, they don't fit, or they are a pickle that needs more than tensors.
+        UserError: weights are absent, missing in part, damaged, of another network, or a pickle that needs more than
+            tensors.
     """
+    if kind is not None:
+        _check_type(source, what, kind.config_class.model_type)
+    if Path(source).is_dir():
+        weight_files(Path(source))
+    model, info = _load(source, what, kind, options)
+    prefix = _prefix(source, info["unexpected_keys"]) if info["missing_keys"] else ""
+    if prefix:  # transformers strips only its own, such as `hubert.`
+        model, info = _load(source, what, kind, {**options, "key_mapping": {"^" + re.escape(prefix): ""}})
+    _check_complete(source, what, model, info)
+    return model
+
+
+def _check_type(source: str, what: str, model_type: str) -> None:
+    """Refuse a folder or hub id of another network, whose own parts would be left out.
+
+    wav2vec 2.0 has HuBERT's network; a config.json without a type is taken for what was asked for.
+    """
+    from transformers import PreTrainedConfig
+
+    with explain_load_errors(source, f"{what}'s weights"):
+        content, _ = PreTrainedConfig.get_config_dict(source)
+    found = content.get("model_type")
+    if found not in {None, model_type, "wav2vec2"}:
+        raise UserError(f"{source}: is a {found} network, not a {what}. Write hf:{source}.")
+
+
+def _load(source: str, what: str, kind: Any, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     from transformers import AutoModel
 
-    loader: Callable[..., Any] = (kind or AutoModel).from_pretrained
-    with explain_load_errors(source, f"{what}'s weights"), _hidden_progress_bar():
-        model, info = loader(source, output_loading_info=True, dtype=torch.float32, **options)
-    missing = [name for name in info["missing_keys"] if name != "masked_spec_embed"]
-    if missing or info["mismatched_keys"]:
-        raise UserError(f"{source}: no {what}: {len(missing)} weights are missing, such as {sorted(missing)[:2]}.")
-    return model
+    options = {"dtype": torch.float32, "ignore_mismatched_sizes": True, "output_loading_info": True, **options}
+    with explain_load_errors(source, f"{what}'s weights"), _quiet(), torch.random.fork_rng(devices=[]):
+        model, info = (kind or AutoModel).from_pretrained(source, **options)
+    return model, info
+
+
+def _prefix(source: str, names: Iterable[str]) -> str:
+    """Return what stands before the names of a network's weights, such as `module.`; empty where none is found.
+
+    Raises:
+        UserError: there are several networks.
+    """
+    prefixes = sorted({name.removesuffix(anchor) for anchor in _ANCHORS for name in names if name.endswith(anchor)})
+    if len(prefixes) > 1:
+        found = ", ".join(f"'{prefix}'" for prefix in prefixes)
+        raise UserError(
+            f"{source}: holds several networks, whose weights begin with {found}. Save the encoder's weights alone."
+        )
+    return prefixes[0] if prefixes else ""
+
+
+def _check_complete(source: str, what: str, model: Any, info: Mapping[str, Any]) -> None:
+    """Refuse a network of which any weight would be random, or whose folder has weights that it takes no notice of."""
+    own = set(model.state_dict()) - _UNUSED
+    missing, unexpected = sorted(set(info["missing_keys"]) & own), sorted(info["unexpected_keys"])
+    if len(missing) == len(own):
+        found = f"found {', '.join(unexpected[:3])}" if unexpected else "the file is empty"
+        raise UserError(f"{source}: none of the {len(own)} weights of {what} is there: {found}. Is it that network?")
+    if missing:
+        raise UserError(
+            f"{source}: {len(missing)} of the {len(own)} weights of {what} are missing: {describe_weights(missing)}. "
+            "None is drawn at random instead. Save the whole network."
+        )
+    if info["mismatched_keys"]:
+        name, stored, expected = sorted(info["mismatched_keys"])[0][:3]
+        raise UserError(
+            f"{source}: {name} is {list(stored)}, and its config.json makes it {list(expected)}. "
+            "Give the config.json that the weights were trained with."
+        )
+    if ignored := [name for name in unexpected if _ENCODER.match(name)]:
+        raise UserError(
+            f"{source}: {len(ignored)} weights have no place in the network of its config.json: "
+            f"{describe_weights(ignored)}. Give the config.json that the weights were trained with."
+        )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that transformers reads a folder's weights from, complete as far as their headers show.
+
+    Raises:
+        UserError: there are none, a shard is missing or damaged, or it is a Git LFS pointer.
+    """
+    present = {path.name for path in folder.iterdir()}
+    first = next((name for name in WEIGHT_FILES if name in present), None)
+    if first is None:
+        raise UserError(f"{folder}: {_no_weights(folder, sorted(present))}")
+    names = _shards(folder / first) if first.endswith(".json") else [first]
+    absent = [name for name in names if name not in present]
+    if absent:
+        found = len(names) - len(absent)
+        raise UserError(
+            f"{folder}: {first} names {len(names)} shards, of which {found} are there: {', '.join(absent[:3])} "
+            f"{'is' if len(absent) == 1 else 'are'} missing. Copy {'it' if len(absent) == 1 else 'them'} too."
+        )
+    for name in names:
+        _check_header(folder / name)
+    return [folder / name for name in names]
+
+
+def _no_weights(folder: Path, names: list[str]) -> str:
+    shards = [name for name in names if _SHARD.search(name)]
+    other = [name for name in names if name.endswith((*WEIGHT_SUFFIXES, ".h5", ".msgpack")) and name not in shards]
+    if shards:
+        kind = "model.safetensors" if shards[0].endswith(".safetensors") else "pytorch_model.bin"
+        return f"its {len(shards)} shards come without {kind}.index.json, which states what lies where. Copy it too."
+    if other and other[0].endswith(WEIGHT_SUFFIXES):
+        return (
+            f"its weights are called {', '.join(other[:3])}, and transformers reads model.safetensors or "
+            f"pytorch_model.bin. Rename them, or write checkpoint:{folder / other[0]}."
+        )
+    if not other and "config.json" not in names:
+        return "has neither a config.json nor weights. Give a folder in transformers' layout, or a file of weights."
+    found = f"its only weights are {other[0]}, of another library" if other else "has no weights"
+    return f"{found}. Copy model.safetensors there too, or write hf:{folder}@random for random ones."
+
+
+def _shards(index: Path) -> list[str]:
+    try:
+        return sorted(set(json.loads(index.read_text(encoding="utf8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{index}: is no index of shards ({error!r}). Copy the folder again.") from error
+
+
+def _check_header(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    with path.open("rb") as file:
+        if file.read(24).startswith(b"version https://git-lfs"):
+            raise UserError(f"{path}: is a Git LFS pointer, not the weights. Run `git lfs pull` in its folder.")
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, "pt"):
+                pass
+        except SafetensorError as error:
+            raise UserError(f"{path}: is damaged or incomplete ({error}). Copy it again.") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide transformers' progress bar and its report on keys while weights load: a run has its own."""
+    from transformers.utils import logging
+
+    enabled, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if enabled:
+            logging.enable_progress_bar()
 
 
 @contextmanager
@@ -62,8 +212,8 @@ def explain_load_errors(source: str, what: str) -> Iterator[None]:
         yield
     except pickle.UnpicklingError as error:
         raise unsafe_pickle_error(source, "Give a folder with .safetensors.") from error
-    except (OSError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, RuntimeError, EOFError) as error:
+        first = (str(error).strip() or repr(error)).splitlines()[0]
         raise UserError(
             f"{what} can't be loaded from '{source}': {first} Give a folder with @FOLDER, or @random."
         ) from error
