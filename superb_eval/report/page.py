@@ -205,4 +205,5 @@ def _commands(by_task: Mapping[str, Mapping[str, RunGroup]]) -> Iterator[Command
         for name, group in of_task.items():
             for run in group.runs:
                 r = run.record
-                yield Command(name, task, r.seed, r.command, tuple(r.departures), tuple(r.skipped))
+                departures = (*r.departures, *r.corpus.leaks)
+                yield Command(name, task, r.seed, r.command, departures, tuple(r.skipped))
