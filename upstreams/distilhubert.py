@@ -18,8 +18,7 @@ from superb_eval.errors import UserError
 from upstreams import hubert
 from upstreams.base import Card, Upstream
 from upstreams.hubert import Hubert
-from upstreams.loading import checkpoint_conversion
-from upstreams.loading.load_weights import load_model, shipped_weights
+from upstreams.loading.load_weights import load_model, load_weights, shipped_weights
 
 if TYPE_CHECKING:
     from transformers import HubertModel
@@ -191,4 +190,4 @@ def _load_heads(folder: Path) -> dict[str, Tensor]:
         raise UserError(
             f"{folder}: has no heads ({HEADS_FILE}): they were removed at export. Load it as distilhubert@{folder}."
         )
-    return checkpoint_conversion.read_checkpoint(folder / HEADS_FILE)
+    return load_weights(folder / HEADS_FILE)

@@ -17,7 +17,7 @@ from superb_eval.pretraining.recipe import StudentSettings
 from upstreams.base import Card, Upstream
 from upstreams.distilhubert import DistilHubert, Heads
 from upstreams.hubert import Hubert
-from upstreams.loading import checkpoint_conversion
+from upstreams.loading import checkpoint_conversion, weight_names
 
 if TYPE_CHECKING:
     from transformers import HubertConfig, HubertModel
@@ -77,19 +77,19 @@ def build_student(settings: StudentSettings, teacher: Upstream, predicted: int, 
     return Student(DistilHubert(card, model), Heads(model.config.hidden_size, predicted, teacher.card.width))
 
 
-def _trunk_weights(teacher: Upstream) -> checkpoint_conversion.Weights:
+def _trunk_weights(teacher: Upstream) -> weight_names.Weights:
     """Return a teacher's weights by the names of transformers' HuBERT; an empty dict where it is no such network."""
     weights = teacher.state_dict()
     first = next((name for name in weights if "feature_extractor.conv_layers.0." in name), None)
     if first is None:
         return {}
     prefix = first[: first.index("feature_extractor.")]
-    return checkpoint_conversion.to_transformers(
+    return weight_names.to_transformers(
         {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
     )
 
 
-def _config(settings: StudentSettings, teacher: Upstream, source: checkpoint_conversion.Weights) -> HubertConfig:
+def _config(settings: StudentSettings, teacher: Upstream, source: weight_names.Weights) -> HubertConfig:
     """Return the student's config: the teacher's own as far as it is a HuBERT, updated by the settings."""
     from transformers import HubertConfig
 
@@ -118,7 +118,7 @@ def _config(settings: StudentSettings, teacher: Upstream, source: checkpoint_con
 
 
 @torch.no_grad()
-def _copy(model: HubertModel, source: checkpoint_conversion.Weights, settings: StudentSettings, name: str) -> None:
+def _copy(model: HubertModel, source: weight_names.Weights, settings: StudentSettings, name: str) -> None:
     """Copy the parts that the settings name from the weights `source` of the teacher `name`."""
     for part in settings.initialise:
         part_weights = {key: own for key, own in model.state_dict().items() if re.match(_PARTS[part], key)}

@@ -19,7 +19,7 @@ from superb_eval.pretraining.student import build_student
 from upstreams import registry
 from upstreams.base import Upstream
 from upstreams.distilhubert import Heads
-from upstreams.loading import checkpoint_conversion
+from upstreams.loading import checkpoint_conversion, weight_names
 
 CONV = "[(16, 10, 5)] + [(16, 3, 2)] * 4 + [(16, 2, 2)] * 2"
 TINY = {
@@ -154,7 +154,7 @@ def check_equal(
     theirs = Theirs(path, sizes, conv, predicted)
     objective = ours(registry.load(address.format(path)), predicted, replay=True, theirs=theirs)
     theirs.teacher.eval()
-    their_weights = checkpoint_conversion.to_transformers(theirs.model.state_dict())
+    their_weights = weight_names.to_transformers(theirs.model.state_dict())
     for name, weight in objective.student.trunk.state_dict().items():
         assert torch.equal(weight, their_weights.pop(name)), name
     assert not their_weights

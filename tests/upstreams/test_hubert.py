@@ -141,7 +141,7 @@ def test_large_takes_normalised_waveforms_and_base_does_not(
 
 def test_a_malicious_pickle_is_refused(malicious: tuple[Path, Path]) -> None:
     checkpoint, proof = malicious
-    with pytest.raises(UserError, match="refused: this pickle needs more than tensors"):
+    with pytest.raises(UserError, match="refused: its pickle names posix.mkdir, .*none of it was run"):
         registry.load(f"hubert_nano@{checkpoint}")
     assert not proof.exists()
 
@@ -162,7 +162,7 @@ def test_weights_of_another_network_are_refused(nano: Upstream, tmp_path: Path) 
     weights["encoder.layer_norm.weight"] = torch.zeros(7)
     weights["extra"] = weights.pop("encoder.layer_norm.bias")
     torch.save(weights, tmp_path / "odd.pt")
-    with pytest.raises(UserError, match=r"don't fit hubert_nano: 1 missing .* 1 unexpected .* 1 of another shape"):
+    with pytest.raises(UserError, match=r"don't fit hubert_nano: 1 missing .* 1 of another shape .*left out: extra"):
         registry.load(f"hubert_nano@{tmp_path / 'odd.pt'}")
 
 

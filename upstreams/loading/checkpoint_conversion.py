@@ -1,56 +1,33 @@
-"""Converts checkpoints of HuBERT-like networks from other libraries' layouts to transformers' `HubertModel`.
+"""Converts checkpoints of HuBERT, wav2vec 2.0 and WavLM from other libraries' layouts to transformers' networks.
 
-Supported: s3prl's distiller checkpoints (`upstream/distiller`, such as distilhubert_ls960_4-8-12.ckpt), its converted
-HuBERT files (`upstream/hubert/convert.py`), and state dicts of torchaudio's bundles (`torchaudio.models.hubert_base`).
-The layout is recognised by the file's keys.
+Supported: fairseq's own files, pre-trained and fine-tuned; WavLM's; s3prl's distiller checkpoints
+(`upstream/distiller`, such as distilhubert_ls960_4-8-12.ckpt) and its converted files (`upstream/hubert/convert.py`);
+state dicts of torchaudio's bundles (`torchaudio.models.hubert_base`), of transformers and of fairseq's modules, under
+any prefix. The layout is recognised by the file's keys and by the names of its weights.
 """
 
 from __future__ import annotations
 
-import argparse
-import ast
-import pickle
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from superb_eval.errors import UserError
-from upstreams.loading.safe_pickle import unsafe_pickle_error
+from upstreams.loading import fairseq_settings, state_dicts, weight_names
+from upstreams.loading.checkpoint_file import StoredCheckpoint
+from upstreams.loading.fairseq_settings import FairseqSettings
+from upstreams.loading.weight_names import POSITION, Weights
 
-Weights = dict[str, Tensor]
+ARCHITECTURES = {"hubert": "HuBERT", "wav2vec2": "wav2vec 2.0", "wavlm": "WavLM"}
+"""Published names, by transformers' `model_type`."""
 
-_CONV = "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2"
-"""s3prl's default: (channels, kernel, stride) of each convolution."""
+_HEADS = {768: 12, 1024: 16, 1280: 16}
+"""The number of attention heads of every published HuBERT, wav2vec 2.0 and WavLM of a width."""
 
-_SHARED = (
-    (r"^(.*\.)?encoder\.pos_conv\.0\.", "encoder.pos_conv_embed.conv."),
-    (r"\.(?:weight_g|parametrizations\.weight\.original0)$", ".parametrizations.weight.original0"),
-    (r"\.(?:weight_v|parametrizations\.weight\.original1)$", ".parametrizations.weight.original1"),
-)
-_FAIRSEQ = (
-    (r"^(feature_extractor\.conv_layers\.\d+)\.0\.", r"\1.conv."),
-    (r"^(feature_extractor\.conv_layers\.\d+)\.2(\.1)?\.", r"\1.layer_norm."),
-    (r"^post_extract_proj\.", "feature_projection.projection."),
-    (r"^layer_norm\.", "feature_projection.layer_norm."),
-    (r"^mask_emb$", "masked_spec_embed"),
-    (r"\.self_attn\.", ".attention."),
-    (r"\.self_attn_layer_norm\.", ".layer_norm."),
-    (r"\.fc1\.", ".feed_forward.intermediate_dense."),
-    (r"\.fc2\.", ".feed_forward.output_dense."),
-)
-_TORCHAUDIO = (
-    (r"^encoder\.feature_projection\.", "feature_projection."),
-    (r"^encoder\.transformer\.", "encoder."),
-)
-_PRETRAINING_HEADS = re.compile(
-    r"^(final_proj|label_embs_concat|output_layer|target_glu|aux|logit_generator|mask_generator)\b"
-)
-"""Weights that the features don't depend on."""
+_KERNELS, _STRIDES = [10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2]
+"""Of the convolutions of all published ones."""
 
 
 @dataclass(frozen=True)
@@ -59,84 +36,71 @@ class ConvertedCheckpoint:
 
     layout: str
     """The name of the layout, for messages."""
+    architecture: str
+    """transformers' `model_type`, one of `ARCHITECTURES`."""
     config: dict[str, Any]
-    """Arguments of `transformers.HubertConfig`."""
+    """Arguments of transformers' configuration."""
     weights: Weights
-    """Of the encoder, as `transformers.HubertModel` names them."""
+    """Of the encoder, by transformers' names."""
     normalise: bool | None = None
     """Whether waveforms are normalised to zero mean and unit variance; None: the file doesn't state it."""
     heads: Weights | None = None
     """Of `upstreams.distilhubert.Heads`; None: the file has none."""
+    prefix: str = ""
+    """Of the weights' names in the file."""
+    left_out: tuple[str, ...] = ()
+    """Modules beside the encoder, which its hidden states don't depend on."""
+    stated: bool = True
+    """Whether the file states its settings; else they are inferred from its weights."""
+
+    @property
+    def stated_heads(self) -> int | None:
+        """The number of attention heads, where settings or weights determine it: WavLM's do."""
+        return self.config["num_attention_heads"] if self.stated or self.architecture == "wavlm" else None
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a file of weights without ever running code from it; a plain `argparse.Namespace` is allowed.
-
-    Raises:
-        UserError: the file is damaged, or a pickle that needs more than tensors and plain values.
-    """
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            # s3prl's checkpoints store the training command as one; it holds plain values.
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        advice = "Save the weights alone as .safetensors where you trust it, and give that file."
-        raise unsafe_pickle_error(path, advice) from error
-    except Exception as error:  # a damaged file raises various errors
-        raise UserError(f"{path}: not readable as weights ({error!r}). Is the file complete?") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: isn't a plain state dict (names to tensors). Save `model.state_dict()` alone.")
-    return content
-
-
-def convert(content: Mapping[str, Any], source: object) -> ConvertedCheckpoint | None:
-    """Return the network in another library's layout, or None where the layout isn't recognised.
+def convert(stored: StoredCheckpoint, prefix: str | None = None) -> ConvertedCheckpoint:
+    """Return the network in a file, or the one at a prefix where it holds several.
 
     Raises:
-        UserError: the layout is known, but transformers' HuBERT doesn't support its settings.
+        UserError: the file holds no such network, or several; or its settings aren't supported by transformers.
     """
+    content, source = stored.content, stored.path
     if {"Config", "Distiller"} <= content.keys():
         return _convert_distiller(content, source)
-    if {"task_cfg", "model_cfg", "model_weight"} <= content.keys():
-        return _convert_s3prl_hubert(content, source)
-    if "encoder.transformer.layers.0.attention.k_proj.weight" in content:
-        return _convert_torchaudio(content, source)
-    return None
-
-
-def to_transformers(weights: Mapping[str, Tensor]) -> Weights:
-    """Rename the weights of an encoder from fairseq's, s3prl's or torchaudio's names to transformers'.
-
-    Pre-training heads are left out; names that are transformers' own already are unchanged.
-    """
-    rules: tuple[tuple[str, str], ...] = _SHARED
-    if any(".transformer." in name for name in weights):
-        rules = _TORCHAUDIO + _SHARED
-    elif any(".fc1." in name for name in weights):
-        rules = _FAIRSEQ + _SHARED
-    renamed = {}
-    for name, tensor in weights.items():
-        if not _PRETRAINING_HEADS.match(name):
-            for pattern, new in rules:
-                name = re.sub(pattern, new, name)  # noqa: PLW2901
-            renamed[name] = tensor
-    return renamed
+    network = state_dicts.select_network(stored, prefix)
+    settings = fairseq_settings.find_settings(content, source)
+    if settings is not None and weight_names.is_fairseq(network.weights):
+        return _convert_fairseq(settings, network, source, "model_weight" in content)
+    return _convert_state_dict(network, source)
 
 
 def _convert_distiller(content: Mapping[str, Any], source: object) -> ConvertedCheckpoint:
-    settings = dict(content["Config"].get("distiller", {}))
-    conv = str(settings.get("extractor_conv_feature_layers", _CONV))
+    stored = fairseq_settings.plain(content["Config"])
+    settings = (stored.get("distiller") if isinstance(stored, dict) else None) or {}
+    embedding = settings.get("task_emb_type")
+    if embedding in {"add", "concat"}:
+        raise UserError(
+            f"{source}: its task_emb_type is '{embedding}', which only s3prl supports: load it with s3prl:NAME."
+        )
     # The defaults of s3prl's `DistillerConfig`, where they differ from its HuBERT's.
-    config = _fairseq_config({"encoder_layers": 1, "activation_dropout": 0.1, **settings}, source, conv)
-    weights = content["Distiller"]
+    config = fairseq_settings.to_config(
+        {"encoder_layers": 1, "activation_dropout": 0.1, **settings},
+        source,
+        settings.get("extractor_conv_feature_layers"),
+    )
     config["feat_proj_layer_norm"] = False
-    heads = _heads(weights)
-    return ConvertedCheckpoint("s3prl's distiller", config, to_transformers(weights), normalise=False, heads=heads)
+    weights = {name: value for name, value in content["Distiller"].items() if isinstance(value, Tensor)}
+    return ConvertedCheckpoint(
+        "s3prl's distiller",
+        "hubert",
+        config,
+        _complete(weight_names.to_transformers(weights), config),
+        normalise=False,
+        heads=_heads(weights),
+        prefix="Distiller.",
+        left_out=weight_names.left_out_parts(weights),
+    )
 
 
 def _heads(weights: Mapping[str, Tensor]) -> Weights | None:
@@ -155,66 +119,110 @@ def _heads(weights: Mapping[str, Tensor]) -> Weights | None:
     }
 
 
-def _convert_s3prl_hubert(content: Mapping[str, Any], source: object) -> ConvertedCheckpoint:
-    settings = content["model_cfg"]
-    config = _fairseq_config(settings, source, str(settings.get("conv_feature_layers", _CONV)))
-    normalise = bool(content["task_cfg"].get("normalize", False))
-    return ConvertedCheckpoint("s3prl's converted HuBERT", config, to_transformers(content["model_weight"]), normalise)
+def _convert_fairseq(
+    settings: FairseqSettings, network: state_dicts.StoredNetwork, source: object, by_s3prl: bool
+) -> ConvertedCheckpoint:
+    if "w2v_encoder." in network.prefix and not settings.fine_tuned:
+        raise UserError(
+            f"{source}: is fine-tuned, and has no settings of its encoder (w2v_args). Take the checkpoint that it "
+            "was fine-tuned from, or give a folder in transformers' layout."
+        )
+    weights = weight_names.to_transformers(network.weights)
+    architecture = _architecture(weights, network.weights, settings.kind)
+    config = fairseq_settings.to_config(settings.model, source)
+    if architecture == "wavlm":
+        config |= _wavlm_config(settings.model, source)
+    elif fairseq_settings.flag(settings.model, "relative_position_embedding", source):
+        raise UserError(f"{source}: its settings are WavLM's (relative_position_embedding), its weights aren't.")
+    if "encoder.pos_conv_embed.batch_norm.weight" in weights:
+        if architecture != "hubert":
+            raise UserError(f"{source}: conv_pos_batch_norm is supported in HuBERT only, and it is a {architecture}.")
+        config["conv_pos_batch_norm"] = True
+    library = "WavLM's own" if architecture == "wavlm" else "s3prl's converted" if by_s3prl else "fairseq's"
+    tuned = "fine-tuned " if settings.fine_tuned else ""
+    return ConvertedCheckpoint(
+        f"{library} {tuned}{ARCHITECTURES[architecture]}",
+        architecture,
+        config,
+        _complete(weights, config),
+        settings.normalise,
+        prefix=network.prefix,
+        left_out=weight_names.left_out_parts(network.weights),
+    )
 
 
-def _fairseq_config(settings: Mapping[str, Any], source: object, conv: str) -> dict[str, Any]:
-    """Return transformers' settings for fairseq's, which s3prl uses too."""
-    required = {"activation_fn": "gelu", "layer_type": "transformer", "attention_type": "original", "attn_type": ""}
-    for key, supported in required.items():
-        if settings.get(key, supported) != supported:
-            raise UserError(
-                f"{source}: its {key} is '{settings[key]}', which only s3prl supports: load it with s3prl:NAME."
-            )
-    channels, kernels, strides = zip(*_conv_layers(conv, source), strict=True)
+def _architecture(weights: Weights, stored: Weights, kind: str) -> str:
+    """Return transformers' `model_type` of an encoder: by its weights, the stated kind, and the modules beside it."""
+    if "encoder.layers.0.attention.gru_rel_pos_const" in weights:
+        return "wavlm"
+    if kind.startswith("wav2vec"):
+        return "wav2vec2"
+    beside = weight_names.left_out_parts(stored)
+    return "wav2vec2" if not kind and {"quantizer", "project_q"} & set(beside) else "hubert"
+
+
+def _wavlm_config(settings: Mapping[str, Any], source: object) -> dict[str, Any]:
+    for name in ("relative_position_embedding", "gru_rel_pos"):
+        if not fairseq_settings.flag(settings, name, source):
+            raise UserError(f"{source}: its {name} is off, and transformers' WavLM always has it. Load it with s3prl.")
     return {
-        "conv_dim": channels,
-        "conv_kernel": kernels,
-        "conv_stride": strides,
-        "conv_bias": bool(settings.get("conv_bias", False)),
-        "feat_extract_norm": "layer" if settings.get("extractor_mode") == "layer_norm" else "group",
-        "do_stable_layer_norm": bool(settings.get("layer_norm_first", False)),
-        "num_hidden_layers": int(settings.get("encoder_layers", 12)),
-        "hidden_size": int(settings.get("encoder_embed_dim", 768)),
-        "intermediate_size": int(settings.get("encoder_ffn_embed_dim", 3072)),
-        "num_attention_heads": int(settings.get("encoder_attention_heads", 12)),
-        "num_conv_pos_embeddings": int(settings.get("conv_pos", 128)),
-        "num_conv_pos_embedding_groups": int(settings.get("conv_pos_groups", 16)),
-        "hidden_dropout": float(settings.get("dropout", 0.1)),
-        "attention_dropout": float(settings.get("attention_dropout", 0.1)),
-        "activation_dropout": float(settings.get("activation_dropout", 0.0)),
+        "num_buckets": fairseq_settings.number(settings, "num_buckets", 320, 100_000, source),
+        "max_bucket_distance": fairseq_settings.number(settings, "max_distance", 1280, 1_000_000, source),
     }
 
 
-def _conv_layers(text: str, source: object) -> list[tuple[int, int, int]]:
-    """Return the value of `[(512, 10, 5)] + [(512, 3, 2)] * 4`, which fairseq passes to `eval`."""
+def _convert_state_dict(network: state_dicts.StoredNetwork, source: object) -> ConvertedCheckpoint:
+    """Weights without settings: sizes are inferred from them, the rest is as in the published networks.
 
-    def value(node: ast.expr) -> Any:
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Mult):
-            left, right = value(node.left), value(node.right)
-            return left + right if isinstance(node.op, ast.Add) else left * right
-        return ast.literal_eval(node)
-
-    try:
-        layers = value(ast.parse(text, mode="eval").body)
-        return [(int(channels), int(kernel), int(stride)) for channels, kernel, stride in layers]
-    except (ValueError, TypeError, SyntaxError) as error:
-        raise UserError(f"{source}: its convolutions are '{text[:60]}'. Expected a list such as {_CONV}.") from error
-
-
-def _convert_torchaudio(content: Mapping[str, Any], source: object) -> ConvertedCheckpoint:
-    """Torchaudio's files hold no settings: sizes are inferred from the weights, the rest is as in its bundles."""
-    weights = to_transformers(content)
-    if len(_conv_weights(weights)) != 7:
-        raise UserError(f"{source}: doesn't hold 7 convolutions, as torchaudio's HuBERT bundles do. Is it a HuBERT?")
+    Only the Large and XLarge ones have layer norms in every convolution, are pre-norm and take normalised waveforms.
+    """
+    if any(".attention.attention." in name for name in network.weights):
+        raise UserError(f"{source}: is a WavLM of torchaudio. Load it with torchaudio:WAVLM_BASE@{source}.")
+    weights = weight_names.to_transformers(network.weights)
+    by_torchaudio = any(name.startswith("encoder.transformer.") for name in network.weights)
+    library = (
+        "torchaudio's"
+        if by_torchaudio
+        else "fairseq's"
+        if weight_names.is_fairseq(network.weights)
+        else "transformers'"
+    )
+    layout = library if by_torchaudio else f"{library} state dict"
+    missing = [name for name in _NEEDED if name not in weights]
+    if missing:
+        raise UserError(f"{source}: its weights don't fit {layout}: it has no {missing[0]}. Is the file complete?")
     config = infer_config(weights)
-    # Only its Large and XLarge bundles have layer norms in every convolution, are pre-norm, and take normalised waves.
-    config["do_stable_layer_norm"] = layer_norms = config["feat_extract_norm"] == "layer"
-    return ConvertedCheckpoint("torchaudio's", config, weights, normalise=layer_norms)
+    if config["conv_kernel"] != _KERNELS:
+        raise UserError(
+            f"{source}: doesn't hold the 7 convolutions of every published HuBERT (its kernels are "
+            f"{config['conv_kernel']}), and without settings their strides are unknown. Give a folder with config.json."
+        )
+    config |= {"conv_stride": _STRIDES, "do_stable_layer_norm": config["feat_extract_norm"] == "layer"}
+    architecture = _architecture(weights, network.weights, "wav2vec" if "wav2vec2." in network.prefix else "")
+    if architecture == "wavlm":
+        config["num_attention_heads"] = weights["encoder.layers.0.attention.gru_rel_pos_const"].shape[1]
+        config["num_buckets"] = len(weights["encoder.layers.0.attention.rel_attn_embed.weight"])
+    return ConvertedCheckpoint(
+        layout,
+        architecture,
+        config,
+        _complete(weights, config),
+        normalise=config["feat_extract_norm"] == "layer",
+        prefix=network.prefix,
+        left_out=weight_names.left_out_parts(network.weights),
+        stated=False,
+    )
+
+
+_NEEDED = (
+    "feature_extractor.conv_layers.0.conv.weight",
+    "encoder.layers.0.feed_forward.intermediate_dense.weight",
+)
+
+
+def _complete(weights: Weights, config: Mapping[str, Any]) -> Weights:
+    """Add what fairseq leaves out because it changes nothing: a projection between equal widths."""
+    return weight_names.with_projection(weights, config["hidden_size"], config["conv_dim"][-1])
 
 
 def infer_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -224,10 +232,11 @@ def infer_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     every published HuBERT. Strides are HuBERT's.
     """
     convolutions = _conv_weights(weights)
-    position = weights["encoder.pos_conv_embed.conv.parametrizations.weight.original1"]  # [width, width/groups, kernel]
-    width = len(position)
+    normed = f"{POSITION}.weight"  # beside a batch norm there is no weight norm
+    position = weights[normed if normed in weights else f"{POSITION}.parametrizations.weight.original1"]
+    width = len(position)  # of [width, width / groups, kernel]
     layer_norms = "feature_extractor.conv_layers.1.layer_norm.weight" in weights
-    return {
+    config = {
         "conv_dim": [len(w) for w in convolutions],
         "conv_kernel": [w.shape[-1] for w in convolutions],
         "conv_bias": "feature_extractor.conv_layers.0.conv.bias" in weights,
@@ -240,6 +249,12 @@ def infer_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
         "num_conv_pos_embeddings": position.shape[-1],
         "num_conv_pos_embedding_groups": width // position.shape[1],
     }
+    return {**config, "conv_pos_batch_norm": True} if normed in weights else config
+
+
+def published_heads(width: int) -> int | None:
+    """Return the number of attention heads of the published networks of a width; None: there are none."""
+    return _HEADS.get(width)
 
 
 def count_layers(weights: Mapping[str, Tensor]) -> int:

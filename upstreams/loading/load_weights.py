@@ -13,6 +13,10 @@ from torch import Tensor
 from superb_eval.errors import UserError
 from upstreams.base import Card
 from upstreams.loading import checkpoint_conversion, hf_folders
+from upstreams.loading.checkpoint_conversion import ConvertedCheckpoint
+from upstreams.loading.checkpoint_file import read_checkpoint
+from upstreams.loading.state_dict_model import build_network
+from upstreams.loading.state_dicts import Selection
 
 if TYPE_CHECKING:
     from transformers import HubertConfig, HubertModel
@@ -35,7 +39,7 @@ def load_model(card: Card, config: dict[str, Any], source: str | None, seed: int
     Args:
         card: its name goes into errors; its sizes hold for random weights and plain state dicts.
         config: their differences from `transformers.HubertConfig`'s defaults.
-        source: a file, a folder in transformers' layout, or a hub id.
+        source: a file, perhaps with a selection (`FILE#PREFIX`), a folder in transformers' layout, or a hub id.
         seed: of random weights; None: load those at `source`.
 
     Raises:
@@ -47,8 +51,8 @@ def load_model(card: Card, config: dict[str, Any], source: str | None, seed: int
         return LoadedModel(card, _random_model(HubertConfig(**config), seed))
     if source is None:
         raise UserError(f"{card.name} comes without weights: write {card.name}@random or {card.name}@CHECKPOINT.")
-    if Path(source).is_file():
-        return _from_file(card, HubertConfig(**config), Path(source))
+    if (file := split_selection(source)) is not None:
+        return _from_file(card, config, *file)
     model = hf_folders.from_pretrained(source, "HuBERT", kind=HubertModel)
     return LoadedModel(card_with_sizes(card, model), model)
 
@@ -67,35 +71,85 @@ def _random_model(config: HubertConfig, seed: int) -> HubertModel:
         return HubertModel(config)
 
 
-def _from_file(card: Card, config: HubertConfig, path: Path) -> LoadedModel:
-    """Load a file in another library's layout, or a state dict that fits the card's own network."""
-    from transformers import HubertConfig
-
-    content = checkpoint_conversion.read_checkpoint(path)
-    converted = checkpoint_conversion.convert(content, path)
-    if converted is None:
-        return LoadedModel(card, _model_from_state_dict(config, _checked_state_dict(content, path), path, card.name))
-    model = _model_from_state_dict(
-        HubertConfig(**converted.config), converted.weights, path, f"{converted.layout} layout"
-    )
-    return LoadedModel(card_with_sizes(card, model), model, converted.normalise, converted.heads)
+def _from_file(card: Card, config: dict[str, Any], path: Path, selection: Selection) -> LoadedModel:
+    """Load a file in any known layout; weights without settings are the card's own network where they fit it."""
+    opened = open_checkpoint(path, selection, card.name, config)
+    if opened.checkpoint.architecture == "wavlm":
+        raise UserError(f"{path}: is a WavLM, not a HuBERT. Load it with checkpoint:{path}.")
+    sized = card if opened.by_card else card_with_sizes(card, opened.model)
+    sized = replace(sized, notes=(*card.notes, *opened.notes))
+    return LoadedModel(sized, opened.model, opened.normalise, opened.checkpoint.heads)
 
 
-def _model_from_state_dict(config: HubertConfig, weights: dict[str, Tensor], path: Path, name: str) -> HubertModel:
-    """Return a network with all of its weights taken from a state dict."""
-    model = _random_model(config, seed=0)
-    own = model.state_dict()
-    weights = {"masked_spec_embed": own["masked_spec_embed"], **weights}  # unused by the features; students have none
-    missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    reshaped = sorted(name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape)
-    if missing or unexpected or reshaped:
+@dataclass(frozen=True)
+class OpenedCheckpoint:
+    """A network from a file of weights, and what the file is."""
+
+    model: Any
+    checkpoint: ConvertedCheckpoint
+    foreign: tuple[str, ...]
+    """The names of other libraries' classes in it, which were left out."""
+    notes: tuple[str, ...] = ()
+    """What the file doesn't state, for the card."""
+    by_card: bool = False
+    """Whether its settings are those of a card."""
+
+    @property
+    def normalise(self) -> bool | None:
+        """Whether waveforms are normalised; None: neither the file nor the card states it."""
+        return None if self.by_card else self.checkpoint.normalise
+
+
+def open_checkpoint(
+    path: Path, selection: Selection, name: str = "", config: dict[str, Any] | None = None
+) -> OpenedCheckpoint:
+    """Open a file of weights by what it holds.
+
+    Args:
+        path: the file.
+        selection: which network of it, and what it doesn't state.
+        name: of a card, for errors.
+        config: the card's settings, as arguments of `transformers.HubertConfig`, for weights without settings.
+
+    Raises:
+        UserError: it holds no network that is supported, several, or not all of one's weights; or it is unsafe.
+    """
+    stored = read_checkpoint(path)
+    found = checkpoint_conversion.convert(stored, selection.prefix)
+    if found.stated:
+        model = build_network(found, found.config, path, f"{found.layout} layout")
+        return OpenedCheckpoint(model, found, stored.foreign)
+    if config is not None and selection.heads is None and found.architecture == "hubert":
+        try:
+            own = build_network(found, config, path, name)
+            return OpenedCheckpoint(own, found, stored.foreign, by_card=True)
+        except UserError:  # of other sizes than the card's: those of the weights
+            pass
+    width = found.config["hidden_size"]
+    heads = selection.heads or found.stated_heads or checkpoint_conversion.published_heads(width)
+    sizes = {**found.config, "num_attention_heads": heads or 1}
+    model = build_network(found, sizes, path, name or found.layout)
+    if heads is None:
         raise UserError(
-            f"{path}: its weights don't fit {name}: {len(missing)} missing (such as {missing[:2]}), "
-            f"{len(unexpected)} unexpected (such as {unexpected[:2]}), "
-            f"{len(reshaped)} of another shape ({reshaped[:2]}). Give the folder with its config.json instead."
+            f"{path}: holds weights without settings, and their number of attention heads isn't known at a width of "
+            f"{width}. State it, as in {path}#heads=N, or give a folder with config.json."
         )
-    model.load_state_dict(weights)
-    return model
+    guessed = "" if selection.heads or found.stated_heads else f"{heads} attention heads, "
+    norm = "pre-norm, normalised waveforms" if found.normalise else "post-norm, waveforms as they are"
+    note = f"the file has no settings: taken to be as in the published networks ({guessed}{norm})"
+    return OpenedCheckpoint(model, found, stored.foreign, (note,))
+
+
+def split_selection(source: str) -> tuple[Path, Selection] | None:
+    """Return the file of `FILE` or `FILE#PREFIX`, and the selection in it; None: `source` is no file.
+
+    Raises:
+        UserError: the selection is malformed.
+    """
+    if Path(source).is_file():
+        return Path(source), Selection()
+    head, mark, tail = source.rpartition("#")
+    return (Path(head), Selection.parse(tail)) if mark and Path(head).is_file() else None
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -104,10 +158,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file is damaged, isn't a state dict, or is a pickle that needs more than tensors.
     """
-    return _checked_state_dict(checkpoint_conversion.read_checkpoint(path), path)
-
-
-def _checked_state_dict(content: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    content = read_checkpoint(path).content
     if not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: isn't a plain state dict (names to tensors). Save `model.state_dict()` alone.")
     return content
