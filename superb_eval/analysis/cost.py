@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from superb_eval.errors import UserError
+from superb_eval.runtime import devices
 from upstreams import registry
 from upstreams.base import SAMPLE_RATE, Upstream
 from upstreams.contract.check import signal
@@ -66,8 +66,7 @@ def measure(names: Sequence[str], device: str = "cpu", seconds: float = 10.0, ro
     Raises:
         UserError: an upstream can't be opened, or there is no such device.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("no GPU is found. Leave --device out.")
+    devices.require(device)
     wav = signal(int(seconds * SAMPLE_RATE)).to(device)
     upstreams = [registry.load(name).to(device) for name in names]
     with torch.inference_mode():

@@ -24,7 +24,7 @@ from superb_eval.probing.active_probes import OPTIMIZERS
 from superb_eval.probing.batched_probes import MicroBatch, batch_probes
 from superb_eval.probing.probe import Probe
 from superb_eval.recipe import Recipe
-from superb_eval.runtime import threads
+from superb_eval.runtime import devices, threads
 
 TIMED_UTTERANCES = 2
 """Of a frame task, timed on a CPU; the time of a batch is proportional to its utterances."""
@@ -164,21 +164,16 @@ def timed(work: Callable[[], object], device: str) -> float:
 
     On a CPU, processor time of one core: independent of what else runs.
     """
-    clock = time.perf_counter if device == "cuda" else time.process_time
+    clock = time.process_time if device == devices.CPU else time.perf_counter
     seconds: list[float] = []
     with threads.limit_threads(1):
         while len(seconds) < REPEATS and sum(seconds) < MAX_SECONDS:
-            _synchronize(device)
+            devices.synchronize(device)
             started = clock()
             work()
-            _synchronize(device)
+            devices.synchronize(device)
             seconds.append(clock() - started)
     return sorted(seconds[1:] or seconds)[len(seconds[1:]) // 2]
-
-
-def _synchronize(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 def table(projections: Sequence[TaskProjection]) -> list[str]:

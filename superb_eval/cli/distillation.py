@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from superb_eval.cli import recipes
 from superb_eval.cli.pretraining import Device, Devices, Loggers, Named, Out, Overrides, listed
 
 
@@ -52,7 +53,7 @@ def distill(
 
 def cost(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="addresses; ratios are to the first")],
-    device: Device = "cpu",
+    device: recipes.Device = "cpu",
     seconds: Annotated[float, typer.Option(min=0.1, help="length of the utterance")] = 10.0,
     rounds: Annotated[int, typer.Option(min=3, help="how often each is timed, alternating")] = 15,
     out: Annotated[Path | None, typer.Option(help="results folder whose table and report will show the costs")] = None,

@@ -15,6 +15,18 @@ Overrides = Annotated[
 ]
 
 
+def _device(text: str) -> str:
+    from superb_eval.runtime import devices
+
+    return devices.parse(text)
+
+
+Device = Annotated[
+    str,
+    typer.Option(metavar="cpu|cuda|cuda:N|mps", callback=_device, help="where upstreams and heads run; N: which GPU"),
+]
+
+
 def register(task_app: typer.Typer, recipe_app: typer.Typer) -> None:
     """Add the commands to the command line."""
     task_app.command("list")(task_list)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from superb_eval.cli.recipes import Device
+
 if TYPE_CHECKING:
     from superb_eval.results.layer_record import LayersRecord
 
@@ -72,7 +74,7 @@ def layers(
         list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="change the recipes")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="of initialisation and sampling")] = 0,
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="where upstreams and heads run")] = "cpu",
+    device: Device = "cpu",
     store: Annotated[
         Path | None, typer.Option(help="feature store; default: $SUPERB_EVAL_STORE or the user's cache")
     ] = None,

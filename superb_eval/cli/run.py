@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from superb_eval.cli.recipes import Overrides, Profile
+from superb_eval.cli.recipes import Device, Overrides, Profile
 
 if TYPE_CHECKING:
     from superb_eval.results.record import RunRecord
@@ -18,7 +18,6 @@ Upstream = Annotated[
 Data = Annotated[
     Path | None, typer.Option("--data", help="official corpora or a folder of manifests; default: the embedded corpus")
 ]
-Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="where the upstream and the head run")]
 
 
 def register(app: typer.Typer) -> None:

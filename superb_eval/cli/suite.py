@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from superb_eval.cli.recipes import Device
 from superb_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,12 +34,11 @@ Overrides = Annotated[
         "-o", "--override", metavar="KEY=VALUE", help="change every recipe, or with TASK:KEY=VALUE that of one task"
     ),
 ]
-Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="where upstreams and heads run")]
 Store = Annotated[Path | None, typer.Option(help="feature store; default: $SUPERB_EVAL_STORE or the user's cache")]
 StoreGb = Annotated[float | None, typer.Option(min=0, help="size budget of the store in GB; default 50")]
 Jobs = Annotated[
     int | None,
-    typer.Option(min=1, help="runs at a time, each on its share of the cores; default: one per core, 1 on cuda"),
+    typer.Option(min=1, help="runs at a time, each on its share of the cores; default: one per core, 1 on a GPU"),
 ]
 Ray = Annotated[
     str | None,
@@ -92,11 +92,14 @@ def suite(
     superb-eval suite -u hubert --device cuda --ray auto --demand cpu=4,gpu=0.5
     superb-eval suite -u hubert --device cuda --slurm --slurm-options "--partition=gpu --time=12:00:00"
     """
+    from superb_eval.runtime import devices
     from superb_eval.runtime.progress import TerminalProgress
     from superb_eval.suite import progress_view
     from superb_eval.suite.progress_view import ProgressView
     from superb_eval.suite.run import run
 
+    if not (ray or slurm):
+        devices.require(device)
     workers = jobs or _default(device)
     scheduler = _scheduler(workers, device, ray, slurm, slurm_options, demand, at_once=jobs or 0)
     suite_plan = _planned(upstreams, tasks, data, profile, seeds, out, override, device, store, store_gb, workers)
@@ -208,7 +211,7 @@ def _planned(
 def _default(device: str) -> int:
     from superb_eval.runtime.threads import available_cores
 
-    return 1 if device == "cuda" else available_cores()
+    return available_cores() if device == "cpu" else 1
 
 
 def _report(outcome: SuiteOutcome, out: Path) -> None:

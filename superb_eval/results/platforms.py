@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from superb_eval.results.record import RunRecord
-from superb_eval.runtime import environment, threads
+from superb_eval.runtime import devices, environment, threads
 from upstreams.loading import identity
 
 UNRELATED = {"cores", "memory_gb", "OMP_WAIT_POLICY", "python", "superb-eval", "espeakng-loader"}
@@ -38,7 +38,9 @@ def current(device: str) -> Platform:
 
 def _platform(hardware: Mapping[str, str | int], versions: Mapping[str, str]) -> Platform:
     values = {**hardware, **versions}
-    on_gpu = values.get(DEVICE) != "cpu"
+    if DEVICE in values:
+        values[DEVICE] = devices.kind(str(values[DEVICE]))  # which of several GPUs it was changes nothing
+    on_gpu = values.get(DEVICE) != devices.CPU
     return {key: str(value) for key, value in values.items() if key not in UNRELATED and (key != GPU or on_gpu)}
 
 

@@ -18,6 +18,7 @@ from superb_eval.data.manifest import Corpus
 from superb_eval.probing.config import Fold, ProbeConfig
 from superb_eval.recipe import Recipe
 from superb_eval.results.folder import run_name, slug
+from superb_eval.runtime import devices
 from superb_eval.runtime.progress import Progress
 from upstreams.loading import identity as identities
 from upstreams.loading import legacy_fingerprints
@@ -128,11 +129,12 @@ def prepare(config: RunConfig, progress: Progress) -> PreparedRun:
     """Load the recipe, corpus and upstream of a run, and check that they fit together.
 
     Raises:
-        UserError: an unknown name or key, a missing corpus, bad rows, unreadable audio or weights.
+        UserError: an unknown name or key, a missing device or corpus, bad rows, unreadable audio or weights.
     """
     from superb_eval.features import upstream_cache  # imports torch, which takes seconds: only a run should wait for it
 
     recipe = choose_recipe(config.task, config.data, config.profile, config.overrides)
+    devices.require(config.device)
     data = config.data or embedded.ensure_folder(recipe.profile, recipe.part, progress)
     corpus = load_corpus.read_corpus(recipe, data)
     upstream = upstream_cache.load(config.upstream, config.device, config.store)

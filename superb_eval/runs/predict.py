@@ -23,6 +23,7 @@ from superb_eval.recipe import Recipe
 from superb_eval.results import platforms
 from superb_eval.results import record as records
 from superb_eval.results.record import RunRecord
+from superb_eval.runtime import devices
 from upstreams import registry as upstreams
 from upstreams.base import Upstream
 from upstreams.loading import identity, legacy_fingerprints
@@ -61,6 +62,7 @@ def load_trained(run: Path, device: str = "cpu") -> TrainedProbe:
     Raises:
         UserError: the folder holds no finished run, or the upstream has changed since it was trained.
     """
+    devices.require(device)
     record = records.read(run / records.NAME)
     upstream = upstreams.load(record.upstream.address).to(device)
     _check_same(run, record, upstream)

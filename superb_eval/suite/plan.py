@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from superb_eval.data import audio
 from superb_eval.errors import UserError
+from superb_eval.runtime import devices
 from superb_eval.runtime.progress import Progress
 from superb_eval.suite import jobs
 from superb_eval.suite.jobs import Job, SuiteConfig
@@ -138,6 +139,8 @@ def _measure_upstream(plan: Plan, address: str) -> None:
     from superb_eval.analysis.official_plan import Throughput, timed
     from upstreams import registry
 
+    if devices.missing(plan.config.device):  # that of the machine that submits jobs doesn't count
+        return
     try:
         upstream = registry.load(address).to(plan.config.device)
         noise = 0.1 * torch.randn(round(TIMED_SECONDS * audio.SAMPLE_RATE), generator=torch.Generator().manual_seed(0))
@@ -199,6 +202,8 @@ def describe(plan: Plan, workers: int) -> list[str]:
         lines.append(f"  {upstream}: {', '.join(tasks)}{seeds}")
     lines.append(f"audio to process: {plan.audio_hours():.2f} h, once for all seeds; less where features are stored")
     lines.append(f"feature store: up to {_size(plan.store_bytes())}")
+    if missing := devices.missing(config.device):
+        lines.append(f"{config.device} isn't on this machine ({missing}): upstreams were not timed")
     untimed = plan.untimed_tasks()
     training = f", plus the training of {', '.join(untimed)}, which was never timed here" if untimed else ""
     lines.append(f"time: about {duration(plan.seconds(workers))}{training}")

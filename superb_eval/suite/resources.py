@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from superb_eval.errors import UserError, near_miss
+from superb_eval.runtime import devices
 from superb_eval.suite.jobs import Job
 
 
@@ -25,7 +26,7 @@ def parse(text: str, device: str) -> Resources:
         UserError: an unknown key, or a value that is no number in range.
     """
     known = [field.name for field in fields(Resources)]
-    values: dict[str, float] = {"cpu": 1, "gpu": 1.0 if device == "cuda" else 0.0, "memory_gb": 0.0}
+    values: dict[str, float] = {"cpu": 1, "gpu": 0.0 if device == devices.CPU else 1.0, "memory_gb": 0.0}
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, _, value = part.partition("=")
         if key not in known:

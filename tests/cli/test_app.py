@@ -63,6 +63,28 @@ def test_run_and_suite_print_what_training_warns_of(call, tones: Path, tmp_path:
     assert suite.code == 0 and f"warning: fbank_nonorm ks: {warning}" in suite.err
 
 
+@pytest.mark.parametrize("command", ["run", "suite", "layers", "predict", "cost"])
+def test_a_missing_gpu_is_one_sentence_before_anything_is_read(
+    call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:  # type: ignore[no-untyped-def]
+    """No audio is synthesised or read, and no unfinished run is left behind."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    out = tmp_path / "results"
+    arguments = {
+        "run": ["ks", "-u", "fbank", "--out", str(out)],
+        "suite": ["-u", "fbank", "--tasks", "ks", "--out", str(out)],
+        "layers": ["fbank", "--out", str(out)],
+        "predict": [str(out), "a.wav"],
+        "cost": ["fbank"],
+    }
+    ran = call(command, *arguments[command], "--device", "cuda:1")
+    assert ran.code == 2 and ran.out == ""
+    assert "superb-eval: --device cuda:1: 0 CUDA GPU(s) are found" in ran.err
+    assert not out.exists() and not any((tmp_path / "corpora").glob("*"))
+    unknown = call(command, *arguments[command], "--device", "gpu")
+    assert unknown.code == 2 and "--device gpu: no such device. Expected cpu, cuda, cuda:N" in unknown.err
+
+
 def test_a_trained_head_answers_for_files_and_folders(call, tones: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     call("run", "ks", "-u", "fbank_nonorm", "--data", tones, "--out", tmp_path / "r", *SHORT, "-o", "train.steps=200")
     (folder,) = (tmp_path / "r" / "fbank_nonorm" / "ks").iterdir()

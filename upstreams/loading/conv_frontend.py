@@ -72,7 +72,7 @@ def convolve(layers: Sequence[Any], matrices: Sequence[list[Tensor]], wavs: Sequ
     `matrices` are the kernels of all layers but the first. Each waveform has to be at least as long as the receptive
     field. On a CPU they go one by one, so that a layer's output stays in the cache; a GPU takes all at once.
     """
-    groups = [wavs] if wavs[0].is_cuda else [[wav] for wav in wavs]
+    groups = [wavs] if wavs[0].device.type != "cpu" else [[wav] for wav in wavs]
     return [frames for group in groups for frames in _convolve_concatenated(layers, matrices, group)]
 
 
@@ -134,11 +134,12 @@ def _fold_norm(norm: nn.GroupNorm, windows: Tensor, weight: Tensor, bias: Tensor
     The mean over time of `weight @ window` is `weight` times the windows' mean, its variance the quadratic form of
     their covariance; in double, so that a constant offset of the waveform costs no precision.
     """
-    in_double = windows.double()
-    mean = in_double.mean(dim=0)
-    centred = in_double - mean
+    precise = torch.float32 if windows.device.type == "mps" else torch.float64  # Apple's GPUs have no doubles
+    windows = windows.to(precise)
+    mean = windows.mean(dim=0)
+    centred = windows - mean
     covariance = centred.T @ centred / len(centred)
-    w = weight.double()
+    w = weight.to(precise)
     scale = norm.weight / ((w @ covariance) * w).sum(dim=1).add(norm.eps).sqrt()
     shift = norm.bias - scale * (w @ mean)
     del bias  # the norm subtracts a constant again

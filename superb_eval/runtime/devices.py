@@ -1,0 +1,58 @@
+"""Devices that upstreams and heads run on, by torch's names: `cpu`, `cuda`, `cuda:1`, `mps`."""
+
+from __future__ import annotations
+
+import re
+
+from superb_eval.errors import UserError
+from superb_eval.runtime.lazy_torch import torch
+
+CPU = "cpu"
+
+_FORM = re.compile(r"cpu|mps|cuda(:(\d+))?")
+
+
+def parse(text: str) -> str:
+    """Return the name of a device as it stands; imports no torch.
+
+    Raises:
+        UserError: it is no device's name.
+    """
+    if not _FORM.fullmatch(text):
+        raise UserError(f"--device {text}: no such device. Expected cpu, cuda, cuda:N (a GPU's number) or mps.")
+    return text
+
+
+def kind(device: str) -> str:
+    """Return a device's kind: `cpu`, `cuda` or `mps`."""
+    return device.partition(":")[0]
+
+
+def missing(device: str) -> str:
+    """Return why a device isn't there; empty where it is."""
+    number = int(parse(device).partition(":")[2] or 0)
+    if kind(device) == "cuda" and torch.cuda.device_count() <= number:
+        built = "" if torch.backends.cuda.is_built() else ", and this torch is a build without CUDA"
+        return f"{torch.cuda.device_count()} CUDA GPU(s) are found{built}"
+    if kind(device) == "mps" and not torch.backends.mps.is_available():
+        return "torch finds no Apple GPU"
+    return ""
+
+
+def require(device: str) -> None:
+    """Refuse a device that isn't there, before anything is computed.
+
+    Raises:
+        UserError: naming what was found.
+    """
+    reason = missing(device)
+    if reason:
+        raise UserError(f"--device {device}: {reason}. Leave --device out, or see `superb-eval doctor`.")
+
+
+def synchronize(device: str) -> None:
+    """Wait until a device has finished what it was given."""
+    if kind(device) == "cuda":
+        torch.cuda.synchronize(device)
+    elif kind(device) == "mps":
+        torch.mps.synchronize()
