@@ -32,7 +32,9 @@ app = typer.Typer(
 upstream_app = typer.Typer(no_args_is_help=True, help="List, show and check upstreams; write a new one; export one.")
 task_app = typer.Typer(no_args_is_help=True, help="List tasks.")
 recipe_app = typer.Typer(no_args_is_help=True, help="List and show recipes.")
-corpus_app = typer.Typer(no_args_is_help=True, help="Check a corpus, export one, or synthesise the embedded one.")
+corpus_app = typer.Typer(
+    no_args_is_help=True, help="Make a corpus of your data, check one, export one, synthesise one."
+)
 for name, group in {"upstream": upstream_app, "task": task_app, "recipe": recipe_app, "corpus": corpus_app}.items():
     app.add_typer(group, name=name)
 run.register(app)

@@ -1,4 +1,4 @@
-"""The commands about corpora: `corpus synth`, `check` and `export`."""
+"""The commands about corpora: `corpus new`, `check`, `export` and `synth`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,69 @@ Overrides = Annotated[
 
 def register(corpus_app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (synth, check, export):
+    for command in (new, check, export, synth):
         corpus_app.command()(command)
+
+
+def new(
+    task: Task,
+    source: Annotated[Path, typer.Argument(metavar="FROM", help="the folder to read; it is not changed")],
+    out: Annotated[Path, typer.Option(help="folder to write; an unfinished one is resumed")],
+    column: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN=NAME", help="the task's column and its name in FROM; repeatable")
+    ] = None,
+    splits: Annotated[
+        str, typer.Option(help="FROM's splits: train=train_nodup,dev=dev,test=eval; '+' joins several")
+    ] = "",
+    shares: Annotated[
+        str, typer.Option(help="divide anew into train, dev and test; 80,10,10 where FROM is undivided")
+    ] = "",
+    seed: Annotated[int, typer.Option(min=0, help="of the division and of trials")] = 0,
+    split_by: Annotated[
+        Literal["speaker", "utterance"], typer.Option(help="speaker: where known, each is in one split only")
+    ] = "speaker",
+    speaker: Annotated[
+        str, typer.Option(metavar="PATTERN", help="finds the speaker in a file's name or path: '^(\\w+)_nohash'")
+    ] = "",
+    trials: Annotated[int, typer.Option(min=2, help="asv: how many for dev and for test, half of one speaker")] = 1000,
+    audio: Annotated[
+        Literal["link", "copy"], typer.Option(help="link the audio files, or copy them; bytes in tables become files")
+    ] = "link",
+    override: Overrides = None,
+) -> None:
+    """Make a corpus, a folder of manifests, of what you have; its columns and splits are found by name, or named.
+
+    FROM holds data folders of Kaldi or ESPnet (wav.scp), a data set of Hugging Face (save_to_disk, Parquet,
+    audiofolder), manifests of Lhotse, or class folders of audio. Its own splits are used where it has them; else
+    whole speakers are assigned by shares and seed. What was chosen and left out is printed, and stored in corpus.json.
+
+    \b
+    superb-eval corpus new asr data --out my-asr --splits train=train_nodup,dev=train_dev,test=eval   # Kaldi, ESPnet
+    superb-eval corpus new ks saved-dataset --out my-ks --column keyword=label                        # Hugging Face
+    superb-eval corpus new ks speech_commands --out my-ks --speaker '^(\\w+)_nohash'                   # class folders
+    superb-eval corpus new asr manifests --out my-asr                                                 # Lhotse
+    superb-eval corpus new asv my-recordings --out my-asv --shares 70,15,15 --trials 2000
+    superb-eval corpus new ic data --out my-ic -o "head.slots=[size, roast]"
+    """
+    from superb_eval.corpora.building import new_corpus, summary
+    from superb_eval.corpora.building.request import CorpusRequest, parse_columns, parse_shares, parse_splits
+    from superb_eval.runtime.progress import TerminalProgress
+
+    request = CorpusRequest(
+        task=task,
+        source=source,
+        out=out,
+        overrides=tuple(override or ()),
+        columns=parse_columns(column or ()),
+        splits=parse_splits(splits),
+        shares=parse_shares(shares),
+        seed=seed,
+        split_by=split_by,
+        speaker=speaker,
+        trials=trials,
+        audio=audio,
+    )
+    print("\n".join(summary.describe(new_corpus.make_corpus(request, TerminalProgress()), request)))
 
 
 def synth(

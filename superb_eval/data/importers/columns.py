@@ -21,8 +21,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 """Names that published data sets give a task's column; they count only where exactly one of them is there."""
 
-SPEAKER_LABELS = ("label", "class")
-"""Further names of the column `speaker`, for tasks whose classes are speakers."""
+SPEAKER_CLASSES: dict[str, tuple[str, ...]] = {"speaker": (*ALIASES["speaker"], "label", "class")}
+"""Names of the column `speaker` where the classes are speakers."""
 
 _SPLIT_WORDS = {
     "dev": r"dev\d*|development|valid|validation|val|cv",
@@ -41,12 +41,16 @@ class ColumnChoice:
 
 
 def resolve(
-    wanted: Sequence[str], present: Sequence[str], choices: Mapping[str, str], optional: Sequence[str] = ()
+    wanted: Sequence[str],
+    present: Sequence[str],
+    choices: Mapping[str, str],
+    optional: Sequence[str] = (),
+    aliases: Mapping[str, Sequence[str]] = ALIASES,
 ) -> ColumnChoice:
     """Return which of the columns `present` are those `wanted` by a task.
 
     A column is the one that `choices` names (the option `--column`), else the one of the same name, else the only one
-    of `ALIASES`. Those of `optional` are left out where none is there.
+    of `aliases`. Those of `optional` are left out where none is there.
 
     Raises:
         UserError: a choice names a column that isn't there or that the task doesn't read; a column has none or several
@@ -56,7 +60,7 @@ def resolve(
     names: dict[str, str] = {}
     notes = []
     for column in (*wanted, *optional):
-        candidates = _candidates(column, present, choices)
+        candidates = _candidates(column, present, choices, aliases)
         if len(candidates) == 1:
             names[column] = candidates[0]
             if candidates[0] != column:
@@ -77,12 +81,14 @@ def split_candidates(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _candidates(column: str, present: Sequence[str], choices: Mapping[str, str]) -> list[str]:
+def _candidates(
+    column: str, present: Sequence[str], choices: Mapping[str, str], aliases: Mapping[str, Sequence[str]]
+) -> list[str]:
     if column in choices:
         return [choices[column]]
     if column in present:
         return [column]
-    names = {column, *ALIASES.get(column, ())}
+    names = {column, *aliases.get(column, ())}
     return [name for name in present if name.lower() in names]
 
 
@@ -99,7 +105,9 @@ def _check_choices(columns: Sequence[str], present: Sequence[str], choices: Mapp
 
 
 def _message(column: str, present: Sequence[str], candidates: Sequence[str]) -> str:
-    found = f"{' and '.join(candidates)} may each be it" if candidates else f"no column is it (found: {_listed(present)})"
+    found = (
+        f"{' and '.join(candidates)} may each be it" if candidates else f"no column is it (found: {_listed(present)})"
+    )
     example = (candidates or present or ["NAME"])[0]
     return f"the task needs the column {column}, and {found}. Name it: --column {column}={example}"
 

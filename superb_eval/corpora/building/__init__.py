@@ -1,0 +1,1 @@
+"""Makes a folder of manifests of another toolkit's data: `superb-eval corpus new`."""

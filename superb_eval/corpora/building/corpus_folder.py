@@ -1,0 +1,117 @@
+"""The folder of a new corpus: which commands it was made by, and whether each was finished."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from superb_eval.data import manifest
+from superb_eval.errors import UserError
+from superb_eval.runtime import atomic_files
+
+STATE = ".corpus-new"
+"""The subfolder that names unfinished tasks; it is removed with the last of them."""
+
+
+SHARED_SETTINGS = ("source", "audio")
+"""Settings that all tasks in one folder have in common."""
+
+
+@dataclass(frozen=True)
+class CorpusFolder:
+    """The part of one task in a folder that may hold several made of the same source.
+
+    `corpus.json` holds the settings and the summary of each finished task; it is written last.
+    """
+
+    out: Path
+    task: str
+
+    def finished(self, settings: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the summary of this task if these settings made it already, None where it is to be made.
+
+        Raises:
+            UserError: the folder holds something else, or was made by another command.
+        """
+        present = {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
+        made = self._made()
+        if present - {STATE} and not made and STATE not in present:
+            shown = ", ".join(sorted(present)[:5])
+            raise UserError(f"{self.out}: holds something else already ({shown}). Choose another folder, or a new one.")
+        for task, there in [*made.items(), *self._unfinished().items()]:
+            self._check(task, there["settings"], settings)
+        return made[self.task]["summary"] if self.task in made else None
+
+    @contextmanager
+    def reserved(self, settings: dict[str, Any]) -> Iterator[None]:
+        """Reserve the folder for these settings while the context lasts, and from then on until `finish`.
+
+        After a `UserError`, which may ask for other options, it is reserved for the same source only.
+
+        Raises:
+            UserError: another process is writing there.
+        """
+        with atomic_files.explain_disk_errors(self.out):
+            (self.out / STATE).mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.out / STATE / "lock", timeout=0):
+                self._reserve(settings)
+                try:
+                    yield
+                except UserError:
+                    self._reserve({key: settings[key] for key in SHARED_SETTINGS})
+                    raise
+        except Timeout as error:
+            raise UserError(f"{self.out}: another process is writing there. Wait until it has finished.") from error
+        if not list((self.out / STATE).glob("*.json")):
+            (self.out / STATE / "lock").unlink(missing_ok=True)
+            (self.out / STATE).rmdir()
+
+    def finish(self, settings: dict[str, Any], summary: dict[str, Any]) -> None:
+        """Write `corpus.json` with this task's settings and summary."""
+        description = manifest.read_description(self.out) or {"name": self.out.resolve().name, "made": {}}
+        made = {**self._made(), self.task: {"settings": settings, "summary": summary}}
+        atomic_files.write_text(self.out / "corpus.json", _json({**description, "made": made}))
+        self._state_file().unlink()
+
+    def _reserve(self, settings: dict[str, Any]) -> None:
+        atomic_files.write_text(self._state_file(), _json({"settings": settings}))
+
+    def _made(self) -> dict[str, Any]:
+        made = manifest.read_description(self.out).get("made")
+        return made if isinstance(made, dict) else {}
+
+    def _unfinished(self) -> dict[str, Any]:
+        files = sorted((self.out / STATE).glob("*.json"))
+        return {path.stem: json.loads(path.read_text(encoding="utf8")) for path in files}
+
+    def _state_file(self) -> Path:
+        return self.out / STATE / f"{self.task}.json"
+
+    def _check(self, task: str, there: dict[str, Any], settings: dict[str, Any]) -> None:
+        """Refuse another source, and for the same task any other setting."""
+        compared = there if task == self.task else SHARED_SETTINGS
+        other = [
+            f"{key} {_shown(there[key])}, not {_shown(settings[key])}"
+            for key in compared
+            if there[key] != settings[key]
+        ]
+        if other:
+            raise UserError(
+                f"{self.out}: {task} is made there with {'; '.join(other)}. Give the same options, choose another "
+                "folder, or delete this one."
+            )
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False) if value or value == 0 else "none"
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
