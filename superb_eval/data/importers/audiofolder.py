@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from superb_eval.data import table_io
+from superb_eval.data.importers import json_lines
 from superb_eval.data.importers.columns import split_candidates
 from superb_eval.data.importers.row_names import name_rows
 from superb_eval.data.importers.source import SourceCorpus, SourceRow
@@ -105,19 +104,5 @@ def _cells(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            content = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}: line {number} is not valid JSON ({error}). Fix it.") from error
-        if not isinstance(content, Mapping):
-            raise UserError(f"{path}: line {number} is no JSON object. Write one for each file.")
-        yield number, {str(key): _text(value) for key, value in content.items()}
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return " ".join(map(_text, value)) if isinstance(value, list) else str(value).strip()
+    for number, content in json_lines.read(path):
+        yield number, {str(key): json_lines.text(value) for key, value in content.items()}

@@ -10,7 +10,7 @@ from typing import Any
 from superb_eval.data.importers.source import SourceCorpus
 from superb_eval.errors import UserError, near_miss
 
-READERS = ("kaldi", "audiofolder", "hugging_face", "class_folders")
+READERS = ("kaldi", "audiofolder", "hugging_face", "lhotse", "class_folders")
 """The modules that read a format, each with `KIND`, `split_names(root)` and `read(root, names, turns)`."""
 
 EXPECTED = (
