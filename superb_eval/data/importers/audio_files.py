@@ -40,8 +40,9 @@ class AudioFinder:
 
 
 def near_folders(folder: Path, root: Path) -> list[Path]:
-    """Return where relative paths of a table in `folder` may begin: there, above it, or in the working directory.
+    """Return where relative paths of a table in `folder` may begin: there, up to two folders above, or here.
 
-    Kaldi's and Lhotse's own begin in the directory from which a recipe is run: often the parent of its data folder.
+    Kaldi's and Lhotse's own begin in the directory from which a recipe is run, such as that above `data/train`.
     """
-    return [folder, root, root.resolve().parent, Path.cwd()]
+    above = root.resolve().parent
+    return [folder, root, above, above.parent, Path.cwd()]
