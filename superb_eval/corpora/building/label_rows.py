@@ -49,8 +49,10 @@ class TaskNeeds:
         self.turns = "turns" in kind.columns
         self.closed = issubclass(kind, UtteranceTask) and issubclass(kind, TrainedTask) and not kind.trials
 
-    def classes(self, labels: Mapping[str, str]) -> tuple[str, ...]:
+    def classes(self, labels: Mapping[str, str], speakers: Sequence[str]) -> tuple[str, ...]:
         """Return the classes of a row, each of which train must have."""
+        if self.speaker_classes:
+            return tuple(speakers)
         if self.closed:
             return tuple(f"{column}={labels[column]}" for column in self.columns)
         tags = labels.get("iob_canonical", "").split()
@@ -79,7 +81,7 @@ def label_rows(
             if reason:
                 left_out[reason].append(row.location)
             else:
-                rows.append(NewRow(row.id, row, split, speakers, labels, needs.classes(labels)))
+                rows.append(NewRow(row.id, row, split, speakers, labels, needs.classes(labels, speakers)))
     if not rows:
         reasons = "; ".join(f"{len(found)} {reason}, such as {found[0]}" for reason, found in left_out.items())
         raise UserError(f"{source.root}: no row can be used ({reasons}).{_speaker_advice(needs)}")
