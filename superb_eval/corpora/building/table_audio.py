@@ -23,6 +23,9 @@ _ENDINGS = (
 )
 """How files of a format begin, for tables that state no names."""
 
+ROWS = 8
+"""Files in memory at a time: one may be an hour long."""
+
 UNKNOWN_ENDING = ".audio"
 
 
@@ -60,7 +63,7 @@ def _contents(items: Sequence[TableAudio]) -> Iterator[tuple[TableAudio, bytes]]
     by_row = {item.row: item for item in items}
     first = 0
     with open_table(items[0].table) as table:
-        for batch in table.batches([f"{items[0].column}.bytes"]):
+        for batch in table.batches([f"{items[0].column}.bytes"], ROWS):
             cells = batch.column(0).field("bytes")
             for row in _within(by_row, first, batch.num_rows):
                 yield by_row[row], cells[row - first].as_py() or b""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from superb_eval.data.importers import formats, table_audio
-from superb_eval.data.importers.source import SourceRow, TableAudio
+from superb_eval.corpora.building.table_audio import write_table_audio
+from superb_eval.data.importers import formats
+from superb_eval.data.importers.source import TableAudio
 from superb_eval.data.manifest import Turn
 from superb_eval.errors import UserError
 
@@ -48,16 +50,17 @@ def words(split: str = "train", rows: int = 5) -> datasets.Dataset:
     )
 
 
-def check(rows: Sequence[SourceRow], expected: datasets.Dataset) -> None:
+def check(rows: Sequence[Any], expected: datasets.Dataset) -> None:
     """Compare rows with what `datasets` reads: classes, speakers, and the bytes of every file."""
     names = expected.features["label"]
     assert [(row.labels["label"], row.speaker) for row in rows] == [
         (names.int2str(row["label"]), row["speaker"]) for row in expected
     ]
-    stored = dict(table_audio.contents(row.audio for row in rows if isinstance(row.audio, TableAudio)))
-    assert [stored[row.audio] for row in rows if isinstance(row.audio, TableAudio)] == [
-        row["audio"]["bytes"] for row in expected
-    ]
+    with TemporaryDirectory() as out:
+        root = rows[0].audio.table.parent
+        files = write_table_audio([row.audio for row in rows], root, Path(out), "audio", lambda done: None)
+        stored = [(Path(out) / files[row.audio]).read_bytes() for row in rows]
+    assert stored == [row["audio"]["bytes"] for row in expected]
     assert [row.id for row in rows] == [Path(row["audio"]["path"]).stem for row in expected]
 
 
@@ -239,20 +242,6 @@ def test_reading_rows_reads_no_audio(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(parquet.ParquetFile, "iter_batches", recorded)
     formats.read(tmp_path)
     assert read == ["audio.path", "label", "speaker"]
-
-
-@pytest.mark.parametrize(
-    ("file_format", "name", "expected"),
-    [("WAV", "a.wav", "a.wav"), ("FLAC", "", "000003.flac"), ("OGG", "dir/b", "b.ogg"), ("MP3", "c.bin", "c.bin.mp3")],
-)
-def test_names_of_stored_files(file_format: str, name: str, expected: str) -> None:
-    audio = TableAudio(Path("t.parquet"), "audio", 2, name)
-    assert table_audio.file_name(audio, audio_bytes(0, file_format=file_format)) == expected
-
-
-def test_stored_bytes_of_no_known_format_are_refused() -> None:
-    with pytest.raises(UserError, match=r"t\.parquet: row 3 \(x\) is audio of no format that is known"):
-        table_audio.file_name(TableAudio(Path("t.parquet"), "audio", 2, "x"), b"hello")
 
 
 # SUPERB's own sets, by the features that their public loading script and the hub's card state.
