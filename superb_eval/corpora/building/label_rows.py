@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from downstreams.base import BaseTask, SearchTask, TrainedTask, UtteranceTask
 from superb_eval.corpora.building.new_row import NewRow
@@ -33,7 +32,7 @@ class TaskNeeds:
     every row needs a speaker, `speaker_classes` that the speakers are the classes, `turns` that rows are recordings.
     """
 
-    def __init__(self, kind: type[BaseTask], head: Any) -> None:
+    def __init__(self, kind: type[BaseTask], columns: Sequence[str]) -> None:
         if issubclass(kind, SearchTask):
             raise UserError(
                 f"{kind.name} can't be made of labelled utterances: it searches for queries in documents. Write "
@@ -42,7 +41,7 @@ class TaskNeeds:
             )
         label = (kind.label_column,) if kind.label_column else ()
         self.kind = kind
-        self.columns = tuple(c for c in dict.fromkeys((*kind.needs(head), *label)) if c not in _DERIVED)
+        self.columns = tuple(c for c in dict.fromkeys((*columns, *label)) if c not in _DERIVED)
         self.optional = ("fold",) if kind.name == "er" else ()
         self.speaker_classes = kind.label_column == "speaker"
         self.speakers = self.speaker_classes or kind.trials

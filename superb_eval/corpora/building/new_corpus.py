@@ -61,7 +61,7 @@ def make_corpus(request: CorpusRequest, progress: Progress) -> dict[str, Any]:
 def _needs(request: CorpusRequest) -> TaskNeeds:
     recipe = recipes.load(recipes.find(request.task, "mini"), request.overrides)
     kind = tasks.get(request.task)
-    return TaskNeeds(kind, kind.Head.model_validate(recipe.head))
+    return TaskNeeds(kind, kind.needs(kind.Head.model_validate(recipe.head)))
 
 
 def _write(splits: Divided, needs: TaskNeeds, request: CorpusRequest) -> list[str]:
