@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from superb_eval.corpora import embedded
 from superb_eval.data import audio
 from superb_eval.errors import UserError
 from superb_eval.runtime import devices
@@ -41,6 +42,8 @@ class Plan:
     """Runs of `missing` that can't be executed as things are, and why."""
     sizes: dict[tuple[str, str], Size] = field(default_factory=dict)
     """By task and profile."""
+    synthesised: list[str] = field(default_factory=list)
+    """Tasks whose part of the embedded corpus will be synthesised first."""
     throughputs: dict[str, Throughput] = field(default_factory=dict)
     """By upstream."""
     official: dict[str, list[TaskProjection]] = field(default_factory=dict)
@@ -119,12 +122,15 @@ def _measure_corpus(plan: Plan, task: str, profile: str, corpus: Path, overrides
     from superb_eval import recipe
     from superb_eval.corpora.load_corpus import read_corpus
 
-    if plan.config.data is None and not (corpus / "corpus.json").is_file():
-        return  # the embedded corpus is made when the suite starts
     try:
         chosen = recipe.load(recipe.find(task, profile), overrides)
-        clips = read_corpus(chosen, corpus).clips()
-        plan.sizes[task, profile] = Size(len(clips), sum(audio.seconds(clip) for clip in clips))
+        embedded_size = embedded.SIZES.get((profile, chosen.part)) if plan.config.data is None else None
+        if embedded_size and not embedded.is_made(profile, chosen.part):  # it is made when the suite starts
+            plan.sizes[task, profile] = Size(*embedded_size)
+            plan.synthesised.append(task)
+        else:
+            clips = read_corpus(chosen, corpus).clips()
+            plan.sizes[task, profile] = Size(len(clips), sum(audio.seconds(clip) for clip in clips))
     except UserError as error:
         _add_problem(plan, [job for job in plan.missing if (job.task, job.profile) == (task, profile)], error)
         return
@@ -200,6 +206,8 @@ def describe(plan: Plan, workers: int) -> list[str]:
         tasks = list(dict.fromkeys(job.task for job in plan.missing if job.upstream == upstream))
         seeds = f" x {config.seeds} seeds" if config.seeds > 1 else ""
         lines.append(f"  {upstream}: {', '.join(tasks)}{seeds}")
+    if plan.synthesised:
+        lines.append(f"embedded corpus: {', '.join(plan.synthesised)} will be synthesised first, once")
     lines.append(f"audio to process: {plan.audio_hours():.2f} h, once for all seeds; less where features are stored")
     lines.append(f"feature store: up to {_size(plan.store_bytes())}")
     if missing := devices.missing(config.device):

@@ -15,7 +15,9 @@ from superb_eval import recipe
 from superb_eval.cli import app
 from superb_eval.corpora import embedded, load_corpus
 from superb_eval.corpora.synthetic import er, lexicon, phones, qbe, synthesise
+from superb_eval.corpora.synthetic.generate import GENERATOR_VERSION
 from superb_eval.corpora.synthetic.tasks import TASKS
+from superb_eval.data import audio
 from superb_eval.data.manifest import Corpus
 from superb_eval.data.rttm import read_rttm
 from superb_eval.errors import UserError
@@ -46,6 +48,14 @@ def test_corpus_check_finds_no_problem(task: str, nano: Path) -> None:
     answer = CliRunner().invoke(app.app, ["corpus", "check", task, "--data", str(nano), "--full"])
     assert answer.exit_code == 0, answer.output
     assert "synthetic-nano-seed0" in answer.output
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_plans_know_the_size_of_what_is_synthesised(task: str, nano: Path) -> None:
+    clips = opened(nano, task).clips()
+    count, seconds = embedded.SIZES["nano", task]
+    assert len(clips) == count and sum(map(audio.seconds, clips)) == pytest.approx(seconds, rel=0.02)
+    assert GENERATOR_VERSION == 4, "another corpus: measure embedded.SIZES anew"
 
 
 @pytest.mark.parametrize("task", TASKS)

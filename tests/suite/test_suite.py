@@ -169,6 +169,23 @@ def test_a_plan_prints_hours_size_and_time(config: SuiteConfig) -> None:
     assert "2 runs: 0 finished, 2 to run, 2 at a time" in lines and "training of ks, which was never timed" in lines
 
 
+@pytest.mark.parametrize("made", [[], ["ks"]])
+def test_a_plan_knows_the_embedded_corpus_before_it_is_synthesised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: list[str]
+) -> None:
+    """After `run ks`, the parts of other tasks are still to be made: once, they were reported as missing manifests."""
+    monkeypatch.setattr("superb_eval.corpora.embedded.default_folder", lambda profile: tmp_path / profile)
+    (tmp_path / "mini").mkdir()
+    (tmp_path / "mini/corpus.json").write_text(json.dumps({"name": "synthetic", "tasks": made}))
+    config = SuiteConfig(("fbank",), ("asr", "sid"), None, out=tmp_path / "r")
+    plan = plans.make_plan(config)
+    plans.estimate(plan, NoProgress())
+    lines = "\n".join(plans.describe(plan, 1))
+    assert plan.problems == {} and "can't run" not in lines
+    assert "embedded corpus: asr, sid will be synthesised first, once" in lines
+    assert plan.audio_hours() == pytest.approx(2 * 1054 / 3600, rel=1e-3) and "audio to process: 0.59 h" in lines
+
+
 def test_a_plan_prints_what_can_not_run(config: SuiteConfig) -> None:
     from dataclasses import replace
 
