@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from superb_eval.data.importers.hf_tables import open_table
@@ -28,6 +29,9 @@ ROWS = 8
 
 UNKNOWN_ENDING = ".audio"
 
+WRITERS = 16
+"""Files written at a time."""
+
 
 def write_table_audio(
     items: Sequence[TableAudio], root: Path, out: Path, folder: str, update: Callable[[int], object]
@@ -44,29 +48,33 @@ def write_table_audio(
     tables: dict[tuple[Path, str], list[TableAudio]] = defaultdict(list)
     for item in items:
         tables[item.table, item.column].append(item)
-    done = 0
-    for (table, _), wanted in tables.items():
-        below = f"{folder}/{table.relative_to(root).with_suffix('').as_posix()}"
-        names = Counter(_base_name(item) for item in wanted)
-        for item, content in _contents(wanted):
-            if content:
-                paths[item] = f"{below}/{_file_name(item, names, content)}"
-                if not (out / paths[item]).is_file():
-                    atomic_files.write_bytes(out / paths[item], content)
-            done += 1
-            update(done)
+    # Most of the time is spent waiting for the disk to confirm each file.
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for (table, _), wanted in tables.items():
+            below = f"{folder}/{table.relative_to(root).with_suffix('').as_posix()}"
+            names = Counter(_base_name(item) for item in wanted)
+            for batch in _batches(wanted):
+                new = {item: f"{below}/{_file_name(item, names, content)}" for item, content in batch.items()}
+                list(pool.map(_write, (out / path for path in new.values()), batch.values()))
+                paths |= new
+                update(len(paths))
     return paths
 
 
-def _contents(items: Sequence[TableAudio]) -> Iterator[tuple[TableAudio, bytes]]:
-    """Yield the bytes of items of one column of one table, in the order of their rows."""
+def _write(path: Path, content: bytes) -> None:
+    if not path.is_file():
+        atomic_files.write_bytes(path, content)
+
+
+def _batches(items: Sequence[TableAudio]) -> Iterator[dict[TableAudio, bytes]]:
+    """Yield the bytes of items of one column of one table, some rows at a time; items without bytes are left out."""
     by_row = {item.row: item for item in items}
     first = 0
     with open_table(items[0].table) as table:
-        for batch in table.batches([f"{items[0].column}.bytes"], ROWS):
+        for batch in table.batches([f"{items[0].column}.bytes"]):
             cells = batch.column(0).field("bytes")
-            for row in _within(by_row, first, batch.num_rows):
-                yield by_row[row], cells[row - first].as_py() or b""
+            contents = {by_row[row]: cells[row - first].as_py() for row in _within(by_row, first, batch.num_rows)}
+            yield {item: content for item, content in contents.items() if content}
             first += batch.num_rows
 
 
