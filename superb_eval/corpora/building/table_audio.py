@@ -24,13 +24,10 @@ _ENDINGS = (
 )
 """How files of a format begin, for tables that state no names."""
 
-ROWS = 8
-"""Files in memory at a time: one may be an hour long."""
-
 UNKNOWN_ENDING = ".audio"
 
-WRITERS = 16
-"""Files written at a time."""
+AT_A_TIME = 16
+"""Files in memory, and being written: one may be an hour long."""
 
 
 def write_table_audio(
@@ -49,7 +46,7 @@ def write_table_audio(
     for item in items:
         tables[item.table, item.column].append(item)
     # Most of the time is spent waiting for the disk to confirm each file.
-    with ThreadPoolExecutor(WRITERS) as pool:
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
         for (table, _), wanted in tables.items():
             below = f"{folder}/{table.relative_to(root).with_suffix('').as_posix()}"
             names = Counter(_base_name(item) for item in wanted)
@@ -71,7 +68,7 @@ def _batches(items: Sequence[TableAudio]) -> Iterator[dict[TableAudio, bytes]]:
     by_row = {item.row: item for item in items}
     first = 0
     with open_table(items[0].table) as table:
-        for batch in table.batches([f"{items[0].column}.bytes"]):
+        for batch in table.batches([f"{items[0].column}.bytes"], AT_A_TIME):
             cells = batch.column(0).field("bytes")
             contents = {by_row[row]: cells[row - first].as_py() for row in _within(by_row, first, batch.num_rows)}
             yield {item: content for item, content in contents.items() if content}
