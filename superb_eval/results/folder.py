@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -110,11 +110,13 @@ class Results:
     def run_groups(self) -> dict[tuple[str, str], RunGroups]:
         """The groups of runs, by (upstream, task), for each (corpus, profile) that has its own table.
 
-        The official corpora are one corpus, complete as they are; others are distinguished by name.
+        The official corpora are one corpus, complete as they are; others are distinguished by name, and names of equal
+        data are one corpus: it was given under several paths.
         """
+        names = _corpus_names([run.record for run in self.runs])
         runs_by_table: dict[tuple[str, str], dict[tuple[str, str], list[Run]]] = {}
         for run in self.runs:
-            of_table = runs_by_table.setdefault((corpus_family(run.record), run.record.profile), {})
+            of_table = runs_by_table.setdefault((names[corpus_family(run.record)], run.record.profile), {})
             of_table.setdefault((run.record.upstream.address, run.record.task), []).append(run)
         return {
             key: {pair: _group(runs) for pair, runs in sorted(runs_by_table[key].items())}
@@ -134,6 +136,19 @@ OFFICIAL = "official corpora"
 def corpus_family(record: RunRecord) -> str:
     """Return the corpus that a run's table is of: all official corpora share one."""
     return OFFICIAL if record.corpus.official and record.profile == "superb" else record.corpus.name
+
+
+def _corpus_names(records_of_runs: Sequence[RunRecord]) -> dict[str, str]:
+    """Return, for each name of a corpus, the first name of a corpus with equal data on some task."""
+    names = {corpus_family(record): corpus_family(record) for record in records_of_runs}
+    by_data: dict[tuple[str, str], str] = {}
+    for record in sorted(records_of_runs, key=lambda record: record.started):
+        family = corpus_family(record)
+        if family != OFFICIAL:
+            first = by_data.setdefault((record.task, record.corpus.digest), names[family])
+            merged = names[family]
+            names = {name: first if other == merged else other for name, other in names.items()}
+    return names
 
 
 def open_results(root: Path) -> Results:

@@ -35,6 +35,22 @@ def test_seeds_form_one_group_with_the_newest_run_of_each(tmp_path: Path) -> Non
     assert len(results.shown) == 3
 
 
+def test_one_corpus_under_two_paths_is_one_table(tmp_path: Path) -> None:
+    """Its name is that of its folder; what it holds is the same. Another task's runs follow by the name."""
+
+    def write(upstream: str, task: str, name: str, digest: str, hour: int) -> None:
+        record = vary(new_record(upstream, task), started=f"2026-01-01T{hour:02}:00:00+00:00")
+        corpus = record.corpus.model_copy(update={"name": name, "digest": digest})
+        write_run(tmp_path, record.model_copy(update={"corpus": corpus}), answers(0.6, hour))
+
+    write("fbank", "ks", "mine", "k", 1)
+    write("hubert", "ks", "copy", "k", 2)
+    write("hubert", "sid", "copy", "s", 3)
+    write("fbank", "sid", "other", "o", 4)
+    tables = {corpus: sorted(groups) for (corpus, _), groups in open_results(tmp_path).run_groups.items()}
+    assert tables == {"mine": [("fbank", "ks"), ("hubert", "ks"), ("hubert", "sid")], "other": [("fbank", "sid")]}
+
+
 def test_unexpected_entries_are_listed(tmp_path: Path) -> None:
     run_folder = write_run(tmp_path, new_record("fbank", "ks"), answers(0.6, 0))
     unfinished = tmp_path / "hubert" / "ks" / "mini-seed0-0000000000"

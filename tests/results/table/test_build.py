@@ -52,9 +52,9 @@ def test_upstreams_go_down_and_tasks_across_with_gaps(a_record: RunRecord, tmp_p
 
 
 def test_what_is_not_superb_is_never_called_so(a_record: RunRecord, tmp_path: Path) -> None:
-    synthetic = vary(a_record, corpus__name="synthetic-mini", corpus__synthetic=True)
-    lying = vary(a_record, corpus__name="fake", corpus__synthetic=True, profile="superb")
-    own = vary(a_record, corpus__name="mine", profile="superb")
+    synthetic = vary(a_record, corpus__name="synthetic-mini", corpus__digest="s", corpus__synthetic=True)
+    lying = vary(a_record, corpus__name="fake", corpus__digest="f", corpus__synthetic=True, profile="superb")
+    own = vary(a_record, corpus__name="mine", corpus__digest="m", profile="superb")
     official = vary(a_record, corpus__name="Speech Commands v0.01", profile="superb", corpus__official=True)
     other = vary(official, corpus__name="LibriSpeech", task="pr")
     write_records(tmp_path, a_record, synthetic, lying, own, official, other)
