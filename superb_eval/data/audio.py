@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from superb_eval.data import sox_silence
+from superb_eval.data.audio_formats import stream
+from superb_eval.data.audio_formats.open_audio import open_audio
 from superb_eval.errors import UserError
 
 SAMPLE_RATE = 16_000
@@ -31,11 +30,7 @@ MAX_HOURS = 4.0
 
 MAX_SAMPLES = 2**33
 """A header that states more (149 h at 16 kHz) is broken, or was written to a pipe, where the length is unknown."""
-
-BLOCK = 2**22
-"""Samples decoded at a time."""
-
-Waveform = NDArray[np.float32]
+Waveform = stream.Waveform
 
 
 @dataclass(frozen=True)
@@ -70,20 +65,24 @@ class Header:
 def header(clip: Clip) -> Header:
     """Read the header of a clip's file without decoding: in about an eighth of the time that `read` takes.
 
+    MP3 and Ogg are counted by frames and pages; what PyAV reads (M4A, WebM) is decoded. The samples are those that
+    `read` returns, before they are resampled.
+
     Raises:
         UserError: as `read` does, except for what only decoding reveals (damage inside the file, NaN samples).
     """
     with _open(clip.path) as file:
-        first, last = _cut(clip, file.frames, file.samplerate)
-        result = Header(file.samplerate, file.channels, last - first)
+        first, last = _cut(clip, file.frames, file.rate)
+        result = Header(file.rate, file.channels, last - first)
     _check_length(clip.path, round(result.seconds * SAMPLE_RATE))
     return result
 
 
 def read(clip: Clip) -> Waveform:
-    """Read a clip as 16 kHz mono float32 in [-1, 1], shape [samples].
+    """Read a clip as 16 kHz mono float32, shape [samples].
 
-    Stereo is mixed down by averaging its channels; other rates are resampled with soxr at very high quality.
+    Samples are in [-1, 1]; values beyond, which files of floats and lossy ones may hold, are kept. Stereo is mixed down
+    by averaging its channels; other rates are resampled with soxr at very high quality.
 
     Raises:
         UserError: the file is missing, unreadable, truncated, too short (also after its silence is trimmed), or holds
@@ -155,66 +154,29 @@ def _hash(path: Path, *state: int) -> hashlib._Hash:
 def _decode(clip: Clip) -> tuple[Waveform, int]:
     """Return the clip mixed down [samples], and the sampling rate of its file (Hz)."""
     with _open(clip.path) as file:
-        rate: int = file.samplerate
-        first, last = _cut(clip, file.frames, rate)
-        file.seek(first)
-        blocks = list(_blocks(file, last - first))
+        first, last = _cut(clip, file.frames, file.rate)
+        blocks = list(file.blocks(first, last - first))
     count = sum(map(len, blocks))
     if count < last - first:
         raise UserError(
             f"{clip.path}: truncated: {count} of {last - first} samples could be read. Copy the file again."
         )
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), rate
-
-
-def _blocks(file: Any, count: int) -> Iterator[Waveform]:
-    """Yield up to `count` samples, mixed down, in blocks: memory follows the file's content, not its header."""
-    while count > 0:
-        block: Waveform = file.read(min(count, BLOCK), dtype="float32", always_2d=True)
-        if not len(block):
-            return
-        yield block.mean(axis=1, dtype=np.float32)
-        count -= len(block)
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks), file.rate
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Any]:  # soundfile has no types
-    """Open a file and check its header; libsndfile's errors, here and inside the block, become a UserError."""
-    import soundfile
-
-    if not path.is_file():
-        raise UserError(f"{path}: no such audio file. Check the path column of the manifest, and --data.")
-    try:
-        with soundfile.SoundFile(path) as file:
-            _check_header(path, file)
-            yield file
-    # TypeError: soundfile asks for the rate of a file named .raw.
-    except (soundfile.SoundFileError, TypeError) as error:
-        advice = "Is it complete? WAV, FLAC, OGG and MP3 are read."
-        # `error_string` is the reason without the path, which the message names already.
-        reason = getattr(error, "error_string", error)
-        raise UserError(f"{path}: not readable as audio ({reason}). {advice}") from error
-
-
-def _check_header(path: Path, file: Any) -> None:
-    _check_complete(path, file.extra_info)
-    if file.frames == 0:
-        raise UserError(f"{path}: holds no samples. Drop its row, or write the file again.")
-    if file.frames > MAX_SAMPLES:
-        raise UserError(f"{path}: its header states no credible length ({file.frames} samples). Write the file again.")
-    if file.samplerate < MIN_RATE:
-        raise UserError(f"{path}: its rate is {file.samplerate} Hz; at least {MIN_RATE} are needed. Drop its row.")
-
-
-def _check_complete(path: Path, libsndfile_log: str) -> None:
-    """Refuse a WAV or AIFF whose header states more bytes than the file holds: libsndfile reads it without an error."""
-    match = re.search(r"^ ?(?:data|SSND) : (\d+) \(should be (\d+)\)", libsndfile_log, flags=re.MULTILINE)
-    if match is None:
-        return
-    stated, present = int(match[1]), int(match[2])
-    # A program that writes to a pipe doesn't know the length and states the largest one (31 or 32 bits).
-    if present < stated < 0x7FFF_F000:
-        raise UserError(f"{path}: truncated: {present} of {stated} bytes of audio are there. Copy the file again.")
+def _open(path: Path) -> Iterator[stream.AudioStream]:
+    """Open a file and check its header."""
+    with open_audio(path) as file:
+        if file.frames == 0:
+            raise UserError(f"{path}: holds no samples. Drop its row, or write the file again.")
+        if file.frames > MAX_SAMPLES:
+            raise UserError(
+                f"{path}: its header states no credible length ({file.frames} samples). Write the file again."
+            )
+        if file.rate < MIN_RATE:
+            raise UserError(f"{path}: its rate is {file.rate} Hz; at least {MIN_RATE} are needed. Drop its row.")
+        yield file
 
 
 def _cut(clip: Clip, total: int, rate: int) -> tuple[int, int]:
