@@ -49,9 +49,11 @@ class TaskNeeds:
         self.closed = issubclass(kind, UtteranceTask) and issubclass(kind, TrainedTask) and not kind.trials
 
     def classes(self, labels: Mapping[str, str], speakers: Sequence[str]) -> tuple[str, ...]:
-        """Return the classes of a row, each of which train must have."""
+        """Return the classes of a row, each of which train must have; of a recording, whether two speak."""
         if self.speaker_classes:
             return tuple(speakers)
+        if self.turns:
+            return ("two speakers" if len(speakers) == 2 else "another number",)
         if self.closed:
             return tuple(f"{column}={labels[column]}" for column in self.columns)
         tags = labels.get("iob_canonical", "").split()

@@ -53,7 +53,7 @@ def make_corpus(request: CorpusRequest, progress: Progress) -> dict[str, Any]:
         splits, split_notes = choose_splits(rows, plan, needs, request, left_out)
         split_notes += _write(splits, needs, request)
         decisions = [*source.notes, *notes, *plan.notes, *split_notes]
-        summary = summarise(source.kind, splits, decisions, left_out)
+        summary = summarise(source.kind, splits, decisions, left_out, labels=not needs.turns)
         folder.finish(settings, summary)
     return summary
 

@@ -142,28 +142,34 @@ class _Division:
         self.numbers: Counter[str] = Counter()
         self.by_class: dict[str, Counter[str]] = {name: Counter() for name in self.splits}
         self.absent = dict.fromkeys(self.splits, len(self.classes))
+        self.cost: Cost = ()
 
     def stratify(self) -> None:
         """Assign every unit: of the rarest class first, to the split that lacks most of that class."""
         total = sum(map(len, self.units))
-        units_with: Counter[str] = Counter(label for unit in self.units for label in unit.classes)
-        for label in sorted(units_with, key=lambda label: (units_with[label], label)):
+        units_with: dict[str, list[int]] = defaultdict(list)
+        for i, unit in enumerate(self.units):
+            for label in unit.classes:
+                units_with[label].append(i)
+        for label in sorted(units_with, key=lambda label: (len(units_with[label]), label)):
             lacking = {name: wanted * self.classes[label] / total for name, wanted in self.wanted.items()}
-            for i, unit in enumerate(self.units):
-                if label in unit.classes and not self.split_of[i]:
+            for i in units_with[label]:
+                if not self.split_of[i]:
                     here = {name: lacking[name] - self.by_class[name][label] for name in self.splits}
                     self._assign(i, max(self.splits, key=lambda name: (here[name], self._lacks(name))))
         for i in range(len(self.units)):
             if not self.split_of[i]:
                 self._assign(i, max(self.splits, key=self._lacks))
+        self.cost = self._cost()
 
     def improve(self) -> None:
-        """Move units, and exchange pairs of them, while that lowers the cost by more than rounding."""
+        """Move units, and exchange pairs, while that lowers the cost and shares are not yet met to a thousandth."""
+        met = (0, 0, 0, 0, sum(map(len, self.units)) / 1000)
         better = True
-        while better and self._cost() >= (0, 0, 0, 0, len(self.splits)):
+        while better and self.cost >= met:
             better = False
             for i, split in itertools.product(range(len(self.units)), self.splits):
-                better |= self._try([(i, split)])
+                better |= self.cost >= met and self._try([(i, split)])
             if not better and len(self.units) <= MAX_EXCHANGED:
                 better = any(
                     self._try([(i, self.split_of[j]), (j, self.split_of[i])])
@@ -178,9 +184,11 @@ class _Division:
         moves = [(i, split) for i, split in moves if self.split_of[i] != split]
         if not moves:
             return False
-        before, former = self._cost(), [(i, self.split_of[i]) for i, _ in moves]
+        former = [(i, self.split_of[i]) for i, _ in moves]
         self._move(moves)
-        if self._cost() < before:
+        cost = self._cost()
+        if cost < self.cost:
+            self.cost = cost
             return True
         self._move(former)
         return False

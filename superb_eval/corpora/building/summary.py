@@ -16,12 +16,12 @@ COLUMNS = ("utterances", "hours", "speakers", "labels")
 
 
 def summarise(
-    kind: str, splits: Mapping[str, Sequence[NewRow]], decisions: Sequence[str], left_out: LeftOut
+    kind: str, splits: Mapping[str, Sequence[NewRow]], decisions: Sequence[str], left_out: LeftOut, *, labels: bool
 ) -> dict[str, Any]:
-    """Return the summary, as `corpus.json` stores it."""
+    """Return the summary, as `corpus.json` stores it; `labels` states whether classes are labels to count."""
     return {
         "format": kind,
-        "splits": {name: _counts(splits[name]) for name in DIVIDED},
+        "splits": {name: _counts(splits[name], labels) for name in DIVIDED},
         "decisions": [*decisions, *_spelling(splits)],
         "left_out": {reason: {"rows": len(found), "first": found[0]} for reason, found in left_out.items()},
     }
@@ -39,12 +39,12 @@ def describe(summary: Mapping[str, Any], request: CorpusRequest) -> list[str]:
     return [*lines, "next:", *(f"  {shlex.join(command)}" for command in _next_commands(request))]
 
 
-def _counts(rows: Sequence[NewRow]) -> dict[str, Any]:
+def _counts(rows: Sequence[NewRow], labels: bool) -> dict[str, Any]:
     return {
         "utterances": len(rows),
         "hours": round(sum(row.seconds for row in rows) / 3600, 4),
         "speakers": len({speaker for row in rows for speaker in row.speakers}),
-        "labels": len({label for row in rows for label in row.classes}),
+        "labels": len({label for row in rows for label in row.classes}) if labels else 0,
     }
 
 
