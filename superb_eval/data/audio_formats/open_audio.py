@@ -42,7 +42,9 @@ def open_audio(path: Path) -> Iterator[AudioStream]:
             advice = f"Is it complete? {READ}" if stream is None else "It is truncated or damaged: copy the file again."
             raise UserError(f"{path}: not readable as audio ({reason}). {advice}") from error
         except OSError as error:
-            raise UserError(f"{path}: can't be read ({error.strerror or error}). Check its permissions and the disk.") from error
+            raise UserError(
+                f"{path}: can't be read ({error.strerror or error}). Check its permissions and the disk."
+            ) from error
 
 
 def _missing(path: Path) -> str:

@@ -25,7 +25,8 @@ _LENGTHS = re.compile(
     r"^ ?(?:(?P<bits64>riff|\s*Riff size)|data|SSND|\s*Data Size)\s*: (?P<stated>\d+) \(should be (?P<there>\d+)\)",
     flags=re.MULTILINE,
 )
-_DATA = re.compile(r"^Length : (\d+)$.*?^data : (\d+)\b", flags=re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"^Length : (\d+)$", flags=re.MULTILINE)
+_DATA = re.compile(r"^data : (\d+)\b", flags=re.MULTILINE)
 
 
 class WavData(NamedTuple):
@@ -43,6 +44,8 @@ def check_complete(path: Path, libsndfile_log: str) -> None:
     Raises:
         UserError: it is truncated.
     """
+    if "should be" not in libsndfile_log:
+        return
     for match in _LENGTHS.finditer(libsndfile_log):
         stated, there = int(match["stated"]), int(match["there"])
         if there < stated < (2**62 if match["bits64"] else UNKNOWN):
@@ -104,11 +107,11 @@ def repaired_wav(path: Path, libsndfile_log: str) -> FileWindow | None:
     Raises:
         UserError: the header states less audio than there is.
     """
-    match = _DATA.search(libsndfile_log)
-    if match is None or int(match[1]) - int(match[2]) <= NEGLIGIBLE + int(match[2]) // 100:
+    file, data_chunk = _FILE.search(libsndfile_log), _DATA.search(libsndfile_log)
+    if file is None or data_chunk is None or int(file[1]) - int(data_chunk[1]) <= _negligible(int(data_chunk[1])):
         return None
     data = find_wav_data(path)
-    if data is None or data.rest <= NEGLIGIBLE + data.stated // 100:
+    if data is None or data.rest <= _negligible(data.stated):
         return None
     if not data.stated:
         return wav_window(path, data)
@@ -116,6 +119,10 @@ def repaired_wav(path: Path, libsndfile_log: str) -> FileWindow | None:
         f"{path}: its header states {data.stated} bytes of audio, but {data.rest} more follow that are no chunk "
         "of WAV: it wasn't completed. Write the file again, for example by ffmpeg with -ignore_length 1."
     )
+
+
+def _negligible(stated: int) -> int:
+    return NEGLIGIBLE + stated // 100
 
 
 def find_wav_data(path: Path) -> WavData | None:
