@@ -1,4 +1,4 @@
-"""Load the corpus of a task: from its official layout where present, else from a folder of manifests."""
+"""Load the corpus of a task: of its official layout, a folder of manifests, or another toolkit's data folder."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from downstreams import registry as tasks
+from superb_eval.corpora import imported
 from superb_eval.data import audio, manifest
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import SPLITS, Corpus, Manifest, MissingColumnsError
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
-from superb_eval.runtime.progress import Progress
+from superb_eval.runtime.progress import NoProgress, Progress
 
 OFFICIAL_READERS: dict[str, str] = {
     "asr": "librispeech",
@@ -52,8 +53,8 @@ def is_official(task: str, root: Path) -> bool:
     return task in OFFICIAL_READERS and bool(_official_reader(task).present(root))
 
 
-def read_corpus(recipe: Recipe, root: Path) -> Corpus:
-    """Return the corpus under `root` as a recipe's task reads it.
+def read_corpus(recipe: Recipe, root: Path, progress: Progress | None = None) -> Corpus:
+    """Return the corpus under `root` as a recipe's task reads it; see `open_corpus` for `progress`.
 
     Raises:
         UserError: see `open_corpus` and the task's `annotate`.
@@ -61,7 +62,7 @@ def read_corpus(recipe: Recipe, root: Path) -> Corpus:
     task = tasks.get(recipe.task)
     columns = task.needs(task.Head.model_validate(recipe.head))
     try:
-        return task.annotate(open_corpus(recipe.task, root, columns, recipe.corpus))
+        return task.annotate(open_corpus(recipe.task, root, columns, recipe.corpus, progress))
     except MissingColumnsError as error:
         raise UserError(f"{error} {task.column_advice(error.present)}".rstrip()) from error
 
@@ -86,16 +87,26 @@ def corpus_digest(corpus: Corpus, digests: Mapping[Clip, str]) -> str:
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
 
-def open_corpus(task: str, root: Path, columns: Sequence[str], settings: CorpusSettings) -> Corpus:
+def open_corpus(
+    task: str, root: Path, columns: Sequence[str], settings: CorpusSettings, progress: Progress | None = None
+) -> Corpus:
     """Return the corpus of a task under `root`; `columns` are the label columns that the task reads.
 
+    An official layout comes first, then manifests, then the data folders of other toolkits
+    (`superb_eval.corpora.imported`). `progress` shows audio being written that lies in tables.
+
     Raises:
-        UserError: there is no such folder, it holds neither layout, or what it holds is incomplete or wrong.
+        UserError: there is no such folder, it holds none of these, or what it holds is incomplete or wrong.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such corpus folder. Give an existing folder with --data.")
     if is_official(task, root):
         return _with_audio_settings(_official_reader(task).load(root, settings), settings)
+    inside = is_official(task, root.resolve().parent)  # then --data is one folder too deep
+    other = None if inside else imported.data_folder(task, root, settings)
+    if other is not None:
+        corpus = imported.load(task, other, columns, settings, progress or NoProgress())
+        return _with_audio_settings(corpus, settings)
     folder = settings.folder or task
     if task in OFFICIAL_READERS and not (root / folder).is_dir():
         raise UserError(_no_corpus_message(task, root))
@@ -110,7 +121,8 @@ def open_corpus(task: str, root: Path, columns: Sequence[str], settings: CorpusS
 def _no_corpus_message(task: str, root: Path) -> str:
     manifests = f"{task}/{{{','.join(SPLITS)}}}.csv"
     message = (
-        f"{root}: holds neither manifests ({manifests}) nor the official layout ({_official_reader(task).LAYOUT})."
+        f"{root}: holds neither manifests ({manifests}) nor the official layout ({_official_reader(task).LAYOUT}), "
+        "nor a data folder of Kaldi, Hugging Face or Lhotse, nor class folders of audio in train, dev and test."
     )
     parent = root.resolve().parent
     return f"{message} Did you mean --data {parent}?" if is_official(task, parent) else message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +108,22 @@ def _chunks(recording: Recording, chunk_seconds: float) -> Iterator[Utterance]:
         start, end = k * chunk_seconds, min((k + 1) * chunk_seconds, recording.seconds)
         name = recording.id if count == 1 else f"{recording.id}#{k}"
         yield Utterance(name, Clip(recording.path, start, end), " ".join(recording.speakers()), labels, recording.line)
+
+
+def selection_notes(split: str, complete: Sequence[Recording], chosen: Sequence[Recording]) -> list[str]:
+    """Return sentences on the recordings that were not chosen, and on overlapping turns of one speaker."""
+    notes = []
+    left_out = sorted(Counter(len(recording.speakers()) for recording in complete if recording not in chosen).items())
+    if left_out:
+        counts = ", ".join(f"{count} with {speakers}" for speakers, count in left_out)
+        notes.append(
+            f"{split}: {len(complete) - len(chosen)} of {len(complete)} recordings left out by their speakers "
+            f"({counts})"
+        )
+    merged = sum(len(overlaps(recording)) for recording in chosen)
+    if merged:
+        notes.append(f"{split}: {merged} pair(s) of overlapping turns of one speaker merged")
+    return notes
 
 
 def raise_if_bad(path: Path, bad: Sequence[str], advice: str) -> None:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from downstreams.sd import DiarizationCorpus
@@ -48,25 +46,10 @@ def _split(rows: Manifest, settings: DiarizationCorpus, notes: list[str]) -> Man
     chosen = [recording for recording in complete if len(recording.speakers()) == settings.speakers]
     bad += [problem for recording in chosen for problem in recordings.turn_problems(recording, settings.merge_turns)]
     recordings.raise_if_bad(path, bad, "Fix these lines, or leave their recordings out of both files.")
-    notes += _notes(rows.split, complete, chosen)
+    notes += recordings.selection_notes(rows.split, complete, chosen)
     return recordings.chunked_split(rows.split, path, chosen, settings.chunk_seconds)
 
 
 def _recording(utterance: Utterance, lines: tuple[rttm.RttmLine, ...]) -> Recording:
     clip = utterance.clip
     return Recording(utterance.id, clip.path, audio.seconds(clip), lines, utterance.labels, utterance.line)
-
-
-def _notes(split: str, complete: Sequence[Recording], chosen: Sequence[Recording]) -> list[str]:
-    notes = []
-    left_out = sorted(Counter(len(recording.speakers()) for recording in complete if recording not in chosen).items())
-    if left_out:
-        counts = ", ".join(f"{count} with {speakers}" for speakers, count in left_out)
-        notes.append(
-            f"{split}: {len(complete) - len(chosen)} of {len(complete)} recordings left out by their speakers "
-            f"({counts})"
-        )
-    merged = sum(len(recordings.overlaps(recording)) for recording in chosen)
-    if merged:
-        notes.append(f"{split}: {merged} pair(s) of overlapping turns of one speaker merged")
-    return notes

@@ -136,7 +136,7 @@ def prepare(config: RunConfig, progress: Progress) -> PreparedRun:
     recipe = choose_recipe(config.task, config.data, config.profile, config.overrides)
     devices.require(config.device)
     data = config.data or embedded.ensure_folder(recipe.profile, recipe.part, progress)
-    corpus = load_corpus.read_corpus(recipe, data)
+    corpus = load_corpus.read_corpus(recipe, data, progress)
     upstream = upstream_cache.load(config.upstream, config.device, config.store)
     folds = split_folds(recipe, corpus, upstream.get_downsample_rates(recipe.features.key))
     digests = load_corpus.audio_digests(corpus.clips(), progress)

@@ -20,12 +20,13 @@ LABEL = "label"
 def split_names(root: Path) -> list[str]:
     """Return the names of the splits, [""] where it is undivided, and [] where `root` isn't such a folder."""
     folders = _folders(root)
-    if len(folders) < 2:
-        return []
-    if any(split_candidates([folder.name])[split] for folder in folders for split in ("train", "dev", "test")):
-        divided = [folder.name for folder in folders if _is_divided(folder)]
-        return divided if len(divided) == len(folders) else []
-    return [""] if all(_holds_audio(folder) for folder in folders) else []
+    splits = [folder for folder in folders if any(split_candidates([folder.name]).values())]
+    divided = [folder.name for folder in splits if _is_divided(folder)]
+    if len(divided) > 1:
+        return divided
+    # Splits that hold audio themselves state no labels.
+    classes = len(splits) < len(folders) > 1 and all(_holds_audio(folder) for folder in folders)
+    return [""] if classes else []
 
 
 def read(root: Path, names: Sequence[str], turns: bool) -> SourceCorpus:

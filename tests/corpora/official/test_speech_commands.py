@@ -21,6 +21,7 @@ from superb_eval.corpora.official import speech_commands
 from superb_eval.corpora.official.speech_commands import BACKGROUND, CLASSES, KEYWORDS, TEST, TRAIN
 from superb_eval.data import audio
 from superb_eval.data.manifest import Corpus
+from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
@@ -226,8 +227,8 @@ def test_a_folder_with_neither_is_refused_with_both_layouts(root: Path) -> None:
         UserError, match=rf"neither manifests .* nor the official layout .*Did you mean --data {root}\?"
     ):
         load_corpus.open_corpus("ks", root / TRAIN, ("keyword",), KeywordCorpus())
-    with pytest.raises(UserError, match="has no folder 'mine' with manifests"):
-        load_corpus.open_corpus("mine", root, ("text",), KeywordCorpus())
+    with pytest.raises(UserError, match="has no folder 'gender' with manifests"):
+        load_corpus.open_corpus("gender", root, ("speaker",), CorpusSettings())
 
 
 def test_the_official_layout_runs_by_the_official_protocol(root: Path, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def test_an_undivided_folder(tmp_path: Path) -> None:
 
 def test_a_divided_folder(tmp_path: Path) -> None:
     root = touch(tmp_path, *(f"{split}/{name}/1.wav" for split in ("train", "valid", "test") for name in ("yes", "no")))
+    touch(root, "scripts/make.py", "speech/yes/1.wav")
     assert formats.split_names(root) == ["test", "train", "valid"]
     source = formats.read(root, ["valid"])
     assert [(row.id, row.labels["label"], row.location) for row in source.splits["valid"]] == [
