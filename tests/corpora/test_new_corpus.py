@@ -347,6 +347,30 @@ def test_sd_gets_recordings_with_their_turns(tmp_path: Path) -> None:
     assert any("left out: 1 with a turn after the end of the audio" in line for line in lines)
 
 
+def test_er_is_divided_by_shares_where_these_are_given_though_there_are_sessions(tmp_path: Path) -> None:
+    rows = utterances(10, 4)
+    source = kaldi(tmp_path / "data", rows, utt2emotion=["hap", "sad"] * 20, utt2session=["1", "2"] * 20)
+    make("er", source, tmp_path / "out", shares=(60.0, 20.0, 20.0))
+    corpus = load("er", tmp_path / "out")
+    assert {name: len(split) for name, split in corpus.splits.items()} == {"train": 24, "dev": 8, "test": 8}
+    assert not any("fold" in u.labels for split in corpus.splits.values() for u in split)
+
+
+def test_speakers_without_a_name_are_stated_and_a_pattern_that_matches_nothing_is_refused(tmp_path: Path) -> None:
+    source = class_folders(tmp_path / "words", speakers=9)
+    sound(source / "yes" / "anonymous.wav")
+    lines = make("ks", source, tmp_path / "out", speaker=r"^(spk\d+)_")
+    assert "  1 of 37 utterances have no speaker" in lines
+    assert any("whole speakers, utterances without a speaker each on its own, shares" in line for line in lines)
+    with pytest.raises(UserError, match=r"--speaker \^\(x\)_: matches no file's name or path, such as "):
+        make("ks", source, tmp_path / "other", speaker="^(x)_")
+
+
+def test_a_corpus_inside_its_source_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="out: lies in .*words, which is read and not changed"):
+        make("ks", class_folders(tmp_path / "words"), tmp_path / "words" / "out")
+
+
 def test_qbe_is_refused_with_what_it_needs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"qbe can't be made of labelled utterances.*queries.csv.*docs.csv.*pairs.csv"):
         make("qbe", class_folders(tmp_path / "words"), tmp_path / "out")

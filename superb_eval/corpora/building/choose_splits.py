@@ -79,11 +79,8 @@ def _divided(
     if len(units) < least * len(shares):
         raise UserError(_too_few(request, len(units), least * len(shares), by_speaker and not needs.kind.trials))
     if by_speaker:
-        notes.append(f"divided by whole speakers, {how}")
-        unknown = len(rows) - known
-        notes += (
-            [f"{unknown} of {len(rows)} utterances have no speaker: each was divided on its own"] if unknown else []
-        )
+        own = "" if known == len(rows) else ", utterances without a speaker each on its own"
+        notes.append(f"divided by whole speakers{own}, {how}")
     else:
         notes.append(f"divided by utterances, {how}")
     return divide(units, shares, request.seed, least), notes
@@ -116,7 +113,10 @@ def _by_fold(rows: Sequence[NewRow]) -> tuple[Divided, list[str]]:
             "dev": folds[names[-2]],
             "test": folds[names[-1]],
         }
-    return splits, [f"cross-validation over {len(names)} folds ({', '.join(names)}); the three files only list rows"]
+    spoken = Counter(speaker for part in folds.values() for speaker in {s for row in part for s in row.speakers})
+    shared = sum(number > 1 for number in spoken.values())
+    notes = [f"cross-validation over {len(names)} folds ({', '.join(names)}); the three files only list rows"]
+    return splits, [*notes, *([f"folds share {shared} speaker(s)"] if shared else [])]
 
 
 def _check_own(splits: Divided, needs: TaskNeeds) -> None:
@@ -154,5 +154,7 @@ def _shared_speakers(splits: Divided, needs: TaskNeeds) -> list[str]:
     speakers = {name: {speaker for row in rows for speaker in row.speakers} for name, rows in splits.items()}
     if not any(speakers.values()):
         return ["speakers are unknown, so that splits may share them (--speaker finds them in file names)"]
+    total, without = sum(map(len, splits.values())), sum(not row.speakers for rows in splits.values() for row in rows)
+    notes = [f"{without} of {total} utterances have no speaker"] if without else []
     pairs = [(a, b, len(speakers[a] & speakers[b])) for a, b in itertools.combinations(DIVIDED, 2)]
-    return [f"{a} and {b} share {n} speaker(s)" for a, b, n in pairs if n and not needs.speaker_classes]
+    return notes + [f"{a} and {b} share {n} speaker(s)" for a, b, n in pairs if n and not needs.speaker_classes]

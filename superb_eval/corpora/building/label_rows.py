@@ -83,6 +83,7 @@ def label_rows(
                 left_out[reason].append(row.location)
             else:
                 rows.append(NewRow(row.id, row, split, speakers, labels, needs.classes(labels, speakers)))
+    _check_pattern(rows, request)
     if not rows:
         reasons = "; ".join(f"{len(found)} {reason}, such as {found[0]}" for reason, found in left_out.items())
         raise UserError(f"{source.root}: no row can be used ({reasons}).{_speaker_advice(needs)}")
@@ -95,7 +96,7 @@ def _columns(source: SourceCorpus, needs: TaskNeeds, request: CorpusRequest) -> 
     choices = {column: name for column, name in request.columns.items() if column != "speaker"}
     advice = "" if request.columns else needs.kind.column_advice(present)
     try:
-        choice = columns.resolve(needs.columns, present, choices, needs.optional)
+        choice = columns.resolve(needs.columns, present, choices, () if request.divides() else needs.optional)
     except UserError as error:
         raise UserError(f"{source.root} ({source.kind}): {error} {advice}".rstrip()) from error
     if "fold" in choice.names and not any(
@@ -131,6 +132,12 @@ def _speakers(row: SourceRow, root: Path, column: str, pattern: re.Pattern[str] 
         return (match[1],) if match and match[1] else ()
     speaker = row.labels.get(column, "").strip() if column else row.speaker
     return (speaker,) if speaker not in ("", NO_SPEAKER) else ()
+
+
+def _check_pattern(rows: Sequence[NewRow], request: CorpusRequest) -> None:
+    if request.speaker and rows and not any(row.speakers for row in rows):
+        file = rows[0].row.audio.name or rows[0].id
+        raise UserError(f"--speaker {request.speaker}: matches no file's name or path, such as {file}.")
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -33,6 +33,10 @@ def make_corpus(request: CorpusRequest, progress: Progress) -> dict[str, Any]:
         UserError: the source can't be read, leaves a choice open (the message names the option), or can't be divided;
             the folder holds something else, or the disk is full.
     """
+    if request.out.resolve().is_relative_to(request.source.resolve()):
+        raise UserError(
+            f"{request.out}: lies in {request.source}, which is read and not changed. Choose another folder."
+        )
     settings = request.settings()
     folder = CorpusFolder(request.out, request.task)
     summary = folder.finished(settings)

@@ -59,6 +59,10 @@ class CorpusRequest:
             "audio": self.audio,
         }
 
+    def divides(self) -> bool:
+        """Return whether the options decide the splits, so that folds of the source don't."""
+        return bool(self.shares or self.splits)
+
     def divided_shares(self) -> dict[str, float]:
         """Return the shares of train, dev and test."""
         return dict(zip(DIVIDED, self.shares or SHARES, strict=True))

@@ -11,7 +11,7 @@ from superb_eval.corpora.building.request import CorpusRequest
 from superb_eval.data.importers.columns import split_candidates
 from superb_eval.errors import UserError, near_miss
 
-FOLD_NAMES = re.compile(r"(?:session|fold)[ _-]?\w+", re.IGNORECASE)
+FOLD_NAMES = re.compile(r"(?:session|fold)[ _-]?(?:\d+|[a-z])", re.IGNORECASE)
 """Splits that are folds of a cross-validation: `session1`, `fold_2`."""
 
 
@@ -34,7 +34,8 @@ def plan_splits(names: Sequence[str], request: CorpusRequest) -> SplitPlan:
     Raises:
         UserError: the splits' names leave open which is which; the message names the options that decide it.
     """
-    if request.task == "er" and len(names) > 1 and all(FOLD_NAMES.fullmatch(name) for name in names):
+    folds = len(names) > 1 and all(FOLD_NAMES.fullmatch(name) for name in names)
+    if request.task == "er" and folds and not request.divides():
         return SplitPlan({}, tuple(names), folds=True, notes=(f"folds: the source's {', '.join(names)}",))
     if not request.splits and (request.shares or len(names) == 1):
         return SplitPlan({}, tuple(names))
