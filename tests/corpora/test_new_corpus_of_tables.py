@@ -111,3 +111,35 @@ def test_superbs_er_sessions_are_folds(tmp_path: Path) -> None:
     assert any("cross-validation over 5 folds" in line for line in lines)
     clip = corpus.splits["train"].utterances[0].clip
     assert audio.seconds(Clip(clip.path)) == 0.25
+
+
+def test_superbs_si_labels_are_the_speakers_of_sid(tmp_path: Path) -> None:
+    for k, split in enumerate(("train", "validation", "test")):
+        content = [{"audio": r["audio"], "label": 10_001 + i % 2} for i, r in enumerate(rows(2, 10 * k))]
+        table(tmp_path / f"si/{split}-00000-of-00001.parquet", content)
+    make("sid", tmp_path / "si", tmp_path / "out")
+    assert [{u.speaker for u in s} for s in load("sid", tmp_path / "out").splits.values()] == [{"10001", "10002"}] * 3
+
+
+def test_superbs_sd_recordings_have_their_turns(tmp_path: Path) -> None:
+    for k, split in enumerate(("train", "dev", "test")):
+        content = [
+            {
+                "record_id": f"{split}-{i}",
+                "file": f"{split}-{i}.wav",
+                "start": 0,
+                "end": 25,
+                "audio": r["audio"],
+                "speakers": [
+                    {"speaker_id": f"a{split}", "start": 0, "end": 10},
+                    {"speaker_id": f"b{split}", "start": 8, "end": 20},
+                ],
+            }
+            for i, r in enumerate(rows(2, 10 * k, kinds=("WAV",)))
+        ]
+        table(tmp_path / f"sd/{split}-00000-of-00001.parquet", content)
+    make("sd", tmp_path / "sd", tmp_path / "out")
+    corpus = load("sd", tmp_path / "out")
+    assert {name: len(split) for name, split in corpus.splits.items()} == {"train": 4, "dev": 4, "test": 4}
+    first = corpus.splits["dev"].utterances[0]
+    assert first.id == "dev-0" and first.labels["turns"] == '[[0.0, 0.1, "adev"], [0.08, 0.2, "bdev"]]'

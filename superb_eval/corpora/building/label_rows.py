@@ -85,9 +85,13 @@ def label_rows(
                 rows.append(NewRow(row.id, row, split, speakers, labels, needs.classes(labels, speakers)))
     _check_pattern(rows, request)
     if not rows:
-        reasons = "; ".join(f"{len(found)} {reason}, such as {found[0]}" for reason, found in left_out.items())
-        raise UserError(f"{source.root}: no row can be used ({reasons}).{_speaker_advice(needs)}")
+        raise UserError(f"{source.root}: no row can be used ({describe_left_out(left_out)}).{_speaker_advice(needs)}")
     return _unique_ids(rows, needs), dict(left_out), notes
+
+
+def describe_left_out(left_out: LeftOut) -> str:
+    """Return how many rows are left out by reason, with an example of each."""
+    return "; ".join(f"{len(found)} {reason}, such as {found[0]}" for reason, found in left_out.items())
 
 
 def _columns(source: SourceCorpus, needs: TaskNeeds, request: CorpusRequest) -> tuple[ColumnChoice, str, list[str]]:

@@ -9,7 +9,7 @@ from downstreams import registry as tasks
 from superb_eval import recipe as recipes
 from superb_eval.corpora.building.choose_splits import Divided, choose_splits
 from superb_eval.corpora.building.corpus_folder import CorpusFolder
-from superb_eval.corpora.building.label_rows import TaskNeeds, label_rows
+from superb_eval.corpora.building.label_rows import TaskNeeds, describe_left_out, label_rows
 from superb_eval.corpora.building.new_row import NewRow
 from superb_eval.corpora.building.new_trials import make_trials
 from superb_eval.corpora.building.place_audio import place_audio
@@ -53,7 +53,7 @@ def make_corpus(request: CorpusRequest, progress: Progress) -> dict[str, Any]:
             rows, turn_notes = check_recordings(rows, left_out)
             notes += turn_notes
         if not rows:
-            raise UserError(f"{request.source}: no audio can be used. {next(iter(left_out.values()))[0]}")
+            raise UserError(f"{request.source}: no row can be used ({describe_left_out(left_out)}).")
         splits, split_notes = choose_splits(rows, plan, needs, request, left_out)
         split_notes += _write(splits, needs, request)
         decisions = [*source.notes, *notes, *plan.notes, *split_notes]
