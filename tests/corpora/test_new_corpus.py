@@ -150,7 +150,7 @@ def test_an_interrupted_command_is_resumed_with_the_same_result(
 
 def test_a_command_that_asks_for_an_option_leaves_the_folder_to_the_next(tmp_path: Path) -> None:
     source = class_folders(tmp_path / "words", speakers=2, takes=8)
-    with pytest.raises(UserError, match=r"has 2 speakers or groups .*the splits need 3.*--split-by utterance"):
+    with pytest.raises(UserError, match=r"has 2 speaker\(s\) to divide.*the splits need 3.*--split-by utterance"):
         make("ks", source, tmp_path / "out", speaker=r"^(\w+)_nohash")
     lines = make("ks", source, tmp_path / "out", speaker=r"^(\w+)_nohash", split_by="utterance")
     assert any(line.startswith("  train and test share ") for line in lines)
@@ -288,8 +288,10 @@ def test_asv_gets_other_speakers_in_each_split_and_trials(tmp_path: Path) -> Non
         (20, 10),
     ]
     assert "  trials of test: 20, of which 10 are of one speaker, seed 0" in lines
-    with pytest.raises(UserError, match=r"has 5 speakers .* the splits need 6"):
+    with pytest.raises(UserError, match=r"has 5 speaker\(s\) to divide.* the splits need 6. Add some"):
         make("asv", kaldi(tmp_path / "five", utterances(5, 4)), tmp_path / "other")
+    with pytest.raises(UserError, match="needs other speakers in each split: leave out --split-by utterance"):
+        make("asv", source, tmp_path / "fourth", split_by="utterance")
     with pytest.raises(UserError, match=r"no row can be used .*without a speaker.*--column speaker=NAME.*--speaker"):
         make("asv", class_folders(tmp_path / "words"), tmp_path / "third")
 

@@ -59,16 +59,16 @@ def _divided(
     how = f"seed {request.seed}" if len(shares) == 2 else f"shares {stated}, seed {request.seed}"
     if needs.speaker_classes:
         splits, few = divide_each_speaker(rows, shares, request.seed)
-        for row in rows:
-            if row.speaker in few:
-                left_out.setdefault(f"of a speaker with fewer than {len(shares)} utterances", []).append(
-                    row.row.location
-                )
+        dropped = [row.row.location for row in rows if row.speaker in few]
+        if dropped:
+            left_out[f"of a speaker with fewer than {len(shares)} utterances"] = dropped
         if not any(splits.values()):
             raise UserError(f"{request.source}: no speaker has {len(shares)} utterances, one for each split.")
         return splits, [f"each speaker's utterances divided, {how}"]
     known = sum(bool(row.speakers) for row in rows)
-    by_speaker = bool(known) and (request.split_by == "speaker" or needs.kind.trials)
+    by_speaker = bool(known) and request.split_by == "speaker"
+    if needs.kind.trials and not by_speaker:
+        raise UserError(f"{needs.kind.title} needs other speakers in each split: leave out --split-by utterance.")
     units = units_of(rows, by_speaker)
     notes = []
     if needs.turns and by_speaker and len(units) < len(shares):
@@ -77,7 +77,7 @@ def _divided(
         units = units_of(rows, by_speaker)
     least = 2 if needs.kind.trials else 1  # a trial of two speakers needs two
     if len(units) < least * len(shares):
-        raise UserError(_too_few(request, len(units), least * len(shares), by_speaker and not needs.kind.trials))
+        raise UserError(_too_few(request, len(units), least * len(shares), by_speaker, needs))
     if by_speaker:
         own = "" if known == len(rows) else ", utterances without a speaker each on its own"
         notes.append(f"divided by whole speakers{own}, {how}")
@@ -86,11 +86,12 @@ def _divided(
     return divide(units, shares, request.seed, least), notes
 
 
-def _too_few(request: CorpusRequest, found: int, needed: int, help_by_utterance: bool) -> str:
-    advice = "Divide each speaker's utterances instead: --split-by utterance" if help_by_utterance else "Add some."
+def _too_few(request: CorpusRequest, found: int, needed: int, by_speaker: bool, needs: TaskNeeds) -> str:
+    what = "speaker(s)" if by_speaker else "utterance(s)"
+    advice = "Divide each speaker's utterances instead: --split-by utterance"
     return (
-        f"{request.source}: has {found} speakers or groups that must stay together (shared audio), and the splits need "
-        f"{needed}. {advice}"
+        f"{request.source}: has {found} {what} to divide, those that share audio as one, and the splits need {needed}. "
+        f"{advice if by_speaker and not needs.kind.trials else 'Add some.'}"
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from downstreams.base import BaseTask, SearchTask, TrainedTask, UtteranceTask
+from downstreams.base import BaseTask, SearchTask, UtteranceTask
 from superb_eval.corpora.building.new_row import NewRow
 from superb_eval.corpora.building.request import CorpusRequest
 from superb_eval.corpora.building.split_plan import SplitPlan
@@ -46,7 +46,7 @@ class TaskNeeds:
         self.speaker_classes = kind.label_column == "speaker"
         self.speakers = self.speaker_classes or kind.trials
         self.turns = "turns" in kind.columns
-        self.closed = issubclass(kind, UtteranceTask) and issubclass(kind, TrainedTask) and not kind.trials
+        self.closed = issubclass(kind, UtteranceTask) and not kind.trials
 
     def classes(self, labels: Mapping[str, str], speakers: Sequence[str]) -> tuple[str, ...]:
         """Return the classes of a row, each of which train must have; of a recording, whether two speak."""
@@ -118,7 +118,7 @@ def _speaker_column(source: SourceCorpus, needs: TaskNeeds, request: CorpusReque
             raise UserError("--speaker finds the speaker in file names, --column speaker=NAME in a column: give one.")
         return "", (f"speaker is matched by {request.speaker} in the file's name, else in its path",)
     stated = any(row.speaker for rows in source.splits.values() for row in rows)
-    if stated and not named:
+    if stated and named.get("speaker", "speaker") == "speaker":
         return "", ()
     aliases = columns.SPEAKER_CLASSES if needs.speaker_classes else columns.ALIASES
     choice = columns.resolve((), source.columns(), named, ("speaker",), aliases)

@@ -75,7 +75,7 @@ def divide(units: Sequence[Unit], shares: Mapping[str, float], seed: int, least:
 
 def divide_each_speaker(
     rows: Sequence[NewRow], shares: Mapping[str, float], seed: int
-) -> tuple[dict[str, list[NewRow]], list[str]]:
+) -> tuple[dict[str, list[NewRow]], set[str]]:
     """Return the rows of each split, every speaker in all of them, and the speakers who have too few utterances.
 
     Each split but the first gets the rounded share of a speaker's utterances, and one at least.
@@ -85,11 +85,11 @@ def divide_each_speaker(
         by_speaker[row.speaker].append(row)
     first, *others = shares
     result: dict[str, list[NewRow]] = {name: [] for name in shares}
-    left_out = []
+    left_out = set()
     for speaker, spoken in sorted(by_speaker.items()):
         units = sorted(units_of(spoken, by_speaker=False), key=lambda unit: shuffle_key(seed, unit.key))
         if len(units) < len(shares):
-            left_out.append(speaker)
+            left_out.add(speaker)
             continue
         for k, name in enumerate(others):
             after = len(others) - k  # splits that still need a unit, the first among them
