@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from superb_eval.data import table_io
 from superb_eval.data.importers.source import SourceCorpus
 from superb_eval.errors import UserError, near_miss
 
@@ -48,7 +49,8 @@ def read(root: Path, only: Sequence[str] = (), turns: bool = False) -> SourceCor
         if name not in names:
             present = ", ".join(names) if names != [""] else "none, it is undivided"
             raise UserError(f"{root}: has no split '{name}' (found: {present}).{near_miss(name, names)}")
-    source: SourceCorpus = reader.read(root, only or names, turns)
+    with table_io.paused_garbage_collection():
+        source: SourceCorpus = reader.read(root, only or names, turns)
     empty = [name or str(root) for name, rows in source.splits.items() if not rows]
     if empty:
         raise UserError(f"{root}: {', '.join(empty)} has no utterance ({source.kind}). Check that it is complete.")

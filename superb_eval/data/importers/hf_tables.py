@@ -124,7 +124,8 @@ def open_table(path: Path) -> Iterator[HfTable]:
             if file.read(len(LFS_POINTER)) == LFS_POINTER:
                 raise UserError(f"{path}: is a pointer of Git LFS, not the table. Run git lfs pull in its folder.")
         if path.suffix == ".parquet":
-            with parquet.ParquetFile(path, buffer_size=2**20) as source:
+            # Its default reads every column ahead, and audio of all rows into memory.
+            with parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as source:
                 yield HfTable(path, source)
         else:
             with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as source:

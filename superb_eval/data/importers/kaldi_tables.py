@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,19 +30,20 @@ class KaldiTable:
         self.path, self.name = path, name
         self.lines: dict[str, TableLine] = {}
         for number, content in enumerate(_lines(path), start=1):
-            line = _decoded(content)
-            if line is None:
-                bad.append(f"{self.location(number)}: not UTF-8")
+            fields = content.split(maxsplit=1)  # bytes: at ASCII's spaces alone, as Kaldi does
+            if not fields:
                 continue
-            key, _, value = re.sub(r"^[ \t]*([^ \t]+)[ \t]*", "\\1\t", line).partition("\t")
-            if not key.strip():
+            try:
+                key, value = fields[0].decode(), fields[1].decode() if len(fields) > 1 else ""
+            except UnicodeDecodeError:
+                bad.append(f"{self.location(number)}: not UTF-8")
                 continue
             if key in self.lines:
                 bad.append(f"{self.location(number)}: '{key}' is already in line {self.lines[key].number}")
-            elif valued and not value.strip():
+            elif valued and not value:
                 bad.append(f"{self.location(number)}: '{key}' has no value")
             else:
-                self.lines[key] = TableLine(value.strip(), number)
+                self.lines[key] = TableLine(value.rstrip(), number)
 
     def location(self, number: int) -> str:
         """Return how messages name a line."""
@@ -60,12 +60,5 @@ def _lines(path: Path) -> list[bytes]:
         content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror or error}). Check that it is complete.") from error
-    # Not str.splitlines: it would cut a transcript at the rarer separators of Unicode.
-    return [line.removesuffix(b"\r") for line in content.split(b"\n")]
-
-
-def _decoded(content: bytes) -> str | None:
-    try:
-        return content.decode("utf8")
-    except UnicodeDecodeError:
-        return None
+    # Not text's splitlines: it would cut a transcript at the rarer separators of Unicode.
+    return content.split(b"\n")

@@ -14,6 +14,7 @@ import soundfile
 
 from superb_eval.corpora.building.table_audio import write_table_audio
 from superb_eval.data.importers import formats
+from superb_eval.data.importers.hf_tables import open_table
 from superb_eval.data.importers.source import TableAudio
 from superb_eval.data.manifest import Turn
 from superb_eval.errors import UserError
@@ -242,6 +243,21 @@ def test_reading_rows_reads_no_audio(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(parquet.ParquetFile, "iter_batches", recorded)
     formats.read(tmp_path)
     assert read == ["audio.path", "label", "speaker"]
+
+
+def test_audio_is_read_a_few_files_at_a_time(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    noise = np.random.default_rng(0)
+    cells = [{"bytes": noise.bytes(500_000), "path": f"{k}.wav"} for k in range(40)]
+    parquet.write_table(pa.table({"audio": cells}), tmp_path / "train.parquet", row_group_size=2)
+    before, most = pa.total_allocated_bytes(), 0
+    with open_table(tmp_path / "train.parquet") as table:
+        for batch in table.batches(["audio.bytes"], 2):
+            assert batch.num_rows == 2
+            most = max(most, pa.total_allocated_bytes() - before)
+    assert most < 8e6
 
 
 # SUPERB's own sets, by the features that their public loading script and the hub's card state.
