@@ -180,14 +180,8 @@ def _convert_state_dict(network: state_dicts.StoredNetwork, source: object) -> C
         raise UserError(f"{source}: is a WavLM of torchaudio. Load it with torchaudio:WAVLM_BASE@{source}.")
     weights = weight_names.to_transformers(network.weights)
     by_torchaudio = any(name.startswith("encoder.transformer.") for name in network.weights)
-    library = (
-        "torchaudio's"
-        if by_torchaudio
-        else "fairseq's"
-        if weight_names.is_fairseq(network.weights)
-        else "transformers'"
-    )
-    layout = library if by_torchaudio else f"{library} state dict"
+    by_fairseq = weight_names.is_fairseq(network.weights)
+    layout = "torchaudio's" if by_torchaudio else "fairseq's state dict" if by_fairseq else "transformers' state dict"
     missing = [name for name in _NEEDED if name not in weights]
     if missing:
         raise UserError(f"{source}: its weights don't fit {layout}: it has no {missing[0]}. Is the file complete?")
@@ -206,7 +200,7 @@ def _convert_state_dict(network: state_dicts.StoredNetwork, source: object) -> C
         layout,
         architecture,
         config,
-        _complete(weights, config),
+        _complete(weights, config) if by_fairseq else weights,
         normalise=config["feat_extract_norm"] == "layer",
         prefix=network.prefix,
         left_out=weight_names.left_out_parts(network.weights),
@@ -221,7 +215,7 @@ _NEEDED = (
 
 
 def _complete(weights: Weights, config: Mapping[str, Any]) -> Weights:
-    """Add what fairseq leaves out because it changes nothing: a projection between equal widths."""
+    """Add what fairseq's networks leave out because it changes nothing: a projection between equal widths."""
     return weight_names.with_projection(weights, config["hidden_size"], config["conv_dim"][-1])
 
 

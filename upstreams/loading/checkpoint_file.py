@@ -23,7 +23,7 @@ from torch import Tensor
 
 from superb_eval.errors import UserError
 from upstreams.loading.inert_pickle import InertUnpickler, RefusedNameError
-from upstreams.loading.inert_values import natural_number
+from upstreams.loading.inert_values import InertObject, natural_number
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 """The first object in a file of torch before 1.6 (`torch.serialization.MAGIC_NUMBER`)."""
@@ -57,6 +57,8 @@ def read_checkpoint(path: Path) -> StoredCheckpoint:
         ) from error
     except Exception as error:  # a damaged file raises various errors
         raise UserError(f"{path}: not readable as weights ({str(error)[:200]!r}). Is the file complete?") from error
+    if isinstance(content, InertObject):  # a module that was saved whole, perhaps
+        content = {"": content}
     if not isinstance(content, dict):
         raise UserError(f"{path}: isn't a plain state dict (names to tensors). Save `model.state_dict()` alone.")
     return StoredCheckpoint(path, content, tuple(sorted(names)))
@@ -191,7 +193,8 @@ class _OldStorages:
             raise pickle.UnpicklingError("storages are missing")
         for key in map(str, keys):
             content, itemsize = self._reserved[key]
-            if int.from_bytes(whole.read(8), "little") * itemsize != len(content):
+            count = whole.read(8)
+            if len(count) != 8 or int.from_bytes(count, "little") * itemsize != len(content):
                 raise pickle.UnpicklingError(f"storage {key} is of another size")
             stored = whole.read(len(content))
             if len(stored) != len(content):

@@ -76,7 +76,7 @@ def _plain(value: Any, known: dict[int, Any], depth: int) -> Any:
     return items
 
 
-def _inner(value: InertObject) -> Any:
+def _inner(value: Any) -> Any:
     """Return what an object stands for: a container's content, a node's value, an enumeration's value."""
     for _ in range(8):  # a DictConfig's content is a dictionary of nodes; an AnyNode's may be an enumeration
         if not isinstance(value, InertObject):
@@ -87,7 +87,7 @@ def _inner(value: InertObject) -> Any:
         elif state:  # a Namespace or a dataclass
             return state
         else:
-            value = value.arguments[0] if len(value.arguments) == 1 else None  # type: ignore[assignment]
+            value = value.arguments[0] if len(value.arguments) == 1 else None
     return value
 
 
@@ -107,13 +107,15 @@ def find_settings(content: Mapping[Any, Any], source: object) -> FairseqSettings
     return None
 
 
-def _nested(stored: dict[str, Any], source: object) -> FairseqSettings | None:
+def _nested(stored: dict[str, Any], source: object, depth: int = 0) -> FairseqSettings | None:
     """Return the settings of a network: in `model` beside those of its task, or all in one."""
+    if depth > 4:
+        raise UserError(f"{source}: its settings are nested in w2v_args without an end. Is the file intact?")
     model = stored["model"] if isinstance(stored.get("model"), dict) else stored
     task = stored["task"] if isinstance(stored.get("task"), dict) else stored
     inner = model.get("w2v_args")
     if isinstance(inner, dict):  # fine-tuned: the encoder's own settings, as it was pre-trained
-        found = _nested(inner, source)
+        found = _nested(inner, source, depth + 1)
         if found is not None:
             stated = found.normalise or flag(task, "normalize", source)
             return FairseqSettings(found.model, stated, found.kind, fine_tuned=True)

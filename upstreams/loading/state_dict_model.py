@@ -33,8 +33,11 @@ def build_network(checkpoint: ConvertedCheckpoint, config: Mapping[str, Any], pa
     Raises:
         UserError: a weight is missing, has no place in the network, or has another shape.
     """
-    with torch.device("meta"):  # settings are untrusted: no memory is taken before the file's weights fit them
-        model = _network(checkpoint.architecture, config)
+    try:
+        with torch.device("meta"):  # settings are untrusted: no memory is taken before the file's weights fit them
+            model = _network(checkpoint.architecture, config)
+    except ValueError as error:
+        raise UserError(f"{path}: its settings fit no {name}: {str(error).splitlines()[0]}") from error
     own, weights = model.state_dict(), checkpoint.weights
     problems = _differences(own, weights)
     if problems:
