@@ -220,6 +220,7 @@ def _report(outcome: SuiteOutcome, out: Path) -> None:
     Exit with 2 where users can fix all of it, with 1 where something broke.
     """
     from superb_eval.results import record as records
+    from superb_eval.results.stats import chance
 
     finished, before, failures = len(outcome.finished), len(outcome.done_before), len(outcome.failed)
     print(f"{finished} run(s) finished, {before} done before, {failures} failed. superb-eval table {out}")
@@ -229,7 +230,8 @@ def _report(outcome: SuiteOutcome, out: Path) -> None:
     jobs: dict[tuple[str, str], list[str]] = {}
     for run in outcome.finished:
         record = records.read(out / run.run / records.NAME)
-        for warning in [*record.corpus.leaks, *record.skipped, *record.warnings]:
+        below = ["not above chance beyond its interval"] if chance.of_record(record) else []
+        for warning in [*record.corpus.leaks, *record.skipped, *record.warnings, *below]:
             jobs.setdefault((record.task, warning), []).append(str(run.job))
     for (_, warning), of_jobs in jobs.items():
         more = f" and {len(of_jobs) - 1} more" if len(of_jobs) > 1 else ""

@@ -115,7 +115,9 @@ def write_run(folder: Path, record: RunRecord, rows: Sequence[Prediction], label
 def answers(right: float, seed: int, count: int = 300) -> list[Prediction]:
     """Keyword predictions of which about that share is right; a hard utterance is hard for every seed."""
     hard, own = np.random.default_rng(0).random(count), np.random.default_rng(seed).random(count)
-    return [Prediction(f"u{i}", "yes", "yes" if 0.7 * hard[i] + 0.3 * own[i] < right else "no") for i in range(count)]
+    words = ("yes", "no")
+    wrong = 0.7 * hard + 0.3 * own >= right
+    return [Prediction(f"u{i}", words[i % 2], words[(i + wrong[i]) % 2]) for i in range(count)]
 
 
 TRUTHS = ["a b c d e", "a b c", "c d e f", "a a b", "d e", "f f a b c"]
@@ -125,17 +127,20 @@ def ten_tasks(folder: Path, upstream: str, errs: float, seed: int, **changes: An
     """Write runs of all ten tasks that are wrong about that often."""
     rng = np.random.default_rng(seed)
     for task in ("ks", "sid", "ic", "er"):
-        right, wrong = ('{"action": "x"}', '{"action": "y"}') if task == "ic" else ("x", "y")
+        truths = ['{"action": "x"}', '{"action": "y"}', '{"action": "z"}'] if task == "ic" else ["x", "y", "z"]
         folds = 5 if task == "er" else 1
-        rows = [Prediction(f"u{i}", right, right if rng.random() > errs else wrong, i % folds + 1) for i in range(60)]
+        rows = [
+            Prediction(f"u{i}", truths[i % 3], truths[(i + (rng.random() <= errs)) % 3], i % folds + 1)
+            for i in range(60)
+        ]
         write_run(folder, vary(new_record(upstream, task), **changes), rows)
     for task in ("pr", "asr"):
         pairs = [(TRUTHS[i % 6], _worse(TRUTHS[i % 6], errs, rng)) for i in range(40)]
         write_run(
             folder, vary(new_record(upstream, task), **changes), [Prediction(f"u{i}", *p) for i, p in enumerate(pairs)]
         )
-    marked = ["B-x A E-x" if rng.random() > errs else "B-y Q E-y" for _ in range(40)]
-    sf = [Prediction(f"u{i}", "B-x A E-x", answer) for i, answer in enumerate(marked)]
+    slots = ["B-x A E-x", "B-y Q E-y", "B-z P E-z"]
+    sf = [Prediction(f"u{i}", slots[i % 3], slots[(i + (rng.random() <= errs)) % 3]) for i in range(40)]
     write_run(folder, vary(new_record(upstream, "sf"), **changes), sf)
     trials = [(k % 2, k % 2 + rng.normal(0, 0.3 + errs)) for k in range(120)]
     asv = [Prediction(f"a{k} b{k}", str(t), f"{s:.4f}") for k, (t, s) in enumerate(trials)]

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from superb_eval.report.charts import comparison, svg
 from superb_eval.results.folder import RunGroups
 from superb_eval.results.table import costs, totals
-from superb_eval.results.table.result_table import Cell, Column, ResultTable, Row
+from superb_eval.results.table.result_table import Column, ResultTable, Row
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def _summary(table: ResultTable, row: Row, groups: RunGroups) -> UpstreamSummary
             kind = "inconclusive" if not cell.difference.distinguishable else "better" if better else "worse"
             kinds[kind].append(f"{column.key[0].upper()} {column.heading}")
     ranked_keys = {key for other in table.rows for key, cell in other.cells.items() if cell.rank}
-    ranked = [c for c in comparison.task_columns(table) if c.key in row.cells and c.key in ranked_keys]
+    own = [column for column in comparison.task_columns(table) if column.key in row.cells]
+    ranked = [column for column in own if column.key in ranked_keys]
     return UpstreamSummary(
         name=row.name,
         reference=row.name == table.reference,
@@ -103,7 +104,7 @@ def _summary(table: ResultTable, row: Row, groups: RunGroups) -> UpstreamSummary
         worse=tuple(kinds["worse"]),
         overall=tuple(_upstream_texts(row, table.columns, cost=False)),
         cost=tuple(_upstream_texts(row, table.columns, cost=True)),
-        at_chance=tuple(_at_chance(table, row, groups)),
+        at_chance=tuple(dict.fromkeys(c.key[0].upper() for c in own if row.cells[c.key].at_chance)),
         retained=_retained(row) + _relative_size(table, row),
     )
 
@@ -141,22 +142,3 @@ def _upstream_texts(row: Row, columns: Sequence[Column], cost: bool) -> Iterator
                 yield " ".join(filter(None, (column.heading, value, column.unit, interval)))
             if difference:
                 yield difference
-
-
-def _at_chance(table: ResultTable, row: Row, groups: RunGroups) -> Iterator[str]:
-    """Tasks whose interval includes what a constant or random answer scores."""
-    seen = set()
-    for column in comparison.task_columns(table):
-        task = column.key[0]
-        cell, group = row.cells.get(column.key), groups.get((row.name, task))
-        if cell is None or group is None or task in seen or group.record.metrics[0].key != column.key[1]:
-            continue
-        seen.add(task)
-        if group.record.chance is not None and _reaches(cell, group.record.chance, bool(column.higher_is_better)):
-            yield task.upper()
-
-
-def _reaches(cell: Cell, chance: float, higher_is_better: bool) -> bool:
-    low = cell.value if cell.low is None else cell.low
-    high = cell.value if cell.high is None else cell.high
-    return low <= chance if higher_is_better else high >= chance

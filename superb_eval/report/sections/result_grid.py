@@ -26,6 +26,7 @@ class GridCell:
     difference: str
     sort: str
     rank: str
+    at_chance: bool
     bar: Markup
     provenance: tuple[tuple[str, str], ...]
 
@@ -61,7 +62,7 @@ def _cell(
     group = groups.get((row.name, column.key[0]))
     provenance = tuple(_provenance(group, column)) if group and not row.published else ()
     bar = _bar(cell, *ends[column.key])
-    return GridCell(key, value, interval, difference, repr(cell.value), cell.rank, bar, provenance)
+    return GridCell(key, value, interval, difference, repr(cell.value), cell.rank, cell.at_chance, bar, provenance)
 
 
 def _ends(table: ResultTable, column: Column) -> tuple[float, float]:

@@ -124,6 +124,8 @@ def _rich_cell(column: Column, cell: Cell | None) -> str:
     if cell is None:
         return ""
     value, *more = map(escape.rich, _stacked(cell, column))
+    if cell.at_chance:
+        return "\n".join(f"[dim]{text}[/dim]" for text in (value, *more))
     return "\n".join([f"[bold]{value}[/bold]" if cell.rank else value, *more])
 
 

@@ -34,6 +34,7 @@ FIELDS = (
     "distinguishable",
     "rank",
     "marks",
+    "at_chance",
     "source",
 )
 """Columns of the CSV, and keys of a figure in the JSON."""
@@ -98,6 +99,7 @@ def _record(table: ResultTable, row: Row, column: Column, cell: Cell) -> dict[st
         difference.distinguishable if difference and difference.p is not None else None,
         cell.rank,
         cell.marks,
+        cell.at_chance,
         row.source,
     )
     return dict(zip(FIELDS, values, strict=True))

@@ -17,7 +17,7 @@ from superb_eval.results import published
 from superb_eval.results.folder import OFFICIAL, Protocol, Results, RunGroup, RunGroups, open_results
 from superb_eval.results.published import PublishedSystem
 from superb_eval.results.record import MetricRecord
-from superb_eval.results.stats import differences, intervals, training_spread
+from superb_eval.results.stats import chance, differences, intervals, training_spread
 from superb_eval.results.stats.differences import Difference, holm
 from superb_eval.results.stats.paired_comparison import PairedComparison
 from superb_eval.results.stats.resampling import NEW_SPEAKERS, THESE_SPEAKERS, Population
@@ -164,6 +164,7 @@ def _row(
             cells[column.key] = _cell(
                 group, key, options.protocol, comparison, footnotes.footnote_marks(name, task, groups), reference
             )
+    cells = _with_chance(cells, name, groups, options.protocol)
     folders = {
         task: tuple(str(run.folder) for run in group.runs)
         for (upstream, task), group in groups.items()
@@ -194,6 +195,21 @@ def _cell(
         marks=marks,
         difference=comparison.difference(group, reference, key) if reference and reference is not group else None,
     )
+
+
+def _with_chance(
+    cells: dict[ColumnKey, Cell], name: str, groups: RunGroups, protocol: Protocol
+) -> dict[ColumnKey, Cell]:
+    """Cells, with those of tasks marked whose first metric is not above chance."""
+    tasks = set()
+    for task in {task for task, _ in cells}:
+        run = groups[name, task].runs[0]
+        first = run.metrics(protocol)[0]
+        cell = cells.get((task, first.key))
+        if cell is not None:
+            ends = (cell.value if cell.low is None else cell.low, cell.value if cell.high is None else cell.high)
+            tasks |= {task} if chance.reaches(first, ends, groups[name, task].record.chance) else set()
+    return {key: replace(cell, at_chance=key[0] in tasks) for key, cell in cells.items()}
 
 
 def _ends(

@@ -10,7 +10,7 @@ from superb_eval.results.folder import OFFICIAL, Protocol, RunGroups
 from superb_eval.results.published import PublishedSystem
 from superb_eval.results.stats import overall
 from superb_eval.results.table import footnotes, totals
-from superb_eval.results.table.result_table import Cell, Column, ResultTable
+from superb_eval.results.table.result_table import AT_CHANCE, Cell, Column, ResultTable
 
 PUBLISHED_TITLE = "Published figures (official corpora, historical protocol): not measured here, and not comparable"
 
@@ -92,6 +92,8 @@ def _about_ranks(table: ResultTable) -> Iterator[str]:
         yield "Bold: best of its column."
     if "tied" in ranks:
         yield "Bold with =: best of its column, or not distinguishable from the best."
+    if any(cell.at_chance for row in table.rows for cell in row.cells.values()):
+        yield f"{AT_CHANCE} not above chance: the interval includes what a constant or random answer scores; unranked."
     differences = [cell.difference for row in table.rows for cell in row.cells.values() if cell.difference]
     if differences:
         yield f"Δ: difference from {table.reference}; retained: in % of its figure."

@@ -18,11 +18,12 @@ def rank_rows(
 
     Tied are figures whose paired difference from the best is not distinguishable from none, at 5 % over the whole
     column. Figures on other data than the best, or with a training variance that is unknown, can't be compared with it
-    and get no rank; neither does the only figure of a column, nor a best that nothing could be compared with.
+    and get no rank; neither does what is not above chance, the only figure of a column, nor a best that nothing could
+    be compared with.
     """
     ranks: dict[tuple[str, tuple[str, str]], Rank] = {}
     for column in columns:
-        ranked = [row for row in rows if column.key in row.cells]
+        ranked = [row for row in rows if column.key in row.cells and not row.cells[column.key].at_chance]
         if len(ranked) > 1:
             ranks |= {(name, column.key): rank for name, rank in _ranks(ranked, column, groups, comparison).items()}
     return [

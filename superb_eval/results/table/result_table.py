@@ -15,6 +15,9 @@ Rank = Literal["", "best", "tied"]
 """`best`: nothing is better, and nothing else is as good; `tied`: the best, or not distinguishable from it."""
 
 
+AT_CHANCE = "°"
+"""After a figure that is not above chance."""
+
 UNKNOWN = "?"
 """After a difference that can't be tested, since the variance of training is unknown."""
 
@@ -47,7 +50,8 @@ class Cell:
     `population` is what the interval is for (`stats.resampling`); `training` is the standard deviation of `value`
     between trainings that is in it, None where that is unknown and left out. `seeds` counts the runs that `value` is
     the mean of, `spread` is their standard deviation. `difference` is from the reference. `marks` are those of
-    `footnotes`.
+    `footnotes`. `at_chance`: the task's first metric is not above chance beyond its interval, so that none of the
+    task's figures is ranked.
     """
 
     value: float
@@ -60,13 +64,14 @@ class Cell:
     marks: str = ""
     difference: Difference | None = None
     rank: Rank = ""
+    at_chance: bool = False
 
     def texts(self, column: Column) -> tuple[str, str, str]:
         """Return what is printed: the value with its marks, its interval and spread, the difference; or nothing."""
         interval = "" if self.low is None or self.high is None else _brackets(column, self.low, self.high)
         spread = "" if self.spread is None else f"± {column.format(self.spread)} ({self.seeds} seeds)"
         tied = "=" if self.rank == "tied" else ""
-        value = f"{column.format(self.value)}{tied}{self.marks}"
+        value = f"{column.format(self.value)}{tied}{self.marks}{AT_CHANCE if self.at_chance else ''}"
         return value, " ".join(filter(None, (interval, spread))), self._difference_text(column)
 
     def _difference_text(self, column: Column) -> str:

@@ -40,6 +40,7 @@ def shown(table: ResultTable, width: int = 200) -> str:
 
 def test_upstreams_go_down_and_tasks_across_with_gaps(a_record: RunRecord, tmp_path: Path) -> None:
     pr = vary(a_record, task="pr", metrics__heading="PER", metrics__key="per", metrics__higher_is_better=False)
+    pr = vary(pr, chance=90.0)
     write_records(tmp_path, a_record, vary(a_record, upstream__address="hubert", metrics__value=48.0), pr)
     (table,), problems = build.collect(tmp_path)
     assert documents.markdown(table).splitlines()[2:6] == [
@@ -80,6 +81,25 @@ def test_cells_that_differ_from_their_column_are_marked(a_record: RunRecord, tmp
     assert "50.00" in documents.markdown(table), "the latest run is shown"
     notes = " ".join(table.notes)
     assert all(mark in notes for mark in "*§‡") and "¶ a changed recipe (free KS: head.projector_dim)" in notes
+
+
+def test_what_is_not_above_chance_is_neither_ranked_nor_counted(tmp_path: Path) -> None:
+    """Chance of `answers` is 50 %. A table once praised "best in 12 of 12 metrics" with five tasks at chance."""
+    for upstream, right, seed in (("good", 0.75, 1), ("random", 0.5, 2)):
+        write_run(tmp_path, new_record(upstream, "ks"), answers(right, seed))
+        write_run(tmp_path, new_record(upstream, "sid"), answers(0.5, seed))
+    (table,), _ = build.collect(tmp_path)
+    cells = {(row.name, task): row.cells[task, "acc"] for row in table.rows for task in ("ks", "sid")}
+    assert {key: cell.at_chance for key, cell in cells.items()} == {
+        ("good", "ks"): False,
+        ("random", "ks"): True,
+        ("good", "sid"): True,
+        ("random", "sid"): True,
+    }
+    assert all(cell.rank == "" for cell in cells.values()), "alone above chance, a figure is compared with nothing"
+    text = documents.markdown(table)
+    assert "| **" not in text and f"{cells['random', 'ks'].value:.2f}°" in text
+    assert "° not above chance: the interval includes what a constant or random answer scores; unranked." in text
 
 
 def test_an_empty_folder_is_explained(tmp_path: Path) -> None:
@@ -180,8 +200,8 @@ def test_without_a_training_variance_nothing_is_distinguishable(tmp_path: Path) 
 def test_a_rows_metrics_are_tested_as_a_family(tmp_path: Path) -> None:
     """Two differences that are told apart one by one, at about 4 %, are not in a family of two."""
     rows = answers(0.6, 1)
-    right = [i for i, row in enumerate(rows) if row.answer == "yes"][:4]
-    worse = [row._replace(answer="no") if i in right else row for i, row in enumerate(rows)]
+    right = [i for i, row in enumerate(rows) if row.answer == row.truth][:4]
+    worse = [row._replace(answer="wrong") if i in right else row for i, row in enumerate(rows)]
     for task in ("ks", "sid"):
         write_run(tmp_path, new_record("a", task), rows)
         write_run(tmp_path, new_record("b", task), worse)
@@ -325,10 +345,10 @@ def test_intervals_are_for_new_speakers_or_for_these(tmp_path: Path) -> None:
     """Speakers who are easy or hard throughout: new ones vary more than further utterances of these."""
     for upstream, right in (("a", 20), ("b", 16)):
         rows = [
-            row._replace(answer="yes" if (i // 10) % 30 < right else "no", speaker=f"s{i // 10}")
+            row._replace(answer=row.truth if (i // 10) % 30 < right else "wrong", speaker=f"s{i // 10}")
             for i, row in enumerate(answers(0.5, 1))
         ]
-        noisy = [row._replace(answer="no") if i % 10 == 0 else row for i, row in enumerate(rows)]
+        noisy = [row._replace(answer="wrong") if i % 10 == 0 else row for i, row in enumerate(rows)]
         write_run(tmp_path, new_record(upstream, "ks"), noisy)
     new, these = (
         build.collect(tmp_path, TableOptions(against="a", population=of))[0][0] for of in (NEW_SPEAKERS, THESE_SPEAKERS)
