@@ -24,7 +24,7 @@ SHARED_SETTINGS = ("source", "audio")
 
 
 @dataclass(frozen=True)
-class CorpusFolder:
+class NewCorpusFolder:
     """The part of one task in a folder that may hold several made of the same source.
 
     `corpus.json` holds the settings and the summary of each finished task; it is written last.

@@ -8,7 +8,7 @@ from typing import Any
 from downstreams import registry as tasks
 from superb_eval import recipe as recipes
 from superb_eval.corpora.building.choose_splits import Divided, choose_splits
-from superb_eval.corpora.building.corpus_folder import CorpusFolder
+from superb_eval.corpora.building.corpus_folder import NewCorpusFolder
 from superb_eval.corpora.building.label_rows import TaskNeeds, describe_left_out, label_rows
 from superb_eval.corpora.building.new_row import NewRow
 from superb_eval.corpora.building.new_trials import make_trials
@@ -38,7 +38,7 @@ def make_corpus(request: CorpusRequest, progress: Progress) -> dict[str, Any]:
             f"{request.out}: lies in {request.source}, which is read and not changed. Choose another folder."
         )
     settings = request.settings()
-    folder = CorpusFolder(request.out, request.task)
+    folder = NewCorpusFolder(request.out, request.task)
     summary = folder.finished(settings)
     if summary is not None:
         return summary
