@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from superb_eval.corpora import embedded, load_corpus
 from superb_eval.corpora.building.new_corpus import make_corpus
 from superb_eval.corpora.building.request import CorpusRequest
 from superb_eval.corpora.load_corpus import open_corpus
+from superb_eval.data.importers import formats
 from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
 from superb_eval.runs.config import choose_recipe
@@ -131,20 +132,38 @@ def write_lhotse(root: Path, audio: Path) -> Path:
     return root
 
 
-FORMATS = {
-    "Kaldi data folder": write_kaldi,
-    "Hugging Face data set": write_saved,
-    "Lhotse manifests": write_lhotse,
-}
+def write_parquet(root: Path, audio: Path) -> Path:
+    datasets = pytest.importorskip("datasets")
+    saved = datasets.load_from_disk(str(write_saved(root.with_name("saved"), audio)))
+    (root / "data").mkdir(parents=True)
+    for name, split in saved.items():
+        split.to_parquet(root / "data" / f"{name}-00000-of-00001.parquet")
+    return root
+
+
+def write_audiofolder(root: Path, audio: Path) -> Path:
+    for split, name in zip(SPLITS, ("train", "validation", "test"), strict=True):
+        (root / name).mkdir(parents=True)
+        rows = rows_of(split)
+        for row in rows:
+            (root / name / Path(row["path"]).name).write_bytes((audio / row["path"]).read_bytes())
+        lines = [{**row, "file_name": Path(row.pop("path")).name} for row in rows]
+        (root / name / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return root
+
+
+Writer = Callable[[Path, Path], Path]
+
+FORMATS = (write_kaldi, write_saved, write_parquet, write_audiofolder, write_lhotse)
 
 
 @pytest.mark.parametrize("task", ["asr", "ks"])
-@pytest.mark.parametrize("kind", FORMATS)
-def test_it_is_the_corpus_of_its_manifests(manifests: Path, tmp_path: Path, kind: str, task: str) -> None:
-    ours = load(task, FORMATS[kind](tmp_path / "other", manifests))
+@pytest.mark.parametrize("write", FORMATS)
+def test_it_is_the_corpus_of_its_manifests(manifests: Path, tmp_path: Path, write: Writer, task: str) -> None:
+    ours = load(task, write(tmp_path / "other", manifests))
     expected = load(task, manifests)
     assert digest(ours) == digest(expected)
-    assert ours.notes[0] == f"read as it is, from a {kind}"
+    assert ours.notes[0] == f"read as it is, from a {formats.recognise(tmp_path / 'other')}"
     for split in SPLITS:
         assert [(u.id, u.speaker, u.labels) for u in ours.splits[split]] == [
             (u.id, u.speaker, u.labels) for u in expected.splits[split]
@@ -152,9 +171,9 @@ def test_it_is_the_corpus_of_its_manifests(manifests: Path, tmp_path: Path, kind
     assert choose_recipe(task, tmp_path / "other").profile == "mini"
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-def test_corpus_new_makes_the_same(manifests: Path, tmp_path: Path, kind: str) -> None:
-    other = FORMATS[kind](tmp_path / "other", manifests)
+@pytest.mark.parametrize("write", FORMATS)
+def test_corpus_new_makes_the_same(manifests: Path, tmp_path: Path, write: Writer) -> None:
+    other = write(tmp_path / "other", manifests)
     make_corpus(CorpusRequest("ks", other, tmp_path / "made"), NoProgress())
     assert digest(load("ks", tmp_path / "made", allow_links=True)) == digest(load("ks", other))
 
