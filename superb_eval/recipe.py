@@ -181,6 +181,8 @@ def digest_of(content: Mapping[str, Any]) -> str:
     section = content.get("corpus")
     if isinstance(section, dict):
         content = {**content, "corpus": {**FORMER_CORPUS_KEYS, **section}}
+        if section.get("allow_links", False) is None:  # links were refused by default; features don't depend on it
+            content["corpus"]["allow_links"] = False
     train = content.get("train")
     if isinstance(train, dict):
         kept = {key: value for key, value in train.items() if LATER_TRAIN_KEYS.get(key, ...) != value}

@@ -11,7 +11,7 @@ from typing import Any
 
 from superb_eval.corpora import leaks
 from superb_eval.corpora.leaks import Shared, first_five
-from superb_eval.data import audio
+from superb_eval.data import audio, links
 from superb_eval.data.audio import SAMPLE_RATE, Clip, Header
 from superb_eval.data.manifest import Corpus, Utterance, unseen_labels
 from superb_eval.errors import UserError
@@ -95,7 +95,9 @@ def check_corpus(
         remarks=(),
     )
     silent = [_row_name(corpus, r) for r in clip_checks if r.silent]
-    return replace(report, remarks=(*corpus.notes, *_remarks(report, label_column, silent)))
+    linked = links.describe_links((clip.path for clip in corpus.clips()), corpus.root)
+    notes = [*corpus.notes, *([f"{linked}."] if linked else [])]
+    return replace(report, remarks=(*notes, *_remarks(report, label_column, silent)))
 
 
 def describe(report: CorpusReport) -> list[str]:

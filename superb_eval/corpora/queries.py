@@ -52,7 +52,7 @@ def _table_path(folder: Path, name: str) -> Path:
     raise UserError(f"{folder}: has no {name}.csv (or .parquet). QbE reads {LAYOUT}.")
 
 
-def _by_split(folder: Path, name: str, root: Path, allow_links: bool) -> dict[str, list[Utterance]]:
+def _by_split(folder: Path, name: str, root: Path, allow_links: bool | None) -> dict[str, list[Utterance]]:
     """Return the rows of queries.csv or docs.csv by split, checked."""
     path = _table_path(folder, name)
     by_split: dict[str, list[Utterance]] = {split: [] for split in SPLITS}

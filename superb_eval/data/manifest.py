@@ -135,14 +135,14 @@ def read(
     columns: Sequence[str],
     splits: Sequence[str] = SPLITS,
     *,
-    allow_links: bool = False,
+    allow_links: bool | None = None,
     speaker: bool = True,
     aliases: Mapping[str, str] | None = None,
 ) -> Corpus:
     """Read `<root>/<task>/{train,dev,test}.csv` (or `.parquet`); paths in them are relative to `root`.
 
-    `allow_links` accepts audio that symbolic links lead to outside `root`: only for manifests you trust. With
-    `speaker=False` the column is optional. `aliases` are other names under which a column is read where it is missing.
+    `allow_links=False` refuses audio that symbolic links lead to outside `root`. With `speaker=False` that column is
+    optional. `aliases` are other names under which a column is read where it is missing.
 
     Raises:
         UserError: a split is missing, or rows are bad; then every bad row is named with its line.
@@ -174,7 +174,7 @@ def read_split(
     columns: Sequence[str],
     root: Path,
     *,
-    allow_links: bool = False,
+    allow_links: bool | None = None,
     speaker: bool = True,
     aliases: Mapping[str, str] | None = None,
 ) -> Manifest:

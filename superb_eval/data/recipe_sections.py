@@ -21,8 +21,10 @@ class CorpusSettings(Section):
     """How the corpus of any task is read; a task adds keys of its own (`BaseTask.CorpusSchema`)."""
 
     folder: str | None = Field(None, description="folder of the manifests, where its name isn't the task's")
-    allow_links: bool = Field(
-        False, description="let links in a folder of manifests lead to audio outside it; only for corpora you trust"
+    allow_links: bool | None = Field(
+        None,
+        description="false: refuse audio that links lead to outside a corpus of manifests; left out: it is read, and "
+        "counted in the record",
     )
     gain_db: float = Field(
         0.0, description="gain applied to every clip, in dB; the protocol applies -3 in KS, QbE and ASV"

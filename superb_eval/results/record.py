@@ -92,6 +92,9 @@ class CorpusRecord(RecordPart):
     digest: str = Field(description="SHA-256 of the rows of all splits and of the bytes of their audio")
     utterances: dict[str, int] = Field(description="rows per split")
     hours: float = Field(description="audio of all splits, in hours")
+    links: str = Field(
+        "", description="how many audio files are links out of the corpus folder, with one of them; empty: none"
+    )
     leaks: list[str] = Field(
         default_factory=list,
         description="audio or speakers that two splits share; empty where none was found, or none looked for",

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from downstreams.base import TrainedTask
-from superb_eval.data import audio
+from superb_eval.data import audio, links
 from superb_eval.features.dataset import FeatureDataset
 from superb_eval.probing.folds import FoldResult, LearningRateResult
 from superb_eval.results import code_versions
@@ -117,6 +117,7 @@ def _corpus(run: PreparedRun) -> records.CorpusRecord:
         digest=run.corpus_digest,
         utterances={split: len(manifest) for split, manifest in corpus.splits.items()},
         hours=round(sum(audio.seconds(clip) for clip in corpus.clips()) / 3600, 4),
+        links=links.describe_links((clip.path for clip in corpus.clips()), corpus.root),
         leaks=run.leaks,
     )
 

@@ -34,19 +34,19 @@ def test_files_in_the_folder_are_accepted(root: Path, path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/etc/hostname", "../corpus-secret/s.wav", "audio/../../corpus-secret/s.wav", "audio/..", "..\\s.wav"]
 )
-@pytest.mark.parametrize("allow_links", [False, True])
-def test_paths_that_lead_out_are_refused(root: Path, outside: Path, path: str, allow_links: bool) -> None:
+@pytest.mark.parametrize("allow_links", [False, None, True])
+def test_paths_that_lead_out_are_refused(root: Path, outside: Path, path: str, allow_links: bool | None) -> None:
     (problem,) = table_io.AudioPaths(root, allow_links).problems(path)
     assert problem.startswith(f"path '{path}' leads out of the corpus folder; it must be relative to {root}")
 
 
-def test_links_that_lead_out_are_refused_unless_allowed(root: Path, outside: Path) -> None:
+def test_links_that_lead_out_are_followed_unless_refused(root: Path, outside: Path) -> None:
     (root / "link.wav").symlink_to(outside / "s.wav")
     (root / "folder").symlink_to(outside)
     for path in ("link.wav", "folder/s.wav"):
-        (problem,) = table_io.AudioPaths(root).problems(path)
+        (problem,) = table_io.AudioPaths(root, allow_links=False).problems(path)
         assert problem.startswith(f"path '{path}' leads out of the corpus folder, by a link to {outside}")
-        assert table_io.AudioPaths(root, allow_links=True).problems(path) == []
+        assert table_io.AudioPaths(root).problems(path) == []
 
 
 def test_links_that_stay_in_the_folder_are_followed(root: Path) -> None:
@@ -61,9 +61,19 @@ def test_links_that_stay_in_the_folder_are_followed(root: Path) -> None:
 
 
 def test_missing_files_are_refused(root: Path) -> None:
-    (root / "broken.wav").symlink_to("audio/none.wav")
-    for path in ("none.wav", "none/a.wav", "audio", "broken.wav"):
+    for path in ("none.wav", "none/a.wav", "audio"):
         assert table_io.AudioPaths(root).problems(path) == [f"no such file: {root}/{path}"]
+
+
+@pytest.mark.parametrize("allow_links", [False, None])
+def test_broken_links_and_loops_are_refused_in_one_sentence(root: Path, allow_links: bool | None) -> None:
+    (root / "broken.wav").symlink_to("audio/none.wav")
+    (root / "loop.wav").symlink_to("loop.wav")
+    (root / "folder").symlink_to("folder")
+    for path, target in (("broken.wav", "audio/none.wav"), ("loop.wav", "loop.wav")):
+        problems = table_io.AudioPaths(root, allow_links).problems(path)
+        assert problems == [f"no such file: {root}/{path} is a link to {target}, which leads to none"]
+    assert table_io.AudioPaths(root, allow_links).problems("folder/a.wav") == [f"no such file: {root}/folder/a.wav"]
 
 
 def test_an_invalid_file_name_is_refused(root: Path) -> None:

@@ -64,4 +64,5 @@ def _worst(
 ) -> Iterator[WorstUtterance]:
     record = next(iter(groups.values())).record
     for utterance in worst_utterances.worst(task, rows):
-        yield replace(utterance, audio=clips.data_uris(record, utterance.id))
+        uris, reason = clips.data_uris(record, utterance.id), clips.no_audio(record, utterance.id)
+        yield replace(utterance, audio=uris, no_audio=reason)

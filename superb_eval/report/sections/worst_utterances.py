@@ -17,6 +17,8 @@ from downstreams.base import BaseTask, Prediction
 from superb_eval.corpora import embedded, load_corpus
 from superb_eval.data import audio
 from superb_eval.data.audio import Clip
+from superb_eval.data.links import CorpusFolder
+from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
 from superb_eval.report.charts import confusion, speaker_turns
@@ -42,12 +44,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class WorstUtterance:
-    """An utterance, or a trial of two. `audio` are data URIs."""
+    """An utterance, or a trial of two. `audio` are data URIs; `no_audio` is why some are left out."""
 
     id: str
     truth: str
     answers: tuple[Answer, ...]
     audio: tuple[str, ...] = ()
+    no_audio: str = ""
     drawing: Markup | None = None
 
 
@@ -114,28 +117,49 @@ def _score(text: str) -> float:
 
 @dataclass
 class AudioClips:
-    """Embeds clips within a budget of bytes, each once. `problems` lists why audio is missing, a sentence each."""
+    """Embeds clips within a budget of bytes, each once. `problems` lists why audio is missing, a sentence each.
+
+    Audio that lies outside its corpus's folder is never embedded: a report is passed on, and a corpus may link to any
+    file.
+    """
 
     budget: float
     data: Path | None = None
     problems: list[str] = field(default_factory=list)
     left_out: int = 0
     _clips: dict[tuple[str, str], dict[str, Clip]] = field(default_factory=dict)
+    _folders: dict[tuple[str, str], CorpusFolder] = field(default_factory=dict)
     _uris: dict[Clip, str] = field(default_factory=dict)
 
     def data_uris(self, record: RunRecord, row_id: str) -> tuple[str, ...]:
         """Return the clips of a row of a run as data URIs; unreadable ones are left out and listed in `problems`."""
+        uris = [self._embed(clip) for clip in self._clips_of(record, row_id) if self._is_inside(record, clip)]
+        return tuple(uri for uri in uris if uri)
+
+    def no_audio(self, record: RunRecord, row_id: str) -> str:
+        """Return why clips of a row are not embedded, where they lie outside the corpus folder; else nothing."""
+        outside = [clip.path.name for clip in self._clips_of(record, row_id) if not self._is_inside(record, clip)]
+        return f"no player: {' and '.join(outside)} outside the corpus folder, by a link or a path" if outside else ""
+
+    def _clips_of(self, record: RunRecord, row_id: str) -> list[Clip]:
         clips = self._corpus_clips(record)
         names = row_id.split(" ") if registry.get_or_base(record.task).trials else [row_id]
-        uris = [self._embed(clips[name]) for name in names if name in clips]
-        return tuple(uri for uri in uris if uri)
+        return [clips[name] for name in names if name in clips]
+
+    def _is_inside(self, record: RunRecord, clip: Clip) -> bool:
+        return self._folders[_key(record)].holds(clip.path)
 
     def _corpus_clips(self, record: RunRecord) -> dict[str, Clip]:
         """Every clip of a run's corpus by the id of its row; empty where the corpus no longer exists."""
-        key = (record.task, record.corpus.digest)
+        key = _key(record)
         if key not in self._clips:
             try:
-                self._clips[key] = _clips(record, self.data) if self.budget > 0 else {}
+                if self.budget > 0:
+                    corpus = _corpus(record, self.data)
+                    self._folders[key] = CorpusFolder(corpus.root)
+                    self._clips[key] = _clips(record, corpus)
+                else:
+                    self._clips[key] = {}
             except (UserError, ValueError) as error:
                 first = str(error).splitlines()[0]
                 self.problems.append(f"{record.task.upper()}: the audio is not available ({first})")
@@ -157,11 +181,18 @@ class AudioClips:
         return self._uris[clip]
 
 
-def _clips(record: RunRecord, data: Path | None) -> dict[str, Clip]:
+def _key(record: RunRecord) -> tuple[str, str]:
+    return record.task, record.corpus.digest
+
+
+def _corpus(record: RunRecord, data: Path | None) -> Corpus:
     chosen = Recipe.of_record(record.recipe)
-    corpus = load_corpus.read_corpus(
+    return load_corpus.read_corpus(
         chosen, data or parse_command(record).data or embedded.default_folder(record.profile)
     )
+
+
+def _clips(record: RunRecord, corpus: Corpus) -> dict[str, Clip]:
     rows = [u for name in ("train", "dev", "test") for u in corpus.splits.get(name, ())]
     unit = registry.get(record.task).unit
     # The test split comes last: where several splits have an id, the clip is that of test.
