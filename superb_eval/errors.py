@@ -15,6 +15,17 @@ class UserError(Exception):
 
 def near_miss(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the nearest of `known`, or an empty string where nothing is near."""
+    known = list(known)
     # One wrong letter of two leaves half of them right.
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6 if len(name) > 3 else 0.5)
+    cutoff = 0.6 if len(name) > 3 else 0.5
+    close = same_names(name, known) or difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def same_names(name: str, known: Iterable[str]) -> list[str]:
+    """Return those of `known` that differ from a name in case, or in hyphens for underscores, alone."""
+    return [other for other in known if _plain(other) == _plain(name)]
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", "_")

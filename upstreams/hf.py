@@ -9,15 +9,18 @@ training (fairseq), where those add 1e-7. Code that comes with weights is never 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from superb_eval.errors import UserError
+from superb_eval.errors import UserError, same_names
 from upstreams.base import Card, Upstream
 from upstreams.hubert import Hubert
-from upstreams.loading import hf_folders, load_weights
+from upstreams.loading import addresses, hf_folders, load_weights
+from upstreams.loading.network_parts import describe_weights
 
 WAVEFORM_MODELS = {
     "data2vec-audio": "data2vec-audio",
@@ -32,6 +35,28 @@ WAVEFORM_MODELS = {
 WHISPER = "whisper"
 
 
+@dataclass(frozen=True)
+class FolderDescription:
+    """What a folder in transformers' layout, or a model on the hub, is."""
+
+    architecture: str
+    """The network's published name."""
+    card: Card
+    """Sizes and notes."""
+    convolutions: str
+    """(channels, kernel, stride) of each; of Whisper, what it reads instead."""
+    normalise: bool | None
+    """Whether waveforms are normalised to zero mean and unit variance; None: it reads no waveforms."""
+    weights: str
+    """The number of files, and the type of weights; of a hub id, that they aren't here."""
+    missing: str
+    """The parts whose weights are missing, in words; empty: none."""
+    left_out: tuple[str, ...]
+    """Modules beside the encoder, such as a CTC head."""
+    megabytes: float | None
+    """Of the files of weights; None: they aren't here."""
+
+
 def open_address(name: str, checkpoint: str | None, seed: int | None) -> Upstream:
     """Open a folder in transformers' layout or a hub id; `checkpoint` is a revision on the hub.
 
@@ -43,19 +68,67 @@ def open_address(name: str, checkpoint: str | None, seed: int | None) -> Upstrea
     full_name = f"{name}@{checkpoint}"
     source, revision = (full_name, None) if checkpoint and Path(full_name).is_dir() else (name, checkpoint)
     address = f"hf:{source}" + (f"@{revision}" if revision else "")
-    config = _load_config(source, revision)
-    model_type = str(config.model_type)
-    if model_type not in {*WAVEFORM_MODELS, WHISPER}:
-        supported = ", ".join([*WAVEFORM_MODELS.values(), "Whisper"])
+    known = [id_ for id_ in addresses.HUB_IDS if same_names(source, [id_.partition("/")[2]])]
+    if known and not Path(source).is_dir():
         raise UserError(
-            f"{address}: is a {model_type}, and these are supported: {supported}. Wrap it in your own FILE.py:Class."
+            f"{address}: no folder here is called so, and ids on the hub begin with ORG/. Write hf:{known[0]}."
         )
+    config = _load_config(source, revision)
     if seed is not None:
         model = _random_model(config, seed)
     else:
-        network = WAVEFORM_MODELS.get(model_type, "Whisper")
-        model = hf_folders.from_pretrained(source, network, config=config, revision=revision)
-    if model_type == WHISPER:
+        model = hf_folders.from_pretrained(source, _network_name(config), config=config, revision=revision)
+    return _upstream(address, model, source, revision)
+
+
+def describe(source: str, revision: str | None = None) -> FolderDescription:
+    """Return what a folder or a hub id holds: of its files, the config and the headers of the weights are read.
+
+    Raises:
+        UserError: it isn't in transformers' layout, its architecture isn't supported, or a file of weights is absent or
+            damaged.
+    """
+    from transformers import AutoModel
+
+    config = _load_config(source, revision)
+    with torch.device("meta"):  # sizes without memory
+        model = AutoModel.from_config(config)
+    own = {name for name in model.state_dict() if not name.startswith("decoder.")} - hf_folders.UNUSED
+    upstream = _upstream(f"hf:{source}", model, source, revision)
+    files = hf_folders.weight_files(Path(source)) if Path(source).is_dir() else []
+    types = hf_folders.read_types(source, files)
+    missing = own - types.keys() if files else set()
+    beside = types.keys() - own - hf_folders.UNUSED
+    return FolderDescription(
+        architecture=_network_name(config),
+        card=upstream.card,
+        convolutions=_convolutions(config),
+        normalise=getattr(upstream, "normalise", None),
+        weights=_kinds(files, types) if files else "not here: read when it is opened",
+        missing=f"{len(missing)} of {len(own)}: {describe_weights(missing)}" if missing else "",
+        left_out=tuple(sorted({name.partition(".")[0] for name in beside})),
+        megabytes=sum(file.stat().st_size for file in files) / 1e6 if files else None,
+    )
+
+
+def _convolutions(config: Any) -> str:
+    if config.model_type == WHISPER:
+        return f"none of the waveform: a spectrum of {config.num_mel_bins} bands"
+    layers = zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True)
+    return " ".join(f"({channels}, {kernel}, {stride})" for channels, kernel, stride in layers)
+
+
+def _kinds(files: list[Path], types: Mapping[str, str]) -> str:
+    count = "1 file" if len(files) == 1 else f"{len(files)} shards"
+    return f"{count} of {' and '.join(sorted(set(types.values())))}"
+
+
+def _network_name(config: Any) -> str:
+    return WAVEFORM_MODELS.get(str(config.model_type), "Whisper")
+
+
+def _upstream(address: str, model: Any, source: str, revision: str | None) -> Upstream:
+    if model.config.model_type == WHISPER:
         from upstreams.loading import whisper_encoder
 
         return whisper_encoder.Whisper(address, model.encoder, source, revision)
@@ -76,7 +149,15 @@ def _load_config(source: str, revision: str | None) -> Any:
 
     with hf_folders.explain_load_errors(source, "the config.json"):
         # An adapter shortens only the last state, and belongs to the task that a model was fine-tuned for.
-        return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False, add_adapter=False)
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False, add_adapter=False)
+    if config.model_type not in {*WAVEFORM_MODELS, WHISPER}:
+        supported = ", ".join([*WAVEFORM_MODELS.values(), "Whisper"])
+        address = f"hf:{source}" + (f"@{revision}" if revision else "")
+        raise UserError(
+            f"{address}: is a {config.model_type}, and these are supported: {supported}. "
+            "Wrap it in your own FILE.py:Class."
+        )
+    return config
 
 
 def _random_model(config: Any, seed: int) -> Any:

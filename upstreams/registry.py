@@ -8,6 +8,8 @@
 | `SCHEME:REST[@CHECKPOINT]` | what `open_address` of `upstreams/SCHEME.py` returns: `s3prl:fbank`, `hf:FOLDER` |
 | `FILE.py:Class[@CHECKPOINT]` | a class from a file of the user's own |
 
+What else people type (a hub id, a folder, a file of weights) is one of these by `upstreams.loading.addresses`.
+
 Every file at the ground level of this folder is a family, but the two of the interface: `base.py` and this one. A name
 begins with the name of its family's file (`fbank_nonorm` lies in `fbank.py`), so that only that file is imported. Other
 packages add names by the entry point group `superb_eval.upstreams`.
@@ -23,8 +25,9 @@ from pathlib import Path
 from types import ModuleType
 
 import upstreams
-from superb_eval.errors import UserError, near_miss
+from superb_eval.errors import UserError, near_miss, same_names
 from upstreams.base import Card, Upstream, freeze
+from upstreams.loading import addresses
 
 INTERFACE = {Upstream.__module__.rpartition(".")[2], __name__.rpartition(".")[2]}
 """The modules at the ground level of this folder that are no family: the base class and the registry."""
@@ -49,28 +52,35 @@ def parse(text: str) -> Address:
         UserError: an empty name, a file without a class, or a seed that isn't a number.
     """
     head, _, checkpoint = text.partition("@")
-    scheme, colon, rest = head.partition(":")
-    if not colon or len(scheme) < 2 or not scheme.isidentifier():  # a file, whose path may hold a colon of its own
-        scheme, colon, rest = head.rpartition(":")
-    name = rest if colon else head
+    scheme, name = addresses.split_scheme(head)
     if not name:
         raise UserError(f"'{text}' names no upstream. Expected NAME, NAME@CHECKPOINT or SCHEME:NAME.")
-    if not colon and name.endswith(".py"):
+    if scheme is None and name.endswith(".py"):
         raise UserError(f"'{text}' names a file but no class in it. Write {name}:Class.")
     word, _, seed = checkpoint.partition(":")
     if word != "random":
-        return Address(text, name, scheme or None, checkpoint or None)
+        return Address(text, name, scheme, checkpoint or None)
     if seed and not seed.isdigit():
         raise UserError(f"'{text}': the seed '{seed}' is not a number. Expected NAME@random or NAME@random:7.")
-    return Address(text, name, scheme or None, None, int(seed or 0))
+    return Address(text, name, scheme, None, int(seed or 0))
+
+
+def canonical(text: str) -> str:
+    """Return the address that a text is opened as, as records and folders name it; see `addresses.canonical`.
+
+    Raises:
+        UserError: it names a file or folder that isn't there, or that holds nothing that can be opened.
+    """
+    return addresses.canonical(text, lambda name: name in names())
 
 
 def load(text: str) -> Upstream:
-    """Open the upstream at an address, frozen and in evaluation mode.
+    """Open the upstream at an address, or of what `canonical` finds there, frozen and in evaluation mode.
 
     Raises:
         UserError: no upstream has that name (near misses are suggested), or its weights can't be loaded.
     """
+    text = canonical(text)
     address = parse(text)
     if address.scheme and address.scheme.endswith(".py"):
         from upstreams.loading import adapters
@@ -94,20 +104,35 @@ def weight_files(text: str) -> list[Path] | None:
     Raises:
         UserError: no upstream has that name.
     """
-    address = parse(text)
+    address = parse(canonical(text))
     if address.scheme:
-        return None
+        return _files_of_address(address)
     module, card = _find_card(address.name)
     if isinstance(module, EntryPoint) or not hasattr(module, "weights_source"):
         return None
     if address.seed is not None:
         return []
     source = module.weights_source(card, address.checkpoint)
-    if source is None or not Path(source).exists():  # a hub id, perhaps
+    if source is None:
         return None
-    if Path(source).is_file():
-        return [Path(source)]
-    return sorted(path for path in Path(source).iterdir() if path.suffix in {".json", ".safetensors", ".bin"})
+    path = Path(source if Path(source).exists() else source.partition("#")[0])
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.suffix in {".json", ".safetensors", ".bin"})
+    return [path] if path.is_file() else None  # None: a hub id, perhaps
+
+
+def _files_of_address(address: Address) -> list[Path] | None:
+    """Return the files behind `hf:FOLDER` and `checkpoint:FILE`; None: behind an address of another kind."""
+    path = Path(address.name)
+    if address.scheme == "hf" and path.is_dir() and address.checkpoint is None:
+        from upstreams.loading import hf_folders
+
+        weights = [] if address.seed is not None else hf_folders.weight_files(path)
+        return sorted([*path.glob("*.json"), *weights])
+    if address.scheme == "checkpoint" and address.checkpoint is None and address.seed is None:
+        path = path if path.exists() else Path(address.name.partition("#")[0])
+        return [path] if path.is_file() else None
+    return None
 
 
 def cards() -> list[Card]:
@@ -127,6 +152,7 @@ def card(name: str) -> Card:
     Raises:
         UserError: no upstream has that name, or `load` refuses the address.
     """
+    name = canonical(name)
     if parse(name).scheme:
         return load(name).card
     module, card = _find_card(name)
@@ -145,9 +171,26 @@ def _find_card(name: str) -> tuple[ModuleType, Card] | tuple[EntryPoint, None]:
             return point, None
     available = names()
     raise UserError(
-        f"no upstream is called '{name}'.{near_miss(name, available)} Known: {', '.join(available)}; "
+        f"no upstream is called '{name}'.{_suggestion(name, available)} Known: {', '.join(available)}; "
         "see `superb-eval upstream list` for other kinds of address."
     )
+
+
+def _suggestion(name: str, available: list[str]) -> str:
+    """Return the addresses that a text which is no name may stand for: of this folder, the hub, or s3prl."""
+    from upstreams import s3prl
+
+    try:
+        entries = s3prl.entries()
+    except UserError:  # it isn't installed
+        entries = []
+    same = same_names(name, available)
+    if not same:
+        same = [f"hf:{id_}" for id_ in addresses.HUB_IDS if same_names(name, [id_.partition("/")[2]])]
+        same += [f"s3prl:{entry}" for entry in same_names(name, entries)]
+    if same:
+        return f" Did you mean {' or '.join(map(repr, same))}?"
+    return near_miss(name, available) or near_miss(f"s3prl:{name}", [f"s3prl:{entry}" for entry in entries])
 
 
 def _find_scheme(scheme: str, text: str) -> ModuleType:

@@ -19,6 +19,7 @@ from superb_eval.results.layer_record import LayerProbe, LayerSimilarity, Layers
 from superb_eval.results.record import RunRecord
 from superb_eval.runs import evaluate
 from superb_eval.runs.config import PreparedRun, RunConfig, prepare
+from superb_eval.runs.upstream_address import resolve_address
 from superb_eval.runtime.progress import NoProgress, Progress
 from upstreams.loading import legacy_fingerprints
 
@@ -48,7 +49,8 @@ def analyse(question: LayerQuestion, progress: Progress | None = None) -> tuple[
         UserError: something that the user can fix; finished probes are kept.
     """
     progress = progress or NoProgress()
-    config = question.config
+    asked = question.config
+    config = replace(asked, upstream=resolve_address(asked.upstream, asked.out))
     path = config.out / layer_record.FOLDER / slug(config.upstream) / layer_record.NAME
     record = _existing_record(path, config)
     for task in question.tasks:

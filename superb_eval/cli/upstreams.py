@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from superb_eval.cli.new_upstream import new
+from superb_eval.cli.show_upstream import show
 from superb_eval.errors import UserError
 
 QUICK_BASELINES = ("fbank_nonorm", "distilhubert_mini")
@@ -20,7 +21,10 @@ QUICK_NOTE = (
     "Next: superb-eval suite -u NAME --tasks all"
 )
 
-ADDRESSES = "NAME@CHECKPOINT, NAME@random, hf:FOLDER, torchaudio:BUNDLE, s3prl:NAME[@CHECKPOINT], FILE.py:Class"
+ADDRESSES = """\
+Other addresses: a file of weights, a folder of transformers, ORG/MODEL of the hub: `upstream show` states what each is.
+By kind: NAME@CHECKPOINT, NAME@random, hf:FOLDER, checkpoint:FILE, torchaudio:BUNDLE, s3prl:NAME[@CHECKPOINT],
+FILE.py:Class[@CHECKPOINT]"""
 
 
 def register(app: typer.Typer, upstream_app: typer.Typer) -> None:
@@ -42,16 +46,6 @@ def names() -> None:
     for name in sorted(set(registry.names()) - {card.name for card in own}):
         print(f"{name:<20}{registry.card(name).summary}")
     print(f"\n{ADDRESSES}")
-
-
-def show(name: Annotated[str, typer.Argument(help="an upstream's name or address")]) -> None:
-    """Show the card of an upstream: size, stride, licence, source, training data."""
-    from dataclasses import asdict
-
-    from upstreams import registry
-
-    for key, value in asdict(registry.card(name)).items():
-        print(f"{key:<15}{'; '.join(value) if isinstance(value, tuple) else value}")
 
 
 def check(

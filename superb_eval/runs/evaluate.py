@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -27,6 +28,7 @@ from superb_eval.results.record import RunRecord
 from superb_eval.results.stats import scoring
 from superb_eval.runs.build_record import StepTimer, build_record
 from superb_eval.runs.config import PreparedRun, RunConfig, prepare
+from superb_eval.runs.upstream_address import resolve_address
 from superb_eval.runtime import atomic_files
 from superb_eval.runtime.progress import NoProgress, Progress
 
@@ -53,6 +55,7 @@ def evaluate_seeds(
         UserError: something that the user can fix; what was finished is kept.
     """
     progress = progress or NoProgress()
+    config = replace(config, upstream=resolve_address(config.upstream, config.out))
     if config.fresh:
         audio.forget_digests()
     seeds = list(dict.fromkeys(seeds))

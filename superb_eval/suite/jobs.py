@@ -14,6 +14,7 @@ from typing import Any
 from superb_eval import recipe
 from superb_eval.corpora import embedded, load_corpus
 from superb_eval.errors import UserError, near_miss
+from superb_eval.runs.upstream_address import resolve_address
 from superb_eval.suite import inputs
 
 SUITE_FOLDER = ".suite"
@@ -99,7 +100,7 @@ def expand(config: SuiteConfig) -> list[Job]:
         UserError: an unknown task, also before an override, or nothing to run.
     """
     tasks = _tasks(config.tasks)
-    upstreams = list(dict.fromkeys(config.upstreams))
+    upstreams = list(dict.fromkeys(_address(typed, config.out) for typed in config.upstreams))
     if not upstreams:
         raise UserError("--upstreams: names none; give NAME,NAME,...")
     profiles = {task: config.profile or _profile(task, config.data) for task in tasks}
@@ -108,6 +109,14 @@ def expand(config: SuiteConfig) -> list[Job]:
         Job(upstream, task, config.data, profiles[task], _overrides(config, task), seed, *common)
         for seed, upstream, task in itertools.product(range(config.seeds), upstreams, tasks)
     ]
+
+
+def _address(typed: str, out: Path) -> str:
+    """Return the address of an upstream in a results folder; where it can't be opened, its runs report why."""
+    try:
+        return resolve_address(typed, out)
+    except UserError:
+        return typed
 
 
 def _tasks(names: Sequence[str]) -> list[str]:

@@ -29,8 +29,12 @@ WEIGHT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".bin")
 _SHARD = re.compile(r"-\d+-of-\d+\.(safetensors|bin)$")
 _ANCHORS = ("feature_extractor.conv_layers.0.conv.weight", "encoder.conv1.weight")
 """A weight that each network has (the waveform networks, Whisper); what stands before it is a prefix."""
-_UNUSED = {"masked_spec_embed"}
+UNUSED = {"masked_spec_embed"}
 """Serves pre-training alone; students have none."""
+_TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
+"""safetensors' names of types, and torch's."""
+_RENAMED = re.compile(r"\.weight_([gv])$")
+"""The older names of weight normalisation's length and direction."""
 _ENCODER = re.compile(r"(feature_extractor|feature_projection|encoder)\.")
 
 
@@ -99,7 +103,7 @@ def _prefix(source: str, names: Iterable[str]) -> str:
 
 def _check_complete(source: str, what: str, model: Any, info: Mapping[str, Any]) -> None:
     """Refuse a network of which any weight would be random, or whose folder has weights that it takes no notice of."""
-    own = set(model.state_dict()) - _UNUSED
+    own = set(model.state_dict()) - UNUSED
     missing, unexpected = sorted(set(info["missing_keys"]) & own), sorted(info["unexpected_keys"])
     if len(missing) == len(own):
         found = f"found {', '.join(unexpected[:3])}" if unexpected else "the file is empty"
@@ -167,6 +171,37 @@ def _shards(index: Path) -> list[str]:
         return sorted(set(json.loads(index.read_text(encoding="utf8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index}: is no index of shards ({error!r}). Copy the folder again.") from error
+
+
+def read_types(source: str, files: Iterable[Path]) -> dict[str, str]:
+    """Return the type of each weight in files, such as `float16`, by the names of the network's own.
+
+    Args:
+        source: the folder, for errors.
+        files: what `weight_files` returned.
+
+    Raises:
+        UserError: a file is damaged, or a pickle that needs more than tensors.
+    """
+    from safetensors import safe_open
+
+    types: dict[str, str] = {}
+    for path in files:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as content:
+                types |= {name: str(content.get_slice(name).get_dtype()) for name in content.keys()}  # noqa: SIM118
+        else:
+            with explain_load_errors(source, path.name):
+                content = torch.load(path, map_location="meta", weights_only=True)
+            types |= {name: str(weight.dtype).removeprefix("torch.") for name, weight in content.items()}
+    prefix = _prefix(source, types)
+    return {
+        _RENAMED.sub(_newer_name, name.removeprefix(prefix)): _TYPES.get(kind, kind) for name, kind in types.items()
+    }
+
+
+def _newer_name(match: re.Match[str]) -> str:
+    return f".parametrizations.weight.original{'gv'.index(match[1])}"
 
 
 def _check_header(path: Path) -> None:

@@ -1,0 +1,47 @@
+"""The address of an upstream in a results folder: typed in two ways, one upstream is one row of a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from superb_eval.results import record as records
+from superb_eval.results.folder import slug
+from upstreams.loading import addresses
+
+
+def resolve_address(typed: str, out: Path) -> str:
+    """Return the address of what was typed: the one that results in `out` have already, else the canonical one.
+
+    An earlier version recorded addresses as they were typed, such as `hf:./folder`; a folder may also be typed as a
+    relative and as an absolute path.
+
+    Raises:
+        UserError: see `upstreams.loading.addresses.canonical`.
+    """
+    address = addresses.canonical(typed, _is_name)
+    for candidate in (address, typed):
+        if (out / slug(candidate)).is_dir():
+            return candidate
+    place = addresses.absolute(address)
+    if place == address and address == typed:  # no path in it, or an absolute one
+        return address
+    return next((known for known in _recorded(out) if addresses.absolute(known) == place), address)
+
+
+def _is_name(name: str) -> bool:
+    from upstreams import registry  # imports torch, which takes seconds; only a path that exists needs it
+
+    return name in registry.names()
+
+
+def _recorded(out: Path) -> Iterator[str]:
+    """Yield the address of each upstream that has a readable record in a results folder."""
+    for folder in sorted(out.glob("*")):
+        path = next(folder.glob(f"*/*/{records.NAME}"), None)
+        if path is not None:
+            try:
+                yield str(json.loads(path.read_bytes())["upstream"]["address"])
+            except (OSError, ValueError, KeyError, TypeError):  # damaged: the run that meets it reports it
+                continue
