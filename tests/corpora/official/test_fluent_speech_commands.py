@@ -11,6 +11,7 @@ from superb_eval.corpora.official import fluent_speech_commands
 from superb_eval.data.manifest import Corpus
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
+from tests.corpora.official.linked import assert_links_are_followed
 
 HEADER = ",path,speakerId,transcription,action,object,location"
 ROWS = {
@@ -113,3 +114,7 @@ def test_missing_tables_and_columns_are_named(root: Path) -> None:
     (root / "fluent_speech_commands_dataset" / "data" / "valid_data.csv").unlink()
     with pytest.raises(UserError, match=r"valid_data\.csv: no such table\. Expected fluent_speech_commands_dataset/"):
         load(root)
+
+
+def test_links_to_folders_and_files_are_followed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert_links_are_followed(load, root, tmp_path_factory.mktemp("links") / "copies")

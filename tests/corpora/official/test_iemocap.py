@@ -15,6 +15,7 @@ from superb_eval.corpora.official import iemocap
 from superb_eval.data.manifest import Corpus
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
+from tests.corpora.official.linked import assert_links_are_followed
 
 EMOTIONS = ("neu", "hap", "exc", "fru", "ang", "sad", "xxx")
 
@@ -179,3 +180,7 @@ def test_bad_lists_are_refused(root: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match=r"Session4/test_meta_data\.json: no such list, but others are present"):
         load(root)
+
+
+def test_links_to_folders_and_files_are_followed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert_links_are_followed(load, root, tmp_path_factory.mktemp("links") / "copies")

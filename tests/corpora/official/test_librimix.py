@@ -14,6 +14,7 @@ from superb_eval.corpora.official import librimix
 from superb_eval.corpora.official.librimix import ALIGNMENTS, LISTS, MIXTURES, PREPARED, RTTMS
 from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
+from tests.corpora.official.linked import assert_links_are_followed
 
 MIXTURE = "84-121123-0001_1272-128104-0003"
 SAMPLES = 48_000
@@ -125,3 +126,11 @@ def test_an_incomplete_layout_is_recognised(raw: Path) -> None:
     assert librimix.present(raw)
     with pytest.raises(UserError, match=r"mixture_train-100_mix_both\.csv: no such file"):
         load(raw)
+
+
+@pytest.mark.parametrize("layout", ["raw", "prepared"])
+def test_links_to_folders_and_files_are_followed(
+    layout: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = request.getfixturevalue(layout)
+    assert_links_are_followed(load, root, tmp_path_factory.mktemp("links") / "copies")

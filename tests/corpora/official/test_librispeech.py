@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from superb_eval.corpora import load_corpus
 from superb_eval.corpora.official import librispeech, librispeech_phones
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
+from tests.corpora.official.linked import assert_links_are_followed
 
 SETTINGS = CorpusSettings()
 CHAPTERS = {
@@ -122,3 +124,12 @@ def test_manifests_may_be_in_a_folder_of_another_name(root: Path, tmp_path: Path
     assert len(corpus.splits["train"]) == 1
     with pytest.raises(UserError, match="holds neither manifests"):
         load_corpus.open_corpus("asr", other, ("text",), SETTINGS)
+
+
+@pytest.mark.parametrize("reader", [librispeech, librispeech_phones])
+def test_links_to_folders_and_files_are_followed(
+    reader: Any, root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert_links_are_followed(
+        lambda path: reader.load(path, SETTINGS), root, tmp_path_factory.mktemp("links") / "copies"
+    )

@@ -17,6 +17,7 @@ from superb_eval.data.manifest import Corpus, Trial
 from superb_eval.errors import UserError
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
+from tests.corpora.official.linked import assert_links_are_followed
 
 ENGLISH_DOCS = ("quesst14_00001", "quesst14_00002", "quesst14_00003")
 TRUTH: dict[str, dict[str, tuple[str, ...]]] = {
@@ -136,3 +137,7 @@ def test_incomplete_copies_are_explained(root: Path, name: str, content: str | N
 def test_the_folder_itself_gives_a_hint(root: Path) -> None:
     with pytest.raises(UserError, match=rf"Did you mean --data {root}\?"):
         load(root / DATABASE)
+
+
+def test_links_to_folders_and_files_are_followed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert_links_are_followed(load, root, tmp_path_factory.mktemp("links") / "copies")

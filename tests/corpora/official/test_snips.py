@@ -15,6 +15,7 @@ from superb_eval.corpora.official import snips
 from superb_eval.corpora.official.snips import FOLDERS, SPEAKERS
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
+from tests.corpora.official.linked import assert_links_are_followed
 
 LINE = "BOS PLAY NEW YORK ROME NOW EOS\tO O city city state O PlayMusic"
 
@@ -95,3 +96,9 @@ def test_missing_parts_are_named(root: Path) -> None:
     (root / "SNIPS" / "slots.txt").unlink()
     with pytest.raises(UserError, match=r"slots\.txt: no such file.*snips_preprocess"):
         snips.load(root, CorpusSettings())
+
+
+def test_links_to_folders_and_files_are_followed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert_links_are_followed(
+        lambda path: snips.load(path, CorpusSettings()), root, tmp_path_factory.mktemp("links") / "copies"
+    )

@@ -25,6 +25,7 @@ from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
+from tests.corpora.official.linked import assert_links_are_followed
 
 # By the rule, worked out below: the first goes to train, the second to dev, the third to nobody.
 SPEAKERS = ("00000001", "00000000", "00000002")
@@ -238,3 +239,7 @@ def test_the_official_layout_runs_by_the_official_protocol(root: Path, tmp_path:
     assert (record.profile, record.corpus.name) == ("superb", "Speech Commands v0.01")
     assert record.recipe["train"]["balance"] == ["train", "dev"] and record.recipe["corpus"]["gain_db"] == -3.0
     assert any("silence is 2 fixed 1 s crops" in deviation for deviation in record.departures)
+
+
+def test_links_to_folders_and_files_are_followed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert_links_are_followed(load, root, tmp_path_factory.mktemp("links") / "copies")

@@ -16,6 +16,7 @@ from superb_eval.corpora.official import voxceleb1
 from superb_eval.data.manifest import Corpus
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
+from tests.corpora.official.linked import assert_links_are_followed
 
 LINES = [
     "1 id10001/1zcIwhmdeo4/00001.wav",
@@ -122,3 +123,7 @@ def test_the_layout_is_recognised(root: Path, tmp_path: Path) -> None:
     assert not load_corpus.is_official("sid", root / "VoxCeleb1")
     with pytest.raises(UserError, match=rf"Did you mean --data {root}\?"):
         load(root / "VoxCeleb1")
+
+
+def test_links_to_folders_and_files_are_followed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert_links_are_followed(load, root, tmp_path_factory.mktemp("links") / "copies")

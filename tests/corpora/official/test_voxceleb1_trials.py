@@ -16,6 +16,7 @@ from superb_eval.corpora.official import voxceleb1_trials
 from superb_eval.corpora.official.voxceleb1_trials import draw_trials, held_out_speakers
 from superb_eval.data.manifest import Corpus, Trial
 from superb_eval.errors import UserError
+from tests.corpora.official.linked import assert_links_are_followed
 
 TRAIN = [f"id1{k:04d}" for k in range(1, 7)]
 TEST = ["id10270", "id10300"]
@@ -123,3 +124,7 @@ def test_an_incomplete_copy_is_refused(root: Path) -> None:
     with pytest.raises(UserError, match=r"no \.wav file of id10099"):
         load(root)
     assert voxceleb1_trials.present(root) and not voxceleb1_trials.present(root / "VoxCeleb1")
+
+
+def test_links_to_folders_and_files_are_followed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert_links_are_followed(load, root, tmp_path_factory.mktemp("links") / "copies")
