@@ -10,7 +10,6 @@ import pytest
 
 from tests.cli.test_app import Called
 
-ALLOWED = ("-o", "corpus.allow_links=true")
 SHORT = ("-o", "train.steps=40", "-o", "train.eval_every=20", "-o", "train.lr=1e-2")
 
 
@@ -33,11 +32,11 @@ def test_a_converted_corpus_has_the_figures_and_the_digest_of_its_manifests(
     made = Called(capsys, "corpus", "new", "ks", as_kaldi(tones, tmp_path / "data"), "--out", tmp_path / "new")
     assert made.code == 0, made.err
     assert "splits: the source's own, train=train, dev=dev, test=test" in made.out
-    check = Called(capsys, "corpus", "check", "ks", "--data", tmp_path / "new", *ALLOWED)
+    check = Called(capsys, "corpus", "check", "ks", "--data", tmp_path / "new")
     assert check.code == 0, check.err
     for data in (tones, tmp_path / "new"):
         out = ("--out", tmp_path / f"results-{data.name}")
-        ran = Called(capsys, "run", "ks", "-u", "fbank_nonorm", "--data", data, *out, *ALLOWED, *SHORT)
+        ran = Called(capsys, "run", "ks", "-u", "fbank_nonorm", "--data", data, *out, *SHORT)
         assert ran.code == 0, ran.err
     records = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("results-*/**/result.json"))]
     assert len(records) == 2
