@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from superb_eval.results.record import RunRecord
 
 Upstream = Annotated[
-    str, typer.Option("-u", "--upstream", help="NAME, NAME@FILE, NAME@random, hf:FOLDER, s3prl:NAME, FILE.py:Class")
+    str, typer.Option("-u", "--upstream", help="NAME, FILE, FOLDER, ORG/MODEL, NAME@random, s3prl:NAME, FILE.py:Class")
 ]
 Data = Annotated[
     Path | None, typer.Option("--data", help="official corpora or a folder of manifests; default: the embedded corpus")
