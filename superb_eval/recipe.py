@@ -178,16 +178,20 @@ class Recipe(Section):
 
 def digest_of(content: Mapping[str, Any]) -> str:
     """Return a SHA-256 of a resolved recipe, as it is written in a record."""
-    section = content.get("corpus")
+    return hashlib.sha256(json.dumps(as_digested(content), sort_keys=True).encode()).hexdigest()
+
+
+def as_digested(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a resolved recipe as it is digested: two that differ elsewhere alone have the same results."""
+    digested = dict(content)
+    section, train = content.get("corpus"), content.get("train")
     if isinstance(section, dict):
-        content = {**content, "corpus": {**FORMER_CORPUS_KEYS, **section}}
-        if section.get("allow_links", False) is None:  # links were refused by default; features don't depend on it
-            content["corpus"]["allow_links"] = False
-    train = content.get("train")
+        # Links were refused by default, and features don't depend on them.
+        links = {"allow_links": False} if section.get("allow_links", False) is None else {}
+        digested["corpus"] = {**FORMER_CORPUS_KEYS, **section, **links}
     if isinstance(train, dict):
-        kept = {key: value for key, value in train.items() if LATER_TRAIN_KEYS.get(key, ...) != value}
-        content = {**content, "train": kept}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        digested["train"] = {key: value for key, value in train.items() if LATER_TRAIN_KEYS.get(key, ...) != value}
+    return digested
 
 
 def folder() -> Path:

@@ -34,6 +34,19 @@ class CorpusFolder:
                 yield name[len(self.root) :], self.real_path(path)
 
 
+def files_below(root: Path) -> Iterator[Path]:
+    """Yield the files under a folder, following links to folders; each folder is entered once, so loops end."""
+    entered: set[str] = set()
+    for folder, inside, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in entered:
+            inside.clear()
+            continue
+        entered.add(real)
+        inside.sort()
+        yield from (Path(folder) / name for name in names)
+
+
 def describe_links(paths: Iterable[Path], root: Path) -> str:
     """Return a sentence on the files that links reach outside a corpus folder; empty where there are none."""
     files = list(dict.fromkeys(paths))

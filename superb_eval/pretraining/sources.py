@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from superb_eval.data import manifest, table_io
+from superb_eval.data import links, manifest, table_io
 from superb_eval.data.audio import Clip
+from superb_eval.data.importers.audio_files import is_audio
 from superb_eval.errors import UserError, near_miss
 from superb_eval.pretraining.recipe import DataSettings, ProbeSettings, Source
 from superb_eval.runtime import atomic_files
 from superb_eval.runtime.progress import Progress
-
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus")
-"""Endings of audio files that a folder is searched for."""
 
 SourcePaths = Mapping[str, Path]
 """The path of each source, by its name in the recipe."""
@@ -123,20 +120,7 @@ def _librispeech(root: Path, source: Source) -> list[Clip]:
 
 def _folder(root: Path, source: Source) -> list[Clip]:
     del source
-    return [Clip(path) for path in sorted(_files(root)) if path.suffix.lower() in SUFFIXES]
-
-
-def _files(root: Path) -> Iterator[Path]:
-    """Yield the files under a folder, following links to folders; each folder is entered once, so loops end."""
-    entered: set[str] = set()
-    for folder, inside, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in entered:
-            inside.clear()
-            continue
-        entered.add(real)
-        inside.sort()
-        yield from (Path(folder) / name for name in names)
+    return [Clip(path) for path in sorted(links.files_below(root)) if is_audio(path.name)]
 
 
 def _manifest(path: Path, source: Source) -> list[Clip]:

@@ -158,7 +158,8 @@ def _recipe(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
         yield ("the recipe in the record is not the one that the run was made with",)
     command = parse_command(run.record)
     now = recipe.load(recipe.find(command.task, run.record.profile), command.overrides).model_dump(mode="json")
-    changed = _changes(_recipe_of(run.record).model_dump(mode="json"), now)
+    before = _recipe_of(run.record).model_dump(mode="json")
+    changed = _changes(recipe.as_digested(before), recipe.as_digested(now))
     if changed:
         yield (f"the recipe has changed: {'; '.join(changed)}",)
 

@@ -12,7 +12,9 @@ import torch
 
 from downstreams import registry as tasks
 from downstreams.base import Setup, TrainedTask
+from superb_eval.data import links
 from superb_eval.data.audio import SAMPLE_RATE, Clip
+from superb_eval.data.importers.audio_files import ENDINGS, is_audio
 from superb_eval.errors import UserError
 from superb_eval.features.dataset import Features
 from superb_eval.features.extract import Extraction, extract
@@ -27,9 +29,6 @@ from superb_eval.runtime import devices
 from upstreams import registry as upstreams
 from upstreams.base import Upstream
 from upstreams.loading import identity, legacy_fingerprints
-
-AUDIO = {".wav", ".flac", ".ogg", ".mp3"}
-"""Files of a folder that are read."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,8 @@ def _extract(upstream: Upstream, paths: Sequence[Path], recipe: Recipe, device: 
 def _audio_files(sources: Sequence[Path]) -> list[Path]:
     paths: list[Path] = []
     for source in sources:
-        files = sorted(p for p in source.rglob("*") if p.suffix.lower() in AUDIO) if source.is_dir() else [source]
+        files = sorted(p for p in links.files_below(source) if is_audio(p.name)) if source.is_dir() else [source]
         if not files:
-            raise UserError(f"{source}: holds no audio file ({', '.join(sorted(AUDIO))}).")
+            raise UserError(f"{source}: holds no audio file ({', '.join(sorted(ENDINGS))}).")
         paths += files
     return paths

@@ -13,7 +13,7 @@ import torch
 
 from superb_eval import recipe
 from superb_eval.corpora import load_corpus
-from superb_eval.data import manifest
+from superb_eval.data import links, manifest
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 from superb_eval.pretraining import checkpoints, sources
@@ -181,7 +181,7 @@ def test_cyclic_links_end_and_each_file_is_found_once(tmp_path: Path) -> None:
     (tmp_path / "a/x.wav").touch()
     (tmp_path / "a/again").symlink_to(tmp_path / "a")
     (tmp_path / "b").symlink_to(tmp_path / "a")
-    assert [path.name for path in sources._files(tmp_path)] == ["x.wav"]
+    assert [path.name for path in links.files_below(tmp_path)] == ["x.wav"]
 
 
 def test_a_cyclic_link_in_a_manifest_is_no_file(tmp_path: Path) -> None:
