@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from downstreams import registry
+from superb_eval.corpora import checks
 from superb_eval.corpora.building import place_audio, summary
 from superb_eval.corpora.building.new_corpus import make_corpus
 from superb_eval.corpora.building.request import CorpusRequest, parse_columns, parse_shares, parse_splits
@@ -369,6 +371,34 @@ def test_speakers_without_a_name_are_stated_and_a_pattern_that_matches_nothing_i
 def test_a_corpus_inside_its_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="out: lies in .*words, which is read and not changed"):
         make("ks", class_folders(tmp_path / "words"), tmp_path / "words" / "out")
+
+
+TABLES: dict[str, dict[str, list[str]]] = {
+    "asr": {},
+    "pr": {"utt2phones": ["AH0 B", "B K"]},
+    "ks": {"utt2label": ["yes", "no"]},
+    "sid": {},
+    "asv": {},
+    "ic": {"utt2action": ["on", "off"], "utt2object": ["lamp", "heat"], "utt2location": ["here", "there"]},
+    "sf": {"utt2iob": ["O B-city", "B-city I-city"]},
+    "er": {"utt2emotion": ["hap", "sad"]},
+    "gender": {"utt2sex": ["female", "male"]},
+}
+
+
+@pytest.mark.parametrize("task", TABLES)
+def test_a_corpus_of_each_task_passes_the_checks_and_can_be_learned(task: str, tmp_path: Path) -> None:
+    rows = utterances(12, 4)
+    tables = {name: [values[i // 12 % 2] for i in range(len(rows))] for name, values in TABLES[task].items()}
+    lines = make(task, kaldi(tmp_path / "data", rows, **tables), tmp_path / "out")
+    overrides = [word for word in lines[-1].split() if "=" in word]
+    assert overrides == (["corpus.folder=gender"] if task == "gender" else [])
+    kind, corpus = registry.get(task), load(task, tmp_path / "out", *overrides)
+    report = checks.check_corpus(corpus, kind.label_column)
+    assert not report.problems
+    assert all(split.utterances for split in report.splits.values())
+    assert task == "sid" or not report.shared_speakers
+    assert kind.learn(corpus, kind.Head.model_validate(choose_recipe(task, tmp_path / "out").head))
 
 
 def test_qbe_is_refused_with_what_it_needs(tmp_path: Path) -> None:

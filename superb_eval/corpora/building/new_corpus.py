@@ -42,7 +42,9 @@ def make_corpus(request: CorpusRequest, progress: Progress) -> dict[str, Any]:
     summary = folder.finished(settings)
     if summary is not None:
         return summary
-    needs = _needs(request)
+    recipe = recipes.load(recipes.find(request.task, "mini"), request.overrides)
+    kind = tasks.get(request.task)
+    needs = TaskNeeds(kind, kind.needs(kind.Head.model_validate(recipe.head)))
     plan = plan_splits(formats.split_names(request.source), request)
     source = formats.read(request.source, plan.names, turns=needs.turns)
     rows, left_out, notes = label_rows(source, plan, needs, request)
@@ -58,19 +60,14 @@ def make_corpus(request: CorpusRequest, progress: Progress) -> dict[str, Any]:
         split_notes += _write(splits, needs, request)
         decisions = [*source.notes, *notes, *plan.notes, *split_notes]
         summary = summarise(source.kind, splits, decisions, left_out, labels=not needs.turns)
+        summary["overrides"] = [f"corpus.folder={request.folder()}"] if recipe.part != request.folder() else []
         folder.finish(settings, summary)
     return summary
 
 
-def _needs(request: CorpusRequest) -> TaskNeeds:
-    recipe = recipes.load(recipes.find(request.task, "mini"), request.overrides)
-    kind = tasks.get(request.task)
-    return TaskNeeds(kind, kind.needs(kind.Head.model_validate(recipe.head)))
-
-
 def _write(splits: Divided, needs: TaskNeeds, request: CorpusRequest) -> list[str]:
     """Write the tables; return sentences on trials, where the task has them."""
-    folder = request.out / request.task
+    folder = request.out / request.folder()
     trials = {}
     if needs.kind.trials:
         trials = {name: make_trials(splits[name], request.trials, request.seed, name) for name in TRIAL_FILES}

@@ -59,6 +59,11 @@ class CorpusRequest:
             "audio": self.audio,
         }
 
+    def folder(self) -> str:
+        """Return the name of the folder of manifests: that of `-o corpus.folder=NAME`, else the task's."""
+        named = [text.partition("=")[2] for text in self.overrides if text.startswith("corpus.folder=")]
+        return named[-1] if named else self.task
+
     def divides(self) -> bool:
         """Return whether the options decide the splits, so that folds of the source don't."""
         return bool(self.shares or self.splits)

@@ -36,7 +36,7 @@ def describe(summary: Mapping[str, Any], request: CorpusRequest) -> list[str]:
     lines += [f"  {decision}" for decision in summary["decisions"]]
     for reason, found in summary["left_out"].items():
         lines.append(f"  left out: {found['rows']} {reason}, such as {found['first']}")
-    return [*lines, "next:", *(f"  {shlex.join(command)}" for command in _next_commands(request))]
+    return [*lines, "next:", *(f"  {shlex.join(command)}" for command in _next_commands(summary, request))]
 
 
 def _counts(rows: Sequence[NewRow], labels: bool) -> dict[str, Any]:
@@ -52,8 +52,8 @@ def _cell(value: float) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value or "-")
 
 
-def _next_commands(request: CorpusRequest) -> list[list[str]]:
-    overrides = [word for text in request.overrides for word in ("-o", text)]
+def _next_commands(summary: Mapping[str, Any], request: CorpusRequest) -> list[list[str]]:
+    overrides = [word for text in (*request.overrides, *summary["overrides"]) for word in ("-o", text)]
     data = ["--data", str(request.out), *overrides]
     return [
         ["superb-eval", "corpus", "check", request.task, *data],
