@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from superb_eval.runtime import atomic_files
 
 STATE = ".corpus-new"
 """The subfolder that names unfinished tasks; it is removed with the last of them."""
-
 
 SHARED_SETTINGS = ("source", "audio")
 """Settings that all tasks in one folder have in common."""
@@ -70,8 +70,8 @@ class NewCorpusFolder:
         except Timeout as error:
             raise UserError(f"{self.out}: another process is writing there. Wait until it has finished.") from error
         if not list((self.out / STATE).glob("*.json")):
-            (self.out / STATE / "lock").unlink(missing_ok=True)
-            (self.out / STATE).rmdir()
+            # Killed processes may have left temporary files there.
+            shutil.rmtree(self.out / STATE, ignore_errors=True)
 
     def finish(self, settings: dict[str, Any], summary: dict[str, Any]) -> None:
         """Write `corpus.json` with this task's settings and summary."""
