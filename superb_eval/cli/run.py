@@ -67,7 +67,7 @@ def run(
 def _print_result(record: RunRecord, folder: Path, seed: str) -> None:
     """Print the figures of a run, with intervals."""
     from downstreams import registry
-    from superb_eval.results.stats import training_spread
+    from superb_eval.results.stats import chance, training_spread
 
     for metric in record.metrics:
         low, high = training_spread.widened(record, metric)
@@ -78,7 +78,8 @@ def _print_result(record: RunRecord, folder: Path, seed: str) -> None:
     if training_spread.of_metric(record, record.metrics[0]) is None:
         print("training variance unknown: the interval is for the test set alone; several seeds measure it")
     if record.chance is not None:
-        print(f"chance: {record.chance:.2f}")
+        below = ": not above it beyond the interval" if chance.of_record(record) else ""
+        print(f"chance: {record.chance:.2f}{below}")
     for warning in [*record.skipped, *record.warnings]:
         print(f"warning: {warning}")
     print(f"record: {folder / 'result.json'}")
