@@ -69,7 +69,10 @@ def cost(
     """
     from superb_eval.analysis import cost as costs
     from superb_eval.results.table import costs as cost_file
+    from superb_eval.runs.upstream_address import resolve_address
 
+    if out is not None:  # the costs go beside the rows of these addresses
+        names = [resolve_address(name, out) for name in names]
     measured = costs.measure(names, device, seconds, rounds)
     if out is not None:
         cost_file.write(out, {cost.name: cost.figures() for cost in measured})

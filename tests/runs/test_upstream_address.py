@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from superb_eval.cli.distillation import cost
 from superb_eval.results.folder import open_results, slug
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
@@ -74,3 +75,5 @@ def test_the_same_folder_typed_in_three_ways_runs_once(here: Path, tones: Path) 
     assert len({folder for _, folder in records}) == 1
     assert {record.upstream.address for record, _ in records} == {"hf:nano"}
     assert len(open_results(here / "out").runs) == 1
+    cost(["./nano"], seconds=0.2, rounds=3, out=here / "out")
+    assert list(json.loads((here / "out/cost.json").read_text())) == ["hf:nano"]
