@@ -69,8 +69,8 @@ def load(task: str, folder: Path, columns: Sequence[str], settings: CorpusSettin
     """
     kind = tasks.get(task)
     request = CorpusRequest(task, folder, folder)
+    needs = TaskNeeds(kind, columns)
     with _command(request):
-        needs = TaskNeeds(kind, columns)
         plan = plan_splits(formats.split_names(folder), request)
         _check_plan(plan, needs, request)
     source = formats.read(folder, plan.names, turns=needs.turns)

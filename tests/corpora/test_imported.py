@@ -269,6 +269,7 @@ def test_tasks_that_need_lists(manifests: Path, tmp_path: Path) -> None:
     assert "needs lists of trials, which a data folder doesn't hold" in problem("asv", other)
     assert command("asv", other) in problem("asv", other)
     assert "qbe/queries.csv" in problem("qbe", other)
+    assert "corpus new" not in problem("qbe", other)
 
 
 def test_speakers_of_sid_are_those_of_train(manifests: Path, tmp_path: Path) -> None:

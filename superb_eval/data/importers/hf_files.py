@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
 
 from superb_eval.data.importers.columns import split_candidates
 from superb_eval.data.importers.hf_tables import audio_column, open_table
@@ -12,6 +14,9 @@ from superb_eval.errors import UserError
 
 SHARD = re.compile(r"(?P<split>.+?)-(?P<number>\d{5})-of-(?P<total>\d{5})(-[0-9a-f]+)?")
 """The name of a shard without its ending."""
+
+
+Saved = TypeVar("Saved", bound=BaseModel)
 
 
 def tables(root: Path) -> dict[str, list[Path]]:
@@ -23,33 +28,46 @@ def tables(root: Path) -> dict[str, list[Path]]:
     return _saved(root) or _parquet(root)
 
 
+class _SavedSplits(BaseModel):
+    """What is read of the file `dataset_dict.json`."""
+
+    splits: list[str]
+
+
+class _SavedFile(BaseModel):
+    filename: str
+
+
+class _SavedState(BaseModel):
+    """What is read of the file `state.json`."""
+
+    files: list[_SavedFile] = Field(alias="_data_files", min_length=1)
+
+
 def _saved(root: Path) -> dict[str, list[Path]]:
     """Return the tables of a folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote."""
     if (root / "dataset_dict.json").is_file():
-        splits = _json(root / "dataset_dict.json").get("splits", [])
-        return {str(name): _state_files(root / str(name)) for name in splits}
+        splits = _parsed(_SavedSplits, root / "dataset_dict.json").splits
+        return {name: _state_files(root / name) for name in splits}
     return {"": _state_files(root)} if (root / "state.json").is_file() else {}
 
 
 def _state_files(folder: Path) -> list[Path]:
-    path = folder / "state.json"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file, though a data set was saved there. Copy the folder again.")
-    files = [folder / str(file["filename"]) for file in _json(path).get("_data_files", [])]
+    files = [folder / file.filename for file in _parsed(_SavedState, folder / "state.json").files]
     missing = [file.name for file in files if not file.is_file()]
-    if missing or not files:
-        raise UserError(f"{folder}: {', '.join(missing) or 'its data'} is missing. Copy the folder again.")
+    if missing:
+        raise UserError(f"{folder}: {', '.join(missing)} is missing. Copy the folder again.")
     return files
 
 
-def _json(path: Path) -> dict[str, list[dict[str, str]]]:
+def _parsed(schema: type[Saved], path: Path) -> Saved:
     try:
-        content = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not valid JSON ({error}). Copy the folder again.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected an object, found {type(content).__name__}. Copy the folder again.")
-    return content
+        return schema.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror or error}). Copy the folder again.") from error
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise UserError(f"{path}: is not what save_to_disk writes ({reason}). Copy the folder again.") from error
 
 
 def _parquet(root: Path) -> dict[str, list[Path]]:

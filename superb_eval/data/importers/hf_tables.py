@@ -37,14 +37,22 @@ class HfTable:
 
     @cached_property
     def features(self) -> dict[str, Any]:
-        """The features in the schema's metadata, else in the file that `save_to_disk` writes beside a table."""
+        """The features in the schema's metadata, else in the file that `save_to_disk` writes beside a table.
+
+        Raises:
+            ValueError: they aren't stored as `datasets` stores them.
+        """
         stored = (self.schema.metadata or {}).get(b"huggingface")
         beside = self.path.with_name("dataset_info.json")
         if stored:
-            info = json.loads(stored).get("info", {})
+            info = json.loads(stored)
+            info = info.get("info") if isinstance(info, dict) else info
         else:
             info = json.loads(beside.read_text(encoding="utf8")) if beside.is_file() else {}
-        return dict(info.get("features") or {})
+        features = (info.get("features") or {}) if isinstance(info, dict) else info
+        if not isinstance(features, dict):
+            raise ValueError("the features in its metadata are no JSON object")
+        return features
 
     @property
     def _is_parquet(self) -> bool:
@@ -163,12 +171,19 @@ def is_embedded(table: HfTable, column: str) -> bool:
 
 
 def class_names(feature: Any) -> list[str]:
-    """Return the names of a feature's classes, also where it is a list of them; [] where it has none."""
+    """Return the names of a feature's classes, also where it is a list of them; [] where it has none.
+
+    Raises:
+        ValueError: they are no list.
+    """
     if isinstance(feature, list):
         return class_names(feature[0]) if feature else []
     if _type(feature) in ("List", "Sequence", "LargeList"):
         return class_names(feature.get("feature"))
-    return [str(name) for name in feature.get("names") or []] if _type(feature) == "ClassLabel" else []
+    names = (feature.get("names") or []) if _type(feature) == "ClassLabel" else []
+    if not isinstance(names, list):
+        raise ValueError("the names of classes in its metadata are no list")
+    return [str(name) for name in names]
 
 
 def _type(feature: Any) -> str:

@@ -14,6 +14,14 @@ from typing import Any
 from superb_eval.data.importers import json_lines, lhotse_files
 from superb_eval.data.importers.audio_files import AudioFinder, near_folders
 from superb_eval.data.importers.lhotse_files import LhotseSplit
+from superb_eval.data.importers.lhotse_lines import (
+    LhotseCut,
+    LhotseRecording,
+    LhotseSegment,
+    LhotseSupervision,
+    Parsed,
+    parse,
+)
 from superb_eval.data.importers.source import SourceCorpus, SourceRow
 from superb_eval.data.manifest import Turn, bad_rows_message
 from superb_eval.errors import UserError
@@ -25,8 +33,6 @@ MAX_OVERSHOOT = 0.5
 
 TOLERANCE = 0.01
 """Seconds by which rounded times may pass the end without a note."""
-
-_FIELDS = ("text", "language", "gender")
 
 
 def split_names(root: Path) -> list[str]:
@@ -71,7 +77,6 @@ class _Split:
     files: LhotseSplit
     bad: list[str]
     notes: list[str]
-    seen: dict[str, str] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -93,51 +98,57 @@ class _Split:
         else:
             yield from self._supervised(recordings, self.files.supervisions)
 
-    def _lines(self, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield each object with its place; ids that come twice are bad."""
+    def _lines(self, path: Path, schema: type[Parsed]) -> Iterator[tuple[str, Parsed]]:
+        """Yield each line of a schema with its place; ids that come twice are bad."""
         name = path.relative_to(self.root).as_posix()
+        seen: dict[str, int] = {}
         for number, content in json_lines.read(path):
-            location, key = f"{name}, line {number}", f"{name} {content.get('id')}"
-            if key in self.seen:
-                self.bad.append(f"{location}: id '{content.get('id')}' is already that of {self.seen[key]}")
-            self.seen[key] = location
-            yield location, content
+            location = f"{name}, line {number}"
+            line = _not_mono(content) or parse(schema, content)
+            if isinstance(line, str):
+                self.bad.append(f"{location}: {line}")
+                self.refused.add(str(content.get("id")))
+                continue
+            if line.id in seen:
+                self.bad.append(f"{location}: id '{line.id}' is already that of line {seen[line.id]}")
+            seen[line.id] = number
+            yield location, line
 
     def _recordings(self, path: Path) -> dict[str, _Audio]:
         found = {}
-        for location, content in self._lines(path):
-            audio = self._audio(content, location)
+        for location, recording in self._lines(path, LhotseRecording):
+            audio = self._audio(recording, location)
             if audio is not None:
-                found[str(content.get("id"))] = audio
+                found[recording.id] = audio
             else:
-                self.refused.add(str(content.get("id")))
+                self.refused.add(recording.id)
         return found
 
-    def _audio(self, recording: Mapping[str, Any], location: str) -> _Audio | None:
+    def _audio(self, recording: LhotseRecording, location: str) -> _Audio | None:
         """Return a recording's file; None, and a sentence in `bad`, where more is asked for."""
         problem = _recording_problem(recording)
         if not problem:
-            source = str(recording["sources"][0].get("source", ""))
+            source = recording.sources[0].source
             path = self.finder.find(source)
             if path is not None:
-                return _Audio(path, float(recording["duration"]), location)
+                return _Audio(path, recording.duration, location)
             problem = f"has {self.finder.problem(source)}"
-        self.bad.append(f"{location}: recording '{recording.get('id')}' {problem}")
+        self.bad.append(f"{location}: recording '{recording.id}' {problem}")
         return None
 
     def _supervised(self, recordings: Mapping[str, _Audio], path: Path) -> Iterator[SourceRow]:
-        for location, content in self._lines(path):
-            audio = self._of_recording(recordings, content, location)
-            bounds = self._bounds(content, audio.seconds, location) if audio else None
+        for location, supervision in self._lines(path, LhotseSupervision):
+            audio = self._of_recording(recordings, supervision, location)
+            bounds = self._bounds(supervision, audio.seconds, location) if audio else None
             if audio and bounds:
-                yield _row(str(content.get("id")), audio, location, bounds, content)
+                yield _row(supervision.id, audio, location, bounds, supervision, {})
 
     def _of_recording(
-        self, recordings: Mapping[str, _Audio], supervision: Mapping[str, Any], location: str
+        self, recordings: Mapping[str, _Audio], supervision: LhotseSupervision, location: str
     ) -> _Audio | None:
-        name = str(supervision.get("recording_id"))
-        channel = supervision.get("channel", 0)
-        if channel not in (0, [0], None):
+        name = supervision.recording_id
+        if supervision.channel not in (0, [0], None):
+            channel = supervision.channel
             self.bad.append(f"{location}: is of channel {channel}; files of one channel are read, channel 0")
         elif name in recordings:
             return recordings[name]
@@ -145,13 +156,9 @@ class _Split:
             self.bad.append(f"{location}: recording '{name}' is in no line of the recordings")
         return None
 
-    def _bounds(self, segment: Mapping[str, Any], seconds: float, location: str) -> tuple[float, float | None] | None:
+    def _bounds(self, segment: LhotseSegment, seconds: float, location: str) -> tuple[float, float | None] | None:
         """Return start and end in a file that lasts `seconds`; None, and a sentence in `bad`, where it is wrong."""
-        try:
-            start, end = float(segment["start"]), round(float(segment["start"]) + float(segment["duration"]), 8)
-        except (KeyError, TypeError, ValueError):
-            self.bad.append(f"{location}: needs start and duration in seconds")
-            return None
+        start, end = segment.start, round(segment.start + segment.duration, 8)
         if not 0 <= start < min(end, seconds) or end > seconds + MAX_OVERSHOOT:
             self.bad.append(f"{location}: {start} s to {end} s lies outside its recording, which lasts {seconds:.3f} s")
             return None
@@ -162,89 +169,90 @@ class _Split:
 
     def _turns(self, recordings: Mapping[str, _Audio], path: Path) -> Iterator[SourceRow]:
         turns: dict[str, list[Turn]] = {name: [] for name in recordings}
-        for location, content in self._lines(path):
-            audio = self._of_recording(recordings, content, location)
-            turn = self._turn(content, audio.seconds, location) if audio else None
+        for location, supervision in self._lines(path, LhotseSupervision):
+            audio = self._of_recording(recordings, supervision, location)
+            turn = self._turn(supervision, audio.seconds, location) if audio else None
             if turn:
-                turns[str(content["recording_id"])].append(turn)
+                turns[supervision.recording_id].append(turn)
         for name, audio in recordings.items():
             yield SourceRow(name, audio.path, audio.location, turns=tuple(turns[name]))
 
-    def _turn(self, supervision: Mapping[str, Any], seconds: float, location: str) -> Turn | None:
+    def _turn(self, supervision: LhotseSupervision, seconds: float, location: str) -> Turn | None:
         bounds = self._bounds(supervision, seconds, location)
-        if bounds and not supervision.get("speaker"):
+        if bounds and not supervision.speaker:
             self.bad.append(f"{location}: a speaker turn needs a speaker")
+        if not bounds or not supervision.speaker:
             return None
-        return (
-            Turn(bounds[0], seconds if bounds[1] is None else bounds[1], str(supervision["speaker"]))
-            if bounds
-            else None
-        )
+        return Turn(bounds[0], seconds if bounds[1] is None else bounds[1], supervision.speaker)
 
     def _cuts(self, turns: bool) -> Iterator[SourceRow]:
-        path = self.files.cuts
-        for location, cut in self._lines(path) if path else ():
+        for location, cut in self._lines(self.files.cuts, LhotseCut) if self.files.cuts else ():
             problem = _cut_problem(cut, turns)
-            if problem:
-                self.bad.append(f"{location}: cut '{cut.get('id')}' {problem}")
+            if problem or cut.recording is None:
+                self.bad.append(f"{location}: cut '{cut.id}' {problem}")
                 continue
-            audio = self._audio(cut["recording"], location)
+            audio = self._audio(cut.recording, location)
             bounds = self._bounds(cut, audio.seconds, location) if audio else None
             if audio is None or bounds is None:
                 continue
-            supervisions = cut.get("supervisions") or []
-            row = _row(str(cut.get("id")), audio, location, bounds, {} if turns else _merged(cut, supervisions))
-            length = float(cut["duration"])
-            spoken = [self._turn(supervision, length, location) for supervision in supervisions] if turns else []
-            yield SourceRow(
-                row.id, row.audio, location, row.start, row.end, row.speaker, row.labels, tuple(filter(None, spoken))
-            )
-
-
-def _merged(cut: Mapping[str, Any], supervisions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a cut's supervision with what the cut itself has in `custom`."""
-    supervision = dict(supervisions[0]) if supervisions else {}
-    return {**supervision, "custom": {**(cut.get("custom") or {}), **(supervision.get("custom") or {})}}
+            supervisions = cut.supervisions or []
+            if turns:
+                spoken = [self._turn(supervision, cut.duration, location) for supervision in supervisions]
+                yield SourceRow(cut.id, audio.path, location, *bounds, turns=tuple(filter(None, spoken)))
+            else:
+                yield _row(cut.id, audio, location, bounds, next(iter(supervisions), None), cut.custom or {})
 
 
 def _row(
-    name: str, audio: _Audio, location: str, bounds: tuple[float, float | None], supervision: Mapping[str, Any]
+    name: str,
+    audio: _Audio,
+    location: str,
+    bounds: tuple[float, float | None],
+    supervision: LhotseSupervision | None,
+    custom: Mapping[str, Any],
 ) -> SourceRow:
-    custom = supervision.get("custom") or {}
-    labels = {str(key): json_lines.text(value) for key, value in custom.items() if not isinstance(value, dict)}
-    labels |= {key: json_lines.text(supervision[key]) for key in _FIELDS if supervision.get(key) is not None}
-    return SourceRow(name, audio.path, location, *bounds, json_lines.text(supervision.get("speaker")), labels)
+    """Return a row; `custom` is that of the cut."""
+    if supervision is None:
+        return SourceRow(name, audio.path, location, *bounds, labels=_custom_labels(custom))
+    labels = _custom_labels({**custom, **(supervision.custom or {})})
+    stated = {"text": supervision.text, "language": supervision.language, "gender": supervision.gender}
+    labels |= {key: value.strip() for key, value in stated.items() if value is not None}
+    return SourceRow(name, audio.path, location, *bounds, (supervision.speaker or "").strip(), labels)
 
 
-def _recording_problem(recording: Mapping[str, Any]) -> str:
+def _custom_labels(custom: Mapping[str, Any]) -> dict[str, str]:
+    return {key: json_lines.text(value) for key, value in custom.items() if not isinstance(value, dict)}
+
+
+def _recording_problem(recording: LhotseRecording) -> str:
     """Return what a recording asks for beyond reading a file of one channel; empty where nothing."""
-    sources = recording.get("sources")
-    if not isinstance(sources, list) or not sources or not all(isinstance(source, dict) for source in sources):
-        return "states no sources"
-    kinds = sorted({str(source.get("type")) for source in sources} - {"file"})
+    kinds = sorted({source.type for source in recording.sources} - {"file"})
     if kinds:
         return f"has a source of type {', '.join(kinds)}; only files are read. Write its audio to a file first"
-    channels = [channel for source in sources for channel in source.get("channels") or [0]]
+    channels = [channel for source in recording.sources for channel in source.channels]
     if channels != [0]:
         return f"has the channels {channels}; files of one channel are read. Write each channel to a file first"
-    transforms = recording.get("transforms") or []
-    if transforms:
-        names = ", ".join(str(t.get("name") if isinstance(t, dict) else t) for t in transforms)
+    if recording.transforms:
+        names = ", ".join(str(t.get("name") if isinstance(t, dict) else t) for t in recording.transforms)
         return f"is to be transformed ({names}), which isn't done. Write its audio to a file first"
-    seconds = recording.get("duration")
-    return "" if isinstance(seconds, int | float) and seconds > 0 else "states no duration"
+    return ""
 
 
-def _cut_problem(cut: Mapping[str, Any], turns: bool) -> str:
+def _not_mono(content: Mapping[str, Any]) -> str:
+    """Return a sentence on a line that is a cut of another kind than MonoCut; empty for others."""
+    kind = content.get("type", "MonoCut")
+    if kind == "MonoCut":
+        return ""
+    return f"cut '{content.get('id')}' is a {kind}; only MonoCut is read. Write its audio to a file first"
+
+
+def _cut_problem(cut: LhotseCut, turns: bool) -> str:
     """Return what a cut asks for beyond reading a segment of a file; empty where nothing."""
-    kind = cut.get("type", "MonoCut")
-    if kind != "MonoCut":
-        return f"is a {kind}; only MonoCut is read. Write its audio to a file first"
-    if not isinstance(cut.get("recording"), dict):
+    if cut.recording is None:
         return "has no recording: features alone are no audio"
-    if cut.get("channel", 0) not in (0, [0]):
-        return f"is of channel {cut['channel']}; files of one channel are read"
-    count = len(cut.get("supervisions") or [])
+    if cut.channel not in (0, [0], None):
+        return f"is of channel {cut.channel}; files of one channel are read"
+    count = len(cut.supervisions or [])
     if count > 1 and not turns:
         return f"has {count} supervisions; one is read. Cut it by them first: lhotse cut trim-to-supervisions"
     return ""

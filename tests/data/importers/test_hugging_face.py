@@ -229,6 +229,31 @@ def test_a_saved_folder_without_its_data_is_named(tmp_path: Path) -> None:
     assert "data-00000-of-00001.arrow is missing. Copy the folder again" in problem(tmp_path)
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"_data_files": [{"name": 1}]}', '{"_data_files": []}'])
+def test_a_damaged_state_is_named(tmp_path: Path, content: str) -> None:
+    words().save_to_disk(tmp_path)
+    (tmp_path / "state.json").write_text(content)
+    assert f"{tmp_path / 'state.json'}: is not what save_to_disk writes" in problem(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b"{",
+        b"[1]",
+        b'{"info": {"features": [1]}}',
+        b'{"info": {"features": {"label": {"_type": "ClassLabel", "names": 1}}}}',
+    ],
+)
+def test_damaged_features_are_named(tmp_path: Path, stored: bytes) -> None:
+    from pyarrow import parquet
+
+    write_parquet(tmp_path, "train.parquet")
+    table = parquet.read_table(tmp_path / "train.parquet").replace_schema_metadata({b"huggingface": stored})
+    parquet.write_table(table, tmp_path / "train.parquet")
+    assert f"{tmp_path / 'train.parquet'}: can't be read as a table" in problem(tmp_path)
+
+
 def test_reading_rows_reads_no_audio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parquet(tmp_path, "train.parquet")
     from pyarrow import parquet

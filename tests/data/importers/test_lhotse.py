@@ -162,8 +162,8 @@ RECORDINGS = {
     "second channel": ({"sources": [source(channels=(1,))]}, "has the channels [1]"),
     "transform": ({"transforms": [SPEED]}, "is to be transformed (Speed), which isn't done"),
     "no file": ({"sources": [source(path="gone.wav")]}, "has no such file: 'gone.wav' is in none of"),
-    "no sources": ({"sources": None}, "states no sources"),
-    "no duration": ({"duration": None}, "states no duration"),
+    "no sources": ({"sources": None}, "sources is None: input should be a valid list"),
+    "no duration": ({"duration": None}, "duration is None: input should be a valid number"),
 }
 
 
@@ -173,7 +173,9 @@ def test_recordings_that_are_refused(tmp_path: Path, case: str) -> None:
     write(tmp_path / "recordings.jsonl", [recording("b"), recording(**changes)])
     write(tmp_path / "supervisions.jsonl", [supervision(), supervision("s2", "b")])
     text = problem(tmp_path)
-    assert f"recordings.jsonl, line 2: recording 'a' {expected}" in text
+    if "input should" not in expected:
+        expected = f"recording 'a' {expected}"
+    assert f"recordings.jsonl, line 2: {expected}" in text
     assert text.startswith(f"{tmp_path}: 1 bad row(s)")
     assert not Path("ran").exists()
 
@@ -181,7 +183,7 @@ def test_recordings_that_are_refused(tmp_path: Path, case: str) -> None:
 SUPERVISIONS = {
     "unknown recording": ({"recording_id": "z"}, "recording 'z' is in no line of the recordings"),
     "second channel": ({"channel": 1}, "is of channel 1"),
-    "no start": ({"start": None}, "needs start and duration in seconds"),
+    "no start": ({"start": None}, "start is None: input should be a valid number"),
     "negative": ({"start": -1.0}, "-1.0 s to 0.0 s lies outside"),
 }
 
@@ -193,7 +195,7 @@ def test_supervisions_that_are_refused(tmp_path: Path, case: str) -> None:
     write(tmp_path / "supervisions.jsonl", [supervision(), supervision("s2", **changes), supervision()])
     text = problem(tmp_path)
     assert f"supervisions.jsonl, line 2: {expected}" in text
-    assert "line 3: id 's1' is already that of supervisions.jsonl, line 1" in text
+    assert "line 3: id 's1' is already that of line 1" in text
 
 
 CUTS = {
