@@ -64,12 +64,19 @@ def test_the_state_of_a_training_of_a_head(hostile: Path, proof: Path) -> None:
 @pytest.mark.parametrize(
     "address", ["{}", "checkpoint:{}", "checkpoint:{}#x", "checkpoint:{}@random", "hubert_nano@{}", "distilhubert@{}"]
 )
-@pytest.mark.parametrize("action", ["load", "card"])
-def test_checkpoints_of_upstreams(address: str, action: str, hostile: Path, proof: Path) -> None:
+def test_checkpoints_of_upstreams(address: str, hostile: Path, proof: Path) -> None:
     from upstreams import registry
 
     with pytest.raises(UserError, match=r"refused: its pickle names posix.mkdir, .*none of it was run"):
-        getattr(registry, action)(registry.canonical(address.format(hostile)))
+        registry.load(registry.canonical(address.format(hostile)))
+    assert not proof.exists()
+
+
+def test_a_description_of_a_checkpoint(hostile: Path, proof: Path) -> None:
+    from upstreams import checkpoint
+
+    with pytest.raises(UserError, match="refused: its pickle names posix.mkdir"):
+        checkpoint.describe(str(hostile))
     assert not proof.exists()
 
 

@@ -114,7 +114,7 @@ def ours(teacher: Upstream, predicted: tuple[int, ...], *, replay: bool, theirs:
     settings = DistillationSettings(layers=predicted, padding=replay)
     student = build_student(StudentSettings(dropout=0.0), teacher, len(predicted), padded=replay)
     if theirs is not None:
-        heads = checkpoint_conversion._heads(theirs.model.state_dict())
+        heads = checkpoint_conversion._heads(theirs.model.state_dict(), "x.ckpt")
         assert heads is not None
         student.heads.load_state_dict(heads)
     return Distillation(student, teacher, settings, TeacherSettings(dropout=False))

@@ -18,6 +18,7 @@ from superb_eval.errors import UserError
 from upstreams.loading import fairseq_settings, state_dicts, weight_names
 from upstreams.loading.checkpoint_file import StoredCheckpoint
 from upstreams.loading.fairseq_settings import FairseqSettings
+from upstreams.loading.network_parts import describe_weights
 from upstreams.loading.weight_names import POSITION, Weights
 
 ARCHITECTURES = {"hubert": "HuBERT", "wav2vec2": "wav2vec 2.0", "wavlm": "WavLM"}
@@ -79,7 +80,7 @@ def _convert_distiller(content: Mapping[str, Any], source: object) -> ConvertedC
     stored = fairseq_settings.plain(content["Config"])
     settings = (stored.get("distiller") if isinstance(stored, dict) else None) or {}
     embedding = settings.get("task_emb_type")
-    if embedding in {"add", "concat"}:
+    if embedding in ("add", "concat"):
         raise UserError(
             f"{source}: its task_emb_type is '{embedding}', which only s3prl supports: load it with s3prl:NAME."
         )
@@ -90,33 +91,39 @@ def _convert_distiller(content: Mapping[str, Any], source: object) -> ConvertedC
         settings.get("extractor_conv_feature_layers"),
     )
     config["feat_proj_layer_norm"] = False
-    weights = {name: value for name, value in content["Distiller"].items() if isinstance(value, Tensor)}
+    stored_weights = content["Distiller"] if isinstance(content["Distiller"], Mapping) else {}
+    weights = {
+        name: value for name, value in stored_weights.items() if isinstance(name, str) and isinstance(value, Tensor)
+    }
     return ConvertedCheckpoint(
         "s3prl's distiller",
         "hubert",
         config,
         _complete(weight_names.to_transformers(weights), config),
         normalise=False,
-        heads=_heads(weights),
+        heads=_heads(weights, source),
         prefix="Distiller.",
         left_out=weight_names.left_out_parts(weights),
     )
 
 
-def _heads(weights: Mapping[str, Tensor]) -> Weights | None:
+def _heads(weights: Mapping[str, Tensor], source: object) -> Weights | None:
     """Return the weights of `upstreams.distilhubert.Heads`, from an output layer of s3prl's form `expand-last`."""
     if "output_layer.0.weight" not in weights:
         return None
-    if "output_layer.2.layer.weight" in weights:  # a single head is a plain linear layer in s3prl
-        split = weights["output_layer.2.layer.weight"].T[None], weights["output_layer.2.layer.bias"][None]
-    else:
-        split = weights["output_layer.2.weight"], weights["output_layer.2.bias"].flatten(0, 2)
-    return {
-        "shared.weight": weights["output_layer.0.weight"],
-        "shared.bias": weights["output_layer.0.bias"],
-        "weight": split[0].contiguous(),
-        "bias": split[1].contiguous(),
-    }
+    try:
+        if "output_layer.2.layer.weight" in weights:  # a single head is a plain linear layer in s3prl
+            split = weights["output_layer.2.layer.weight"].T[None], weights["output_layer.2.layer.bias"][None]
+        else:
+            split = weights["output_layer.2.weight"], weights["output_layer.2.bias"].flatten(0, 2)
+        return {
+            "shared.weight": weights["output_layer.0.weight"],
+            "shared.bias": weights["output_layer.0.bias"],
+            "weight": split[0].contiguous(),
+            "bias": split[1].contiguous(),
+        }
+    except (KeyError, IndexError, RuntimeError) as error:
+        raise UserError(f"{source}: its output_layer is none of s3prl's ({str(error)[:100]}).") from error
 
 
 def _convert_fairseq(
@@ -182,20 +189,26 @@ def _convert_state_dict(network: state_dicts.StoredNetwork, source: object) -> C
     by_torchaudio = any(name.startswith("encoder.transformer.") for name in network.weights)
     by_fairseq = weight_names.is_fairseq(network.weights)
     layout = "torchaudio's" if by_torchaudio else "fairseq's state dict" if by_fairseq else "transformers' state dict"
-    missing = [name for name in _NEEDED if name not in weights]
-    if missing:
-        raise UserError(f"{source}: its weights don't fit {layout}: it has no {missing[0]}. Is the file complete?")
-    config = infer_config(weights)
+    try:
+        config = infer_config(weights)
+        architecture = _architecture(weights, network.weights, "wav2vec" if "wav2vec2." in network.prefix else "")
+        if architecture == "wavlm":
+            config["num_attention_heads"] = weights["encoder.layers.0.attention.gru_rel_pos_const"].shape[1]
+            config["num_buckets"] = len(weights["encoder.layers.0.attention.rel_attn_embed.weight"])
+    except KeyError as error:
+        missing = describe_weights([str(error.args[0])])
+        raise UserError(
+            f"{source}: its weights don't fit {layout}: 1 missing ({missing}), without which the network's sizes are "
+            "unknown. None is drawn at random instead."
+        ) from error
+    except (IndexError, TypeError, ZeroDivisionError) as error:
+        raise UserError(f"{source}: its weights don't fit {layout}: their shapes are of no encoder.") from error
     if config["conv_kernel"] != _KERNELS:
         raise UserError(
             f"{source}: doesn't hold the 7 convolutions of every published HuBERT (its kernels are "
             f"{config['conv_kernel']}), and without settings their strides are unknown. Give a folder with config.json."
         )
     config |= {"conv_stride": _STRIDES, "do_stable_layer_norm": config["feat_extract_norm"] == "layer"}
-    architecture = _architecture(weights, network.weights, "wav2vec" if "wav2vec2." in network.prefix else "")
-    if architecture == "wavlm":
-        config["num_attention_heads"] = weights["encoder.layers.0.attention.gru_rel_pos_const"].shape[1]
-        config["num_buckets"] = len(weights["encoder.layers.0.attention.rel_attn_embed.weight"])
     return ConvertedCheckpoint(
         layout,
         architecture,
@@ -206,12 +219,6 @@ def _convert_state_dict(network: state_dicts.StoredNetwork, source: object) -> C
         left_out=weight_names.left_out_parts(network.weights),
         stated=False,
     )
-
-
-_NEEDED = (
-    "feature_extractor.conv_layers.0.conv.weight",
-    "encoder.layers.0.feed_forward.intermediate_dense.weight",
-)
 
 
 def _complete(weights: Weights, config: Mapping[str, Any]) -> Weights:

@@ -187,9 +187,10 @@ class _OldStorages:
             raise pickle.UnpicklingError(f"storage {key} is cut short")
         return content[begin:end]
 
-    def fill(self, whole: mmap.mmap, keys: list[Any]) -> None:
+    def fill(self, whole: mmap.mmap, keys: Any) -> None:
         """Copy the content of the storages from a file, positioned at the first of `keys`."""
-        if sorted(map(str, keys)) != sorted(self._reserved):
+        named = type(keys) is list and all(isinstance(key, str | int) for key in keys)
+        if not named or sorted(map(str, keys)) != sorted(self._reserved):
             raise pickle.UnpicklingError("storages are missing")
         for key in map(str, keys):
             content, itemsize = self._reserved[key]

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import ast
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from superb_eval.errors import UserError
-from upstreams.loading.inert_values import InertObject
+from upstreams.loading.inert_values import InertObject, printable
 
 CONVOLUTIONS = "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2"
 """fairseq's default: (channels, kernel, stride) of each convolution."""
@@ -68,7 +67,7 @@ def _plain(value: Any, known: dict[int, Any], depth: int) -> Any:
     if isinstance(value, dict):
         mapping: dict[str, Any] = {}
         known[id(value)] = mapping
-        mapping.update({str(key): _plain(item, known, depth + 1) for key, item in value.items()})
+        mapping.update({key: _plain(item, known, depth + 1) for key, item in value.items() if isinstance(key, str)})
         return mapping
     items: list[Any] = []
     known[id(value)] = items
@@ -121,8 +120,15 @@ def _nested(stored: dict[str, Any], source: object, depth: int = 0) -> FairseqSe
             return FairseqSettings(found.model, stated, found.kind, fine_tuned=True)
     if not any(key in model for key in ("encoder_layers", "conv_feature_layers", "extractor_mode", "_name", "arch")):
         return None
-    kind = model.get("_name") or model.get("arch") or ""
-    return FairseqSettings(model, flag(task, "normalize", source), str(kind))
+    kind = next((model[key] for key in ("_name", "arch") if isinstance(model.get(key), str)), "")
+    return FairseqSettings(model, flag(task, "normalize", source), kind)
+
+
+def shown(value: Any) -> str:
+    """Return an untrusted value as a message may show it; what is nested is named by its kind alone."""
+    if isinstance(value, int) and abs(value) > 10**15:
+        return "a huge number"
+    return printable(str(value))[:60] if isinstance(value, str | int | float) else f"a {type(value).__name__}"
 
 
 def flag(settings: Mapping[str, Any], name: str, source: object) -> bool:
@@ -133,7 +139,7 @@ def flag(settings: Mapping[str, Any], name: str, source: object) -> bool:
     """
     value = settings.get(name)
     if value not in (None, False, True):
-        raise UserError(f"{source}: its {name} is '{str(value)[:60]}'. Expected true or false.")
+        raise UserError(f"{source}: its {name} is '{shown(value)}'. Expected true or false.")
     return bool(value)
 
 
@@ -152,12 +158,12 @@ def to_config(settings: Mapping[str, Any], source: object, convolutions: object 
         value = settings.get(key)
         if value is not None and value != supported:
             raise UserError(
-                f"{source}: its {key} is '{str(value)[:60]}', and transformers' networks have only "
+                f"{source}: its {key} is '{shown(value)}', and transformers' networks have only "
                 f"'{supported}'. Load it with s3prl:NAME or your own FILE.py:Class."
             )
     mode = settings.get("extractor_mode") or "default"
-    if mode not in {"default", "layer_norm"}:
-        raise UserError(f"{source}: its extractor_mode is '{str(mode)[:60]}'. Expected default or layer_norm.")
+    if mode not in ("default", "layer_norm"):
+        raise UserError(f"{source}: its extractor_mode is '{shown(mode)}'. Expected default or layer_norm.")
     channels, kernels, strides = zip(
         *conv_layers(convolutions or settings.get("conv_feature_layers") or CONVOLUTIONS, source), strict=True
     )
@@ -201,9 +207,9 @@ def number(settings: Mapping[str, Any], name: str, default: int, highest: int, s
     """
     value = settings.get(name)
     value = default if value is None else value
-    whole = isinstance(value, int | float) and math.isfinite(value) and value == int(value)
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if not whole or not 1 <= value <= highest:
-        raise UserError(f"{source}: its {name} is '{str(value)[:60]}'. Expected a number from 1 to {highest}.")
+        raise UserError(f"{source}: its {name} is '{shown(value)}'. Expected a number from 1 to {highest}.")
     return int(value)
 
 
@@ -220,18 +226,20 @@ def conv_layers(stated: object, source: object) -> list[tuple[int, int, int]]:
     Raises:
         UserError: the text is no sum of lists of numbers, or describes no sensible convolutions.
     """
-    text = str(stated)
     try:
-        layers = _list_value(ast.parse(text[:10_000], mode="eval").body, 0)
-        triples = [(channels, kernel, stride) for channels, kernel, stride in layers]
-        if not triples or not all(type(number) is int for layer in triples for number in layer):
-            raise ValueError
+        text = stated[:10_000] if isinstance(stated, str) else ""
+        value = stated if isinstance(stated, list) else _list_value(ast.parse(text, mode="eval").body, 0)
+        if not 1 <= len(value) <= _MAX_CONVOLUTIONS:
+            raise ValueError("their number")
+        triples = [(channels, kernel, stride) for channels, kernel, stride in value]
+        if not all(type(number) is int for layer in triples for number in layer):
+            raise ValueError("no numbers")
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         raise UserError(
-            f"{source}: its convolutions are '{text[:60]}'. Expected a list such as {CONVOLUTIONS}."
+            f"{source}: its convolutions are '{shown(stated)}'. Expected a list such as {CONVOLUTIONS}."
         ) from error
     if not all(1 <= c <= 16_384 and 1 <= k <= 1_024 and 1 <= s <= 1_024 for c, k, s in triples):
-        raise UserError(f"{source}: its convolutions are '{text[:60]}'. Expected sizes from 1 to 1024.")
+        raise UserError(f"{source}: its convolutions are '{shown(stated)}'. Expected sizes from 1 to 1024.")
     return triples
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import pickle
 import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -28,7 +28,9 @@ from upstreams.loading.inert_values import (
     InertObject,
     Storage,
     StorageType,
+    check_keys,
     natural_number,
+    printable,
 )
 
 _HARMLESS_MODULES = {
@@ -94,10 +96,10 @@ class InertUnpickler(pickle._Unpickler):
         if (module, name) in BUILDERS:
             return Builder(f"{module}.{name}", BUILDERS[module, name])
         if top in sys.stdlib_module_names and not _is_harmless(module, name):
-            raise RefusedNameError(f"{module}.{name}")
+            raise RefusedNameError(printable(f"{module}.{name}"))
         if top not in sys.stdlib_module_names:
-            self.names.add(f"{module}.{name}")
-        return ForeignName(f"{module}.{name}")
+            self.names.add(printable(f"{module}.{name}"))
+        return ForeignName(printable(f"{module}.{name}"))
 
     def persistent_load(self, pid: Any) -> Any:
         """Return the storage that an identifier names.
@@ -113,6 +115,8 @@ class InertUnpickler(pickle._Unpickler):
         if self._load_storage is None:
             raise pickle.UnpicklingError("a storage where there is none")
         _, stored, key, _, count, *view = pid
+        if not isinstance(key, str | int):
+            raise pickle.UnpicklingError("a storage has no name")
         content = self._load_storage(str(key), stored.dtype, natural_number(count), *view)
         return Storage(content, stored.dtype)
 
@@ -178,23 +182,25 @@ class InertUnpickler(pickle._Unpickler):
         elif type(target) is list:
             target.extend(items)
         elif type(target) is set:
+            check_keys(items)
             target.update(items)
         else:
             raise pickle.UnpicklingError(f"it adds items to a {type(target).__name__}")
 
     def _set_items(self) -> None:
         items = self.pop_mark()
-        self._set(zip(items[::2], items[1::2], strict=True))
+        self._set(list(zip(items[::2], items[1::2], strict=True)))
 
     def _set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
         self._set([(key, value)])
 
-    def _set(self, entries: Iterable[tuple[Any, Any]]) -> None:
+    def _set(self, entries: list[tuple[Any, Any]]) -> None:
         target = self.stack[-1]
         if isinstance(target, InertObject):
             target.entries.extend(entries)
         elif type(target) is dict:
+            check_keys(key for key, _ in entries)
             target.update(entries)
         else:
             raise pickle.UnpicklingError(f"it sets items of a {type(target).__name__}")
@@ -202,6 +208,16 @@ class InertUnpickler(pickle._Unpickler):
     def _byte_array(self) -> None:
         # Python's own allocates the length that the pickle claims.
         self.append(self.read(int.from_bytes(self.read(8), "little")))
+
+    def _dictionary(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self._set(list(zip(items[::2], items[1::2], strict=True)))
+
+    def _frozen_set(self) -> None:
+        items = self.pop_mark()
+        check_keys(items)
+        self.append(frozenset(items))
 
     def _refuse(self) -> None:
         raise pickle.UnpicklingError("it holds an instruction that no checkpoint needs")
@@ -216,6 +232,7 @@ InertUnpickler.dispatch |= {
         *((code, InertUnpickler._append_items) for code in (pickle.APPENDS, pickle.ADDITEMS)),
         *((pickle.APPEND, InertUnpickler._append_item), (pickle.SETITEM, InertUnpickler._set_item)),
         *((pickle.SETITEMS, InertUnpickler._set_items), (pickle.BYTEARRAY8, InertUnpickler._byte_array)),
+        *((pickle.DICT, InertUnpickler._dictionary), (pickle.FROZENSET, InertUnpickler._frozen_set)),
         *((code, InertUnpickler._refuse) for code in (pickle.EXT1, pickle.EXT2, pickle.EXT4)),
         *((code, InertUnpickler._refuse) for code in (pickle.NEXT_BUFFER, pickle.READONLY_BUFFER)),
     )

@@ -6,7 +6,7 @@ No name of a pickle is looked up. Those that state dicts need stand for a small 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pickle import UnpicklingError
 from typing import Any, Protocol
@@ -38,7 +38,7 @@ class ForeignName:
     name: str
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class InertObject:
     """Stands for an object of another library: what a pickle would pass to it, and no behaviour."""
 
@@ -73,6 +73,9 @@ class Builder:
     build: Callable[..., Any]
 
 
+_KEYS = (str, int, float, complex, bytes, type(None), torch.dtype, InertObject, ForeignName, Builder)
+
+
 class PickleReader(Protocol):
     """What a builder needs of the unpickler."""
 
@@ -84,6 +87,22 @@ class PickleReader(Protocol):
 
     def call(self, function: Any, arguments: Any) -> Any:
         """Return what calling would return."""
+
+
+def printable(text: str) -> str:
+    """Return an untrusted name as a message may show it: without control characters, and no longer than 200."""
+    return "".join(char if char.isprintable() else "?" for char in text[:200])
+
+
+def check_keys(keys: Iterable[Any]) -> None:
+    """Refuse keys of nested tuples, whose hash may take forever: fifty that each hold the next one twice.
+
+    Raises:
+        UnpicklingError: a key is neither a plain value, nor an inert object, nor a flat tuple of these.
+    """
+    for key in keys:
+        if not all(isinstance(part, _KEYS) for part in (key if isinstance(key, tuple) else (key,))):
+            raise UnpicklingError(f"a {type(key).__name__} as a key")
 
 
 def natural_number(value: Any) -> int:
@@ -135,6 +154,9 @@ def _dictionary(reader: PickleReader, entries: Any = ()) -> dict[Any, Any]:
     if type(pairs) not in {list, tuple}:
         raise UnpicklingError("entries are no list")
     reader.spend(len(pairs))
+    if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        raise UnpicklingError("entries are no pairs")
+    check_keys(pair[0] for pair in pairs)
     return dict(pairs)
 
 
@@ -152,11 +174,13 @@ def _list(reader: PickleReader, items: Any = (), *rest: Any) -> list[Any]:
 
 
 def _set_of(reader: PickleReader, items: Any = ()) -> set[Any]:
-    return set(_list(reader, items))
+    values = _list(reader, items)
+    check_keys(values)
+    return set(values)
 
 
 def _frozen_set(reader: PickleReader, items: Any = ()) -> frozenset[Any]:
-    return frozenset(_list(reader, items))
+    return frozenset(_set_of(reader, items))
 
 
 def _tuple(reader: PickleReader, items: Any = ()) -> tuple[Any, ...]:

@@ -47,7 +47,10 @@ def build_network(checkpoint: ConvertedCheckpoint, config: Mapping[str, Any], pa
         raise UserError(f"{path}: its weights don't fit {name}: {problems}{beside}. {advice}")
     model.to_empty(device="cpu")
     zeros = {key: torch.zeros(own[key].shape) for key in _UNUSED if key in own}
-    model.load_state_dict({**zeros, **weights})
+    try:
+        model.load_state_dict({**zeros, **weights})
+    except RuntimeError as error:  # of a layout that can't be copied, such as sparse
+        raise UserError(f"{path}: its weights don't fit {name}: {str(error)[:200]}") from error
     return model
 
 

@@ -16,12 +16,14 @@ from torch import Tensor
 
 from superb_eval.errors import UserError
 from upstreams.loading.checkpoint_file import StoredCheckpoint
-from upstreams.loading.inert_values import InertObject
+from upstreams.loading.inert_values import InertObject, printable
 
 _FIRST_CONVOLUTION = re.compile(r"^((?:.*\.)?)feature_extractor\.conv_layers\.0\.(?:0|conv)\.weight$")
 _WRAPPERS = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
 _MAX_DEPTH = 40
 """Of nested dictionaries and modules."""
+_MAX_LENGTH = 1_000
+"""Of the path of a tensor in characters."""
 _MAX_NETWORKS = 64
 
 
@@ -122,7 +124,10 @@ def _tensors(content: Mapping[Any, Any]) -> dict[str, Tensor]:
         if children and id(value) not in entered and depth < _MAX_DEPTH:
             entered.add(id(value))
             dot = "." if path else ""
-            pending += [(f"{path}{dot}{key}", child, depth + 1) for key, child in reversed(children.items())]
+            for key, child in reversed(children.items()):
+                name = printable(key) if isinstance(key, str) else "?"
+                if len(path) + len(name) < _MAX_LENGTH:
+                    pending.append((f"{path}{dot}{name}", child, depth + 1))
     return found
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from upstreams.loading.inert_values import printable
+
 Weights = dict[str, Tensor]
 
 POSITION = "encoder.pos_conv_embed.conv"
@@ -72,16 +74,17 @@ def is_fairseq(weights: Mapping[str, Tensor]) -> bool:
 def left_out_parts(weights: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Return the names of the modules beside an encoder, which `to_transformers` leaves out, sorted."""
     fairseq = {"post_extract_proj", "layer_norm", "mask_emb"} if is_fairseq(weights) else set()
-    parts = {name.partition(".")[0] for name in weights if not _ENCODER.match(name)}
+    parts = {printable(name.partition(".")[0]) for name in weights if not _ENCODER.match(name)}
     return tuple(sorted(parts - fairseq))
 
 
 def _with_weight_norm(weights: Weights) -> Weights:
     """Split a folded weight [width, width / groups, kernel] into a norm for each tap of the kernel, and a direction."""
     normed = "encoder.pos_conv_embed.batch_norm.weight" in weights
-    if f"{POSITION}.weight" not in weights or normed:
+    folded = weights.get(f"{POSITION}.weight")
+    if folded is None or folded.ndim != 3 or normed:
         return weights
-    folded = weights[f"{POSITION}.weight"].float()
+    folded = folded.float()
     rest = {name: tensor for name, tensor in weights.items() if name != f"{POSITION}.weight"}
     return {
         **rest,
@@ -92,6 +95,8 @@ def _with_weight_norm(weights: Weights) -> Weights:
 
 def with_projection(weights: Weights, width: int, convolution_width: int) -> Weights:
     """Add the identity as projection, where fairseq needs none because both widths are the same."""
-    if f"{PROJECTION}.weight" in weights or width != convolution_width:
+    norm = weights.get("encoder.layer_norm.weight")
+    is_so = norm is not None and norm.shape == (width,)  # settings alone decide on no memory
+    if f"{PROJECTION}.weight" in weights or width != convolution_width or not is_so:
         return weights
     return {**weights, f"{PROJECTION}.weight": torch.eye(width), f"{PROJECTION}.bias": torch.zeros(width)}

@@ -83,6 +83,9 @@ UNSUPPORTED: dict[str, Any] = {
     "conv_bias": "${model.bias}",
     "layer_norm_first": "no",
 }
+EXPLOSIVE: Any = ["end"]
+for _level in range(40):
+    EXPLOSIVE = [EXPLOSIVE, EXPLOSIVE]  # as text, a million million times as long
 
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
@@ -90,6 +93,16 @@ def test_what_changes_a_network_is_refused_by_name_and_value(name: str) -> None:
     with pytest.raises(UserError) as caught:
         to_config(fairseq.settings(**{name: UNSUPPORTED[name]}), "x.pt")
     assert str(caught.value).startswith(f"x.pt: its {name} is '{UNSUPPORTED[name]}'")
+
+
+@pytest.mark.parametrize("name", [*UNSUPPORTED, "conv_feature_layers"])
+@pytest.mark.parametrize("value", [EXPLOSIVE, {"a": EXPLOSIVE}, 10**5_000, "\x1b[2J" * 1_000], ids=range(4))
+def test_no_value_fills_the_memory_or_the_terminal(name: str, value: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        to_config(fairseq.settings(**{name: value}), "x.pt")
+    assert str(caught.value).startswith("x.pt: its ")
+    assert len(str(caught.value)) < 300
+    assert str(caught.value).isprintable()
 
 
 def test_heads_and_groups_divide_the_width() -> None:

@@ -23,6 +23,7 @@ import pytest
 import torch
 
 from superb_eval.errors import UserError
+from upstreams import checkpoint
 from upstreams.loading.checkpoint_file import read_checkpoint
 from upstreams.loading.inert_pickle import InertUnpickler, RefusedNameError
 from upstreams.loading.inert_values import ForeignName, InertObject
@@ -276,6 +277,41 @@ def test_copies_are_bounded_by_the_file() -> None:
     copies = b"(" + b"c_codecs\nencode\n(g0\nV latin1\ntR".replace(b"V ", b"V") * 100 + b"l."
     with pytest.raises(pickle.UnpicklingError, match="copies more than it holds"):
         read(b"V" + b"a" * 5_000 + b"\np0\n0" + copies)
+
+
+NESTED_TUPLES = b")" + b"".join(b"q\x010h\x01h\x01\x86" for _ in range(60))
+"""Of 2 to the power of 60 entries for whoever hashes or prints it."""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"}" + NESTED_TUPLES + b"I1\ns.",
+        b"}(" + NESTED_TUPLES + b"I1\nu.",
+        b"(" + NESTED_TUPLES + b"I1\nd.",
+        b"\x8f(" + NESTED_TUPLES + b"\x90.",
+        b"(" + NESTED_TUPLES + b"\x91.",
+        b"c__builtin__\nset\n((" + NESTED_TUPLES + b"ltR.",
+        b"c__builtin__\nfrozenset\n((" + NESTED_TUPLES + b"ltR.",
+        b"ccollections\nOrderedDict\n(((" + NESTED_TUPLES + b"I1\ntltR.",
+    ],
+)
+def test_keys_that_take_forever_are_refused(data: bytes) -> None:
+    with pytest.raises(pickle.UnpicklingError, match="a tuple as a key"):
+        read(data)
+
+
+def test_what_would_be_endless_as_text_is_read(tmp_path: Path) -> None:
+    data = b"\x80\x02}(" + text("x") + CLASS + NESTED_TUPLES + b"\x81" + text("n") + NESTED_TUPLES + b"u."
+    stored = read_checkpoint(with_pickle(tmp_path / "a.pt", data))
+    assert str(stored.content["x"])
+    with pytest.raises(UserError, match="holds no tensors"):
+        checkpoint.describe(str(stored.path))
+
+
+def test_names_are_printable(tmp_path: Path) -> None:
+    body = b"\x80\x02}" + text("x") + b"\x8c\x06a\x1b[2Jb\x8c\x01c\x93s."
+    assert read_checkpoint(with_pickle(tmp_path / "a.pt", body)).foreign == ("a?[2Jb.c",)
 
 
 def test_a_large_memo_index_takes_no_memory() -> None:
