@@ -106,7 +106,7 @@ def synth(
 
 def check(
     task: Task,
-    data: Annotated[Path, typer.Option(help="official corpora or a folder of manifests")],
+    data: Annotated[Path, typer.Option(help="official corpora, manifests, or data of other toolkits")],
     full: Annotated[bool, typer.Option("--full", help="decode every file instead of reading its header")] = False,
     override: Overrides = None,
 ) -> None:
@@ -135,7 +135,9 @@ def check(
 
 
 def export(
-    data: Annotated[Path, typer.Argument(metavar="ROOT", help="official corpora or a folder of manifests")],
+    data: Annotated[
+        Path, typer.Argument(metavar="ROOT", help="official corpora, manifests, or data of other toolkits")
+    ],
     task: Task,
     out: Annotated[Path, typer.Option(help="folder to write; an unfinished export is resumed")],
     override: Overrides = None,

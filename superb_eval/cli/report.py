@@ -63,7 +63,10 @@ def layers(
     ] = None,
     tasks: Annotated[str, typer.Option(help="tasks to probe each layer on, such as ks,pr")] = "ks",
     data: Annotated[
-        Path | None, typer.Option(help="official corpora or a folder of manifests; default: the embedded corpus")
+        Path | None,
+        typer.Option(
+            help="official corpora, manifests, or data of Kaldi, Hugging Face or Lhotse; default: the embedded corpus"
+        ),
     ] = None,
     profile: Annotated[
         Literal["superb", "mini", "nano"] | None,
@@ -110,13 +113,12 @@ def _show(record: LayersRecord) -> None:
     columns: list[list[str]] = []
     for task in record.tasks:
         arrow = "↑" if task.higher_is_better else "↓"
-        table.add_column(
-            escape(f"{task.task.upper()} {task.heading} {task.unit} {arrow}\n{task.corpus}"), justify="right"
-        )
+        heading = f"{task.task.upper()} {task.heading} {task.unit} {arrow}"
+        table.add_column("\n".join(map(escape, (heading, task.corpus))), justify="right")
         cells = [(f"{p.value:.2f} [{p.low:.2f}, {p.high:.2f}]", p == task.best()) for p in task.probes]
         columns.append([f"[bold]{escape(text)}[/bold]" if best else escape(text) for text, best in cells])
     for alike in record.alike:
-        table.add_column(escape(f"most alike layer of\n{alike.against} (CKA; by chance)"), justify="right")
+        table.add_column(f"most alike layer of\n{escape(alike.against)} (CKA; by chance)", justify="right")
         columns.append([_most_alike(row, chance) for row, chance in zip(alike.cka, alike.by_chance, strict=True)])
     for layer in range(max(map(len, columns), default=0)):
         table.add_row(str(layer), *(column[layer] if layer < len(column) else "" for column in columns))

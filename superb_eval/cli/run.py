@@ -16,7 +16,11 @@ Upstream = Annotated[
     str, typer.Option("-u", "--upstream", help="NAME, FILE, FOLDER, ORG/MODEL, NAME@random, s3prl:NAME, FILE.py:Class")
 ]
 Data = Annotated[
-    Path | None, typer.Option("--data", help="official corpora or a folder of manifests; default: the embedded corpus")
+    Path | None,
+    typer.Option(
+        "--data",
+        help="official corpora, manifests, or data of Kaldi, Hugging Face or Lhotse; default: the embedded corpus",
+    ),
 ]
 
 

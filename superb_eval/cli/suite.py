@@ -20,7 +20,11 @@ Upstreams = Annotated[
 ]
 Tasks = Annotated[str, typer.Option("--tasks", metavar="TASK,...", help="such as ks,sid; or all")]
 Data = Annotated[
-    Path | None, typer.Option("--data", help="official corpora or a folder of manifests; default: the embedded corpus")
+    Path | None,
+    typer.Option(
+        "--data",
+        help="official corpora, manifests, or data of Kaldi, Hugging Face or Lhotse; default: the embedded corpus",
+    ),
 ]
 Profile = Annotated[
     Literal["superb", "mini", "nano"] | None,

@@ -57,7 +57,12 @@ def data_folder(task: str, root: Path, settings: CorpusSettings) -> Path | None:
 
 def _holds_manifests(root: Path) -> bool:
     """Return whether `root` has manifests of any task: then its other folders hold their audio."""
-    return any(root.glob("*/train.csv"))
+    return any({"id", "path"} <= _header(path) for path in root.glob("*/train.csv"))
+
+
+def _header(path: Path) -> set[str]:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return {column.strip().strip('"') for column in file.readline().split(",")}
 
 
 def load(task: str, folder: Path, columns: Sequence[str], settings: CorpusSettings, progress: Progress) -> Corpus:

@@ -290,6 +290,15 @@ def test_bad_lines_are_not_a_matter_of_choice(manifests: Path, tmp_path: Path) -
 # Precedence, and the data sets of SUPERB on the hub.
 
 
+def test_another_table_called_train_is_no_manifest(manifests: Path, tmp_path: Path) -> None:
+    other = write_kaldi(tmp_path / "other", manifests)
+    (other / "tables").mkdir()
+    (other / "tables/train.csv").write_text("name,path\n")
+    assert load("ks", other).notes
+    (other / "tables/train.csv").write_text('\ufeff"id", path,speaker\n')
+    assert "holds neither manifests" in problem("ks", other)
+
+
 def test_manifests_come_first(manifests: Path) -> None:
     write_kaldi(manifests / "data", manifests)
     assert not load("ks", manifests).notes
