@@ -124,12 +124,17 @@ class Hubert(Upstream):
         if self.normalise:
             wavs = [nn.functional.layer_norm(wav, wav.shape) for wav in wavs]
         counts = [self.frames(len(wav)) for wav in wavs]
-        for hook in self._padding_hooks:
-            hook.frame_counts = counts
         # Without padded frames there is no mask: attention is faster, with identical results.
         mask = _sample_mask(wavs) if len(set(counts)) > 1 else None
         takes_lists = isinstance(self.model.feature_extractor, ConvFrontend)
-        return {"hidden_states": self.encode(wavs if takes_lists else pad_sequence(wavs, batch_first=True), mask)}
+        batch = wavs if takes_lists else pad_sequence(wavs, batch_first=True)
+        try:
+            for hook in self._padding_hooks:
+                hook.frame_counts = counts
+            return {"hidden_states": self.encode(batch, mask)}
+        finally:  # `encode` may be called by itself
+            for hook in self._padding_hooks:
+                hook.frame_counts = None
 
     def encode(self, batch: Tensor | list[Tensor], mask: Tensor | None = None) -> list[Tensor]:
         """Return the hidden states `[batch, frames, dim]` of waveforms, which are not normalised here: a list

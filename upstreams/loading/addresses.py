@@ -130,7 +130,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def _of_folder(folder: Path) -> str:
     config = read_config(folder)
-    if config.get("model_type") and (_own_weights(folder) or not _checkpoints(folder)):
+    if config.get("model_type"):
         is_student = config["model_type"] == "hubert" and config.get("feat_proj_layer_norm") is False
         return f"distilhubert@{folder}" if is_student or (folder / "heads.safetensors").is_file() else f"hf:{folder}"
     checkpoints = _checkpoints(folder)
@@ -178,11 +178,6 @@ def _checkpoints(folder: Path) -> list[Path]:
     """Return the files of weights in a folder, but for the states of a trainer."""
     files = sorted(path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES and path.is_file())
     return [path for path in files if not _TRAINING_FILES.match(path.name)]
-
-
-def _own_weights(folder: Path) -> list[Path]:
-    """Return the files that transformers reads a folder's weights from."""
-    return [path for path in _checkpoints(folder) if _PARTS_OF_FOLDERS.fullmatch(path.name)]
 
 
 def _of_existing(text: str, is_name: Callable[[str], bool]) -> str | None:

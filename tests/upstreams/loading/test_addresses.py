@@ -178,6 +178,19 @@ def test_a_bare_folder_and_a_bare_file_are_opened(here: Path) -> None:
     assert registry.card("tiny") == by_folder.card
 
 
+def test_a_pickle_under_another_name_is_never_run(here: Path, malicious: tuple[Path, Path]) -> None:
+    Path("named").mkdir()
+    Path("named/config.json").write_text(json.dumps(HUBERT))
+    malicious[0].rename("named/weights.bin")
+    with pytest.raises(
+        UserError, match=r"its weights are called weights\.bin, .* or write checkpoint:named/weights\.bin"
+    ):
+        registry.load("named")
+    with pytest.raises(UserError, match="weights.bin: refused"):
+        registry.load("named/weights.bin")
+    assert not malicious[1].exists()
+
+
 def test_the_files_behind_an_address_are_known_before_it_is_opened(here: Path) -> None:
     transformers.HubertModel(transformers.HubertConfig(**TINY)).save_pretrained(here / "tiny", max_shard_size="30KB")
     torch.save({}, here / "tiny/optimizer.pt")
