@@ -89,19 +89,26 @@ def measure(names: Sequence[str], device: str = "cpu", seconds: float = 10.0, ro
 
 def render(costs: Sequence[Cost]) -> str:
     """Return a table; ratios are to the first."""
-    first, width = costs[0], max(24, *(len(cost.name) + 2 for cost in costs))
-    headings = (
-        f"{'weights':>10}{'with heads':>12}{'GMAC/s':>9}{'real-time factor':>27}{'peak MB':>9}{'size':>7}{'speed':>22}"
-    )
-    lines = [f"{'upstream':<{width}}{headings}"]
+    first = costs[0]
+    rows = [("upstream", "weights", "with heads", "GMAC/s", "real-time factor", "peak MB", "size", "speed")]
     for cost in costs:
-        factor = "{1:.4f} ({0:.4f} to {2:.4f})".format(*cost.real_time_factor)
-        speed = "{1:.2f} ({0:.2f} to {2:.2f})".format(*cost.speed_up(first))
-        lines.append(
-            f"{cost.name:<{width}}{cost.weights / 1e6:>8.2f} M{_scaled(cost.with_heads, 1e6, ' M'):>12}"
-            f"{_scaled(cost.macs, 1e9):>9}{factor:>27}{_scaled(cost.memory, 1e6, digits=0):>9}"
-            f"{cost.weights / max(first.weights, 1):>7.3f}{speed:>22}"
+        rows.append(
+            (
+                cost.name,
+                f"{cost.weights / 1e6:.2f} M",
+                _scaled(cost.with_heads, 1e6, " M"),
+                _scaled(cost.macs, 1e9),
+                "{1:.4f} ({0:.4f} to {2:.4f})".format(*cost.real_time_factor),
+                _scaled(cost.memory, 1e6, digits=0),
+                f"{cost.weights / first.weights:.3f}" if first.weights else "-",
+                "{1:.2f} ({0:.2f} to {2:.2f})".format(*cost.speed_up(first)),
+            )
         )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])  # the name left, figures right
+        for row in rows
+    ]
     where = f"{first.seconds:g} s of noise, batch of 1, {len(first.times)} rounds, {torch.get_num_threads()} thread(s)"
     return "\n".join([*lines, f"{where}; median (quartiles); size and speed: against {first.name}."])
 

@@ -60,7 +60,8 @@ def pretrain(
     from superb_eval.runtime.progress import TerminalProgress
 
     settings = load(recipe, "pretrain", PretrainRecipe, override or ())
-    train(settings, data or (), out, device, devices, TerminalProgress(), listed(loggers))
+    folder = train(settings, data or (), out, device, devices, TerminalProgress(), listed(loggers))
+    print(f"encoder: hubert@{folder}")
 
 
 def listed(loggers: str | None) -> list[str] | None:

@@ -74,18 +74,18 @@ def recipe_rates(task: Annotated[str, typer.Argument(help="a task such as sid")]
 
 def recipe_show(
     task: Annotated[str, typer.Argument(metavar="TASK|RECIPE", help="a task such as ks, or a recipe file")],
-    profile: Profile = None,
+    profile: Annotated[Literal["superb", "mini", "nano"], typer.Option(help="which recipe of the task")] = "superb",
     override: Overrides = None,
 ) -> None:
     """Show a recipe as resolved: with overrides applied and defaults filled in.
 
     \b
-    superb-eval recipe show ks --profile superb
+    superb-eval recipe show ks --profile mini
     superb-eval recipe show recipes/mini/ks.yaml -o train.steps=100
     """
     import yaml
 
     from superb_eval import recipe
 
-    resolved = recipe.load(recipe.find(task, profile or "superb"), override or ())
+    resolved = recipe.load(recipe.find(task, profile), override or ())
     print(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")

@@ -25,6 +25,9 @@ Protocol = Literal["strict", "historical"]
 OTHER_OUTPUTS = {"cost.json", "report.html"}
 """Files of other commands at the top of a results folder; names that begin with a dot are expected there too."""
 
+MAX_LISTED = 10
+"""Runs listed in one message; the others are counted."""
+
 DEPTH = 3
 """A run lies in `OUT/<upstream>/<task>/<run>`."""
 
@@ -136,6 +139,24 @@ OFFICIAL = "official corpora"
 def corpus_family(record: RunRecord) -> str:
     """Return the corpus that a run's table is of: all official corpora share one."""
     return OFFICIAL if record.corpus.official and record.profile == "superb" else record.corpus.name
+
+
+def find_run(folder: Path) -> Path:
+    """Return the folder of a finished run: `folder` itself, or the only one below it.
+
+    Raises:
+        UserError: there is none, or there are several; they are listed.
+    """
+    if (folder / records.NAME).is_file():
+        return folder
+    found = [path.parent for depth in range(1, DEPTH + 1) for path in sorted(folder.glob("*/" * depth + records.NAME))]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UserError(f"{folder}: holds no finished run. Expected a folder with {records.NAME}, or one above it.")
+    more = f"\n  (+{len(found) - MAX_LISTED} more)" if len(found) > MAX_LISTED else ""
+    listed = "\n  ".join(map(str, found[:MAX_LISTED]))
+    raise UserError(f"{folder}: holds {len(found)} finished runs. Give one of them:\n  {listed}{more}")
 
 
 def _corpus_names(records_of_runs: Sequence[RunRecord]) -> dict[str, str]:

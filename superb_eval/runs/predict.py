@@ -24,6 +24,7 @@ from superb_eval.probing.probe import Probe, decode, load_weights
 from superb_eval.recipe import Recipe
 from superb_eval.results import platforms
 from superb_eval.results import record as records
+from superb_eval.results.folder import find_run
 from superb_eval.results.record import RunRecord
 from superb_eval.runtime import devices
 from upstreams import registry as upstreams
@@ -62,6 +63,7 @@ def load_trained(run: Path, device: str = "cpu") -> TrainedProbe:
         UserError: the folder holds no finished run, or the upstream has changed since it was trained.
     """
     devices.require(device)
+    run = find_run(run)
     record = records.read(run / records.NAME)
     upstream = upstreams.load(record.upstream.address).to(device)
     _check_same(run, record, upstream)

@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from superb_eval.errors import UserError
 from superb_eval.runtime import processes
@@ -50,11 +51,19 @@ def explain_disk_errors(path: Path) -> Iterator[None]:
 def write(path: Path, save: Callable[[Path], object]) -> None:
     """Let `save` write a temporary file next to `path`, sync it and rename it into place.
 
-    After a kill or a power loss the file is the old one or the new one, never half of one.
+    After a kill or a power loss the file is the old one or the new one, never half of one. What is no regular file,
+    such as a device or a pipe, is written in place.
 
     Raises:
-        UserError: the disk is full or may not be written.
+        UserError: the disk is full or may not be written, or there is a folder.
     """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder. Name a file in it.")
+    if path.exists() and not path.is_file():  # renamed onto, a device would be gone
+        with TemporaryDirectory() as folder, explain_disk_errors(path):
+            save(Path(folder) / path.name)
+            path.write_bytes((Path(folder) / path.name).read_bytes())
+        return
     with _temporary_file(path, save) as temporary:
         temporary.replace(path)
 

@@ -123,3 +123,14 @@ class Net(torch.nn.Module):
 def test_no_gpu_is_one_sentence() -> None:
     with pytest.raises(UserError, match="no GPU is found"):
         cost.measure(["fbank"], device="cuda")
+
+
+def test_columns_stay_apart_whatever_they_hold() -> None:
+    """Once, a first upstream without weights printed `peak MB` and `size` as one number."""
+    times = (0.01, 0.011, 0.012)
+    free = Cost("fbank", 0, None, None, 10.0, times, 19_000_000)
+    large = Cost("a-very-long-address/of-an-upstream@random", 9_000_000_000, 9_900_000_000, 1e15, 10.0, times, 10**12)
+    lines = cost.render([free, large]).splitlines()
+    assert [len(line.split("  ")) >= 8 for line in lines[:3]] == [True] * 3
+    assert lines[1].split()[-6:-4] == ["19", "-"] and len({len(line) for line in lines[:3]}) == 1
+    assert "9000.00 M   9900.00 M  1000000.00  0.0011" in lines[2] and "  1000000     -  1.00" in lines[2]

@@ -149,12 +149,21 @@ def test_known_rates_are_listed_with_their_source(call) -> None:  # type: ignore
     assert call("recipe", "rates", "none").out == "no rate is known for none\n"
 
 
+def test_layers_are_a_table(call, tones: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Its headings have two lines; once, the line end was printed as a character's number."""
+    ran = call("layers", "fbank", "--tasks", "ks", "--data", tones, "--out", tmp_path, *SHORT)
+    assert ran.code == 0 and "u000a" not in ran.out
+    assert "KS ACC %" in ran.out and "fbank, layer by layer" in ran.out
+
+
 def test_recipe_show_is_a_recipe(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     shown = call("recipe", "show", "ks", "-o", "train.steps=123")
     assert yaml.safe_load(shown.out)["train"]["steps"] == 123
     (tmp_path / "again.yaml").write_text(shown.out)
     assert call("recipe", "show", tmp_path / "again.yaml").out == shown.out
     assert "recipes/superb/ks.yaml" in call("recipe", "list").out
+    assert "[default: superb]" in call("recipe", "show", "--help").out
+    assert yaml.safe_load(shown.out)["profile"] == "superb"
 
 
 def test_upstreams_and_tasks_are_listed_and_shown(call) -> None:  # type: ignore[no-untyped-def]

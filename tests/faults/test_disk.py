@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -188,3 +189,18 @@ def test_create_text_never_replaces_a_file(tmp_path: Path) -> None:
     assert atomic_files.create_text(tmp_path / "x", json.dumps({}))
     assert not atomic_files.create_text(tmp_path / "x", "other") and (tmp_path / "x").read_text() == "{}"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_what_is_no_regular_file_is_written_in_place(tmp_path: Path) -> None:
+    """A report written to a device, as root, once replaced the device."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    received: list[str] = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_text(encoding="utf8")))
+    reader.start()
+    atomic_files.write_text(pipe, "report")
+    reader.join()
+    assert received == ["report"] and pipe.is_fifo()
+    with pytest.raises(UserError, match="is a folder. Name a file in it"):
+        atomic_files.write_text(tmp_path, "report")
+    assert list(tmp_path.iterdir()) == [pipe]

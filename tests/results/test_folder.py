@@ -13,7 +13,7 @@ from superb_eval.errors import UserError
 from superb_eval.report import page
 from superb_eval.report.page import ReportOptions
 from superb_eval.results import record as records
-from superb_eval.results.folder import open_results
+from superb_eval.results.folder import find_run, open_results
 from superb_eval.results.table import build
 from superb_eval.results.table.build import TableOptions
 from superb_eval.results.verify import verify
@@ -49,6 +49,18 @@ def test_one_corpus_under_two_paths_is_one_table(tmp_path: Path) -> None:
     write("fbank", "sid", "other", "o", 4)
     tables = {corpus: sorted(groups) for (corpus, _), groups in open_results(tmp_path).run_groups.items()}
     assert tables == {"mine": [("fbank", "ks"), ("hubert", "ks"), ("hubert", "sid")], "other": [("fbank", "sid")]}
+
+
+def test_a_run_is_found_in_a_folder_above_it_where_it_is_the_only_one(tmp_path: Path) -> None:
+    first = write_run(tmp_path, new_record("fbank", "ks"), answers(0.6, 0))
+    for folder in (first, first.parent, first.parent.parent, tmp_path):
+        assert find_run(folder) == first
+    second = write_run(tmp_path, vary(new_record("fbank", "ks"), seed=1), answers(0.6, 1))
+    with pytest.raises(UserError, match=r"holds 2 finished runs. Give one of them:") as error:
+        find_run(first.parent)
+    assert str(first) in str(error.value) and str(second) in str(error.value)
+    with pytest.raises(UserError, match=r"holds no finished run. Expected a folder with result.json"):
+        find_run(tmp_path / "absent")
 
 
 def test_unexpected_entries_are_listed(tmp_path: Path) -> None:
