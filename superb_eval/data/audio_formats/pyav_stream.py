@@ -1,4 +1,4 @@
-"""Reads what libsndfile doesn't, by ffmpeg's libraries: M4A, MP4, AAC, WebM, WMA and others (extra `codecs`: PyAV).
+"""Reads what libsndfile doesn't, by ffmpeg's libraries: M4A, MP4, AAC, WebM and others (extra `codecs`: PyAV).
 
 A file is decoded once, from its beginning: seeks in AAC and the like give neither the same samples nor, in some
 containers, their position. The last files decoded are kept, in memory or, above 64 MiB, in a temporary file.
