@@ -104,8 +104,9 @@ def export(
     from upstreams import registry
     from upstreams.loading import load_weights
 
-    parsed = registry.parse(address)
+    parsed = registry.parse(registry.canonical(address))
+    folder = parsed.name if parsed.scheme == "hf" else parsed.checkpoint
     released = load_weights.shipped_weights(parsed.name) if parsed.seed is None else None
-    text = card.read_text(encoding="utf8") if card else exports.read_card(parsed.checkpoint or released)
+    text = card.read_text(encoding="utf8") if card else exports.read_card(folder or released)
     exports.export_upstream(registry.load(address), out, dtype=dtype, layers=keep_layers, card=text)
     print(f"exported: {out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -116,8 +117,9 @@ def _normalised(normalise: bool | None) -> str:
 
 
 def _next_steps(address: str) -> Lines:
+    word = shlex.quote(address)
     return {
         "licence": UNKNOWN_LICENCE,
         "opened as": address,
-        "next": f"superb-eval upstream check {address}; superb-eval run ks -u {address}",
+        "next": f"superb-eval upstream check {word}; superb-eval run ks -u {word}",
     }

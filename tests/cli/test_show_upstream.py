@@ -93,6 +93,7 @@ def test_a_file_and_what_it_is_opened_as(shown: Any) -> None:
     assert lines["size"].startswith("2 layers x 32, ") and "MB stored" in lines["size"]
     assert lines["left out"] == "final_proj" and "module." in lines["prefix"]
     assert lines["opened as"] == "checkpoint:last.ckpt#heads=2"
+    assert lines["next"].endswith("-u 'checkpoint:last.ckpt#heads=2'")
     assert registry.load(lines["opened as"]).card.layers == 3
 
 

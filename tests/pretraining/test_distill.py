@@ -270,6 +270,8 @@ def test_release_and_controls(called: Call, student: Path, tmp_path: Path) -> No
         "config.json",
         "model.safetensors",
     ]
+    called("upstream", "export", student, "--out", tmp_path / "bare")  # the folder alone
+    assert (tmp_path / "bare" / "README.md").read_bytes() == (student / "README.md").read_bytes()
     called("upstream", "export", "hubert_mini", "--out", tmp_path / "again")
     assert "**Training data**" in (tmp_path / "again" / "README.md").read_text(encoding="utf8")
     called("upstream", "export", "hubert_mini@random", "--out", tmp_path / "untrained")
