@@ -124,7 +124,7 @@ def check(
 
     kind = registry.get(task)
     chosen = choose_recipe(task, data, overrides=override or ())
-    corpus = read_corpus(chosen, data)
+    corpus = read_corpus(chosen, data, TerminalProgress())
     with TerminalProgress().step("examining", sum(map(len, corpus.splits.values()))) as update:
         report = checks.check_corpus(corpus, kind.label_column, full, lambda done, total: update(done, total=total))
     print("\n".join(checks.describe(report)))
@@ -155,5 +155,5 @@ def export(
     from superb_eval.runs.config import choose_recipe
     from superb_eval.runtime.progress import TerminalProgress
 
-    corpus = read_corpus(choose_recipe(task, data, overrides=override or ()), data)
+    corpus = read_corpus(choose_recipe(task, data, overrides=override or ()), data, TerminalProgress())
     print(f"data set: {hf_dataset.export(corpus, task, out, TerminalProgress())}")

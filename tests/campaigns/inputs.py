@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from tests.campaigns import models
+from tests.campaigns import data_folders, models
 
 
 @dataclass(frozen=True)
@@ -267,6 +267,17 @@ KINDS = {
         ),
         Kind(
             "checkpoint", ".pt", models.checkpoints, models.read_checkpoint, (b"PK", b"cposix\nsystem\n", b"ctorch\n")
+        ),
+        Kind("kaldi", ".scp", data_folders.kaldi, data_folders.read_kaldi, (b"r1", b"u1", b"|", b"-1", b"nan", b"..")),
+        Kind(
+            "lhotse", ".jsonl", data_folders.lhotse, data_folders.read_lhotse, (b"null", b"[", b"{}", b"1e999", b"NaN")
+        ),
+        Kind(
+            "hugging face",
+            ".table",
+            data_folders.hugging_face,
+            data_folders.read_hugging_face,
+            (b"PAR1", b"null", b"{"),
         ),
         Kind("safetensors", ".safetensors", models.safetensors, models.read_checkpoint, (b'"dtype":"F64"', b"[0,1]")),
     )

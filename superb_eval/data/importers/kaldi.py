@@ -66,7 +66,7 @@ def read(root: Path, names: Sequence[str], turns: bool) -> SourceCorpus:
         parts = _Parts.read(present[name], root, name, bad)
         table = None if turns else parts.segments
         splits[name] = tuple(_recordings(parts, bad) if table is None else _segments(parts, table, bad))
-        notes += _cut_note(name, splits[name], parts)
+        notes += _cut_note(name or parts.folder.name, splits[name], table) if table else []
     if bad:
         raise UserError(f"{bad_rows_message(root, bad)}\n{_ADVICE}")
     return SourceCorpus(KIND, root, splits, tuple(notes))
@@ -269,21 +269,24 @@ def _turns(parts: _Parts, bad: list[str]) -> dict[str, tuple[Turn, ...]]:
         ]
         bad += [f"{name}, {problem}" for problem in wrong]
         return {key: tuple(line.turn for line in group) for key, group in group_by_recording(lines).items()}
+    return _segment_turns(parts, parts.segments, bad) if parts.segments else {}
+
+
+def _segment_turns(parts: _Parts, table: KaldiTable, bad: list[str]) -> dict[str, tuple[Turn, ...]]:
+    """Return each recording's turns: its segments, with their speakers."""
     turns: dict[str, list[Turn]] = {}
-    for utterance, line in parts.segments.lines.items() if parts.segments else ():
-        bounds = _bounds(line.value)
-        if bounds is None or bounds[2] is None or utterance not in parts.speakers:
-            where = parts.segments.location(line.number) if parts.segments else ""
-            bad.append(f"{where}: a speaker turn needs 'recording start end' in seconds, and a speaker in utt2spk")
+    for row in _segments(parts, table, bad):
+        recording = table.value(row.id).split()[0]
+        if row.speaker:
+            end = audio.seconds(Clip(Path(str(row.audio)))) if row.end is None else row.end
+            turns.setdefault(recording, []).append(Turn(row.start, end, row.speaker))
         else:
-            turns.setdefault(bounds[0], []).append(Turn(bounds[1], bounds[2], parts.speakers[utterance]))
+            bad.append(f"{row.location}: a speaker turn needs a speaker, in utt2spk")
     return {recording: tuple(group) for recording, group in turns.items()}
 
 
-def _cut_note(name: str, rows: tuple[SourceRow, ...], parts: _Parts) -> list[str]:
+def _cut_note(name: str, rows: tuple[SourceRow, ...], table: KaldiTable) -> list[str]:
     """Return a note of how many segments were cut at the end of their file."""
-    if parts.segments is None:
-        return []
-    stated = {key: _bounds(line.value) for key, line in parts.segments.lines.items()}
+    stated = {key: _bounds(line.value) for key, line in table.lines.items()}
     count = sum(bounds is not None and bounds[2] != row.end for row in rows if (bounds := stated.get(row.id)))
-    return [f"{name or parts.folder.name}: {count} segment(s) cut at the end of their file"] if count else []
+    return [f"{name}: {count} segment(s) cut at the end of their file"] if count else []

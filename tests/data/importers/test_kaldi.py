@@ -230,12 +230,17 @@ def test_rttm_gives_recordings_with_turns(tmp_path: Path) -> None:
 
 
 def test_turns_are_segments_with_their_speakers_where_there_is_no_rttm(tmp_path: Path) -> None:
-    root = write(tmp_path, segments="ann-1 rec1 0.5 1.5\nann-2 rec1 1.5 2\nbob-1 rec2 0 2\n")
+    root = write(tmp_path, segments="ann-1 rec1 0.5 1.5\nann-2 rec1 1.5 2\nbob-1 rec2 0 -1\n")
     rows = formats.read(root, turns=True).splits[""]
     assert [(row.id, row.turns, row.labels, row.speaker) for row in rows] == [
         ("rec1", (Turn(0.5, 1.5, "ann"), Turn(1.5, 2.0, "ann")), {}, ""),
         ("rec2", (Turn(0.0, 2.0, "bob"),), {}, ""),
     ]
+    (root / "segments").write_text("ann-1 rec3 0.5 1.5\nann-2 rec1 1.5 3\nbob-1 rec2 0 2\n")
+    with pytest.raises(UserError, match="segments, line 1: recording 'rec3' has no line in wav.scp") as error:
+        formats.read(root, turns=True)
+    assert "segments, line 2: 1.5 s to 3.0 s lies outside rec1.wav" in str(error.value)
+    (root / "segments").write_text("ann-1 rec1 0.5 1.5\nann-2 rec1 1.5 2\nbob-1 rec2 0 -1\n")
     (root / "rttm").write_text(RTTM)
     assert formats.read(root, turns=True).splits[""][0].turns[1] == Turn(0.5, 1.5, "bob")
     (root / "rttm").write_text("SPEAKER rec9 1 0.1 0.9 <NA> <NA> ann\nSPEAKER rec1 1 x 0.9 <NA> <NA> ann\n")
