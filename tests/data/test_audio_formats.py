@@ -41,10 +41,13 @@ def write(path: Path, samples: NDArray[np.generic], rate: int = RATE, **how: obj
     return path
 
 
-def encode(path: Path, samples: Waveform, rate: int = RATE, codec: str = "aac", **options: str) -> Path:
+def encode(
+    path: Path, samples: Waveform, rate: int = RATE, codec: str = "aac", title: str = "", **options: str
+) -> Path:
     """Write by ffmpeg's libraries."""
     av = pytest.importorskip("av")
     with av.open(str(path), "w", options=options) as media:
+        media.metadata["title"] = title
         track = media.add_stream(codec, rate=rate, layout="mono")
         form = track.codec_context.codec.audio_formats[0].name
         track.codec_context.format = form
@@ -123,6 +126,16 @@ def test_tags_around_and_within_an_mp3_are_no_audio(mp3: Path, tmp_path: Path) -
     path = tmp_path / "a.mp3"
     path.write_bytes(id3 + content[:middle] + id3 + content[middle:] + b"TAG" + bytes(125))
     np.testing.assert_allclose(read(path), read(mp3), atol=1e-6)
+
+
+@pytest.mark.parametrize("stated", [558, 100])
+def test_fraunhofers_length_frame_is_no_audio(mp3: Path, tmp_path: Path, stated: int) -> None:
+    content = mp3.read_bytes()
+    size = first_frames(content, 1)
+    tag = (content[:4] + bytes(32) + b"VBRI" + bytes(10) + stated.to_bytes(4, "big")).ljust(size, b"\0")
+    (tmp_path / "a.mp3").write_bytes(tag + content[size:])
+    (tmp_path / "bare.mp3").write_bytes(content[size:])
+    np.testing.assert_array_equal(read(tmp_path / "a.mp3"), read(tmp_path / "bare.mp3"))
 
 
 def test_two_mp3s_in_one_file_are_both_read(mp3: Path, tmp_path: Path) -> None:
@@ -315,6 +328,20 @@ def test_a_truncated_m4a_is_refused(tmp_path: Path, share: float) -> None:
     for refuses in (audio.read, audio.header):
         with pytest.raises(UserError, match=r"a\.m4a: (truncated: .* samples are there|not readable as audio)"):
             refuses(Clip(path))
+
+
+def test_tags_in_another_encoding_are_no_fault(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.m4a", voice(RATE), title="aaaaaaaa")
+    content = path.read_bytes()
+    assert b"aaaaaaaa" in content
+    path.write_bytes(content.replace(b"aaaaaaaa", b"\xe4" * 8))
+    assert abs(len(read(path)) - RATE) <= 16
+
+
+def test_a_file_named_as_an_address_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    encode(Path("a.m4a"), voice(RATE)).rename("concat:a.m4a|b.m4a")
+    assert abs(len(read(Path("concat:a.m4a|b.m4a"))) - RATE) <= 16
 
 
 def test_a_damaged_container_is_refused(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def counted_flac(path: Path) -> FileWindow:
         UserError: its last frame is incomplete.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        start = content.find(b"fLaC", 0, 2**16)
+        start = content.find(b"fLaC")
         header = bytearray(content[: start + 26])
         total = _end_of_last_frame(content, int.from_bytes(header[start + 10 : start + 12], "big"))
     if not total:

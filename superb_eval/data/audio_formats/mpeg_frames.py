@@ -7,7 +7,6 @@ the encoder's delay and padding, and Fraunhofer's `VBRI`.
 from __future__ import annotations
 
 import mmap
-import struct
 from array import array
 from dataclasses import dataclass
 from functools import lru_cache
@@ -153,8 +152,7 @@ def _without_tag(path: Path, content: mmap.mmap, index: FrameIndex) -> FrameInde
     if frame[tag : tag + 4] not in (b"Xing", b"Info"):
         if frame[36:40] != b"VBRI":
             return index
-        stated, length = struct.unpack(">II", frame[46:54])[::-1][0], 0
-        return _checked(path, content, index, stated, length, (0, 0))
+        return _checked(path, content, index, int.from_bytes(frame[50:54], "big"), 0, (0, 0))
     flags = int.from_bytes(frame[tag + 4 : tag + 8], "big")
     at = tag + 8
     fields = []

@@ -102,9 +102,9 @@ def open_ogg(path: Path, file: Any, stack: ExitStack) -> OggStream:
     Raises:
         UserError: it is truncated, or its streams have several rates.
     """
-    first, *others = read_links(path)
-    parts = [_part(file, first)]
-    for link in others:
+    links = read_links(path)
+    parts = [_part(file, links[0] if links else OggLink(0, 0))]
+    for link in links[1:]:
         window = stack.enter_context(FileWindow(path, start=link.start, stop=link.stop))
         parts.append(_part(stack.enter_context(sequential_file()(window)), link))
     rates = sorted({part.rate for part in parts})

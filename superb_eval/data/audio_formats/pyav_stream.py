@@ -123,8 +123,11 @@ def _decode(path: Path) -> DecodedFile:
             f"{path}: libsndfile doesn't read this format; PyAV does: {INSTALL}. Or convert it to FLAC."
         ) from error
     try:
-        # An open file and a named format: ffmpeg opens nothing else.
-        with path.open("rb") as file, av.open(file, format=signatures.container(path)) as media:
+        # A named format and one protocol: ffmpeg opens nothing else, whatever the file refers to.
+        options = {"protocol_whitelist": "file"}
+        with av.open(
+            f"file:{path.resolve()}", format=signatures.container(path), options=options, metadata_errors="replace"
+        ) as media:
             if not media.streams.audio:
                 raise UserError(f"{path}: has no sound track. Drop its row.")
             return _decode_track(path, media, media.streams.audio[0])
