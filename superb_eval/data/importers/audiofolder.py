@@ -9,8 +9,7 @@ from superb_eval.data import table_io
 from superb_eval.data.importers import json_lines
 from superb_eval.data.importers.columns import split_candidates
 from superb_eval.data.importers.row_names import name_rows
-from superb_eval.data.importers.source import SourceCorpus, SourceRow
-from superb_eval.data.manifest import bad_rows_message
+from superb_eval.data.importers.source import SourceCorpus, SourceRow, raise_if_bad
 from superb_eval.errors import UserError
 
 KIND = "Hugging Face audiofolder"
@@ -47,8 +46,7 @@ def read(root: Path, names: Sequence[str], turns: bool) -> SourceCorpus:
     for name in names:
         rows = list(_rows(root / name, root, bad)) if whole is None else _in_folder(whole, root, name)
         splits[name] = tuple(name_rows(rows, name or root.name, notes))
-    if bad:
-        raise UserError(bad_rows_message(root, bad))
+    raise_if_bad(root, bad)
     return SourceCorpus(KIND, root, splits, tuple(dict.fromkeys(notes)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TypeVar
@@ -54,7 +55,7 @@ def _saved(root: Path) -> dict[str, list[Path]]:
 
 def _state_files(folder: Path) -> list[Path]:
     files = [folder / file.filename for file in _parsed(_SavedState, folder / "state.json").files]
-    missing = [file.name for file in files if not file.is_file()]
+    missing = [file.name[:80] for file in files if not os.path.isfile(file)]
     if missing:
         raise UserError(f"{folder}: {', '.join(missing)} is missing. Copy the folder again.")
     return files

@@ -148,7 +148,8 @@ def audio_column(table: HfTable) -> str | None:
     Raises:
         UserError: several columns may be it.
     """
-    typed = [name for name, feature in table.features.items() if _type(feature) == "Audio"]
+    names_there = set(table.schema.names)
+    typed = [name for name, kind in table.features.items() if name in names_there and _type(kind) == "Audio"]
     structures = [field.name for field in table.schema if is_embedded(table, field.name)]
     for names in (typed, structures):
         if len(names) > 1 and "audio" not in names:

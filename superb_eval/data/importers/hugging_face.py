@@ -16,8 +16,7 @@ from superb_eval.data.importers.audio_files import AudioFinder, near_folders
 from superb_eval.data.importers.hf_cells import LabelColumn, turn_columns, turns
 from superb_eval.data.importers.hf_tables import HfTable, audio_column, is_embedded, open_table
 from superb_eval.data.importers.row_names import name_rows
-from superb_eval.data.importers.source import SourceCorpus, SourceRow, TableAudio
-from superb_eval.data.manifest import bad_rows_message
+from superb_eval.data.importers.source import SourceCorpus, SourceRow, TableAudio, raise_if_bad
 from superb_eval.errors import UserError
 
 KIND = "Hugging Face data set"
@@ -43,8 +42,7 @@ def read(root: Path, names: Sequence[str], turns: bool) -> SourceCorpus:
     del turns
     files, bad, notes = hf_files.tables(root), list[str](), list[str]()
     splits = {name: _split(root, name, files[name], bad, notes) for name in names}
-    if bad:
-        raise UserError(bad_rows_message(root, bad))
+    raise_if_bad(root, bad)
     return SourceCorpus(KIND, root, splits, tuple(dict.fromkeys(notes)))
 
 

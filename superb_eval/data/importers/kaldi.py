@@ -15,8 +15,8 @@ from superb_eval.data import audio
 from superb_eval.data.audio import Clip
 from superb_eval.data.importers.audio_files import AudioFinder, near_folders
 from superb_eval.data.importers.kaldi_tables import KaldiTable
-from superb_eval.data.importers.source import SourceCorpus, SourceRow
-from superb_eval.data.manifest import Turn, bad_rows_message
+from superb_eval.data.importers.source import SourceCorpus, SourceRow, raise_if_bad
+from superb_eval.data.manifest import Turn
 from superb_eval.data.rttm import group_by_recording, read_rttm
 from superb_eval.errors import UserError
 
@@ -67,8 +67,7 @@ def read(root: Path, names: Sequence[str], turns: bool) -> SourceCorpus:
         table = None if turns else parts.segments
         splits[name] = tuple(_recordings(parts, bad) if table is None else _segments(parts, table, bad))
         notes += _cut_note(name or parts.folder.name, splits[name], table) if table else []
-    if bad:
-        raise UserError(f"{bad_rows_message(root, bad)}\n{_ADVICE}")
+    raise_if_bad(root, bad, _ADVICE)
     return SourceCorpus(KIND, root, splits, tuple(notes))
 
 

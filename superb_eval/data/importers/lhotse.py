@@ -22,9 +22,8 @@ from superb_eval.data.importers.lhotse_lines import (
     Parsed,
     parse,
 )
-from superb_eval.data.importers.source import SourceCorpus, SourceRow
-from superb_eval.data.manifest import Turn, bad_rows_message
-from superb_eval.errors import UserError
+from superb_eval.data.importers.source import SourceCorpus, SourceRow, raise_if_bad
+from superb_eval.data.manifest import Turn
 
 KIND = "Lhotse manifests"
 
@@ -55,8 +54,7 @@ def read(root: Path, names: Sequence[str], turns: bool) -> SourceCorpus:
     """
     files, bad, notes = lhotse_files.splits(root), list[str](), list[str]()
     splits = {name: tuple(_Split(root, files[name], bad, notes).rows(turns)) for name in names}
-    if bad:
-        raise UserError(bad_rows_message(root, bad))
+    raise_if_bad(root, bad)
     return SourceCorpus(KIND, root, splits, tuple(dict.fromkeys(notes)))
 
 

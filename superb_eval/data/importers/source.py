@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from superb_eval.data.manifest import Turn
+from superb_eval.data.manifest import Turn, bad_rows_message
+from superb_eval.errors import UserError
+
+MAX_SENTENCE = 400
+"""Characters of the sentence on a bad row: a damaged file may be one long line."""
 
 
 @dataclass(frozen=True)
@@ -55,3 +59,14 @@ class SourceCorpus:
     def columns(self) -> list[str]:
         """Return the names of all label columns, in order of first appearance."""
         return list(dict.fromkeys(name for rows in self.splits.values() for row in rows for name in row.labels))
+
+
+def raise_if_bad(root: Path, bad: Sequence[str], advice: str = "") -> None:
+    """Refuse a data folder that has bad rows.
+
+    Raises:
+        UserError: there are some; the message names them and ends with `advice`.
+    """
+    if bad:
+        short = [text if len(text) <= MAX_SENTENCE else f"{text[:MAX_SENTENCE]}..." for text in bad]
+        raise UserError(f"{bad_rows_message(root, short)}\n{advice}".rstrip())

@@ -229,6 +229,21 @@ def test_a_saved_folder_without_its_data_is_named(tmp_path: Path) -> None:
     assert "data-00000-of-00001.arrow is missing. Copy the folder again" in problem(tmp_path)
 
 
+def test_a_file_name_that_no_disk_holds_is_named(tmp_path: Path) -> None:
+    words().save_to_disk(tmp_path)
+    (tmp_path / "state.json").write_text('{"_data_files": [{"filename": "' + "x" * 5000 + '"}]}')
+    assert "is missing. Copy the folder again" in problem(tmp_path)
+
+
+def test_features_of_columns_that_are_not_there(tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    write_parquet(tmp_path, "train.parquet")
+    table = parquet.read_table(tmp_path / "train.parquet")
+    parquet.write_table(table.rename_columns(["sound", "label", "speaker"]), tmp_path / "train.parquet")
+    assert len(formats.read(tmp_path).splits["train"]) == 5
+
+
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"_data_files": [{"name": 1}]}', '{"_data_files": []}'])
 def test_a_damaged_state_is_named(tmp_path: Path, content: str) -> None:
     words().save_to_disk(tmp_path)

@@ -200,6 +200,11 @@ def test_bad_lines_are_named(tmp_path: Path, case: str) -> None:
     assert "fix_data_dir.sh" in text
 
 
+def test_a_message_stays_short(tmp_path: Path) -> None:
+    text = problem(write(tmp_path, text="x" * 100_000 + " HI\n", utt2spk=f"{'y' * 100_000}\n"))
+    assert len(text) < 4000
+
+
 def test_all_bad_lines_are_named_at_once(tmp_path: Path) -> None:
     write(tmp_path / "dev", text="ann-1 A\nann-2 B\n")
     write(tmp_path / "train", wav_scp="rec1 gone.wav\nrec2 wav/rec2.wav\n", text="ann-1 A\nann-1 B\nann-2 C\nbob-1 D\n")
