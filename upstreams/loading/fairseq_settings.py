@@ -32,7 +32,7 @@ _ONLY_FAIRSEQ = {
     "quantize_input": False,
     "conv_type": "default",
 }
-"""Settings that change the network, with the one value that transformers' networks have."""
+"""Settings that change the network, with the one value that is supported."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ def to_config(settings: Mapping[str, Any], source: object, convolutions: object 
         value = settings.get(key)
         if value is not None and value != supported:
             raise UserError(
-                f"{source}: its {key} is '{shown(value)}', and transformers' networks have only "
-                f"'{supported}'. Load it with s3prl:NAME or your own FILE.py:Class."
+                f"{source}: its {key} is '{shown(value)}', and only '{supported}' is supported in this layout. Load it "
+                "with hf:FOLDER, s3prl:NAME or your own FILE.py:Class."
             )
     mode = settings.get("extractor_mode") or "default"
     if mode not in ("default", "layer_norm"):

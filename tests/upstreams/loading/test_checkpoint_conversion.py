@@ -177,6 +177,16 @@ def test_torchaudios_state_dicts(tmp_path: Path, noise: Callable[..., Tensor], l
     assert_close(states(ours, wav)[1:], [*theirs[:-1], last])
 
 
+def test_torchaudios_wavlm_names_the_address_that_opens_it(tmp_path: Path) -> None:
+    from torchaudio.models import wavlm_base
+
+    with torch.device("meta"):
+        names = wavlm_base().state_dict()
+    torch.save({name: torch.zeros(1) for name in names}, tmp_path / "wavlm.pth")
+    with pytest.raises(UserError, match=r"is a WavLM of torchaudio. Load it with torchaudio:WAVLM_BASE@.*wavlm.pth"):
+        registry.load(f"checkpoint:{tmp_path / 'wavlm.pth'}")
+
+
 def test_torchaudios_older_names_of_weight_norm(tmp_path: Path, noise: Callable[..., Tensor]) -> None:
     """Its published files are older than the parametrisation that its code now uses."""
     path, _ = torchaudio_model(tmp_path / "new.pth", large=False)
@@ -242,7 +252,7 @@ def test_networks_that_transformers_does_not_support_are_refused(tmp_path: Path,
     content = torch.load(distiller(tmp_path / "d.ckpt"), weights_only=False)
     content["Config"]["distiller"][setting] = value
     torch.save(content, tmp_path / "d.ckpt")
-    with pytest.raises(UserError, match=f"d.ckpt: its {setting} is '{value}', and transformers' networks have only"):
+    with pytest.raises(UserError, match=f"d.ckpt: its {setting} is '{value}', and only '"):
         registry.load(f"distilhubert@{tmp_path / 'd.ckpt'}")
 
 

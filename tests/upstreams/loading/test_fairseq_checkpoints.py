@@ -53,6 +53,20 @@ def test_hubert(tmp_path: Path, noise: Callable[..., Tensor], size: str, stored:
     assert found.notes == ()
 
 
+def test_the_last_hidden_state_of_large_is_after_the_final_norm(tmp_path: Path, noise: Callable[..., Tensor]) -> None:
+    """As in s3prl; `hidden_states` of transformers 5 end before that norm."""
+    settings = fairseq.settings(**fairseq.LARGE)
+    path = fairseq.save(tmp_path / "x.pt", fairseq.hubert(settings), fairseq.as_dictionary(settings))
+    upstream: Any = registry.load(f"checkpoint:{path}")
+    found = ours(path, noise(9_000))
+    with torch.no_grad():
+        theirs = upstream.model(noise(9_000)[None], output_hidden_states=True)
+        normed = upstream.model.encoder.layer_norm(theirs.hidden_states[-1])
+    assert_equal(found[:-1], list(theirs.hidden_states[:-1]))
+    assert_equal(found[-1:], [normed])
+    assert float((found[-1] - theirs.hidden_states[-1]).abs().max()) > 0.1
+
+
 @pytest.mark.parametrize("samples", [8_000, 8_320, 9_999])
 @pytest.mark.parametrize("size", SIZES)
 def test_wav2vec2(tmp_path: Path, noise: Callable[..., Tensor], size: str, samples: int) -> None:
