@@ -567,3 +567,35 @@ def test_a_window_is_its_prefix_and_a_range_of_the_file(tmp_path: Path) -> None:
         assert window.read() == b"ab" + bytes(range(10, 20)) and window.read() == b""
         assert window.seek(-3, io.SEEK_END) == 9 and window.read(2) == bytes([17, 18]) and window.tell() == 11
         assert window.seek(1) == 1 and window.read(3) == b"b" + bytes([10, 11]) and window.seek(-1, io.SEEK_CUR) == 3
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder, samples = tmp_path_factory.mktemp("originals"), voice(12_000)
+    names = ("a.mp3", "a.ogg", "a.flac", "a.wav", "a.caf", "a.w64", "a.aiff")
+    written = [write(folder / name, samples) for name in names]
+    written += [write(folder / "opus.ogg", samples, format="OGG", subtype="OPUS")]
+    return written + [encode(folder / name, samples) for name in ("a.m4a", "a.mkv", "a.aac")]
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data())
+def test_damaged_files_are_read_or_refused_and_nothing_else(
+    originals: list[Path], tmp_path: Path, data: st.DataObject
+) -> None:
+    original = data.draw(st.sampled_from(originals))
+    content = bytearray(original.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, min(len(content) - 1, 300)) | st.integers(0, len(content) - 1))
+        removed = data.draw(st.integers(0, 200))
+        content[at : at + removed] = data.draw(st.binary(max_size=8))
+        content = content or bytearray(b"x")
+    path = tmp_path / original.name
+    path.write_bytes(content)
+    for reads in (audio.header, audio.read):
+        message = f"{path}: "
+        try:
+            reads(Clip(path))
+        except UserError as error:
+            message = str(error)
+        assert message.startswith(f"{path}: ") and "\n" not in message
