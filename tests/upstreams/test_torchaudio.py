@@ -77,8 +77,8 @@ def test_the_first_state_is_where_huberts_is(tmp_path: Path, noise: Callable[...
     torch.save(network("TINY_BASE").state_dict(), tmp_path / "weights.pth")
     with torch.no_grad():
         one, other = (
-            registry.load(f"{name}@{tmp_path / 'weights.pth'}")([noise(16_000)])["hidden_states"][0]
-            for name in ("torchaudio:TINY_BASE", "hubert")
+            registry.load(address.format(tmp_path / "weights.pth"))([noise(16_000)])["hidden_states"][0]
+            for address in ("torchaudio:TINY_BASE@{}", "hubert@{}#heads=2")
         )
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
