@@ -32,7 +32,7 @@ def missing(device: str) -> str:
     """Return why a device isn't there; empty where it is."""
     number = int(parse(device).partition(":")[2] or 0)
     if kind(device) == "cuda" and torch.cuda.device_count() <= number:
-        built = "" if torch.backends.cuda.is_built() else ", and this torch is a build without CUDA"
+        built = "" if torch.version.cuda else ", and this torch is a build without CUDA"
         return f"{torch.cuda.device_count()} CUDA GPU(s) are found{built}"
     if kind(device) == "mps" and not torch.backends.mps.is_available():
         return "torch finds no Apple GPU"
