@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,6 +116,8 @@ def _normalised(normalise: bool | None) -> str:
 
 
 def _next_steps(address: str) -> Lines:
+    import shlex
+
     word = shlex.quote(address)
     return {
         "licence": UNKNOWN_LICENCE,
