@@ -81,6 +81,7 @@ def read_record(path: Path) -> object:
 def checkpoints(folder: Path) -> list[bytes]:
     import torch
 
+    from tests.upstreams.fairseq import fairseq_package
     from upstreams import registry
 
     weights = registry.load("hubert_nano@random").model.state_dict()  # type: ignore[union-attr]
@@ -96,6 +97,11 @@ def checkpoints(folder: Path) -> list[bytes]:
         file = io.BytesIO()
         torch.save(content, file)
         files.append(file.getvalue())
+    with fairseq_package() as package:  # an object of another library: torch's own reader refuses it, ours reads on
+        for options in ({}, {"_use_new_zipfile_serialization": False}):
+            file = io.BytesIO()
+            torch.save({"model": dict(weights), "dictionary": package.Dictionary()}, file, **options)
+            files.append(file.getvalue())
     return files
 
 

@@ -96,8 +96,8 @@ def hidden_states(model: Any, wav: Tensor, normalise: bool = False) -> list[Tens
 
 
 @contextmanager
-def fairseq_package() -> Iterator[types.ModuleType]:
-    """Make a package with fairseq's dictionary and one of its enumerations, which is gone afterwards."""
+def fairseq_package() -> Iterator[Any]:
+    """Make fairseq's dictionary and one of its enumerations, as `Dictionary` and `Choices`; they are gone afterwards."""
     import enum
 
     names = ("fairseq", "fairseq.data", "fairseq.data.dictionary", "fairseq.dataclass", "fairseq.dataclass.constants")
@@ -110,7 +110,7 @@ def fairseq_package() -> Iterator[types.ModuleType]:
         "Choices", {"default": "default", "layer_norm": "layer_norm"}, module=constants.__name__
     )
     try:
-        yield dictionary
+        yield types.SimpleNamespace(Dictionary=dictionary.Dictionary, Choices=constants.Choices)
     finally:
         for name in names:
             del sys.modules[name]

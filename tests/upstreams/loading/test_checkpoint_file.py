@@ -46,7 +46,7 @@ def tensors() -> dict[str, torch.Tensor]:
 
 def save(path: Path, **options: Any) -> Path:
     with fairseq_package() as package:
-        content = {"model": collections.OrderedDict(tensors()), "dictionary": package.Dictionary()}  # type: ignore[attr-defined]
+        content = {"model": collections.OrderedDict(tensors()), "dictionary": package.Dictionary()}
         torch.save({**content, "args": argparse.Namespace(x=1)}, path, **options)
     return path
 

@@ -168,6 +168,15 @@ def test_convolutions_as_wide_as_the_transformer_need_no_projection(
     assert_equal(ours(path, noise(9_000)), fairseq.hidden_states(model, noise(9_000)))
 
 
+def test_settings_that_are_members_of_an_enumeration(tmp_path: Path, noise: Callable[..., Tensor]) -> None:
+    settings = fairseq.settings(**fairseq.LARGE)
+    model = fairseq.hubert(settings)
+    with fairseq.fairseq_package() as package:
+        stored = {**settings, "extractor_mode": package.Choices("layer_norm")}
+        torch.save({**fairseq.as_dictionary(stored), "model": model.state_dict()}, tmp_path / "x.pt")
+    assert_equal(ours(tmp_path / "x.pt", noise(9_000)), fairseq.hidden_states(model, noise(9_000)))
+
+
 class BatchNormPosition(nn.Sequential):
     """fairseq's positional convolution with `conv_pos_batch_norm`: a batch norm, then a convolution without norm."""
 
