@@ -97,7 +97,7 @@ def hidden_states(model: Any, wav: Tensor, normalise: bool = False) -> list[Tens
 
 @contextmanager
 def fairseq_package() -> Iterator[Any]:
-    """Make fairseq's dictionary and one of its enumerations, as `Dictionary` and `Choices`; they are gone afterwards."""
+    """Make fairseq's dictionary and one of its enumerations (`Dictionary`, `Choices`), which are gone afterwards."""
     import enum
 
     names = ("fairseq", "fairseq.data", "fairseq.data.dictionary", "fairseq.dataclass", "fairseq.dataclass.constants")
