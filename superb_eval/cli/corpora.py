@@ -110,13 +110,14 @@ def check(
     full: Annotated[bool, typer.Option("--full", help="decode every file instead of reading its header")] = False,
     override: Overrides = None,
 ) -> None:
-    """Examine a corpus: counts, hours, labels, speakers and files shared between splits, every bad row and file.
+    """Examine a corpus: counts, hours, labels, what splits share, every bad row and file, transcripts that don't fit.
 
     \b
     superb-eval corpus check ks --data my-corpus --full
     superb-eval corpus check ic --data my-corpus -o "head.slots=[size, roast]"
     """
     from downstreams import registry
+    from downstreams.base import Setup
     from superb_eval.corpora import checks
     from superb_eval.corpora.load_corpus import read_corpus
     from superb_eval.runs.config import choose_recipe
@@ -130,8 +131,10 @@ def check(
     print("\n".join(checks.describe(report)))
     if report.problems:
         raise UserError(f"{corpus.name} has {len(report.problems)} problem(s); see above.")
+    head = kind.Head.model_validate(chosen.head)
     for fold in kind.folds(corpus):
-        kind.learn(fold, kind.Head.model_validate(chosen.head))
+        for text in checks.row_remarks(kind(Setup(kind.learn(fold, head), head)), fold):
+            print(f"  remark: {text} (at 50 frames per second, as HuBERT's)")
 
 
 def export(

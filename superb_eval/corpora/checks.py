@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from downstreams.base import BaseTask
 from superb_eval.corpora import leaks
 from superb_eval.corpora.leaks import Shared, first_five
 from superb_eval.data import audio, links
@@ -98,6 +99,18 @@ def check_corpus(
     linked = links.describe_links((clip.path for clip in corpus.clips()), corpus.root)
     notes = [*corpus.notes, *([f"{linked}."] if linked else [])]
     return replace(report, remarks=(*notes, *_remarks(report, label_column, silent)))
+
+
+def row_remarks(task: BaseTask, corpus: Corpus) -> list[str]:
+    """Return which rows a task can't train on or recognise whole, at the stride of its setup."""
+    if type(task).remarks is BaseTask.remarks:  # most tasks have none, and headers take time to read
+        return []
+    stride = task.setup.stride
+    return [
+        text
+        for split in corpus.splits.values()
+        for text in task.remarks(split, [round(audio.seconds(u.clip) * SAMPLE_RATE) // stride for u in split])
+    ]
 
 
 def describe(report: CorpusReport) -> list[str]:

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from downstreams.base import Setup
+from downstreams.ks import KeywordSpotting
+from downstreams.pr import PhoneHead, PhonemeRecognition
 from superb_eval.corpora import checks
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Corpus, Manifest, Utterance
@@ -169,3 +172,18 @@ def test_sizes_rates_channels_and_silence_are_remarks(tmp_path: Path, valid: dic
 def test_a_corpus_without_train_is_checked_too(tmp_path: Path, valid: dict[str, list[Utterance]]) -> None:
     del valid["train"]
     assert checks.check_corpus(corpus(tmp_path, valid), "keyword").problems == ()
+
+
+def test_transcripts_that_do_not_fit_are_remarks(tmp_path: Path) -> None:
+    """A second has 50 frames at HuBERT's stride: 30 equal phones need 59, and one for the end."""
+    rows = {
+        name: [Utterance(name, Clip(wav(tmp_path / f"{name}.wav")), "anna", {"phones": phones}, 2)]
+        for name, phones in (("train", "a " * 30), ("dev", "a"), ("test", "a b"))
+    }
+    spoken = corpus(tmp_path, rows)
+    task = PhonemeRecognition(Setup(PhonemeRecognition.learn(spoken, PhoneHead()), PhoneHead()))
+    assert [text.partition(" rows ")[2] for text in checks.row_remarks(task, spoken)] == [
+        "(such as line 2) need more outputs than they have frames: they are not trained on",
+        "(such as line 2) hold symbols that have no output: these can't be recognised",
+    ]
+    assert checks.row_remarks(KeywordSpotting(Setup(["yes"], KeywordSpotting.Head())), spoken) == []
