@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -128,6 +128,13 @@ class Upstream(nn.Module, ABC):
     def count_parameters(self) -> int:
         """Return the number of weights."""
         return sum(p.numel() for p in self.parameters())
+
+
+def of_given_weights(card: Card, checkpoint: str | None) -> Card:
+    """Return the card of a name with weights of the user's own, of which no more is known than where they are."""
+    if checkpoint is None:
+        return card
+    return replace(card, source=checkpoint, licence="unknown", training_data="unknown: the weights were given by path")
 
 
 def freeze(upstream: Upstream) -> Upstream:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from superb_eval.errors import UserError
 from upstreams import hubert
-from upstreams.base import Card, Upstream
+from upstreams.base import Card, Upstream, of_given_weights
 from upstreams.hubert import Hubert
 from upstreams.loading.load_weights import load_model, load_weights, shipped_weights
 
@@ -90,7 +90,7 @@ def build(card: Card, checkpoint: str | None, seed: int | None) -> Upstream:
             the file would run code.
     """
     source = weights_source(card, checkpoint)
-    loaded = load_model(card, CONFIGS[card.name], source, seed)
+    loaded = load_model(of_given_weights(card, checkpoint), CONFIGS[card.name], source, seed)
     if card.name != "distilhubert_heads":
         return DistilHubert(loaded.card, loaded.model)
     if seed is not None:

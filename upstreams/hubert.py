@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from superb_eval.data.masking import valid_mask
-from upstreams.base import Card, Upstream
+from upstreams.base import Card, Upstream, of_given_weights
 from upstreams.loading.conv_frontend import ConvFrontend
 from upstreams.loading.load_weights import load_model, shipped_weights
 from upstreams.loading.network_settings import network_settings
@@ -88,7 +88,7 @@ def build(card: Card, checkpoint: str | None, seed: int | None) -> Upstream:
         UserError: there are no weights there, they don't fit, or the file would run code.
     """
     config = CONFIGS.get(card.name.removesuffix("_padded"), {})
-    loaded = load_model(card, config, weights_source(card, checkpoint), seed)
+    loaded = load_model(of_given_weights(card, checkpoint), config, weights_source(card, checkpoint), seed)
     upstream = Hubert(loaded.card, loaded.model)
     if loaded.normalise is not None:
         upstream.normalise = loaded.normalise

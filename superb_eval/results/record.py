@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from superb_eval.errors import UserError
 from superb_eval.runtime import atomic_files
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised when a key is added, removed or changes its meaning; older records still load, with defaults for new keys.
 
 1: the first. 2: `code`, `heads` and `corpus.official`. 3: `upstream.identity`; `code` names versions. 4:
-`warnings`, and of each rate `skipped` and `diverged_at`.
+`warnings`, and of each rate `skipped` and `diverged_at`. 5: `corpus.leaks` and `corpus.links`.
 """
 
 NAME = "result.json"

@@ -110,6 +110,16 @@ def test_a_folder_brings_its_own_sizes(nano: Upstream, tmp_path: Path) -> None:
     assert (card.layers, card.width, card.parameters) == (3, 192, 1_327_744)
 
 
+@pytest.mark.parametrize("name", ["hubert_nano", "hubert", "distilhubert_mini"])
+def test_a_card_claims_nothing_of_weights_that_were_given(name: str, tmp_path: Path) -> None:
+    """Once, any file opened as `hubert@FILE` was recorded as trained on LibriSpeech 960 h."""
+    own = "hubert_nano" if name == "hubert" else name
+    path = save(registry.load(f"{own}@random"), tmp_path / "folder")
+    card = registry.load(f"{name}@{path}").card
+    assert (card.source, card.training_data.partition(":")[0], card.licence) == (str(path), "unknown", "unknown")
+    assert registry.card(name).licence != "unknown", "that of the weights which the name downloads or includes"
+
+
 def test_half_precision_weights_are_loaded_in_float32(
     nano: Upstream, tmp_path: Path, noise: Callable[..., Tensor]
 ) -> None:
