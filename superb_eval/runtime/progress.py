@@ -43,7 +43,7 @@ class NoProgress:
 
 
 class TerminalProgress:
-    """Bars with rich where standard error is a terminal; a line every ten seconds where it is not."""
+    """Bars with rich in a terminal (standard error) and in a notebook; a line every ten seconds elsewhere."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -57,7 +57,7 @@ class TerminalProgress:
     @contextmanager
     def step(self, name: str, total: int) -> Iterator[Update]:
         """Draw a bar with the time left, or print a line every ten seconds."""
-        if self.console.is_terminal:
+        if self.console.is_terminal or self.console.is_jupyter:
             with self._bar(name, total) as update:
                 yield update
         else:
@@ -78,6 +78,12 @@ class TerminalProgress:
         with Bar(*columns, console=self.console) as bar:
             task = bar.add_task(name, total=total, postfix="")
             yield lambda done, postfix="", total=None: bar.update(task, completed=done, postfix=postfix, total=total)
+
+
+def for_python(shown: bool | None) -> Progress:
+    """Return what shows the progress of a call from Python: bars if `shown`, by default in a notebook alone."""
+    bars = TerminalProgress()
+    return bars if shown or (shown is None and bars.console.is_jupyter) else NoProgress()
 
 
 def _lines(name: str, total: int) -> Update:
