@@ -43,6 +43,14 @@ def opened(root: Path, task: str) -> Corpus:
     return load_corpus.open_corpus(task, root, registry.get(task).columns, settings)
 
 
+@pytest.mark.slow
+def test_two_generations_give_the_same_bytes(nano: Path, tmp_path: Path) -> None:
+    again = synthesise("nano", tmp_path, workers=1)
+    names = sorted(path.relative_to(nano) for path in nano.rglob("*") if path.is_file())
+    assert len(names) > 400
+    assert all((nano / name).read_bytes() == (again / name).read_bytes() for name in names)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_corpus_check_finds_no_problem(task: str, nano: Path) -> None:
     answer = CliRunner().invoke(app.app, ["corpus", "check", task, "--data", str(nano), "--full"])
