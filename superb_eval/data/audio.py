@@ -30,6 +30,11 @@ MAX_HOURS = 4.0
 
 MAX_SAMPLES = 2**33
 """A header that states more (149 h at 16 kHz) is broken, or was written to a pipe, where the length is unknown."""
+
+LOSSY = (b"OggS", b"ID3")
+"""How Ogg and tagged MP3 begin (a bare MP3 with the eleven bits of a frame). Once they were read by the length that
+libsndfile estimates, so that what was stored of them before belongs to other audio."""
+
 Waveform = stream.Waveform
 
 
@@ -146,8 +151,12 @@ def _hash(path: Path, *state: int) -> hashlib._Hash:
     del state  # part of the cache's key, so that a changed file is read again
     with path.open("rb") as file:
         file_hash = hashlib.sha256()
+        head = file.read(4)
+        file_hash.update(head)
         while block := file.read(2**22):
             file_hash.update(block)
+    if head.startswith(LOSSY) or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):
+        file_hash.update(b"|by frames")
     return file_hash
 
 

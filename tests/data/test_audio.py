@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 from pathlib import Path
@@ -231,6 +232,26 @@ def test_the_digest_changes_where_size_and_time_stay(tmp_path: Path) -> None:
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (state.st_size, state.st_mtime_ns)
     assert audio.digest(Clip(path)) != before
+
+
+@pytest.mark.parametrize(
+    ("head", "lossy"),
+    [
+        (b"RIFF", False),
+        (b"fLaC", False),
+        (b"FORM", False),
+        (b"ID3\x04", True),
+        (b"\xff\xfb\x90\x64", True),
+        (b"OggS", True),
+        (b"\xff", False),
+    ],
+)
+def test_what_was_read_by_estimated_lengths_is_other_audio_now(tmp_path: Path, head: bytes, lossy: bool) -> None:
+    """Features stored before MP3 and Ogg were counted by frames are not reused; those of other formats are."""
+    path = tmp_path / "file"
+    path.write_bytes(head + b"more")
+    before = hashlib.sha256(head + b"more" + b"|0.0|None|0.0").hexdigest()
+    assert (audio.digest(Clip(path)) != before) == lossy
 
 
 def test_the_digest_of_a_missing_file_is_refused(tmp_path: Path) -> None:
