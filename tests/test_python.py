@@ -80,13 +80,9 @@ def test_several_tasks_and_seeds_are_a_list_that_a_notebook_shows(ten_tasks: Pat
 
 
 def test_wrong_calls_are_one_sentence(options: dict[str, Any]) -> None:
-    with pytest.raises(
-        UserError, match=r"a int is no upstream. Expected an address, a torch\.nn\.Module or a"
-    ):
+    with pytest.raises(UserError, match=r"a int is no upstream. Expected an address, a torch\.nn\.Module or a"):
         superb_eval.evaluate(7, "ks", **options)  # type: ignore[call-overload]
-    with pytest.raises(
-        UserError, match=r"python:Absent: is an object of the process that .*FILE\.py:Absent"
-    ):
+    with pytest.raises(UserError, match=r"python:Absent: is an object of the process that .*FILE\.py:Absent"):
         registry.load("python:Absent")
     with pytest.raises(TypeError, match="unexpected keyword argument 'sede'"):
         superb_eval.evaluate("fbank", "ks", sede=1)  # type: ignore[call-overload]
