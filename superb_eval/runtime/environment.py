@@ -47,6 +47,7 @@ ARITHMETIC_VARIABLES = (
 EXTRAS = {
     "synth": ("espeakng_loader", "the embedded synthetic corpus"),
     "lm": ("kenlm", "beam search with a language model in ASR"),
+    "codecs": ("av", "audio in M4A, MP4, AAC and WebM"),
 }
 """Extras of this package: the module that shows one is installed, and what it is for."""
 
