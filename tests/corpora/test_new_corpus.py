@@ -156,6 +156,15 @@ def test_a_command_that_asks_for_an_option_leaves_the_folder_to_the_next(tmp_pat
     assert any(line.startswith("  train and test share ") for line in lines)
 
 
+def test_two_tasks_do_not_share_their_tables(tmp_path: Path) -> None:
+    source, out = class_folders(tmp_path / "source"), tmp_path / "out"
+    make("ks", source, out, overrides=("corpus.folder=words",))
+    before = (out / "words/train.csv").read_bytes()
+    with pytest.raises(UserError, match=r"words/ holds the tables of ks\. Give another -o corpus\.folder=NAME"):
+        make("sid", source, out, overrides=("corpus.folder=words",), speaker=r"^(spk\d+)")
+    assert (out / "words/train.csv").read_bytes() == before
+
+
 def test_tasks_of_one_source_share_a_folder(tmp_path: Path) -> None:
     source = kaldi(tmp_path / "data", utterances(6, 5))
     make("asr", source, tmp_path / "out")

@@ -12,6 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from superb_eval.corpora.building.request import manifests_folder
 from superb_eval.data import manifest
 from superb_eval.errors import UserError
 from superb_eval.runtime import atomic_files
@@ -95,7 +96,12 @@ class NewCorpusFolder:
         return self.out / STATE / f"{self.task}.json"
 
     def _check(self, task: str, there: dict[str, Any], settings: dict[str, Any]) -> None:
-        """Refuse another source, and for the same task any other setting."""
+        """Refuse another source, for the same task any other setting, and for another task the same tables."""
+        tables = manifests_folder(self.task, settings["override"])
+        if task != self.task and manifests_folder(task, there.get("override", ())) == tables:
+            raise UserError(
+                f"{self.out}: {tables}/ holds the tables of {task}. Give another -o corpus.folder=NAME or --out."
+            )
         compared = there if task == self.task else SHARED_SETTINGS
         other = [
             f"{key} {_shown(there[key])}, not {_shown(settings[key])}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,12 @@ from superb_eval.errors import UserError, near_miss
 
 SHARES = (80.0, 10.0, 10.0)
 """Of train, dev and test, where a source is undivided."""
+
+
+def manifests_folder(task: str, overrides: Sequence[str]) -> str:
+    """Return the name of a task's folder of manifests: that of `-o corpus.folder=NAME`, else the task's."""
+    named = [text.partition("=")[2] for text in overrides if text.startswith("corpus.folder=")]
+    return named[-1] if named else task
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,7 @@ class CorpusRequest:
 
     def folder(self) -> str:
         """Return the name of the folder of manifests: that of `-o corpus.folder=NAME`, else the task's."""
-        named = [text.partition("=")[2] for text in self.overrides if text.startswith("corpus.folder=")]
-        return named[-1] if named else self.task
+        return manifests_folder(self.task, self.overrides)
 
     def divides(self) -> bool:
         """Return whether the options decide the splits, so that folds of the source don't."""
