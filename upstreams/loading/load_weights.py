@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from superb_eval.errors import UserError
@@ -15,11 +14,11 @@ from upstreams.base import Card
 from upstreams.loading import checkpoint_conversion, hf_folders
 from upstreams.loading.checkpoint_conversion import ConvertedCheckpoint
 from upstreams.loading.checkpoint_file import read_checkpoint
-from upstreams.loading.state_dict_model import build_network
+from upstreams.loading.state_dict_model import build_network, random_network
 from upstreams.loading.state_dicts import Selection
 
 if TYPE_CHECKING:
-    from transformers import HubertConfig, HubertModel
+    from transformers import HubertModel
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def load_model(card: Card, config: dict[str, Any], source: str | None, seed: int
     from transformers import HubertConfig, HubertModel
 
     if seed is not None:
-        return LoadedModel(card, _random_model(HubertConfig(**config), seed))
+        return LoadedModel(card, random_network("hubert", HubertConfig(**config), seed))
     if source is None:
         raise UserError(f"{card.name} comes without weights: write {card.name}@random or {card.name}@CHECKPOINT.")
     if (file := split_selection(source)) is not None:
@@ -61,14 +60,6 @@ def shipped_weights(name: str) -> str | None:
     """Return the folder of the weights that this package includes for a name, or None."""
     folder = Path(__file__).parents[1] / "weights" / name
     return str(folder) if (folder / "config.json").is_file() else None
-
-
-def _random_model(config: HubertConfig, seed: int) -> HubertModel:
-    from transformers import HubertModel
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return HubertModel(config)
 
 
 def _from_file(card: Card, config: dict[str, Any], path: Path, selection: Selection) -> LoadedModel:
