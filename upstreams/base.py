@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from superb_eval.data.padding import PaddedWavs
 from superb_eval.errors import UserError
 from upstreams.loading import identity
 
@@ -72,6 +73,14 @@ class Upstream(nn.Module, ABC):
     @abstractmethod
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
         """Return `{"hidden_states": [Tensor[batch, frames, dim], ...]}` for unpadded waveforms [samples]."""
+
+    def forward_padded(self, batch: PaddedWavs) -> dict[str, list[Tensor]]:
+        """Return what `forward` returns for the waveforms of a padded batch.
+
+        An upstream overrides it to take the padded batch as it is; its features may have more padded frames then.
+        """
+        outputs: dict[str, list[Tensor]] = self(batch.unpad())
+        return outputs
 
     def frames(self, samples: int) -> int | None:
         """Return the number of valid frames of a waveform of `samples`; None: not known."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from superb_eval.data.masking import valid_mask
+from superb_eval.data.padding import valid_mask
 from upstreams.base import Card, Upstream, of_given_weights
 from upstreams.loading.conv_frontend import ConvFrontend
 from upstreams.loading.load_weights import load_model, shipped_weights

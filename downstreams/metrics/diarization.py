@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from superb_eval.data.audio import SAMPLE_RATE
 from superb_eval.data.manifest import Turn
-from superb_eval.data.masking import valid_mask
+from superb_eval.data.padding import valid_mask
 from superb_eval.runtime.lazy_torch import torch
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from downstreams.metrics.diarization import EXTRA_FRAMES
-from superb_eval.data.masking import mean_over_time, valid_mask
+from superb_eval.data.padding import mean_over_time, valid_mask
 
 
 class UtteranceLevel(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from downstreams.nets.renamed_keys import RenamedSubmodules
-from superb_eval.data.masking import valid_mask
+from superb_eval.data.padding import valid_mask
 
 CONTEXTS = ((5, 1), (3, 2), (3, 3), (1, 1), (1, 1))
 """Frames of context of each layer, and their dilation."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, logsigmoid
 
-from superb_eval.data.masking import valid_mask
+from superb_eval.data.padding import valid_mask
 from superb_eval.errors import UserError
 from superb_eval.pretraining.data import Batch
 from superb_eval.pretraining.objective import Objective, Term, Terms

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from superb_eval.data.masking import valid_mask
+from superb_eval.data.padding import valid_mask
 from superb_eval.pretraining.data import Batch
 from superb_eval.pretraining.recipe import NetworkSettings
 from upstreams.hubert import ValidGroupNorm
