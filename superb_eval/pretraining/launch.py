@@ -21,6 +21,7 @@ from superb_eval.pretraining.objective import Objective
 from superb_eval.pretraining.recipe import DistillationRecipe, PretrainRecipe
 from superb_eval.pretraining.sources import parse_paths
 from superb_eval.runtime import atomic_files
+from superb_eval.runtime.devices import set_up_cuda
 from superb_eval.runtime.progress import NoProgress, Progress
 
 Device = Literal["cpu", "cuda"]
@@ -127,6 +128,8 @@ def launch_fabric(device: Device, devices: int, precision: str, *, skips_layers:
     devices, nodes = _process_layout(devices)
     if device == "cuda" and torch.cuda.device_count() < devices:
         raise UserError(f"{devices} GPU(s) requested, {torch.cuda.device_count()} found. Lower --devices, or use cpu.")
+    if device == "cuda":
+        set_up_cuda()
     fabric = Fabric(
         accelerator=device,
         devices=devices,

@@ -40,7 +40,7 @@ def missing(device: str) -> str:
 
 
 def require(device: str) -> None:
-    """Refuse a device that isn't there, before anything is computed.
+    """Refuse a device that isn't there, before anything is computed, and set up a GPU that is.
 
     Raises:
         UserError: naming what was found.
@@ -48,6 +48,14 @@ def require(device: str) -> None:
     reason = missing(device)
     if reason:
         raise UserError(f"--device {device}: {reason}. Leave --device out, or see `superb-eval doctor`.")
+    if kind(device) == "cuda":
+        set_up_cuda()
+
+
+def set_up_cuda() -> None:
+    """Leave out cuDNN's attention, which plans for milliseconds at each new shape, and its trials of convolutions."""
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    torch.backends.cudnn.benchmark = False
 
 
 def synchronize(device: str) -> None:

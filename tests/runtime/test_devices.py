@@ -30,3 +30,14 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         devices.require("cuda:1")
     with pytest.raises(UserError, match="^--device mps: torch finds no Apple GPU"):
         devices.require("mps")
+
+
+def test_attention_that_plans_for_each_shape_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", chosen.append)
+    devices.require("cpu")
+    assert not chosen
+    devices.require("cuda:0")
+    assert chosen == [False]
+    assert not torch.backends.cudnn.benchmark
