@@ -236,6 +236,18 @@ def shipped(folders: Sequence[str] = PROFILES) -> list[str]:
     return sorted(f"recipes/{name}/{p.name}" for name in folders for p in (folder() / name).glob("*.yaml"))
 
 
+def heading(path: Path) -> str:
+    """Return the first sentence of the comment that a recipe file begins with; empty: it has none."""
+    lines = []
+    with path.open(encoding="utf8") as file:
+        for line in file:
+            if not line.startswith("# "):
+                break
+            lines.append(line[2:].strip())
+    sentence, _, _ = " ".join(lines).partition(". ")
+    return sentence.rstrip(".")
+
+
 def tasks() -> list[str]:
     """Return the tasks that have a recipe, by short name, from the file names alone."""
     return sorted({path.stem for name in PROFILES for path in (folder() / name).glob("*.yaml")})

@@ -96,6 +96,17 @@ def load(text: str) -> Upstream:
     return freeze(module.build(card, address.checkpoint, address.seed))
 
 
+def weights_source(name: str) -> str | None:
+    """Return the file, folder or hub id that the weights of a name of this folder are loaded from; None: it has none.
+
+    Raises:
+        UserError: no upstream has that name.
+    """
+    module, card = _find_card(name)
+    source: str | None = module.weights_source(card, None) if card and hasattr(module, "weights_source") else None
+    return source
+
+
 def weight_files(text: str) -> list[Path] | None:
     """Return the files that the weights at an address are read from, sorted; empty for `@random`.
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
 from superb_eval.cli import corpora, distillation, pretraining, recipes, report, results, run, suite, upstreams
+from superb_eval.cli.sections import INSPECT, UPSTREAMS, SectionedGroup
 from superb_eval.errors import UserError
+from superb_eval.version import __version__
 
 USER_ERROR, INTERRUPTED = 2, 130
 """Exit codes beside 0 (done) and 1 (something broke: a traceback follows)."""
 
 app = typer.Typer(
+    cls=SectionedGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
@@ -31,13 +34,15 @@ app = typer.Typer(
 )
 upstream_app = typer.Typer(no_args_is_help=True, help="List, show and check upstreams; write a new one; export one.")
 task_app = typer.Typer(no_args_is_help=True, help="List tasks.")
-recipe_app = typer.Typer(no_args_is_help=True, help="List and show recipes.")
+recipe_app = typer.Typer(no_args_is_help=True, help="List, show and copy recipes.")
 corpus_app = typer.Typer(
     no_args_is_help=True, help="Make a corpus of your data, check one, export one, synthesise one."
 )
-for name, group in {"upstream": upstream_app, "task": task_app, "recipe": recipe_app, "corpus": corpus_app}.items():
-    app.add_typer(group, name=name)
+app.add_typer(upstream_app, name="upstream", rich_help_panel=UPSTREAMS)
+for name, group in {"recipe": recipe_app, "task": task_app, "corpus": corpus_app}.items():
+    app.add_typer(group, name=name, rich_help_panel=INSPECT)
 run.register(app)
+suite.register(app)
 recipes.register(task_app, recipe_app)
 corpora.register(corpus_app)
 upstreams.register(app, upstream_app)
@@ -45,10 +50,25 @@ pretraining.register(app)
 distillation.register(app, upstream_app)
 results.register(app)
 report.register(app)
-suite.register(app)
 
 
-@app.command()
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"superb-eval {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Take the options before a command."""
+    del version
+
+
+@app.command(rich_help_panel=INSPECT)
 def doctor() -> None:
     """Report what works here, and what to install for what does not."""
     from superb_eval.features.store import default_folder

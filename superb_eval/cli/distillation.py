@@ -10,12 +10,13 @@ import typer
 
 from superb_eval.cli import recipes
 from superb_eval.cli.pretraining import Device, Devices, Loggers, Named, Out, Overrides, listed
+from superb_eval.cli.sections import INSPECT, TRAIN
 
 
 def register(app: typer.Typer, upstream_app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("distill")(distill)
-    app.command("cost")(cost)
+    app.command("distill", rich_help_panel=TRAIN)(distill)
+    app.command("cost", rich_help_panel=INSPECT)(cost)
     upstream_app.command("export")(export)
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from superb_eval.cli.sections import TRAIN
+
 Named = Annotated[
     list[str] | None, typer.Option("--data", metavar="NAME=PATH", help="where a source of the recipe lies; repeatable")
 ]
@@ -30,7 +32,7 @@ Loggers = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(pretrain)
+    app.command(rich_help_panel=TRAIN)(pretrain)
 
 
 def pretrain(

@@ -1,10 +1,13 @@
-"""The commands about tasks and recipes: `task list`, `recipe list`, `recipe rates` and `recipe show`."""
+"""The commands about tasks and recipes: `task list`, and `recipe list`, `show`, `copy` and `rates`."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from superb_eval.errors import UserError
 
 Profile = Annotated[
     Literal["superb", "mini", "nano"] | None,
@@ -31,6 +34,7 @@ def register(task_app: typer.Typer, recipe_app: typer.Typer) -> None:
     """Add the commands to the command line."""
     task_app.command("list")(task_list)
     recipe_app.command("list")(recipe_list)
+    recipe_app.command("copy")(recipe_copy)
     recipe_app.command("rates")(recipe_rates)
     recipe_app.command("show")(recipe_show)
 
@@ -46,10 +50,36 @@ def task_list() -> None:
 
 
 def recipe_list() -> None:
-    """List the shipped recipes."""
+    """List the shipped recipes, with what each is for."""
     from superb_eval import recipe
 
-    print("\n".join(recipe.shipped((*recipe.PROFILES, "pretrain", "distill"))))
+    paths = recipe.shipped((*recipe.PROFILES, "pretrain", "distill"))
+    width = max(map(len, paths))
+    for path in paths:
+        print(f"{path:<{width}}  {recipe.heading(recipe.folder().parent / path)}")
+
+
+def recipe_copy(
+    name: Annotated[str, typer.Argument(metavar="TASK|RECIPE", help="a task such as ks, or a shipped recipe's path")],
+    profile: Annotated[
+        Literal["superb", "mini", "nano", "pretrain", "distill"], typer.Option(help="which recipe of that name")
+    ] = "superb",
+    out: Annotated[Path | None, typer.Option("--out", help="file to write; default: here, under its name")] = None,
+) -> None:
+    """Copy a shipped recipe, comments included, to change and run: superb-eval run ./ks.yaml.
+
+    \b
+    superb-eval recipe copy ks --profile mini --out my-ks.yaml
+    superb-eval recipe copy hubert_mini --profile pretrain
+    """
+    from superb_eval import recipe
+    from superb_eval.runtime import atomic_files
+
+    source = recipe.find(name, profile)
+    target = out or Path(source.name)
+    if not atomic_files.create_text(target, source.read_text(encoding="utf8")):
+        raise UserError(f"{target}: exists. Give another file with --out.")
+    print(f"{target}: a copy of {source}")
 
 
 def recipe_rates(task: Annotated[str, typer.Argument(help="a task such as sid")]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from superb_eval.cli.recipes import Device
+from superb_eval.cli.sections import COMPARE, INSPECT
 
 if TYPE_CHECKING:
     from superb_eval.results.layer_record import LayersRecord
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (report, layers):
-        app.command()(command)
+    app.command(rich_help_panel=COMPARE)(report)
+    app.command(rich_help_panel=INSPECT)(layers)
 
 
 def report(

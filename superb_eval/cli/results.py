@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from superb_eval.cli.sections import COMPARE
 from superb_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ Historical = Annotated[bool, typer.Option("--historical/--strict", help="as publ
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (table, verify, export):
-        app.command()(command)
+        app.command(rich_help_panel=COMPARE)(command)
 
 
 def table(

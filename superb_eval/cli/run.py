@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from superb_eval.cli.recipes import Device, Overrides, Profile
+from superb_eval.cli.sections import EVALUATE, UPSTREAMS
 
 if TYPE_CHECKING:
     from superb_eval.results.record import RunRecord
@@ -26,8 +27,9 @@ Data = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (run, predict, onnx):
-        app.command()(command)
+    app.command(rich_help_panel=EVALUATE)(run)
+    app.command(rich_help_panel=EVALUATE)(predict)
+    app.command(rich_help_panel=UPSTREAMS)(onnx)
 
 
 def run(
@@ -92,17 +94,26 @@ def _print_result(record: RunRecord, folder: Path, seed: str) -> None:
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a finished run's folder, the one with result.json")],
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="audio files, or folders of them")],
+    format: Annotated[
+        Literal["text", "json"], typer.Option(help="text: FILE, a tab, the answer; json: a list of file and answer")
+    ] = "text",
     device: Device = "cpu",
 ) -> None:
     """Apply the head of a finished run to audio files: one line each.
 
     \b
     superb-eval predict results/fbank_nonorm/ks/mini-seed0-1a2b3c4d5e one.wav two.flac
+    superb-eval predict results/fbank_nonorm/ks recordings/ --format json
     """
+    import json
+
     from superb_eval.runs.predict import predict as answers
 
-    for path, answer in answers(run, files, device).items():
-        print(f"{path}\t{answer}")
+    rows = [{"file": str(path), "answer": answer} for path, answer in answers(run, files, device).items()]
+    if format == "json":
+        print(json.dumps(rows, ensure_ascii=False, indent=2))
+    else:
+        print("\n".join(f"{row['file']}\t{row['answer']}" for row in rows))
 
 
 def onnx(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from superb_eval.cli.recipes import Device
+from superb_eval.cli.sections import EVALUATE
 from superb_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ Retries = Annotated[int, typer.Option(min=0, help="how often a run whose process
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (suite, plan, board):
-        app.command()(command)
+        app.command(rich_help_panel=EVALUATE)(command)
 
 
 def suite(

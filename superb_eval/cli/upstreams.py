@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from superb_eval.cli.new_upstream import new
+from superb_eval.cli.sections import EVALUATE
 from superb_eval.cli.show_upstream import show
 from superb_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from upstreams.base import Card
 
 QUICK_BASELINES = ("fbank_nonorm", "distilhubert_mini")
 """What `quick` runs beside the upstream; differences are from the first."""
@@ -33,19 +37,39 @@ def register(app: typer.Typer, upstream_app: typer.Typer) -> None:
     upstream_app.command("show")(show)
     upstream_app.command("check")(check)
     upstream_app.command("new")(new)
-    app.command()(quick)
+    app.command(rich_help_panel=EVALUATE)(quick)
 
 
 def names() -> None:
-    """List upstreams by name, and the other kinds of address."""
+    """List upstreams by name, with sizes and where their weights are from, and the other kinds of address."""
     from upstreams import registry
 
     own = registry.cards()
-    for card in own:
-        print(f"{card.name:<20}{card.summary}")
-    for name in sorted(set(registry.names()) - {card.name for card in own}):
-        print(f"{name:<20}{registry.card(name).summary}")
+    rows = [("name", "hidden states, size", "weights", "what it is")]
+    rows += [(card.name, _size(card), _weights(card), card.summary) for card in own]
+    others = sorted(set(registry.names()) - {card.name for card in own})
+    rows += [(name, "", "", registry.card(name).summary) for name in others]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
     print(f"\n{ADDRESSES}")
+
+
+def _size(card: Card) -> str:
+    layers = f"{card.layers} x {card.width}"
+    return f"{layers}, {card.parameters / 1e6:.1f} M" if card.parameters else layers
+
+
+def _weights(card: Card) -> str:
+    """Return in words where the weights are from."""
+    from upstreams import registry
+
+    if not card.parameters:
+        return "no weights"
+    source = registry.weights_source(card.name)
+    if source is None:
+        return "none: @CHECKPOINT, @random"
+    return "included" if Path(source).exists() else f"downloaded: {source}"
 
 
 def check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import shutil
@@ -12,9 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import typer
 import yaml
+from typer.testing import CliRunner
 
+from superb_eval import recipe
 from superb_eval.cli import app
+from superb_eval.cli.sections import SectionedGroup
+from superb_eval.version import __version__
 from tests.results import runs
 
 SHORT = ["-o", "train.steps=40", "-o", "train.eval_every=20", "-o", "train.lr=1e-2"]
@@ -92,6 +98,8 @@ def test_a_trained_head_answers_for_files_and_folders(call, tones: Path, tmp_pat
     answers = dict(line.split("\t") for line in called.out.splitlines())
     right = [Path(path).stem.rpartition("-")[0] == answer for path, answer in answers.items()]
     assert len(right) == 18 and sum(right) > 12
+    as_json = json.loads(call("predict", folder, tones / "audio" / "test", "--format", "json").out)
+    assert {row["file"]: row["answer"] for row in as_json} == answers
     refused(call("predict", tmp_path, tones), "result.json")
     refused(call("predict", folder, tones / "ks"), "holds no audio file")
 
@@ -109,6 +117,49 @@ def test_help_teaches_at_every_level(call) -> None:  # type: ignore[no-untyped-d
         called = call(*words, "--help")
         assert called.code == 0
         assert "superb-eval" in called.out
+
+
+def test_the_help_page_has_every_command_in_a_section_and_whole_sentences(call) -> None:  # type: ignore[no-untyped-def]
+    shown = call("--help").out
+    sections = [line[:-1] for line in shown.splitlines() if re.fullmatch(r"[A-Z]\w+:", line)]
+    assert sections == ["Options", "Evaluate", "Compare", "Upstreams", "Train", "Inspect"]
+    assert shown.index("Evaluate:") < shown.index("  run ") < shown.index("  suite ") < shown.index("Compare:")
+    assert "..." not in shown.partition("Evaluate:")[2]
+
+
+def test_a_command_of_no_section_is_an_error() -> None:
+    group = typer.Typer(cls=SectionedGroup, rich_markup_mode=None)
+    group.command("nowhere")(lambda: None)
+    group.command("elsewhere", rich_help_panel="Train")(lambda: None)
+    with pytest.raises(ValueError, match="nowhere: its rich_help_panel"):
+        CliRunner().invoke(group, ["--help"], catch_exceptions=False)
+
+
+def test_version(call) -> None:  # type: ignore[no-untyped-def]
+    assert call("--version").out == f"superb-eval {__version__}\n"
+
+
+def test_recipe_list_has_a_sentence_for_each(call) -> None:  # type: ignore[no-untyped-def]
+    lines = call("recipe", "list").out.splitlines()
+    assert len(lines) == len(recipe.shipped((*recipe.PROFILES, "pretrain", "distill")))
+    assert all(len(line.split(maxsplit=1)) == 2 for line in lines)
+
+
+def test_recipe_copy_is_a_recipe_to_change_and_run(call, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    target = tmp_path / "mine.yaml"
+    assert call("recipe", "copy", "ks", "--profile", "mini", "--out", target).code == 0
+    assert target.read_text() == (recipe.folder() / "mini" / "ks.yaml").read_text()
+    target.write_text(target.read_text().replace("steps: 1000", "steps: 7"))
+    assert "steps: 7" in call("recipe", "show", target).out
+    refused(call("recipe", "copy", "ks", "--out", target), "exists. Give another file with --out")
+    assert "steps: 7" in target.read_text()
+
+
+def test_upstream_list_has_sizes_and_where_weights_are_from(call) -> None:  # type: ignore[no-untyped-def]
+    rows = {line.split()[0]: line for line in call("upstream", "list").out.splitlines() if line}
+    assert "13 x 768, 94.4 M" in rows["hubert"] and "downloaded: facebook/hubert-base-ls960" in rows["hubert"]
+    assert "included" in rows["distilhubert_mini"] and "no weights" in rows["fbank"]
+    assert "none: @CHECKPOINT, @random" in rows["hubert_nano"]
 
 
 def test_help_loads_nothing_heavy() -> None:
