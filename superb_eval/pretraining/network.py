@@ -13,6 +13,7 @@ from superb_eval.data.padding import valid_mask
 from superb_eval.pretraining.data import Batch
 from superb_eval.pretraining.recipe import NetworkSettings
 from upstreams.hubert import ValidGroupNorm
+from upstreams.loading.padding_attention import use_padding_attention
 
 if TYPE_CHECKING:
     from transformers import HubertModel
@@ -56,7 +57,9 @@ def create(settings: NetworkSettings, seed: int) -> HubertModel:
         **settings.more,
     )
     with seeded(seed):
-        return _normalise_valid_frames(HubertModel(config))
+        model = _normalise_valid_frames(HubertModel(config))
+    use_padding_attention(model)
+    return model
 
 
 @contextmanager
