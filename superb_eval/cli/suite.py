@@ -43,7 +43,11 @@ Store = Annotated[Path | None, typer.Option(help="feature store; default: $SUPER
 StoreGb = Annotated[float | None, typer.Option(min=0, help="size budget of the store in GB; default 50")]
 Jobs = Annotated[
     int | None,
-    typer.Option(min=1, help="runs at a time, each on its share of the cores; default: one per core, 1 on a GPU"),
+    typer.Option(
+        min=1,
+        help="runs at a time, as far as memory allows: each on its share of the cores, on a GPU side by side; "
+        "default: one per core, 1 on a GPU",
+    ),
 ]
 Ray = Annotated[
     str | None,
@@ -87,13 +91,15 @@ def suite(
 ) -> None:
     """Run tasks x upstreams: a plan first, then every missing run; finished ones are skipped.
 
-    A run that fails is reported at the end and stops no other. The same command resumes what was interrupted. Several
+    A run that fails is reported at the end and stops no other. The same command resumes what was interrupted. A run
+    that runs out of memory beside others waits, and continues with fewer of them, at last alone. Several
     suites may share one results folder: each run is executed by one of them. `superb-eval board OUT` shows them all.
 
     \b
     superb-eval suite -u fbank,hubert_mini@random --tasks all --profile mini
     superb-eval suite -u fbank_nonorm --data my-corpus -o "ic:head.slots=[size, roast]"
     superb-eval suite -u hubert,s3prl:wav2vec2 --tasks ks,sid,asv --data /path/to/corpora --seeds 3
+    superb-eval suite -u hubert --data /path/to/corpora --device cuda --jobs 4
     superb-eval suite -u hubert --device cuda --ray auto --demand cpu=4,gpu=0.5
     superb-eval suite -u hubert --device cuda --slurm --slurm-options "--partition=gpu --time=12:00:00"
     """

@@ -86,7 +86,7 @@ def _extract_batch(
     try:
         features = _forward(upstream, [torch.from_numpy(wav).to(device) for wav in wavs], extraction)
     except (MemoryError, RuntimeError) as error:
-        if not out_of_memory.is_out_of_memory(error):
+        if not out_of_memory.calls_for_parts(error):
             raise
         halves = _halve([clips[i] for i in batch], batch, error)
     else:

@@ -107,7 +107,7 @@ def decode(probes: Sequence[Probe], task: TrainedTask, features: Features) -> li
                 batch = features.batch(range(done, min(done + size, len(features)))).to(device)
                 outputs = [task.decode(probe(batch.hidden, batch.lengths), batch.lengths) for probe in probes]
             except (MemoryError, RuntimeError) as error:
-                if not out_of_memory.is_out_of_memory(error) or size == 1:
+                if not out_of_memory.calls_for_parts(error) or size == 1:
                     raise
                 out_of_memory.release(error)
                 size = math.ceil(size / 2)

@@ -147,7 +147,7 @@ class Training:
         try:
             losses = torch.stack([self._backward(*micro, k) for k, micro in enumerate(drawn)]).mean(dim=0)
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory.is_out_of_memory(error):
+            if not out_of_memory.calls_for_parts(error):
                 raise
             self._double_parts(max(len(indices) for indices, _ in drawn), error)
             out_of_memory.release(error)

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from superb_eval.suite.jobs import Job
 
+FEATURES_STEP = "features"
+"""The step of a run (`superb_eval.runs.evaluate.load_features`) after which others can read the features it stored."""
+
 
 @dataclass(frozen=True)
 class Started:
@@ -26,6 +29,11 @@ class JobProgress:
     total: int
     postfix: str = ""
 
+    @property
+    def features_stored(self) -> bool:
+        """Whether this is the end of the step after which other runs can read the features."""
+        return self.step == FEATURES_STEP and self.done == self.total
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -42,7 +50,7 @@ class Failed:
     """A run failed.
 
     `fixable`: `message` states what the user can do; otherwise something broke, and `log` is the path of its log.
-    `died`: its process or machine was lost, without an error of the run, so another attempt is worthwhile.
+    `died`: its process or machine was lost, or memory ran out that it shared, so another attempt is worthwhile.
     """
 
     job: Job
@@ -69,7 +77,15 @@ class Retried:
     seconds: float
 
 
-Event = Started | JobProgress | Finished | Failed | Busy | Retried
+@dataclass(frozen=True)
+class OutOfMemory:
+    """A run ran out of memory beside others: it waits, and continues from its checkpoint once they have finished."""
+
+    job: Job
+    message: str
+
+
+Event = Started | JobProgress | Finished | Failed | Busy | Retried | OutOfMemory
 EventHandler = Callable[[Event], None]
 
 

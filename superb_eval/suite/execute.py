@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from superb_eval import recipe
 from superb_eval.errors import UserError
 from superb_eval.runs.config import RunConfig
+from superb_eval.runtime import out_of_memory
 from superb_eval.runtime.progress import Progress, Update
 from superb_eval.suite import inputs, jobs
 from superb_eval.suite.job_state import HeldLease, JobStates, Receipt
@@ -83,11 +84,21 @@ def extract(job: Job, progress: Progress) -> None:
 def _failure_stored(states: JobStates, job: Job) -> Iterator[None]:
     try:
         yield
-    except UserError as error:
-        states.fail(job, str(error), fixable=True)
-        raise
     except Exception as error:
-        states.fail(job, f"{type(error).__name__}: {error}", fixable=False, log=traceback.format_exc())
+        if out_of_memory.calls_for_waiting(error):
+            raise  # no failure: it continues once other runs have finished
+        memory_ran_out = out_of_memory.is_out_of_memory(error)
+        if isinstance(error, UserError):
+            states.fail(job, str(error), fixable=True, memory_ran_out=memory_ran_out)
+        elif memory_ran_out:
+            message = (
+                f"memory of {job.device} ran out ({out_of_memory.first_line(error)}). Lower -o train.batch_size or "
+                "-o features.batch_seconds, or end what else uses it."
+            )
+            states.fail(job, message, fixable=True, memory_ran_out=True, log=traceback.format_exc())
+            raise UserError(message) from error
+        else:
+            states.fail(job, f"{type(error).__name__}: {error}", fixable=False, log=traceback.format_exc())
         raise
 
 

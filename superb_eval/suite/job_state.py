@@ -50,12 +50,16 @@ OLD_KEYS = {
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a run failed, and the last lines of its log; `fixable`: the user can fix it, as `message` states."""
+    """Why a run failed, and the last lines of its log; `fixable`: the user can fix it, as `message` states.
+
+    `memory_ran_out`: other processes may have used it, so another attempt is worthwhile.
+    """
 
     message: str
     fixable: bool
     host: str
     tail: str = ""
+    memory_ran_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ class JobStates:
         for job in planned:
             if jobs.finished(job) is None:
                 job.receipt_path().unlink(missing_ok=True)
-            self._path(job, "failed").unlink(missing_ok=True)
+            self.clear_failure(job)
+            self._path(job, "waits").unlink(missing_ok=True)
             atomic_files.write_text(self._path(job, "planned"), job.dumps() + "\n")
 
     def planned(self) -> list[Job]:
@@ -138,24 +143,41 @@ class JobStates:
         """Return the receipt of a run, or None without a valid one."""
         return _load(Receipt, job.receipt_path())
 
-    def fail(self, job: Job, message: str, fixable: bool, log: str = "") -> None:
+    def fail(self, job: Job, message: str, fixable: bool, log: str = "", memory_ran_out: bool = False) -> None:
         """Store why a run failed, with the last lines of `log`.
 
         Raises:
             UserError: the disk is full or may not be written.
         """
         tail = "\n".join(log.strip().splitlines()[-TAIL_LINES:])
-        failure = Failure(message, fixable, socket.gethostname(), tail)
+        failure = Failure(message, fixable, socket.gethostname(), tail, memory_ran_out)
         atomic_files.write_text(self._path(job, "failed"), json.dumps(asdict(failure)) + "\n")
 
     def failure(self, job: Job) -> Failure | None:
         """Return why a run's last attempt failed, or None where it didn't."""
         return _load(Failure, self._path(job, "failed"))
 
+    def clear_failure(self, job: Job) -> None:
+        """Remove the failure of a run that is executed again."""
+        self._path(job, "failed").unlink(missing_ok=True)
+
+    def wait_for_memory(self, job: Job) -> None:
+        """Store that a run waits until others have finished.
+
+        Raises:
+            UserError: the disk is full or may not be written.
+        """
+        atomic_files.write_text(self._path(job, "waits"), "{}\n")
+
+    def waits_for_memory(self, job: Job) -> bool:
+        """Return whether a run waits until others have finished."""
+        return self._path(job, "waits").is_file()
+
     def _replace_lease(self, job: Job) -> HeldLease:
         """Replace an expired lease, if there is one, by this process's; the folder's lock is held."""
         path, pid = self._path(job, "claim"), os.getpid()
         path.unlink(missing_ok=True)
+        self._path(job, "waits").unlink(missing_ok=True)
         started = processes.start_time(pid)
         lease = Lease(secrets.token_hex(8), socket.gethostname(), processes.machine_id(), pid, started)
         # Where file locks don't work across machines, exactly one process still creates the file.

@@ -42,7 +42,8 @@ class Monitor:
         if receipt is not None:
             self._close(job, Finished(job, receipt.run, receipt.figures, receipt.seconds))
         elif failure is not None:
-            self._close(job, Failed(job, f"{failure.message} ({failure.host})", failure.fixable))
+            message = f"{failure.message} ({failure.host})"
+            self._close(job, Failed(job, message, failure.fixable, died=failure.memory_ran_out))
         return receipt is not None or failure is not None
 
     def _report_progress(self, job: Job, lease: Lease) -> None:

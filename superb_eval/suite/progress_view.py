@@ -16,6 +16,7 @@ from superb_eval.suite.events import (
     Failed,
     Finished,
     JobProgress,
+    OutOfMemory,
     Retried,
     Started,
     SuiteOutcome,
@@ -43,12 +44,18 @@ class ProgressView:
     workers: int
     outcome: SuiteOutcome
     running: dict[Job, Running] = field(default_factory=dict)
+    waiting: set[Job] = field(default_factory=set)
+    """Runs that wait for memory."""
     durations: list[float] = field(default_factory=list)
 
     def handle(self, event: Event) -> None:
         """Update the view by an event."""
         if isinstance(event, Started):
             self.running[event.job] = Running(time.monotonic())
+            self.waiting.discard(event.job)
+        elif isinstance(event, OutOfMemory):
+            self.running.pop(event.job, None)
+            self.waiting.add(event.job)
         elif isinstance(event, JobProgress):
             self.running.setdefault(event.job, Running(time.monotonic())).progress = event
         elif isinstance(event, Busy | Retried):
@@ -90,6 +97,8 @@ class ProgressView:
             detail = f"{share} {p.postfix}" if p else ""
             since = duration(time.monotonic() - running.since)
             table.add_row(escape(str(job)), escape(p.step if p else "starting"), escape(detail.strip()), since)
+        for job in sorted(self.waiting.copy(), key=str):  # another thread handles events
+            table.add_row(escape(str(job)), "waits for memory", "", "")
         return Group(table, Text(self.summary()))
 
 
@@ -128,3 +137,5 @@ def _lines(event: Event) -> Iterator[str]:
         yield f"{event.job}: {event.holder} executes it already; waiting for its result"
     elif isinstance(event, Retried):
         yield f"{event.job}: {event.message}; retried in {event.seconds:.0f} s"
+    elif isinstance(event, OutOfMemory):
+        yield f"{event.job}: {event.message}; waits for memory, and continues when others have finished"

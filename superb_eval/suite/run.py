@@ -11,7 +11,17 @@ from superb_eval.corpora import embedded
 from superb_eval.errors import UserError
 from superb_eval.runtime.progress import Progress
 from superb_eval.suite import inputs, jobs
-from superb_eval.suite.events import Busy, Event, EventHandler, Failed, Finished, Retried, Scheduler, SuiteOutcome
+from superb_eval.suite.events import (
+    Busy,
+    Event,
+    EventHandler,
+    Failed,
+    Finished,
+    OutOfMemory,
+    Retried,
+    Scheduler,
+    SuiteOutcome,
+)
 from superb_eval.suite.job_state import JobStates
 from superb_eval.suite.jobs import Job
 from superb_eval.suite.leases import LeaseWatcher
@@ -30,7 +40,8 @@ POLL_SECONDS = 1.0
 def run(plan: Plan, scheduler: Scheduler, open_view: OpenView, progress: Progress, retries: int = 2) -> SuiteOutcome:
     """Execute a plan's missing runs; a failure is part of the outcome and stops no other run.
 
-    Runs whose process or machine died are retried, at most `retries` times. Runs that another suite executes are waited
+    Runs whose process or machine died are retried, at most `retries` times; a run that waits for memory beside others
+    counts none. Runs that another suite executes are waited
     for, and executed here where that suite dies.
 
     Raises:
@@ -67,8 +78,9 @@ def _attempt(
                 busy.append(event.job)
             elif isinstance(event, Failed) and event.died and wait is not None:
                 died.append(event.job)
+                states.clear_failure(event.job)
                 event = Retried(event.job, event.message, wait)
-            _store_death(event, states)
+            _store(event, states)
             on_event(event)
 
         scheduler.run(ready, handle)
@@ -76,9 +88,11 @@ def _attempt(
     return died
 
 
-def _store_death(event: Event, states: JobStates) -> None:
-    """Store the failure of a run whose process died before it could."""
-    if isinstance(event, Failed) and event.died:
+def _store(event: Event, states: JobStates) -> None:
+    """Store the failure of a run whose process died before it could, or that a run waits for memory."""
+    if isinstance(event, OutOfMemory):
+        states.wait_for_memory(event.job)
+    if isinstance(event, Failed) and event.died and states.failure(event.job) is None:
         log = Path(event.log)
         text = log.read_text(encoding="utf8", errors="replace") if event.log and log.is_file() else ""
         states.fail(event.job, event.message, event.fixable, text)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 """Seconds between two updates."""
 
-STYLES = {"done": "green", "failed": "red", "running": "bold", "planned": "dim", "dead": "yellow"}
+WAITING = "waits for memory"
+
+STYLES = {"done": "green", "failed": "red", "running": "bold", WAITING: "cyan", "planned": "dim", "dead": "yellow"}
 """The states of a run, in the order in which they are counted, and how each is printed."""
 
 
@@ -59,7 +61,9 @@ class StatusView:
         failure, receipt = states.failure(job), states.receipt(job)
         if receipt is not None:
             return _done(job, receipt)
-        return RunStatus(str(job), "planned", "") if failure is None else _failed(job, failure)
+        if failure is not None:
+            return _failed(job, failure)
+        return RunStatus(str(job), WAITING if states.waits_for_memory(job) else "planned", "")
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
@@ -83,7 +87,7 @@ def summary(statuses: list[RunStatus]) -> str:
 
 
 def show(out: Path, follow: bool) -> None:
-    """Print the status; with `follow`, on a terminal, update it as long as a run is planned or running.
+    """Print the status; with `follow`, on a terminal, update it as long as a run is planned, waits or runs.
 
     Raises:
         UserError: no suite was ever started there.
@@ -99,7 +103,7 @@ def show(out: Path, follow: bool) -> None:
                 console.print(f"\n{status.run}: the end of its log\n{status.tail}", markup=False)
         return
     with Live(view, console=console, refresh_per_second=1 / POLL_SECONDS):
-        while any(status.state in ("planned", "running") for status in view.read()):
+        while any(status.state in ("planned", WAITING, "running") for status in view.read()):
             time.sleep(POLL_SECONDS)
 
 

@@ -289,3 +289,21 @@ def test_planning_again_removes_failures_and_outdated_receipts(job: Job, tmp_pat
     (run_folder / "result.json").unlink()
     states.plan([job])
     assert states.receipt(job) is None
+
+
+def test_a_run_out_of_memory_elsewhere_is_retried_as_one_that_died(job: Job) -> None:
+    """On Ray and SLURM, whose machines other processes share."""
+    states, events = JobStates(job.out), list[Event]()
+
+    class OutOfMemoryOnce:
+        def run(self, planned: list[Job], on_event) -> None:  # type: ignore[no-untyped-def]
+            if events:
+                on_event(Finished(job, "r", "ACC 1", 1.0))
+                return
+            states.fail(job, "memory of cuda ran out", fixable=True, memory_ran_out=True)
+            monitor.Monitor(states, planned, on_event).poll()
+
+    plan = plans.Plan(SuiteConfig(("fbank",), ("ks",), job.data, "nano", out=job.out), missing=[job])
+    outcome = run.run(plan, OutOfMemoryOnce(), progress_views.recording(events), NoProgress(), retries=1)
+    assert len(outcome.finished) == 1 and isinstance(events[0], Retried)
+    assert events[0].message.startswith("memory of cuda ran out (") and states.failure(job) is None

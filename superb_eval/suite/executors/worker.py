@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from superb_eval.errors import UserError
+from superb_eval.runtime import out_of_memory
 from superb_eval.runtime.progress import Update
 from superb_eval.suite.jobs import Job
 from superb_eval.suite.leases import BusyError
@@ -65,11 +66,20 @@ def serve(lines: IO[str], writer: EventWriter) -> None:
             writer.send(**_execute(job, writer))
         except BusyError as error:
             writer.send(busy=str(error))
-        except UserError as error:
-            writer.send(failed=str(error), fixable=True)
         except Exception as error:
-            traceback.print_exc()
-            writer.send(failed=f"{type(error).__name__}: {error}", fixable=False)
+            writer.send(**_failure(error))
+        finally:
+            out_of_memory.empty_cache()
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    """Return the message about an error, which is being handled."""
+    if out_of_memory.calls_for_waiting(error):
+        return {"out_of_memory": out_of_memory.first_line(error)}
+    if isinstance(error, UserError):
+        return {"failed": str(error), "fixable": True}
+    traceback.print_exc()
+    return {"failed": f"{type(error).__name__}: {error}", "fixable": False}
 
 
 def _execute(job: Job, writer: EventWriter) -> dict[str, Any]:
