@@ -41,6 +41,16 @@ def table(
         Literal["rich", "markdown", "latex", "csv", "json"],
         typer.Option(help="for the terminal, a document, a paper, a spreadsheet, a program"),
     ] = "rich",
+    tasks: Annotated[str, typer.Option(metavar="TASK,...", help="columns, such as ks,sid; default: all")] = "",
+    sort: Annotated[
+        str, typer.Option(metavar="COLUMN", help="best row first, by a column such as ks, 'asr cer' or mean")
+    ] = "",
+    intervals: Annotated[bool, typer.Option("--intervals/--no-intervals", help="or the figures alone")] = True,
+    wide: Annotated[
+        bool | None,
+        typer.Option("--wide/--compact", help="in a terminal: with intervals, or one line a row; default: what fits"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write; default: print")] = None,
 ) -> None:
     """Print upstreams x tasks with intervals, differences from a reference, and the direction of each metric.
 
@@ -54,13 +64,15 @@ def table(
 
     \b
     superb-eval table results/
-    superb-eval table results/ --against hubert_mini --format markdown > table.md
+    superb-eval table results/ --against hubert_mini --format markdown --out table.md
+    superb-eval table results/ --tasks pr,asr,ks --no-intervals --format latex
     superb-eval table results/ --historical --published hubert_base,distilhubert
     superb-eval table --published all --against hubert_base
     """
-    from superb_eval.results.formats import documents, escape, tabular
+    from superb_eval.results.formats import escape
     from superb_eval.results.stats.resampling import NEW_SPEAKERS, THESE_SPEAKERS
     from superb_eval.results.table import build as tables
+    from superb_eval.runtime import atomic_files
     from superb_eval.runtime.progress import TerminalProgress
 
     wanted = tables.TableOptions(
@@ -68,32 +80,49 @@ def table(
         against,
         tuple(published.replace(",", " ").split()),
         THESE_SPEAKERS if speakers == "these" else NEW_SPEAKERS,
+        tuple(tasks.replace(",", " ").split()),
+        sort,
+        intervals,
     )
     found, left_out = tables.collect(results, wanted, TerminalProgress())
-    if format == "json":
-        print(tabular.as_json(found, left_out))
-    elif format == "csv":
-        print(tabular.as_csv(found), end="")
-    elif format == "rich":
-        _print_rich(found)
+    text = _in_terminal(found, wide, out is None) if format == "rich" else _formatted(found, left_out, format)
+    if out is None:
+        print(text, end="")
     else:
-        print("\n\n".join(map(documents.markdown if format == "markdown" else documents.latex, found)))
+        atomic_files.write_text(out, text)
     for problem in left_out:
         print(f"left out: {escape.visible(problem)}", file=sys.stderr)
 
 
-def _print_rich(tables: list[ResultTable]) -> None:
+def _formatted(tables: list[ResultTable], left_out: list[str], format: str) -> str:
+    from superb_eval.results.formats import tabular
+    from superb_eval.results.formats.latex import latex
+    from superb_eval.results.formats.markdown import markdown
+
+    if format == "json":
+        return tabular.as_json(tables, left_out) + "\n"
+    if format == "csv":
+        return tabular.as_csv(tables)
+    return "\n\n".join(map(markdown if format == "markdown" else latex, tables)) + "\n"
+
+
+def _in_terminal(tables: list[ResultTable], wide: bool | None, coloured: bool) -> str:
+    """Return tables as a terminal shows them; by default with intervals where one table with them fits its width."""
     from rich.console import Console
 
-    from superb_eval.results.formats import documents
+    from superb_eval.results.formats import terminal
 
-    console = Console()
-    for table in tables:
-        console.print(documents.rich_title(table), highlight=False, soft_wrap=True)
-        for part in documents.rich_tables(table, console.width):
-            console.print(part)
-        console.print(documents.rich_notes(table), highlight=False)
-        console.print()
+    console = Console(no_color=None if coloured else True)
+    with console.capture() as capture:
+        for table in tables:
+            compact = not (terminal.fits(table, console.width) if wide is None else wide)
+            console.print(terminal.title(table), highlight=False, soft_wrap=True)
+            for part in (terminal.compact_tables if compact else terminal.wide_tables)(table, console.width):
+                console.print(part)
+            notes = terminal.compact_notes(table, console.width) if compact else terminal.notes(table)
+            console.print(notes, highlight=False)
+            console.print()
+    return capture.get()
 
 
 def verify(

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from superb_eval.errors import UserError
+from downstreams.registry import task_order
+from superb_eval.errors import UserError, near_miss
 from superb_eval.results import record as records
 from superb_eval.results.layer_record import FOLDER as LAYERS
 from superb_eval.results.record import MetricRecord, RunRecord
@@ -108,6 +109,19 @@ class Results:
     def left_out(self) -> list[str]:
         """A sentence for each entry that can't be shown."""
         return [*self.unexpected, *self.unreadable.values()]
+
+    def of_tasks(self, tasks: Sequence[str]) -> Results:
+        """Return the results of some tasks; of all where none are named.
+
+        Raises:
+            UserError: there is no run of one of them.
+        """
+        present = {run.record.task for run in self.runs}
+        for task in tasks:
+            if task not in present and self.runs:
+                known = sorted(present, key=task_order)
+                raise UserError(f"--tasks {task}: no run of it.{near_miss(task, known)} Tasks: {', '.join(known)}.")
+        return replace(self, runs=tuple(run for run in self.runs if not tasks or run.record.task in tasks))
 
     @cached_property
     def run_groups(self) -> dict[tuple[str, str], RunGroups]:

@@ -16,7 +16,7 @@ from downstreams.base import Prediction
 from superb_eval.errors import UserError
 from superb_eval.report import page
 from superb_eval.report.page import ReportOptions
-from superb_eval.results.formats import documents
+from superb_eval.results.formats.markdown import markdown
 from superb_eval.results.table import build
 from superb_eval.results.table.build import TableOptions
 from superb_eval.runtime.progress import NoProgress
@@ -108,7 +108,7 @@ def test_its_figures_are_those_of_the_table(results: Path, parsed: Any) -> None:
             assert cell == (["·"] if expected_cell is None else [text for text in expected_cell.texts(column) if text])
     of_markdown = [
         [cell.strip().replace("*", "").replace("\\", "") for cell in row.strip("|").split(" | ")]
-        for row in documents.markdown(table).splitlines()[4 : 4 + len(rows)]
+        for row in markdown(table).splitlines()[4 : 4 + len(rows)]
     ]
     assert [[" ".join(cell).removesuffix(" reference").replace("·", "") for cell in row] for row in rows] == of_markdown
 

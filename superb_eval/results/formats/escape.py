@@ -32,6 +32,7 @@ _TEX = {
     "≠": r"$\neq$",
     "≈": r"$\approx$",
     "±": r"$\pm$",
+    "°": r"$^{\circ}$",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
     "…": r"\ldots{}",

@@ -30,13 +30,18 @@ from superb_eval.runtime.progress import NoProgress, Progress
 class TableOptions:
     """What a table shows. `against` is the reference; `published` are names of published systems, or `all`.
 
-    `population`: what intervals and comparisons are for, where speakers are known.
+    `population`: what intervals and comparisons are for, where speakers are known. `tasks`: those shown; empty: all.
+    `sort`: a column's task, heading or both (`asr wer`), by which rows are ordered, the best first; empty: by size.
+    `intervals`: whether cells have intervals, spreads and differences.
     """
 
     protocol: Protocol = "strict"
     against: str | None = None
     published: tuple[str, ...] = ()
     population: Population = NEW_SPEAKERS
+    tasks: tuple[str, ...] = ()
+    sort: str = ""
+    intervals: bool = True
 
 
 def collect(
@@ -50,12 +55,13 @@ def collect(
     the smallest.
 
     Raises:
-        UserError: there is no such folder, no run in it is finished, no row has the name `against`, or a published
-            reference was measured on reference data or by another protocol than the runs.
+        UserError: there is no such folder, no run in it is finished or is of `tasks`, no row has the name `against`,
+            no column is called `sort`, or a published reference was measured on reference data or by another protocol
+            than the runs.
     """
     options = options or TableOptions()
     systems = published.choose(options.published)
-    results = _opened(folder, bool(systems))
+    results = _opened(folder, bool(systems)).of_tasks(options.tasks)
     _check_reference(results, options, systems)
     with (progress or NoProgress()).step("comparing", len(results.shown)) as update:
         comparison = PairedComparison(options.protocol, update, options.population)
@@ -63,7 +69,7 @@ def collect(
             _table(key, groups, results, options, systems, comparison) for key, groups in results.run_groups.items()
         ]
     if systems and not any(_comparable(key, options.protocol) for key in results.run_groups):
-        tables.append(_published_table(systems, options.against))
+        tables.append(_published_table(systems, options))
     return tables, [*results.left_out, *comparison.problems]
 
 
@@ -119,10 +125,34 @@ def _table(
         rows, more = totals.with_published(
             _against_published(rows, system), _published_rows(systems, system), reference
         )
-    table = ResultTable(
-        captions.title(key, groups, options.protocol), (*sizes, *columns, *more), tuple(rows), (), reference
-    )
-    return replace(table, notes=tuple(captions.measured_captions(table, groups, systems)))
+    shown = (*sizes, *columns, *more)
+    rows = _sorted(rows, shown, options.sort) if options.sort else rows
+    label = " ".join((*key, options.protocol))
+    table = ResultTable(captions.title(key, groups, options.protocol), shown, tuple(rows), (), reference, label)
+    table = table if options.intervals else table.brief()
+    return replace(table, notes=tuple(captions.measured_captions(table, groups, systems, intervals=options.intervals)))
+
+
+def _sorted(rows: Sequence[Row], columns: Sequence[Column], name: str) -> list[Row]:
+    """Rows by a column, the best first (where neither direction is better, the largest); gaps and published rows last.
+
+    Raises:
+        UserError: no column, or several, are called so.
+    """
+    wanted = set(name.lower().split())
+    names = {column.key: f"{column.key[0]} {column.heading}".lower().strip() for column in columns}
+    found = [c for c in columns if names[c.key] == " ".join(name.lower().split())]
+    found = found or [c for c in columns if wanted <= {c.key[0], *names[c.key].split()}]
+    if not found:
+        raise UserError(f"--sort {name}: the table has no such column. Its columns: {', '.join(names.values())}.")
+    column = found[0]  # the first metric of a task with several
+    sign = 1 if column.higher_is_better is False else -1
+
+    def place(row: Row) -> tuple[bool, bool, float]:
+        cell = row.cells.get(column.key)
+        return row.published, cell is None, 0.0 if cell is None else sign * cell.value
+
+    return sorted(rows, key=place)
 
 
 def _names(groups: RunGroups, reference: str | None) -> list[str]:
@@ -131,16 +161,17 @@ def _names(groups: RunGroups, reference: str | None) -> list[str]:
     return sorted(sizes, key=lambda name: (name != reference, -sizes[name], name))
 
 
-def _published_table(systems: Sequence[PublishedSystem], against: str | None) -> ResultTable:
+def _published_table(systems: Sequence[PublishedSystem], options: TableOptions) -> ResultTable:
     """The published systems by themselves: no run here has their data and protocol."""
-    system = published.find(against or "")
+    system = published.find(options.against or "")
     reference = system.name if system else None
     rows, more = totals.with_published([], _published_rows(systems, system), reference)
     filled = {key for row in rows for key in row.cells}
-    columns = tuple(
-        column for column in (costs.PARAMETERS, *captions.published_columns(), *more) if column.key in filled
-    )
-    table = ResultTable(captions.PUBLISHED_TITLE, columns, tuple(rows), (), reference)
+    of_tasks = (c for c in captions.published_columns() if not options.tasks or c.key[0] in options.tasks)
+    totals_of_all = () if options.tasks else more
+    columns = tuple(column for column in (costs.PARAMETERS, *of_tasks, *totals_of_all) if column.key in filled)
+    rows = _sorted(rows, columns, options.sort) if options.sort else rows
+    table = ResultTable(captions.PUBLISHED_TITLE, columns, tuple(rows), (), reference, "published")
     return replace(table, notes=tuple(captions.published_captions(systems, system)))
 
 

@@ -25,9 +25,14 @@ def title(key: tuple[str, str], groups: RunGroups, protocol: Protocol) -> str:
     return f"{corpus} ({speech}profile {profile}: {kind}; {protocol} figures)"
 
 
-def measured_captions(table: ResultTable, groups: RunGroups, systems: Sequence[PublishedSystem]) -> Iterator[str]:
+def measured_captions(
+    table: ResultTable, groups: RunGroups, systems: Sequence[PublishedSystem], *, intervals: bool
+) -> Iterator[str]:
     """Yield what has to be known to read a table of measured figures, a sentence or two each."""
-    yield from _about_intervals(table)
+    if intervals:
+        yield from _about_intervals(table)
+    else:
+        yield "Intervals and differences are left out (--no-intervals)."
     chance = {task: group.record.chance for (_, task), group in groups.items() if group.record.chance is not None}
     if chance:
         ordered = sorted(chance, key=registry.task_order)

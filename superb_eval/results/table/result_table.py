@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from superb_eval.results.stats.differences import Difference
@@ -66,6 +66,17 @@ class Cell:
     rank: Rank = ""
     at_chance: bool = False
 
+    def brief(self) -> Cell:
+        """Return the cell without its interval, spread and difference."""
+        return replace(self, low=None, high=None, spread=None, difference=None)
+
+    def better_than_reference(self, column: Column) -> bool | None:
+        """Return whether the value is better or worse than the reference's; None: that isn't distinguishable."""
+        difference = self.difference
+        if difference is None or not difference.distinguishable or column.higher_is_better is None:
+            return None
+        return (difference.value > 0) == column.higher_is_better
+
     def texts(self, column: Column) -> tuple[str, str, str]:
         """Return what is printed: the value with its marks, its interval and spread, the difference; or nothing."""
         interval = "" if self.low is None or self.high is None else _brackets(column, self.low, self.high)
@@ -109,6 +120,13 @@ class ResultTable:
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     reference: str | None = None
+    label: str = ""
+    """Identifies the table in a document: corpus, profile, protocol."""
+
+    def brief(self) -> ResultTable:
+        """Return the table without intervals, spreads and differences."""
+        rows = [replace(row, cells={key: cell.brief() for key, cell in row.cells.items()}) for row in self.rows]
+        return replace(self, rows=tuple(rows))
 
     def cell(self, name: str, key: ColumnKey) -> Cell | None:
         """Return a cell of the row of that name, None where there is a gap."""

@@ -8,17 +8,22 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.table import Table as RichTable
 
 from superb_eval.report import page
 from superb_eval.report.page import ReportOptions
-from superb_eval.results.formats import documents, escape, tabular
-from superb_eval.results.table import build
+from superb_eval.results.formats import escape, tabular, terminal
+from superb_eval.results.formats.latex import SIZES, latex
+from superb_eval.results.formats.markdown import markdown
+from superb_eval.results.stats.differences import Difference
+from superb_eval.results.table import build, footnotes
 from superb_eval.results.table.build import TableOptions
-from superb_eval.results.table.result_table import ResultTable
+from superb_eval.results.table.result_table import AT_CHANCE, Cell, ResultTable, Row
 from superb_eval.runtime.progress import NoProgress
 from tests.results.pages import Page
 from tests.results.runs import answers, new_record, ten_tasks, vary, write_run
@@ -80,7 +85,7 @@ def from_latex(text: str) -> list[list[str]]:
     """Its columns are cut into several tables: a row's cells are spread over them in order."""
     lines: dict[int, list[list[str]]] = {}
     for part in text.split(r"\begin{table}")[1:]:
-        rows = part.split(r"\hline")[2].split(r" \\\noalign{\vskip3pt}")
+        rows = part.split(r"\midrule")[1].split(r"\bottomrule")[0].split(r" \\ \addlinespace")
         for place, row in enumerate(row for row in rows if row.strip()):
             cells = [re.findall(NUMBER, cell) for cell in row.split(" & ")[1:] if cell.strip()]
             lines.setdefault(place, []).extend(cells)
@@ -94,7 +99,7 @@ def from_html(text: str) -> list[list[str]]:
 
 def from_terminal(table: ResultTable) -> list[str]:
     console = Console(width=150, record=True, file=io.StringIO())
-    for part in documents.rich_tables(table, 150):
+    for part in terminal.wide_tables(table, 150):
         console.print(part)
     return re.findall(NUMBER, console.export_text())
 
@@ -114,8 +119,8 @@ def test_all_formats_agree_figure_for_figure(table: ResultTable, quickstart: Pat
     expected = printed(table)
     assert len(expected) == 4 * 15 and sum(map(len, expected)) > 250
     assert from_html(page.html(quickstart, ReportOptions(AGAINST, audio_mb=0), NoProgress())) == expected
-    assert from_markdown(documents.markdown(table)) == expected
-    assert from_latex(documents.latex(table)) == expected
+    assert from_markdown(markdown(table)) == expected
+    assert from_latex(latex(table)) == expected
     assert sorted(from_terminal(table)) == sorted(number for cell in expected for number in cell)
     assert from_records(list(csv.DictReader(io.StringIO(tabular.as_csv([table])))), table) == expected  # type: ignore[arg-type]
     assert from_records(json.loads(tabular.as_json([table]))["tables"][0]["figures"], table) == expected
@@ -124,9 +129,51 @@ def test_all_formats_agree_figure_for_figure(table: ResultTable, quickstart: Pat
 def test_a_terminal_never_truncates_a_figure(table: ResultTable) -> None:
     for width in (60, 80, 137, 400):
         console = Console(width=width, record=True, file=io.StringIO())
-        for part in documents.rich_tables(table, width):
+        for part in terminal.wide_tables(table, width):
             console.print(part)
         assert "…" not in console.export_text(), f"{width} columns"
+
+
+def drawn(parts: list[RichTable], width: int) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    for part in parts:
+        console.print(part)
+    return console.export_text()
+
+
+def test_a_compact_table_is_one_box_of_100_columns(table: ResultTable) -> None:
+    parts = terminal.compact_tables(table, 100)
+    text = drawn(parts, 100)
+    assert len(parts) == 1 and "…" not in text and max(map(len, text.splitlines())) <= 100
+    for row in table.rows:
+        for column in table.columns:
+            if column.key[0]:
+                assert re.search(rf"{re.escape(row.name)}.*\b{row.cells[column.key].value:.1f}", text)
+    assert "Left out here: intervals and differences, mean retained % ↑ (--wide)." in terminal.compact_notes(table, 100)
+    assert not terminal.fits(table, 100) and terminal.fits(table, 600)
+
+
+def test_a_compact_table_never_truncates_a_figure(table: ResultTable) -> None:
+    for width in (40, 60, 80, 200):
+        assert "…" not in drawn(terminal.compact_tables(table, width), width), f"{width} columns"
+
+
+def test_colours_stand_for_differences_that_are_distinguishable(table: ResultTable) -> None:
+    column = next(column for column in table.columns if column.key == ("pr", "per"))
+    apart = Difference(20.0, 10.0, 30.0, "utterances", p=0.001)
+    worse = Cell(40.0, difference=apart)
+    assert worse.better_than_reference(column) is False
+    assert replace(worse, difference=replace(apart, value=-20.0)).better_than_reference(column) is True
+    assert replace(worse, difference=replace(apart, p=0.2)).better_than_reference(column) is None
+    row = Row("other", {column.key: worse})
+    (part,) = terminal.compact_tables(replace(table, columns=(column,), rows=(row,)), 100)
+    assert "[red]40.0[/]" in list(part.columns[1].cells)
+
+
+def test_every_sign_of_our_own_is_typeset(table: ResultTable) -> None:
+    own = [table.title, *table.notes, *(column.title() for column in table.columns)]
+    own += [text for row in table.rows for key, cell in row.cells.items() for text in cell.texts(table.columns[0])]
+    assert not re.search(r"U\+[0-9A-F]{4}", "".join(map(escape.latex, [*own, AT_CHANCE, *footnotes.MEANINGS])))
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +188,10 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> ResultTable:
 
 def test_hostile_names_are_escaped_in_a_terminal(hostile: ResultTable) -> None:
     console = Console(width=200, record=True, file=io.StringIO(), force_terminal=True)
-    for part in documents.rich_tables(hostile, 200):
+    for part in terminal.wide_tables(hostile, 200):
         console.print(part)
-    console.print(documents.rich_title(hostile), soft_wrap=True)
-    console.print(documents.rich_notes(hostile))
+    console.print(terminal.title(hostile), soft_wrap=True)
+    console.print(terminal.notes(hostile))
     text = console.export_text()
     assert "[red]a|b[/red]" in text and "\\u001b[31mred" in text and "\\u202egnp.exe" in text
     assert "\x1b[31mred" not in text and "\u202e" not in text
@@ -152,7 +199,7 @@ def test_hostile_names_are_escaped_in_a_terminal(hostile: ResultTable) -> None:
 
 
 def test_hostile_names_are_escaped_in_markdown(hostile: ResultTable) -> None:
-    text = documents.markdown(hostile)
+    text = markdown(hostile)
     assert "<script" not in text and "\u202e" not in text
     assert re.search(r"(?<!\\)`|(?<!\\)\[(?!\d)|(?<!\\)!\[", text.replace("**", "")) is None
     rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -174,34 +221,59 @@ def test_hostile_names_are_unchanged_in_json(hostile: ResultTable) -> None:
 
 
 def test_latex_escapes_every_special_character(hostile: ResultTable, table: ResultTable) -> None:
-    for text in (documents.latex(hostile), documents.latex(table)):
+    for text in (latex(hostile), latex(table)):
         assert text.isascii()
         commands = set(re.findall(r"\\([A-Za-z]+)", text))
         assert commands <= {
-            *("begin", "end", "tiny", "caption", "hline", "textbf", "textit", "textbackslash", "textasciitilde"),
+            *("begin", "end", "caption", "label", "centering", "textbf", "textit", "textbackslash", "textasciitilde"),
             *("textasciicircum", "textless", "textgreater", "textbar", "Delta", "neq", "approx", "pm", "uparrow"),
-            *("downarrow", "ldots", "dag", "ddag", "S", "P", "setlength", "tabcolsep", "noalign", "vskip"),
-            *("par", "smallskip"),
+            *("downarrow", "ldots", "dag", "ddag", "S", "P", "setlength", "tabcolsep"),
+            *(
+                "par",
+                "smallskip",
+                "toprule",
+                "midrule",
+                "bottomrule",
+                "addlinespace",
+                "usepackage",
+                "circ",
+                "resizebox",
+                "textwidth",
+                *SIZES,
+            ),
         }, "no command but our own"
         bare = re.sub(r"\\.", "", text)
         assert bare.count("{") == bare.count("}")
 
 
 def test_latex_splits_what_is_wider_than_a_page(table: ResultTable) -> None:
-    for part in documents.latex(table).split(r"\begin{table}")[1:]:
-        rows = part.split(r"\hline")[2].split(r" \\\noalign{\vskip3pt}")
+    for part in latex(table).split(r"\begin{table}")[1:]:
+        rows = part.split(r"\midrule")[1].split(r"\bottomrule")[0].split(r" \\ \addlinespace")
         for row in rows:
             plain = re.sub(r"\\begin{tabular}\[t\]{.*?}}|\\end{tabular}|\\textbf", "", row)
             plain = re.sub(r"\$\\\w+\$", "x", plain).replace("{", "").replace("}", "")
             widths = [max(map(len, cell.strip().split(r" \\ "))) for cell in plain.split(" & ")]
-            assert sum(widths) + 3 * len(widths) <= documents.PAGE, row
+            assert sum(widths) + 3 * len(widths) <= SIZES["tiny"], row
+
+
+def test_figures_alone_of_ten_tasks_fit_a_page(quickstart: Path) -> None:
+    (brief,), _ = build.collect(quickstart, replace(AGAINST, intervals=False))
+    text = latex(brief)
+    assert text.count(r"\begin{table}") == 1 and text.count(r"\label{tab:pack-mini-strict}") == 1
+    assert r"\resizebox{\textwidth}" in text and "{[}" not in text and "Intervals and differences are left out" in text
+    (few,), _ = build.collect(quickstart, replace(AGAINST, intervals=False, tasks=("pr", "ks")))
+    assert r"\small" in latex(few) and r"\tiny" not in latex(few)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
-def test_latex_compiles(hostile: ResultTable, table: ResultTable, tmp_path: Path) -> None:
-    body = "\n".join(map(documents.latex, (hostile, table)))
-    source = f"\\documentclass{{article}}\n\\begin{{document}}\n{body}\n\\end{{document}}\n"
+def test_latex_compiles(hostile: ResultTable, table: ResultTable, quickstart: Path, tmp_path: Path) -> None:
+    names = sorted({column.key[0] for column in table.columns} - {""})
+    few = [replace(AGAINST, intervals=False, tasks=tuple(names[:count])) for count in range(1, 11)]
+    tables = [hostile, table, *(build.collect(quickstart, options)[0][0] for options in few)]
+    body = "\n".join(map(latex, tables))
+    preamble = "\\documentclass{article}\n\\usepackage{booktabs,graphicx}"
+    source = f"{preamble}\n\\begin{{document}}\n{body}\n\\end{{document}}\n"
     (tmp_path / "table.tex").write_text(source)
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "table.tex"]
     done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=120)

@@ -12,7 +12,9 @@ import pytest
 from rich.console import Console
 
 from superb_eval.errors import UserError
-from superb_eval.results.formats import documents, tabular
+from superb_eval.results.formats import tabular, terminal
+from superb_eval.results.formats.latex import latex
+from superb_eval.results.formats.markdown import markdown
 from superb_eval.results.record import RunRecord
 from superb_eval.results.stats import overall, training_spread
 from superb_eval.results.stats.differences import Difference
@@ -32,9 +34,9 @@ def _training_spread() -> Iterator[None]:
 
 def shown(table: ResultTable, width: int = 200) -> str:
     console = Console(width=width, record=True, file=io.StringIO())
-    for part in documents.rich_tables(table, width):
+    for part in terminal.wide_tables(table, width):
         console.print(part)
-    console.print(documents.rich_notes(table))
+    console.print(terminal.notes(table))
     return console.export_text()
 
 
@@ -43,7 +45,7 @@ def test_upstreams_go_down_and_tasks_across_with_gaps(a_record: RunRecord, tmp_p
     pr = vary(pr, chance=90.0)
     write_records(tmp_path, a_record, vary(a_record, upstream__address="hubert", metrics__value=48.0), pr)
     (table,), problems = build.collect(tmp_path)
-    assert documents.markdown(table).splitlines()[2:6] == [
+    assert markdown(table).splitlines()[2:6] == [
         "| upstream | params M | PR PER % ↓ | KS ACC % ↑ |",
         "| --- | ---: | ---: | ---: |",
         "| fbank | 23.49 | 43.99 \\[38.69, 49.29\\] | 43.99 \\[38.69, 49.29\\] |",
@@ -78,7 +80,7 @@ def test_cells_that_differ_from_their_column_are_marked(a_record: RunRecord, tmp
     (table,), _ = build.collect(tmp_path)
     marks = {row.name: row.cells["ks", "acc"].marks for row in table.rows}
     assert marks == {"peer0": "*", "peer1": "", "peer2": "", "data": "§", "recipe": "‡", "free": "¶"}
-    assert "50.00" in documents.markdown(table), "the latest run is shown"
+    assert "50.00" in markdown(table), "the latest run is shown"
     notes = " ".join(table.notes)
     assert all(mark in notes for mark in "*§‡") and "¶ a changed recipe (free KS: head.projector_dim)" in notes
 
@@ -97,7 +99,7 @@ def test_what_is_not_above_chance_is_neither_ranked_nor_counted(tmp_path: Path) 
         ("random", "sid"): True,
     }
     assert all(cell.rank == "" for cell in cells.values()), "alone above chance, a figure is compared with nothing"
-    text = documents.markdown(table)
+    text = markdown(table)
     assert "| **" not in text and f"{cells['random', 'ks'].value:.2f}°" in text
     assert "° not above chance: the interval includes what a constant or random answer scores; unranked." in text
 
@@ -124,7 +126,7 @@ def test_differences_are_paired_and_marked(tmp_path: Path) -> None:
     half = np.hypot(half, 2.04 * np.sqrt(2 * 0.5**2))
     assert good.difference.high - good.difference.low == pytest.approx(2 * half, rel=0.08), "the normal paired one"
     assert (good.rank, alike.rank, poor.rank) == ("tied", "tied", "")
-    assert "≠" in documents.markdown(table) and f"**{good.value:.2f}=**" in documents.markdown(table)
+    assert "≠" in markdown(table) and f"**{good.value:.2f}=**" in markdown(table)
     (other,), _ = build.collect(tmp_path, TableOptions(against="good"))
     row = other.cell("alike", ("ks", "acc"))
     assert row and row.difference and not row.difference.distinguishable
@@ -175,7 +177,7 @@ def test_seeds_are_averaged_and_their_spread_stated(tmp_path: Path) -> None:
     cell = table.cell("a", ("ks", "acc"))
     assert cell and cell.seeds == 3 and cell.spread and cell.low and cell.high
     assert cell.low < cell.value < cell.high
-    assert f"± {cell.spread:.2f} (3 seeds)" in documents.markdown(table)
+    assert f"± {cell.spread:.2f} (3 seeds)" in markdown(table)
     assert any("Seeds behind a cell: 3; of several, the mean" in note for note in table.notes)
 
 
@@ -187,7 +189,7 @@ def test_without_a_training_variance_nothing_is_distinguishable(tmp_path: Path) 
     good = table.cell("good", ("ks", "acc"))
     assert good and good.difference and good.difference.low > 0 and not good.difference.distinguishable
     assert good.training is None and good.rank == ""
-    assert documents.markdown(table).count("?") and "≠" not in documents.markdown(table).splitlines()[4]
+    assert markdown(table).count("?") and "≠" not in markdown(table).splitlines()[4]
     assert any("Training variance unknown: KS: one seed" in note for note in table.notes)
     for upstream, right, seed in (("good", 0.88, 11), ("poor", 0.31, 13)):
         write_run(tmp_path, vary(new_record(upstream, "ks"), seed=1), answers(right, seed))
@@ -265,9 +267,7 @@ def test_published_rows_stand_apart(complete: Path, tmp_path: Path) -> None:
     (together,), _ = build.collect(complete, TableOptions("historical", "hubert_base", ("hubert_base", "distilhubert")))
     row = next(row for row in together.rows if row.name == "HuBERT Base")
     assert row.published and "leaderboard" in row.source
-    assert "*HuBERT Base†*" in documents.markdown(together) and r"\textit{HuBERT Base\dag{}}" in documents.latex(
-        together
-    )
+    assert "*HuBERT Base†*" in markdown(together) and r"\textit{HuBERT Base\dag{}}" in latex(together)
     assert together.reference == "HuBERT Base"
     theirs, ours = (together.cell(name, ("", "superb_s")) for name in ("HuBERT Base", "hubert"))
     retained = together.cell("hubert", ("", "retained_superb_s"))
@@ -322,8 +322,8 @@ def test_historical_figures_are_shown_only_with_that_option(a_record: RunRecord,
     content["metrics"].append({**content["metrics"][0], "protocol": "historical", "value": 60.0})
     write_records(tmp_path, RunRecord.model_validate(content))
     strict, historical = (build.collect(tmp_path, TableOptions(p))[0][0] for p in ("strict", "historical"))  # type: ignore[arg-type]
-    assert "60.00" not in documents.markdown(strict) and "strict figures" in strict.title
-    assert "60.00" in documents.markdown(historical) and "historical figures" in historical.title
+    assert "60.00" not in markdown(strict) and "strict figures" in strict.title
+    assert "60.00" in markdown(historical) and "historical figures" in historical.title
 
 
 def test_costs_are_shown_where_they_were_measured(tmp_path: Path) -> None:
@@ -359,3 +359,18 @@ def test_intervals_are_for_new_speakers_or_for_these(tmp_path: Path) -> None:
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low) and wide.difference.over == "30 speakers"
     assert any("KS: new speakers" in note for note in new.notes)
     assert any("KS: these speakers" in note for note in these.notes)
+
+
+def test_tasks_and_order_of_rows_can_be_chosen(complete: Path) -> None:
+    (every,), _ = build.collect(complete, TableOptions())
+    (few,), _ = build.collect(complete, TableOptions(tasks=("ks", "asr")))
+    assert {column.key[0] for column in few.columns} == {"", "ks", "asr"}
+    assert all(column.heading != "mean" for column in few.columns), "a mean of some tasks is no mean of SUPERB's"
+    for sort, key in (("ks", ("ks", "acc")), ("asr", ("asr", "wer")), ("ASR CER", ("asr", "cer"))):
+        (table,), _ = build.collect(complete, TableOptions(sort=sort))
+        values = [row.cells[key].value for row in table.rows if key in row.cells]
+        assert values == sorted(values, reverse=key[0] == "ks") and len(table.rows) == len(every.rows)
+    with pytest.raises(UserError, match="--sort kss: the table has no such column. Its columns: .*, ks acc,"):
+        build.collect(complete, TableOptions(sort="kss"))
+    with pytest.raises(UserError, match="--tasks kss: no run of it. Did you mean 'ks'"):
+        build.collect(complete, TableOptions(tasks=("kss",)))

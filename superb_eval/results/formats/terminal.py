@@ -1,0 +1,120 @@
+"""A result table for a terminal, drawn by rich."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from superb_eval.results.formats import escape, layout
+from superb_eval.results.table import costs, totals
+from superb_eval.results.table.result_table import Cell, Column, ResultTable
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+CellText = Callable[[Column, Cell], str]
+"""Returns a cell as rich's markup."""
+
+EXTRA = tuple(column.key for column in (costs.PARAMETERS, costs.SPEED, costs.MACS, totals.RETAINED_S, totals.RETAINED))
+"""Columns that a compact table leaves out where they don't fit, the last first."""
+
+COMPACT_NOTE = "Left out here: {} (--wide). Green, red: distinguishably better, worse than {}."
+"""Under a compact table."""
+
+
+def fits(table: ResultTable, width: int) -> bool:
+    """Return whether one table with intervals and differences fits a width, in characters."""
+    return len(list(layout.chunks(table, width, layout.stacked))) <= 1
+
+
+def wide_tables(table: ResultTable, width: int) -> list[RichTable]:
+    """Return a table for a terminal of that width, in characters: columns that don't fit follow in further tables."""
+    from rich.table import Table
+
+    parts = layout.chunks(table, width, layout.stacked)
+    return [_drawn(table, columns, Table(show_lines=True), layout.heading, _wide_cell) for columns in parts]
+
+
+def compact_tables(table: ResultTable, width: int) -> list[RichTable]:
+    """Return the same in a line a row: one decimal, and colours in place of intervals and differences.
+
+    Of the columns about the upstream itself, those are left out that would make a second table.
+    """
+    from rich import box
+    from rich.table import Table
+
+    found = replace(table, columns=_compact_columns(table, width))
+    parts = layout.chunks(found, width, _one_line, layout.short_heading, padding=1)
+    style = {"box": box.SIMPLE_HEAD, "padding": 0, "show_edge": False}
+    return [_drawn(found, columns, Table(**style), layout.short_heading, _compact_cell) for columns in parts]  # type: ignore[arg-type]
+
+
+def title(table: ResultTable) -> str:
+    """Return a table's title; it may be wider than the table."""
+    return f"[bold]{escape.rich(table.title)}[/bold]"
+
+
+def notes(table: ResultTable) -> str:
+    """Return a table's notes."""
+    return escape.rich(" ".join(table.notes))
+
+
+def compact_notes(table: ResultTable, width: int) -> str:
+    """Return the notes under a compact table."""
+    shown = {column.key for column in _compact_columns(table, width)}
+    missing = [column.title() for column in table.columns if column.key not in shown]
+    left_out = ", ".join(["intervals and differences", *missing])
+    return escape.rich(COMPACT_NOTE.format(left_out, table.reference or "the reference (--against)") + " ") + notes(
+        table
+    )
+
+
+def _compact_columns(table: ResultTable, width: int) -> tuple[Column, ...]:
+    columns = tuple(replace(column, decimals=min(1, column.decimals)) for column in table.columns)
+    extra = [column.key for column in columns if column.key in EXTRA]
+    while extra:
+        found = replace(table, columns=columns)
+        if len(list(layout.chunks(found, width, _one_line, layout.short_heading, padding=1))) == 1:
+            break
+        last = extra.pop()
+        columns = tuple(column for column in columns if column.key != last)
+    return columns
+
+
+def _one_line(cell: Cell, column: Column) -> list[str]:
+    return [cell.texts(column)[0]]
+
+
+def _drawn(
+    table: ResultTable, columns: Sequence[Column], drawn: RichTable, heading: layout.Heading, cell_text: CellText
+) -> RichTable:
+    drawn.add_column("upstream", no_wrap=True)
+    for column in columns:
+        drawn.add_column("\n".join(map(escape.rich, heading(column))), justify="right", no_wrap=True)
+    published_before = False
+    for row in table.rows:
+        if row.published and not published_before and drawn.row_count:
+            drawn.add_section()
+        published_before = row.published
+        found = ((column, row.cells.get(column.key)) for column in columns)
+        cells = ["" if cell is None else cell_text(column, cell) for column, cell in found]
+        name = escape.rich(layout.name(row))
+        name = f"[italic]{name}[/italic]" if row.published else name
+        drawn.add_row(name, *cells, style="italic" if row.published else None)
+    return drawn
+
+
+def _wide_cell(column: Column, cell: Cell) -> str:
+    value, *more = map(escape.rich, layout.stacked(cell, column))
+    if cell.at_chance:
+        return "\n".join(f"[dim]{text}[/dim]" for text in (value, *more))
+    return "\n".join([f"[bold]{value}[/bold]" if cell.rank else value, *more])
+
+
+def _compact_cell(column: Column, cell: Cell) -> str:
+    styles = ["dim"] if cell.at_chance else ["bold"] if cell.rank else []
+    better = cell.better_than_reference(column)
+    styles += [] if better is None else ["green"] if better else ["red"]
+    value = escape.rich(cell.texts(column)[0])
+    return f"[{' '.join(styles)}]{value}[/]" if styles else value
