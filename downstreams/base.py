@@ -168,7 +168,7 @@ class SearchTask(BaseTask):
 
     @abstractmethod
     def search(self, manifest: Manifest, features: Sequence[Tensor], way: str, device: str) -> list[Prediction]:
-        """Return the predictions on a split from one layer: `features` are [frames, dim], float32, by row."""
+        """Return the predictions on a split from one layer: `features` are [frames, dim] by row, as they are stored."""
 
 
 class TrainedTask(BaseTask):

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from downstreams.base import HeadSettings, Prediction, SearchTask
-from downstreams.metrics.dtw import FLOOR, Distance, match, normalised
+from downstreams.metrics.dtw import match
+from downstreams.metrics.frame_distances import FLOOR, Distance, normalised
 from downstreams.metrics.mtwv import Detections, MtwvCurve, beta, mtwv_curve, stdlist
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types.official_corpus import OfficialCorpus
@@ -88,8 +89,9 @@ class QueryByExample(SearchTask):
 
     def search(self, manifest: Manifest, features: Sequence[Tensor], way: str, device: str) -> list[Prediction]:
         """Return a score for each trial: how many standard deviations its match is better than the query's mean."""
-        parts = _parts(manifest)
-        frames = normalised(features)
+        # Apple's GPUs lack double precision.
+        device = "cpu" if device == "mps" else device
+        parts, frames = _parts(manifest), normalised(features, device)
         queries = [frames[i] for i in parts.queries.values()]
         scores = -match(queries, [frames[i] for i in parts.documents.values()], cast(Distance, way), device)
         scores[[len(query) < self.setup.head.shortest for query in queries]] = 0.0

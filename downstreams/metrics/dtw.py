@@ -2,7 +2,7 @@
 
 s3prl (`downstream/quesst14_dtw/expert.py`) makes a distance matrix and calls dtw-python for each pair of a query and a
 document. The costs here are the same; one product gives the distances of a query to many documents, and the recursion,
-which has no dependence within a row, is compiled.
+which has no dependence within a row, is compiled. On a GPU it is `batched_dtw`'s.
 """
 
 from __future__ import annotations
@@ -10,21 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from downstreams.metrics import batched_dtw
+from downstreams.metrics.frame_distances import FLOOR, Distance, exact_products, frame_distances, prepare_frames
 from superb_eval.runtime.lazy_torch import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Distance = Literal["cosine_exp", "cosine", "euclidean", "cityblock"]
-"""`cosine_exp` is exp(cosine distance) - 1; the others are scipy's of that name."""
-
-FLOOR = 1e-9
-"""Least spread that is divided by: of a dimension of the features, of a row of distances, of a query's scores."""
 
 DOCUMENT_FRAMES = 4096
 """Document frames in one product."""
@@ -38,33 +34,37 @@ def match(
 ) -> NDArray[np.float64]:
     """Return the cost of the best match of each query in each document, [queries, documents]: 0 is a perfect one.
 
-    Features are [frames, dim] each. `device` makes the products; the recursion runs on the CPU. Groups of documents are
-    searched side by side, on as many threads as torch may use and one core each, so that costs don't depend on their
-    number.
+    Features are [frames, dim] each, on the CPU or on `device`. Costs are those of float32 products.
     """
+    with exact_products():
+        return (
+            _match_compiled(queries, documents, distance)
+            if device == "cpu"
+            else batched_dtw.match(queries, documents, distance, device)
+        )
+
+
+def _match_compiled(queries: Sequence[Tensor], documents: Sequence[Tensor], distance: Distance) -> NDArray[np.float64]:
+    """See `match`. Groups of documents are searched side by side, on as many threads as torch may use and one core
+    each, so that costs don't depend on their number."""
     matched = np.empty((len(queries), len(documents)))
     blocks = [
-        (first, np.cumsum([0, *map(len, some)]), _prepare_frames(torch.cat(list(some)).to(device), distance))
+        (first, np.cumsum([0, *map(len, some)]), prepare_frames(torch.cat(list(some)), distance))
         for first, some in _group_clips(queries, QUERY_FRAMES)
     ]
 
     def search(group: tuple[int, Sequence[Tensor]]) -> None:
         first, some = group
-        frames = _prepare_frames(torch.cat(list(some)).to(device), distance)
+        frames = prepare_frames(torch.cat(list(some)), distance)
         bounds = np.cumsum([0, *map(len, some)])
         for place, rows, block in blocks:
-            between = _frame_distances(block, frames, distance).float().cpu().numpy()
+            between = frame_distances(block, frames, distance).float().numpy()
             for k in range(len(rows) - 1):
                 matched[place + k, first : first + len(some)] = costs(between[rows[k] : rows[k + 1]], bounds)
 
     with ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         list(pool.map(search, _group_clips(documents, DOCUMENT_FRAMES)))
     return matched
-
-
-def distances(query: Tensor, document: Tensor, distance: Distance) -> Tensor:
-    """Return the distance of each frame of a query [n, dim] to each of a document [m, dim]: [n, m]."""
-    return _frame_distances(_prepare_frames(query, distance), _prepare_frames(document, distance), distance)
 
 
 def costs(between: NDArray[Any], bounds: NDArray[np.intp]) -> NDArray[Any]:
@@ -80,15 +80,6 @@ def costs(between: NDArray[Any], bounds: NDArray[np.intp]) -> NDArray[Any]:
     return per_document
 
 
-def normalised(features: Sequence[Tensor]) -> list[Tensor]:
-    """Return features [frames, dim] with mean 0 and standard deviation 1 (unbiased) in each dimension, over all."""
-    count = sum(len(frames) for frames in features)
-    mean = torch.stack([frames.double().sum(dim=0) for frames in features]).sum(dim=0) / count
-    squares = torch.stack([(frames - mean).square().sum(dim=0) for frames in features]).sum(dim=0)
-    spread = (squares / max(1, count - 1)).sqrt().clamp(min=FLOOR)
-    return [((frames - mean) / spread).float() for frames in features]
-
-
 def _group_clips(clips: Sequence[Tensor], frames: int) -> Iterator[tuple[int, Sequence[Tensor]]]:
     """Yield runs of clips of at most so many frames (or one clip), each with the index of its first."""
     first = count = 0
@@ -99,24 +90,6 @@ def _group_clips(clips: Sequence[Tensor], frames: int) -> Iterator[tuple[int, Se
         count += len(clip)
     if clips:
         yield first, clips[first:]
-
-
-def _prepare_frames(frames: Tensor, distance: Distance) -> Tensor:
-    """What is computed once for each frame, before it is compared with many."""
-    if distance in ("cosine", "cosine_exp"):
-        return torch.nn.functional.normalize(frames, dim=1)
-    # Distances of equal frames are differences of large numbers: in float32 they would be far from 0.
-    return frames.double() if distance == "euclidean" else frames
-
-
-def _frame_distances(query: Tensor, document: Tensor, distance: Distance) -> Tensor:
-    if distance == "cityblock":
-        return torch.cdist(query, document, p=1.0)
-    if distance == "euclidean":
-        squares = query.square().sum(dim=1, keepdim=True) + document.square().sum(dim=1)
-        return squares.addmm_(query, document.T, alpha=-2).clamp_(min=0).sqrt_()
-    cosine = torch.mm(query, document.T).neg_().add_(1)
-    return cosine if distance == "cosine" else cosine.exp_().sub_(1)
 
 
 @cache

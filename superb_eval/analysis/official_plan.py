@@ -82,7 +82,7 @@ def project(task: str, throughput: Throughput, store_bytes: float, device: str) 
     size = number_bytes * throughput.layers * throughput.width * (audio / official.seconds) * (1 if pooled else frames)
     stored = min(1.0, store_bytes / size)
     if not issubclass(kind, TrainedTask):
-        training, live = _search_seconds(throughput, official, frames), 0.0
+        training, live = _search_seconds(throughput, frames, device), 0.0
     else:
         training = _training_seconds(kind, chosen, throughput, official, round(frames), device)
         live = (1 - stored) * _live_seconds(kind, chosen, official) / throughput.factor
@@ -149,13 +149,14 @@ def _update_seconds(
     return timed(update, device)
 
 
-def _search_seconds(throughput: Throughput, official: OfficialCorpus, frames: float) -> float:
-    """Seconds to search every layer on dev and one on test, from the rate of a small search."""
-    queries, documents = 4, 40
+def _search_seconds(throughput: Throughput, frames: float, device: str) -> float:
+    """Seconds to search every layer on dev and one on test, from the rate of a small search; on a GPU, of blocks."""
+    device = devices.CPU if device == "mps" else device  # as the task itself
+    queries, documents = (4, 40) if device == devices.CPU else (138, 320)
     length = round(QUERY_SECONDS * 16_000 / throughput.stride)
-    query_frames = [torch.randn(length, throughput.width) for _ in range(queries)]
-    document_frames = [torch.randn(round(frames), throughput.width) for _ in range(documents)]
-    pair = timed(lambda: dtw.match(query_frames, document_frames, "cosine_exp"), "cpu") / (queries * documents)
+    query_frames = [torch.randn(length, throughput.width, device=device) for _ in range(queries)]
+    document_frames = [torch.randn(round(frames), throughput.width, device=device) for _ in range(documents)]
+    pair = timed(lambda: dtw.match(query_frames, document_frames, "cosine_exp", device), device) / (queries * documents)
     return pair * 138 * 2_438 * (throughput.layers + 1)
 
 

@@ -96,8 +96,8 @@ def _search_dev(
 
 
 def _layer_features(features: Features, layer: int) -> list[Tensor]:
-    """One layer of every utterance: [frames, dim] each."""
-    return [row[:, layer].float() for row in features.rows()]
+    """One layer of every utterance, as it is stored: [frames, dim] each."""
+    return [row[:, layer] for row in features.rows()]
 
 
 def _best_layer(task: SearchTask, dev: dict[str, float]) -> int:

@@ -15,13 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from downstreams.metrics import dtw
-from downstreams.metrics.dtw import Distance, costs, distances, match, normalised
+from downstreams.metrics.dtw import costs, match
+from downstreams.metrics.frame_distances import Distance, frame_distances, normalised, prepare_frames
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import dtw as reference
 
 PATTERN = {"step_pattern": "asymmetric", "open_begin": True, "open_end": True, "keep_internals": False}
+
+
+def distances(query: torch.Tensor, document: torch.Tensor, distance: Distance) -> torch.Tensor:
+    return frame_distances(prepare_frames(query, distance), prepare_frames(document, distance), distance)
 
 
 def scaled(rows: np.ndarray) -> np.ndarray:
@@ -120,8 +125,30 @@ def test_features_are_normalised_over_all_frames() -> None:
     assert normalised([torch.ones(1, 3)])[0].tolist() == [[0, 0, 0]], "nothing varies: no division by zero"
 
 
+def test_features_in_16_bits_are_normalised_in_32() -> None:
+    features = [torch.randn(frames, 4).half() for frames in (30, 2100)]
+    expected = normalised([frames.float() for frames in features])
+    assert [frames.dtype for frames in normalised(features)] == [torch.float32] * 2
+    torch.testing.assert_close(normalised(features), expected, rtol=0, atol=0)
+
+
 def test_frames_of_zeros_are_far_from_everything() -> None:
     assert distances(torch.zeros(1, 3), torch.ones(1, 3), "cosine").item() == 1
+
+
+def test_a_process_with_rounded_products_has_exact_ones_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def observed(*frames: torch.Tensor, distance: Distance) -> torch.Tensor:
+        assert torch.get_float32_matmul_precision() == "highest"
+        return frame_distances(*frames, distance)
+
+    monkeypatch.setattr(dtw, "frame_distances", lambda q, d, distance: observed(q, d, distance=distance))
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        match([torch.randn(3, 4)], [torch.randn(5, 4)], "cosine")
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_without_a_folder_to_write_nothing_is_cached(monkeypatch: pytest.MonkeyPatch) -> None:
