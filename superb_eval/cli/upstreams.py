@@ -113,7 +113,9 @@ def quick(
     from superb_eval.report import page
     from superb_eval.results.table.build import TableOptions
     from superb_eval.runtime.progress import TerminalProgress
+    from upstreams import registry
 
+    registry.load(name)  # one that can't be opened is refused before the baselines run
     upstreams, failure = ",".join(dict.fromkeys([*QUICK_BASELINES, name])), None
     try:
         suite.suite(upstreams, tasks, profile="nano", out=out, jobs=jobs)

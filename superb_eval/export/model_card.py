@@ -12,6 +12,7 @@ from superb_eval.errors import UserError, near_miss
 from superb_eval.results.folder import Protocol, Results, RunGroup, open_results
 from superb_eval.results.formats import escape
 from superb_eval.results.record import MetricRecord, RunRecord
+from superb_eval.results.recorded_command import shareable, without_folders
 from superb_eval.results.stats import training_spread
 
 METRIC_TYPES: Mapping[str, str] = {"acc": "accuracy", "wer_lm": "wer"}
@@ -21,7 +22,7 @@ METRIC_TYPES: Mapping[str, str] = {"acc": "accuracy", "wer_lm": "wer"}
 def model_index(results: Path, name: str, protocol: Protocol) -> str:
     """Return YAML with a result for each task and metric of the upstream `name`.
 
-    Each names the data it was measured on; only official runs are called SUPERB.
+    Each names the data it was measured on; only official runs are called SUPERB. No folder of this machine is named.
 
     Raises:
         UserError: there is no such folder, or no run of that upstream in it.
@@ -30,7 +31,7 @@ def model_index(results: Path, name: str, protocol: Protocol) -> str:
 
     groups = run_groups_of(open_results(results), name)
     entries = [_entry(group, metric, protocol) for group in groups for metric in group.runs[0].metrics(protocol)]
-    content = {"model-index": [{"name": escape.visible(name), "results": entries}]}
+    content = {"model-index": [{"name": escape.visible(without_folders(name)), "results": entries}]}
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
     return text
 
@@ -88,5 +89,5 @@ def _arguments(group: RunGroup, metric: MetricRecord, protocol: Protocol) -> dic
         "interval_95": interval,
         "test_units": metric.units,
         "seeds": len(group.runs),
-        "command": group.record.command,
+        "command": shareable(group.record.command),
     }

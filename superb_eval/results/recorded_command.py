@@ -1,7 +1,8 @@
-"""The command in a run's record, parsed: which task, corpus and overrides the run was started with."""
+"""The command in a run's record: which task, corpus and overrides the run was started with; how others may see it."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,3 +35,21 @@ def parse_command(record: RunRecord) -> RecordedCommand:
         return RecordedCommand(words[2], Path(data) if data else None, overrides)
     except (ValueError, IndexError) as error:
         raise UserError(f"the command in its record can't be read: {record.command!r}") from error
+
+
+def without_folders(word: str) -> str:
+    """Return a word of a command with an absolute path in it cut to its last part: the rest names folders of one
+    machine."""
+    return re.sub(r"(?<![\w/.])~?/(?!/)(?:[^/#]*/)*(?=[^/])", "", word)
+
+
+def shareable(command: str) -> str:
+    """Return a command as others may see it, its words cut by `without_folders`.
+
+    Raises:
+        UserError: its quotes don't match.
+    """
+    try:
+        return shlex.join(map(without_folders, shlex.split(command)))
+    except ValueError as error:
+        raise UserError(f"the command in a record can't be read: {command!r}") from error

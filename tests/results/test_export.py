@@ -11,6 +11,7 @@ import yaml
 from downstreams.base import Prediction
 from superb_eval.errors import UserError
 from superb_eval.export import model_card, submission
+from superb_eval.results import recorded_command
 from superb_eval.results.folder import Run
 from tests.results.runs import answers, new_record, vary, write_run
 
@@ -102,3 +103,29 @@ def test_turns_become_frames_that_give_the_same_turns(run: Run, tmp_path: Path) 
     assert active.shape == (100, 2)
     again = diarization.decode_turns(active, threshold=0.5, median=1, stride=320)
     assert [list(turn) for turn in again] == turns
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("/home/me/enc.py:Class", "enc.py:Class"),
+        ("hubert@/mnt/x y/c.pt", "hubert@c.pt"),
+        ("checkpoint:~/a/b.pt#ema", "checkpoint:b.pt#ema"),
+        ("corpus.folder=/data/ks", "corpus.folder=ks"),
+        ("facebook/hubert-base-ls960", "facebook/hubert-base-ls960"),
+        ("recipes/mini/ks.yaml", "recipes/mini/ks.yaml"),
+        ("hf:../mine/model", "hf:../mine/model"),
+        ("https://host/org/model", "https://host/org/model"),
+    ],
+)
+def test_absolute_paths_are_cut_to_their_last_part(word: str, expected: str) -> None:
+    assert recorded_command.without_folders(word) == expected
+
+
+def test_a_model_card_names_no_folder_of_this_machine(tmp_path: Path) -> None:
+    command = "superb-eval run ks -u /home/me/enc.py:Class --data '/mnt/my disk/ks' --seed 0"
+    record = vary(new_record("/home/me/enc.py:Class", "ks"), command=command)
+    write_run(tmp_path, record, answers(0.5, 0, count=40))
+    card = model_card.model_index(tmp_path, "/home/me/enc.py:Class", "strict")
+    assert "/home" not in card and "/mnt" not in card
+    assert "superb-eval run ks -u enc.py:Class --data ks --seed 0" in card
