@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from downstreams.base import FrameTask, Prediction, Setup, TrainingSettings
 from downstreams.batching import buckets
 from downstreams.batching.sampling import BatchSource
+from downstreams.batching.targets import Targets
 from downstreams.metrics import error_rate
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types import ctc
@@ -98,7 +99,7 @@ class SpeechRecognition(FrameTask):
         stacked = [-(-count // self.stack) for count in frames]
         return ctc.remarks(manifest, stacked, [self.target(u) for u in manifest], self.vocabulary.unknown)
 
-    def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[list[int]]) -> Tensor:
+    def loss(self, output: Tensor, lengths: Tensor, targets: Targets) -> Tensor:
         """Return the CTC loss of logits [batch, stacked frames, outputs]."""
         return ctc.loss(output, ctc.stacked_lengths(lengths, self.stack), targets, self.vocabulary.blank)
 
@@ -108,9 +109,8 @@ class SpeechRecognition(FrameTask):
         paths = ctc.greedy(output, lengths, self.vocabulary.blank)
         log_probs: list[Tensor | None] = [None] * len(paths)
         if self.search is not None:
-            log_probs = [
-                row[:n].float().log_softmax(dim=-1).cpu() for row, n in zip(output, lengths.tolist(), strict=True)
-            ]
+            rows = output.float().log_softmax(dim=-1).cpu()
+            log_probs = [row[:n] for row, n in zip(rows, lengths.tolist(), strict=True)]
         return [Hypothesis(self.vocabulary.decode(path), log_probs[i]) for i, path in enumerate(paths)]
 
     def truth(self, utterance: Utterance) -> str:

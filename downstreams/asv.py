@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from downstreams.base import HeadSettings, Prediction, UtteranceTask, known_speaker
+from downstreams.batching.targets import Targets
 from downstreams.metrics import eer
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
@@ -96,11 +97,11 @@ class SpeakerVerification(UtteranceTask):
         """Return the index of the utterance's speaker."""
         return int(self.labels.index(utterance.speaker))
 
-    def utterance_loss(self, output: Tensor, targets: Sequence[int]) -> Tensor:
+    def utterance_loss(self, output: Tensor, targets: Targets) -> Tensor:
         """Return the AM-softmax loss of cosines [batch, speakers]."""
         from downstreams.nets.xvector import am_softmax
 
-        return am_softmax(output, targets, self.setup.head.scale, self.setup.head.margin)
+        return am_softmax(output, targets.values, self.setup.head.scale, self.setup.head.margin)
 
     def utterance_answers(self, output: Tensor) -> list[NDArray[np.float32]]:
         """Return each utterance's embedding [hidden], of length 1."""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 import numpy as np
 
 from downstreams.batching.sampling import BatchSource, Sampler, class_weights
+from downstreams.batching.targets import Targets
 from downstreams.metrics.scores import Metric, Score, nest, ratio
 from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval.data.manifest import NO_SPEAKER, Corpus, Manifest, Utterance, check_labels
@@ -202,21 +203,24 @@ class TrainedTask(BaseTask):
         """Return a new head for features of that width: `(features, lengths) -> output`.
 
         `features` is [batch, dim] where means over time are stored, else [batch, frames, dim]; `lengths` [batch] counts
-        the valid frames (1 for means). What is done in training only (SpecAugment, dropout) goes by `training`.
+        the valid frames (1 for means). Lengths are on the host, here and in `loss` and `decode`, so that reading them
+        waits for no device; a head moves them to where its masks are computed. What is done in training only
+        (SpecAugment, dropout) goes by `training`.
         """
 
     @abstractmethod
     def target(self, utterance: Utterance) -> Any:
-        """Return what the loss compares the head's output with."""
+        """Return what the loss compares the head's output with: a number, a sequence of them, or a tensor."""
 
     @abstractmethod
-    def loss(self, output: Any, lengths: Tensor, targets: Sequence[Any]) -> Tensor:
+    def loss(self, output: Any, lengths: Tensor, targets: Targets) -> Tensor:
         """Return the mean loss [] of a batch; `lengths` [batch] are those of the features, in frames.
 
+        A GPU should neither wait for it nor launch more for more utterances: it loops over none, and reads no tensor.
         Where the loss has weights of its own (AM-softmax), they are part of the head: so they are trained and saved.
         """
 
-    def weight(self, targets: Sequence[Any]) -> float:
+    def weight(self, targets: Targets) -> float:
         """Return the weight of a batch's mean loss in that of a larger batch: by default its number of utterances.
 
         Where memory runs out, a batch is computed in parts, and their losses are added with these weights.
@@ -292,14 +296,14 @@ class UtteranceTask(TrainedTask):
     pooled: ClassVar[bool] = True
 
     @abstractmethod
-    def utterance_loss(self, output: Tensor, targets: Sequence[Any]) -> Tensor:
+    def utterance_loss(self, output: Tensor, targets: Targets) -> Tensor:
         """Return the mean loss [] of outputs [batch, outputs]."""
 
     @abstractmethod
     def utterance_answers(self, output: Tensor) -> list[Any]:
         """Return each utterance's answer from outputs [batch, outputs]; see `TrainedTask.decode`."""
 
-    def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[Any]) -> Tensor:
+    def loss(self, output: Tensor, lengths: Tensor, targets: Targets) -> Tensor:
         """Return `utterance_loss`."""
         del lengths
         return self.utterance_loss(output, targets)

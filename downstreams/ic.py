@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from downstreams.base import Prediction, Setup, UtteranceTask, accuracy, closed_set, majority
+from downstreams.batching.targets import Targets
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types.classification import ProjectorHead
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
@@ -88,11 +89,11 @@ class IntentClassification(UtteranceTask):
         """Return the index of each slot's value among the values of that slot."""
         return [values.index(utterance.labels[slot]) for slot, values in self.labels.items()]
 
-    def utterance_loss(self, output: Tensor, targets: Sequence[list[int]]) -> Tensor:
+    def utterance_loss(self, output: Tensor, targets: Targets) -> Tensor:
         """Return the sum over slots of the cross-entropy of their part of the logits [batch, values of all slots]."""
-        target = torch.as_tensor(targets, device=output.device)
         parts = torch.split(output, self.sizes, dim=-1)
-        return torch.stack([torch.nn.functional.cross_entropy(p, target[:, k]) for k, p in enumerate(parts)]).sum()
+        losses = [torch.nn.functional.cross_entropy(p, targets.values[:, k]) for k, p in enumerate(parts)]
+        return torch.stack(losses).sum()
 
     def utterance_answers(self, output: Tensor) -> list[str]:
         """Return the most probable value of each slot, as JSON, like `truth`."""

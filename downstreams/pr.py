@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from downstreams.base import FrameTask, HeadSettings, Prediction, Setup, TrainingSettings
 from downstreams.batching import buckets
 from downstreams.batching.sampling import BatchSource
+from downstreams.batching.targets import Targets
 from downstreams.metrics import error_rate
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types import ctc
@@ -74,7 +75,7 @@ class PhonemeRecognition(FrameTask):
         """Return a sentence on rows with more phones than frames, and on those with phones that have no output."""
         return ctc.remarks(manifest, frames, [self.target(u) for u in manifest], self.vocabulary.unknown)
 
-    def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[list[int]]) -> Tensor:
+    def loss(self, output: Tensor, lengths: Tensor, targets: Targets) -> Tensor:
         """Return the CTC loss of logits [batch, frames, outputs]."""
         return ctc.loss(output, lengths, targets, self.vocabulary.blank)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from downstreams.base import FrameTask, HeadSettings, Prediction
+from downstreams.batching.targets import Targets
 from downstreams.metrics import diarization
 from downstreams.metrics.diarization import EXTRA_FRAMES
 from downstreams.metrics.scores import Metric, Score, ratio
@@ -96,19 +97,18 @@ class SpeakerDiarization(FrameTask):
         turns, stride = diarization.turns_from_json(utterance.labels["turns"]), self.setup.stride
         return torch.from_numpy(diarization.speaker_activity(turns, _span(utterance, stride), stride, self.labels))
 
-    def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
+    def loss(self, output: Tensor, lengths: Tensor, targets: Targets) -> Tensor:
         """Return the permutation-free binary cross-entropy of logits [batch, frames + EXTRA_FRAMES, speakers]."""
-        label_lengths = torch.tensor([len(target) for target in targets], device=output.device)
-        loss, _ = diarization.pit_loss(diarization.align_frames(output, lengths, label_lengths), targets)
+        loss, _ = diarization.pit_loss(diarization.align_frames(output, lengths, targets.lengths), targets)
         return loss
 
-    def weight(self, targets: Sequence[Tensor]) -> float:
+    def weight(self, targets: Targets) -> float:
         """Return how many frames the chunks have: the loss is a mean over frames."""
-        return sum(map(len, targets))
+        return int(targets.lengths.sum())
 
     def decode(self, output: Tensor, lengths: Tensor) -> list[Tensor]:
         """Return each chunk's logits [its frames + EXTRA_FRAMES, speakers]."""
-        return [row[: n + EXTRA_FRAMES].float().cpu() for row, n in zip(output, lengths.tolist(), strict=True)]
+        return [row[: n + EXTRA_FRAMES] for row, n in zip(output.float().cpu(), lengths.tolist(), strict=True)]
 
     def select(self, dev: Manifest, decoded: Sequence[Tensor]) -> float:
         """Return the frame accuracy, its mean over chunks."""

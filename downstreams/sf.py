@@ -16,6 +16,7 @@ import numpy as np
 from downstreams.base import FrameTask, Prediction, Setup, TrainingSettings
 from downstreams.batching import buckets
 from downstreams.batching.sampling import BatchSource
+from downstreams.batching.targets import Targets
 from downstreams.metrics import error_rate
 from downstreams.metrics.scores import Metric, Score, ratio
 from downstreams.task_types import ctc
@@ -138,7 +139,7 @@ class SlotFilling(FrameTask):
         stacked = [-(-count // self.stack) for count in frames]
         return ctc.remarks(manifest, stacked, [self.target(u) for u in manifest], UNK)
 
-    def loss(self, output: Tensor, lengths: Tensor, targets: Sequence[list[int]]) -> Tensor:
+    def loss(self, output: Tensor, lengths: Tensor, targets: Targets) -> Tensor:
         """Return the CTC loss of logits [batch, stacked frames, outputs]."""
         return ctc.loss(output, ctc.stacked_lengths(lengths, self.stack), targets, PAD)
 

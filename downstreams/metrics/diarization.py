@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from downstreams.batching.targets import Targets
 from superb_eval.data.audio import SAMPLE_RATE
 from superb_eval.data.manifest import Turn
 from superb_eval.data.padding import valid_mask
@@ -67,27 +68,34 @@ def align_frames(output: Tensor, lengths: Tensor, label_lengths: Tensor) -> Tens
     """Return logits [batch, longest label, speakers] for as many frames as there are labels.
 
     `output` [batch, frames + EXTRA_FRAMES, speakers] holds `lengths` + EXTRA_FRAMES frames of each utterance. What is
-    longer than `label_lengths` [batch] is cut, what is still shorter repeats its last frame.
+    longer than `label_lengths` [batch] is cut, what is still shorter repeats its last frame. Lengths are on the host.
     """
     frames = torch.arange(int(label_lengths.max()), device=output.device)
-    index = torch.minimum(frames[None], lengths[:, None] + EXTRA_FRAMES - 1)
+    last = lengths.to(output.device, non_blocking=True)[:, None] + EXTRA_FRAMES - 1
+    index = torch.minimum(frames[None], last)
     return torch.gather(output, 1, index[..., None].expand(-1, -1, output.shape[2]))
 
 
-def pit_loss(logits: Tensor, labels: Sequence[Tensor]) -> tuple[Tensor, list[tuple[int, ...]]]:
-    """Return the permutation-free loss [], and the order of speakers that it takes for each utterance.
+def pit_loss(logits: Tensor, labels: Targets) -> tuple[Tensor, Tensor]:
+    """Return the permutation-free loss [], and the order of speakers that it takes for each utterance, [batch].
 
-    `logits` is [batch, frames, speakers], `labels` one [frames, speakers] per utterance. Binary cross-entropy, mean
-    over speakers, summed over each utterance's frames; the best order of its speakers counts; the sum over the batch
-    is divided by its frames.
+    `logits` and the labels are [batch, frames, speakers]; an order is an index into `speaker_orders`. Binary
+    cross-entropy, mean over speakers, summed over each utterance's frames; the best order of its speakers counts; the
+    sum over the batch is divided by its frames.
     """
-    orders = list(permutations(range(logits.shape[2])))
-    lengths = torch.tensor([len(label) for label in labels], device=logits.device)
-    padded = torch.nn.utils.rnn.pad_sequence(list(labels), batch_first=True).to(logits.device)
-    mask = valid_mask(lengths, logits.shape[1])
-    losses = torch.stack([_loss_per_utterance(logits, padded[:, :, list(order)], mask) for order in orders], dim=1)
-    least, best = losses.min(dim=1)
-    return least.sum() / lengths.sum(), [orders[i] for i in best.tolist()]
+    mask = valid_mask(labels.lengths.to(logits.device, non_blocking=True), logits.shape[1])
+    losses = [
+        _loss_per_utterance(logits, torch.stack([labels.values[..., k] for k in order], dim=2), mask)
+        for order in speaker_orders(logits.shape[2])
+    ]
+    least, best = torch.stack(losses, dim=1).min(dim=1)
+    return least.sum() / int(labels.lengths.sum()), best
+
+
+@cache
+def speaker_orders(speakers: int) -> tuple[tuple[int, ...], ...]:
+    """Return the orders that so many speakers may have."""
+    return tuple(permutations(range(speakers)))
 
 
 def _loss_per_utterance(logits: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
@@ -102,7 +110,8 @@ def frame_accuracy(logits: Tensor, label: Tensor) -> float:
     """
     if not label.any():
         return 0.0
-    _, (order,) = pit_loss(logits[None], [label])
+    _, best = pit_loss(logits[None], Targets.of([label]))
+    order = speaker_orders(logits.shape[1])[int(best)]
     return float(100.0 * ((logits > 0) == (label[:, list(order)] > 0)).float().mean())
 
 

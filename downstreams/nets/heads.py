@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from downstreams.metrics.diarization import EXTRA_FRAMES
+from downstreams.nets.recurrent import run_lstm
 from superb_eval.data.padding import mean_over_time, valid_mask
 
 
@@ -24,8 +25,9 @@ class UtteranceLevel(nn.Module):
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Return logits [batch, classes] of means [batch, dim], or of [batch, frames, dim] with lengths [batch]."""
-        projected = self.projector(features)
-        pooled = projected if projected.dim() == 2 else mean_over_time(projected, lengths)
+        pooled = projected = self.projector(features)
+        if projected.dim() > 2:
+            pooled = mean_over_time(projected, lengths.to(projected.device, non_blocking=True))
         logits: Tensor = self.classifier(pooled)
         return logits
 
@@ -61,6 +63,7 @@ class SpeakerActivity(nn.Module):
         last frame of the padded batch; it evaluates one recording at a time). Logits of the frames before don't
         change: the LSTM runs forward only.
         """
+        lengths = lengths.to(features.device, non_blocking=True)
         index = torch.arange(features.shape[1] + EXTRA_FRAMES, device=features.device)
         index = torch.minimum(index[None], lengths[:, None] - 1)
         longer = torch.gather(features, 1, index[..., None].expand(-1, -1, features.shape[2]))
@@ -68,6 +71,5 @@ class SpeakerActivity(nn.Module):
             shorter = lengths < features.shape[1]
             beyond = ~valid_mask(lengths, longer.shape[1]) & shorter[:, None]
             longer = longer.masked_fill(beyond[..., None], 0.0)
-        hidden, _ = self.rnn(longer)
-        logits: Tensor = self.linear(hidden)
+        logits: Tensor = self.linear(run_lstm([self.rnn], longer))
         return logits

@@ -12,6 +12,7 @@ class SpecAugment(nn.Module):
     """Warp each utterance in time, then mask dimensions, then frames; with the default generator of the CPU.
 
     Follows s3prl `downstream/specaug.py`, with the same random draws in the same order: a seed gives the same masks.
+    The number of operations on the features doesn't depend on the number of utterances.
     """
 
     def __init__(self, settings: SpecAugmentSettings) -> None:
@@ -19,36 +20,81 @@ class SpecAugment(nn.Module):
         self.settings = settings
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Return changed features [batch, frames, dim]; frames beyond `lengths` [batch] have no meaning."""
+        """Return changed features [batch, frames, dim]; frames beyond `lengths` [batch] have no meaning.
+
+        `lengths` are on the host.
+        """
         s = self.settings
         if s.warp:
-            features = self._warp_batch(features, lengths)
+            features = _warp(features, *_draw_warps(lengths, s.warp))
         for axis, masks, width in ((2, s.dim_masks, s.dim_width), (1, s.time_masks, s.time_width)):
             if masks:
                 features = features.masked_fill(_draw_masks(features, axis, masks, width), 0.0)
         return features
 
-    def _warp_batch(self, features: Tensor, lengths: Tensor) -> Tensor:
-        frames = features.shape[1]
-        rows = [_warp(row[:n], self.settings.warp) for row, n in zip(features, lengths.tolist(), strict=True)]
-        return torch.stack([nn.functional.pad(row, (0, 0, 0, frames - len(row))) for row in rows])
+
+def _draw_warps(lengths: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the length of each utterance, a random frame, and that to which it moves by up to `window`: [batch] each.
+
+    One draw of 64 bits holds the two of 32 that `torch.randint` would make for the frame and its move. Utterances of at
+    most two windows draw nothing and stay as they are: their last frame moves nowhere.
+    """
+    warped = lengths > 2 * window
+    frames = lengths[warped]
+    high, low = _halves(torch.empty_like(frames).random_(-(2**63), None))
+    centres, goals = lengths.clone(), lengths.clone()
+    centres[warped] = window + high % (frames - 2 * window)
+    goals[warped] = centres[warped] - window + low % (2 * window) + 1
+    return lengths, centres, goals
 
 
-def _warp(row: Tensor, window: int) -> Tensor:
-    """Stretch one side of a random frame and shrink the other, so that it moves by up to `window`: [frames, dim]."""
-    frames = len(row)
-    # Utterances of at most two windows stay as they are.
-    if frames <= 2 * window:
-        return row
-    centre = int(torch.randint(window, frames - window, (1,)))
-    goal = int(torch.randint(centre - window, centre + window, (1,))) + 1
-    return torch.cat([_resize(row[:centre], goal), _resize(row[centre:], frames - goal)])
+def _halves(numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the upper and the lower 32 bits of integers of 64."""
+    return numbers >> 32 & 0xFFFFFFFF, numbers & 0xFFFFFFFF
 
 
-def _resize(row: Tensor, frames: int) -> Tensor:
-    """Bicubic interpolation in time: [any, dim] -> [frames, dim]."""
-    size = (frames, row.shape[1])
-    return nn.functional.interpolate(row[None, None], size, mode="bicubic", align_corners=False)[0, 0]
+def _warp(features: Tensor, lengths: Tensor, centres: Tensor, goals: Tensor) -> Tensor:
+    """Resize the frames before each centre to those before its goal, and the others likewise: [batch, frames, dim].
+
+    As torch's bicubic interpolation of either side in time, and zeros beyond `lengths`. Each frame is a weighted sum of
+    four. All but `features` is [batch], on the host.
+    """
+    batch, frames, dim = features.shape
+    moves = torch.stack([lengths, centres, goals]).to(features.device, non_blocking=True)
+    lengths, centres, goals = moves[..., None]
+    frame = torch.arange(frames, device=features.device)
+    place = frame.minimum(lengths - 1)
+    # The side of each frame: where it begins and how long it is, before the move and after it.
+    right = place >= goals
+    begin, moved_begin = torch.where(right, centres, 0), torch.where(right, goals, 0)
+    size, moved_size = torch.where(right, lengths - centres, centres), torch.where(right, lengths - goals, goals)
+    # In double and rounded once, as the fused multiply-add of torch's kernel.
+    scale = (size.float() / moved_size.float()).double()
+    position = (scale * (place - moved_begin + 0.5) - 0.5).float()
+    floor = position.floor()
+    taps = floor.long()[..., None] + torch.arange(-1, 3, device=features.device)
+    taps = begin[..., None] + taps.clamp(min=0).minimum(size[..., None] - 1)
+    rows = taps + frames * torch.arange(batch, device=features.device)[:, None, None]
+    weights = _cubic(position - floor).masked_fill((frame >= lengths)[..., None], 0.0)
+    return nn.functional.embedding_bag(
+        rows.view(-1, 4),
+        features.reshape(-1, dim),
+        per_sample_weights=weights.to(features.dtype).view(-1, 4),
+        mode="sum",
+    ).view_as(features)
+
+
+def _cubic(fraction: Tensor) -> Tensor:
+    """Return the weights of four neighbours, the second of which is `fraction` away: [..., 4].
+
+    Keys, "Cubic convolution interpolation for digital image processing" (1981), with torch's a = -0.75.
+    """
+    a, other = -0.75, 1 - fraction
+    near = torch.stack([fraction, other], dim=-1)
+    far = near + 1
+    near = ((a + 2) * near - (a + 3)) * near * near + 1
+    far = ((a * far - 5 * a) * far + 8 * a) * far - 4 * a
+    return torch.stack([far[..., 0], near[..., 0], near[..., 1], far[..., 1]], dim=-1)
 
 
 def _draw_masks(features: Tensor, axis: int, masks: int, width: int) -> Tensor:
@@ -61,4 +107,4 @@ def _draw_masks(features: Tensor, axis: int, masks: int, width: int) -> Tensor:
     starts = torch.randint(0, max(1, size - int(lengths.max())), (len(features), masks))
     places = torch.arange(size)
     masked = ((starts[..., None] <= places) & (places < (starts + lengths)[..., None])).any(dim=1)
-    return masked.unsqueeze(3 - axis).to(features.device)
+    return masked.unsqueeze(3 - axis).to(features.device, non_blocking=True)

@@ -6,7 +6,6 @@ Source: s3prl `downstream/sv_voxceleb1/model.py`, after Snyder et al., "X-vector
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -77,11 +76,12 @@ class XVector(RenamedSubmodules):
 def pad_to_frames(features: Tensor, lengths: Tensor, frames: int) -> tuple[Tensor, Tensor]:
     """Return features [batch, frames, dim] with zeros as padding, and shorter utterances filled with their last frame.
 
-    `lengths` [batch] is returned as the lengths after that.
+    `lengths` [batch], on the host, is returned as the lengths after that, on the features' device.
     """
+    features = F.pad(features, (0, 0, 0, max(0, frames - features.shape[1])))
+    lengths = lengths.to(features.device, non_blocking=True)
     longer = lengths.clamp(min=frames)
-    features = F.pad(features, (0, 0, 0, max(0, int(longer.max()) - features.shape[1])))
-    last = features[torch.arange(len(lengths), device=features.device), lengths - 1][:, None]
+    last = features.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, features.shape[2]))
     filled = torch.where(valid_mask(lengths, features.shape[1])[..., None], features, last)
     return filled * valid_mask(longer, features.shape[1])[..., None], longer
 
@@ -101,8 +101,10 @@ def _safe_sqrt(variance: Tensor) -> Tensor:
     return torch.where(dead, 0.0, torch.where(dead, 1.0, variance).sqrt())
 
 
-def am_softmax(cosines: Tensor, speakers: Sequence[int], scale: float, margin: float) -> Tensor:
-    """Return the mean additive-margin softmax loss [] of cosines [batch, speakers]; `speakers` are the true indices."""
-    right = torch.as_tensor(speakers, device=cosines.device)
-    margins = margin * F.one_hot(right, cosines.shape[1])
-    return F.cross_entropy(scale * (cosines - margins), right)
+def am_softmax(cosines: Tensor, speakers: Tensor, scale: float, margin: float) -> Tensor:
+    """Return the mean additive-margin softmax loss [] of cosines [batch, speakers].
+
+    `speakers` [batch] are the indices of the true ones.
+    """
+    true = torch.arange(cosines.shape[1], device=cosines.device) == speakers[:, None]
+    return F.cross_entropy(scale * (cosines - margin * true), speakers)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from downstreams.base import HeadSettings, Prediction, UtteranceTask, accuracy, closed_set, majority
+from downstreams.batching.targets import Targets
 from downstreams.metrics.scores import Metric, Score
 from superb_eval.data.manifest import Corpus, Utterance
 from superb_eval.runtime.lazy_torch import torch
@@ -50,9 +51,9 @@ class Classification(UtteranceTask):
         """Return the index of the utterance's class."""
         return int(self.labels.index(self.truth(utterance)))
 
-    def utterance_loss(self, output: Tensor, targets: Sequence[int]) -> Tensor:
+    def utterance_loss(self, output: Tensor, targets: Targets) -> Tensor:
         """Return the cross-entropy of logits [batch, classes]."""
-        return torch.nn.functional.cross_entropy(output, torch.as_tensor(targets, device=output.device))
+        return torch.nn.functional.cross_entropy(output, targets.values)
 
     def utterance_answers(self, output: Tensor) -> list[str]:
         """Return the most probable class of each utterance."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from downstreams.base import HeadSettings
+from downstreams.batching.targets import Targets
 from downstreams.text.vocabulary import VocabularySettings
 from superb_eval.data.manifest import Manifest, Utterance
 from superb_eval.runtime.lazy_torch import torch
@@ -17,18 +18,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def loss(logits: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]], blank: int) -> Tensor:
-    """Return the CTC loss [] of logits [batch, frames, outputs].
+def loss(logits: Tensor, lengths: Tensor, targets: Targets, blank: int) -> Tensor:
+    """Return the CTC loss [] of logits [batch, frames, outputs] with `lengths` [batch], on the host, in frames.
 
     That of each utterance is divided by the length of its target, then they are averaged (torch's `mean`). An utterance
     that has fewer frames than its target needs counts zero (s3prl: `zero_infinity`).
     """
-    labels = [torch.tensor(target, dtype=torch.long) for target in targets]
     return torch.nn.functional.ctc_loss(
         logits.float().log_softmax(dim=-1).transpose(0, 1),
-        torch.nn.utils.rnn.pad_sequence(labels, batch_first=True).to(logits.device),
+        targets.values,
         lengths,
-        torch.tensor([len(label) for label in labels], device=lengths.device),
+        targets.lengths,
         blank=blank,
         zero_infinity=True,
     )

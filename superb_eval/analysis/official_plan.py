@@ -14,6 +14,7 @@ import torch
 
 from downstreams import registry as tasks
 from downstreams.base import Setup, TrainedTask
+from downstreams.batching.targets import Targets
 from downstreams.metrics import dtw
 from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval import recipe
@@ -135,10 +136,9 @@ def _update_seconds(
         if kind.pooled
         else (count, frames, throughput.layers, throughput.width)
     )
-    lengths = torch.full((count,), 1 if kind.pooled else frames, device=device)
-    micro_batch = MicroBatch(
-        FeatureBatch(torch.randn(shape, device=device), lengths), [official.target(frames)] * count, 0
-    )
+    lengths = torch.full((count,), 1 if kind.pooled else frames)
+    targets = Targets.of([official.target(frames)] * count).to(torch.device(device))
+    micro_batch = MicroBatch(FeatureBatch(torch.randn(shape, device=device), lengths), targets, 0)
 
     def update() -> None:
         batched.backward(micro_batch, 1.0)

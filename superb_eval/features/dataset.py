@@ -21,7 +21,8 @@ NORM_LIVE_CLIPS = 8
 class FeatureBatch:
     """Features of some utterances, `[batch, layers, dim]` pooled or `[batch, frames, layers, dim]` padded.
 
-    `lengths` [batch] counts valid frames; ones where features are pooled.
+    `lengths` [batch] counts valid frames; ones where features are pooled. It stays on the host, so that reading it
+    waits for no device.
     """
 
     hidden: Tensor
@@ -42,8 +43,8 @@ class FeatureBatch:
         return FeatureBatch(hidden if self.pooled else hidden[:, : int(lengths.max()) + 1], lengths)
 
     def to(self, device: torch.device) -> FeatureBatch:
-        """Return the batch on a device."""
-        return FeatureBatch(self.hidden.to(device), self.lengths.to(device))
+        """Return the batch as float32 on a device; the copy is not waited for where the batch is in pinned memory."""
+        return FeatureBatch(self.hidden.to(device, non_blocking=True).float(), self.lengths)
 
 
 Crop = Callable[[Tensor], Tensor]

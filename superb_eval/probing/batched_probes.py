@@ -6,23 +6,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from downstreams.base import TrainedTask
+from downstreams.batching.targets import Targets
 from superb_eval.features.dataset import FeatureBatch
 from superb_eval.probing.probe import Probe
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """A micro-batch: its features, each utterance's target, and the seed of dropout and masks."""
+    """A micro-batch: its features, its utterances' targets, and the seed of dropout and masks."""
 
     batch: FeatureBatch
-    targets: Sequence[Any]
+    targets: Targets
     seed: int
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from downstreams.base import TrainedTask
 from downstreams.batching.sampling import BatchSource, Sampler, class_weights
+from downstreams.batching.targets import Targets
 from superb_eval.data import audio
 from superb_eval.errors import UserError
 from superb_eval.features.dataset import Crop, FeatureBatch
@@ -39,8 +40,8 @@ from superb_eval.version import ENGINE_VERSION
 CHECK_EVERY = 50
 """Steps between two checks for rates that diverged: to check at each would make a GPU wait for this process."""
 
-Drawn = tuple[Sequence[int], FeatureBatch]
-"""A micro-batch: the positions of its utterances in the training split, and their features."""
+Drawn = tuple[FeatureBatch, Targets]
+"""The features of a micro-batch and the targets of its utterances, on the host."""
 
 OnStep = Callable[[int, str], None]
 """Called with (steps done, postfix of the progress bar)."""
@@ -111,7 +112,7 @@ class Training:
         self.states, self.task, self.splits, self.settings = states, task, splits, settings
         self.seed, self.folder = seed, folder
         self.order_seed = seed if settings.order_seed is None else settings.order_seed
-        self.targets = [task.target(u) for u in splits["train"].manifest]
+        self.targets = Targets.of([task.target(u) for u in splits["train"].manifest])
         self.device = next(states[0].probe.parameters()).device
         self.pooled = splits["train"].features.pooled
         self.active = ActiveProbes(states, task, settings, self.pooled)
@@ -149,7 +150,7 @@ class Training:
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory.calls_for_parts(error):
                 raise
-            self._double_parts(max(len(indices) for indices, _ in drawn), error)
+            self._double_parts(max(len(targets) for _, targets in drawn), error)
             out_of_memory.release(error)
         else:
             self.active.update(self.step, losses)
@@ -157,16 +158,15 @@ class Training:
         self.active.probes.zero_grad()
         self._update(drawn)
 
-    def _backward(self, indices: Sequence[int], batch: FeatureBatch, micro: int) -> Tensor:
+    def _backward(self, batch: FeatureBatch, targets: Targets, micro: int) -> Tensor:
         """Add the gradients of a micro-batch, part by part; return its mean losses [probes]."""
-        size = math.ceil(len(indices) / self.parts)
-        whole = self.task.weight([self.targets[i] for i in indices])
+        size, whole = math.ceil(len(targets) / self.parts), self.task.weight(targets)
         seed, losses = _micro_batch_seed(self.seed, (self.step - 1) * self.settings.accumulate + micro), []
-        for start in range(0, len(indices), size):
-            part = (batch if self.parts == 1 else batch.part(start, start + size)).to(self.device)
-            targets = [self.targets[i] for i in indices[start : start + size]]
-            share = self.task.weight(targets) / whole
-            micro_batch = MicroBatch(part, targets, seed)
+        for start in range(0, len(targets), size):
+            of_part = targets if self.parts == 1 else targets.part(start, start + size)
+            part = batch if self.parts == 1 else batch.part(start, start + size)
+            share = self.task.weight(of_part) / whole
+            micro_batch = MicroBatch(part.to(self.device), of_part.to(self.device), seed)
             losses.append(share * self.active.probes.backward(micro_batch, share / self.settings.accumulate))
         return torch.stack(losses).sum(dim=0)
 
@@ -237,7 +237,8 @@ class Training:
 
     def _draw(self, sampled: tuple[int, Sequence[int]]) -> Drawn:
         number, indices = sampled
-        return indices, self.splits["train"].features.batch(indices, self._crop(number))
+        batch = self.splits["train"].features.batch(indices, self._crop(number))
+        return batch, self.targets.select(indices)
 
     def _crop(self, number: int) -> Crop | None:
         """The random crop of a micro-batch: of its features, since the upstream processes whole utterances."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from downstreams import registry
 from downstreams.base import Setup, TrainedTask
 from downstreams.batching.sampling import Sampler
+from downstreams.batching.targets import Targets
 from superb_eval.features.dataset import FeatureBatch
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.probing.active_probes import ActiveProbes
@@ -81,13 +82,14 @@ def _train(case: Case) -> tuple[list[float], list[float]]:
 def _our_updates(case: Case, settings: TrainSettings) -> Callable[[list[list[int]]], float]:
     head = case.task.head(DIM)
     case.copy(head)
-    state = ProbeState(case.lr, Probe(Featurizer(LAYERS), head), Path())
+    state, targets = ProbeState(case.lr, Probe(Featurizer(LAYERS), head), Path()), Targets.of(case.targets)
     active = ActiveProbes([state], case.task, settings, case.task.pooled)
 
     def update(micro_batches: list[list[int]]) -> float:
         losses = [
             active.probes.backward(
-                MicroBatch(_batch(case, chosen), [case.targets[i] for i in chosen], 0), 1 / settings.accumulate
+                MicroBatch(_batch(case, chosen), targets.select(chosen), 0),
+                1 / settings.accumulate,
             )
             for chosen in micro_batches
         ]

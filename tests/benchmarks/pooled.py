@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from downstreams import registry
 from downstreams import registry as tasks
 from downstreams.base import Setup
+from downstreams.batching.targets import Targets
 from downstreams.nets.heads import UtteranceLevel
 from superb_eval import recipe
 from superb_eval.features.dataset import Features
@@ -68,7 +69,7 @@ def ours(theirs: Theirs | None, means: Tensor, count: int = 1, device: str = "cp
     batched = batch_probes([probe.to(device) for probe in probes], task, pooled=True)
     features = Features.from_tensors(list(means.to(device)))
     groups = [{"params": batched.parameters(k), "lr": 1e-3} for k in range(count)]
-    optimizer, targets = torch.optim.Adam(groups, fused=True), (torch.arange(BATCH) % CLASSES).tolist()
+    optimizer, targets = torch.optim.Adam(groups, fused=True), Targets.of([k % CLASSES for k in range(BATCH)])
 
     def update() -> Tensor:
         losses = batched.backward(MicroBatch(features.batch(range(BATCH)), targets, 0), 1.0)

@@ -11,6 +11,7 @@ import torch
 from downstreams.asr import Hypothesis, SpeechHead, SpeechRecognition
 from downstreams.base import Prediction, Setup
 from downstreams.batching.buckets import Buckets
+from downstreams.batching.targets import Targets
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Corpus, Manifest, Utterance
 from superb_eval.errors import UserError
@@ -98,7 +99,7 @@ def test_it_learns_from_frames(one_thread: None) -> None:
     head = task.head(32)
     optimizer = torch.optim.Adam(head.parameters(), lr=0.02)
     for _ in range(110):
-        loss = task.loss(head(features, lengths), lengths, targets)
+        loss = task.loss(head(features, lengths), lengths, Targets.of(targets))
         optimizer.zero_grad(), loss.backward(), optimizer.step()
     assert [h.words for h in task.decode(head(features, lengths), lengths)] == [task.truth(u) for u in train]
 

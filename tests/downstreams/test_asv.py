@@ -84,7 +84,7 @@ def test_training_equals_s3prls_with_its_slip(theirs: nn.ModuleDict, batch: tupl
     theirs = copy.deepcopy(theirs).double()
     embedding = theirs["model"](theirs["connector"](features), mask(lengths).double())
     expected = theirs["objective"](embedding, speakers)
-    actual = am_softmax(head(features, lengths), speakers.tolist(), 30.0, 0.4)
+    actual = am_softmax(head(features, lengths), speakers, 30.0, 0.4)
     torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
     expected.backward()
     actual.backward()
@@ -136,14 +136,14 @@ def test_an_utterance_too_short_for_the_network_has_an_embedding(theirs: nn.Modu
     actual = head(frames, torch.tensor([3]))
     assert torch.isfinite(actual).all()
     torch.testing.assert_close(actual, head(longer, torch.tensor([MIN_FRAMES])))
-    loss = am_softmax(head.train()(frames, torch.tensor([3])), [0], 30.0, 0.4)
+    loss = am_softmax(head.train()(frames, torch.tensor([3])), torch.tensor([0]), 30.0, 0.4)
     loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in head.parameters() if p.grad is not None)
 
 
 def test_the_loss_is_the_protocols_example() -> None:
     """Two speakers, cosines 1 and -1, scale 30, margin 0.4: the right logit is 18, the other -30."""
-    actual = am_softmax(torch.tensor([[1.0, -1.0]], dtype=torch.float64), [0], 30.0, 0.4)
+    actual = am_softmax(torch.tensor([[1.0, -1.0]], dtype=torch.float64), torch.tensor([0]), 30.0, 0.4)
     assert actual.item() == pytest.approx(np.log1p(np.exp(-30 - 18)), rel=1e-6)
 
 

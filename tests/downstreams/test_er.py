@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from downstreams.base import Prediction, Setup
+from downstreams.batching.targets import Targets
 from downstreams.er import EmotionRecognition
 from downstreams.nets.heads import UtteranceLevel
 from superb_eval import recipe
@@ -103,7 +104,7 @@ def test_loss_gradient_and_answers_equal_s3prls(tmp_path: Path, expert: Any) -> 
     records: dict[str, Any] = defaultdict(list)
     expected = theirs("dev", [f[:n] for f, n in zip(frames, lengths.tolist(), strict=True)], targets, [], records)
     output = head(frames, lengths)
-    actual = task.loss(output, lengths, targets)
+    actual = task.loss(output, lengths, Targets.of(targets))
     torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
     expected.backward()
     actual.backward()

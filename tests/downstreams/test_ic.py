@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from downstreams.base import Prediction, Setup
+from downstreams.batching.targets import Targets
 from downstreams.ic import IntentClassification, IntentHead
 from downstreams.nets.heads import UtteranceLevel
 from superb_eval import recipe
@@ -103,7 +104,7 @@ def test_loss_gradient_answers_and_accuracy_equal_s3prls(
     features = [f[:n].clone() for f, n in zip(frames, lengths.tolist(), strict=True)]
     theirs = expert("test", features, targets, [u.id for u in train], records)
     output = head(frames, lengths)
-    ours = task.loss(output, lengths, targets)
+    ours = task.loss(output, lengths, Targets.of(targets))
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
     theirs.backward()
     ours.backward()

@@ -11,6 +11,7 @@ from torch import nn
 
 from downstreams import registry
 from downstreams.base import Prediction, Setup
+from downstreams.batching.targets import Targets
 from downstreams.ks import OFFICIAL_CLASSES, KeywordSpotting
 from downstreams.nets.heads import UtteranceLevel
 from downstreams.task_types.classification import ProjectorHead
@@ -84,7 +85,7 @@ def test_parameters_are_the_protocols() -> None:
 
 def test_loss_starts_near_that_of_guessing(task: KeywordSpotting) -> None:
     logits = torch.zeros(3, 3)
-    assert task.loss(logits, None, [0, 1, 2]).item() == pytest.approx(torch.log(torch.tensor(3.0)).item())
+    assert task.loss(logits, None, Targets.of([0, 1, 2])).item() == pytest.approx(torch.log(torch.tensor(3.0)).item())
 
 
 def test_the_official_classes_come_first_in_their_order(task: KeywordSpotting, corpus: Corpus) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from downstreams.base import Prediction, Setup
 from downstreams.batching.buckets import Buckets
+from downstreams.batching.targets import Targets
 from downstreams.pr import PhoneHead, PhonemeRecognition
 from downstreams.text.vocabulary import ARPABET
 from superb_eval.data.audio import Clip
@@ -84,7 +85,7 @@ def test_it_learns_from_frames(one_thread: None) -> None:
     head = task.head(6)
     optimizer = torch.optim.Adam(head.parameters(), lr=0.03)
     for _ in range(60):
-        loss = task.loss(head(features, lengths), lengths, targets)
+        loss = task.loss(head(features, lengths), lengths, Targets.of(targets))
         optimizer.zero_grad(), loss.backward(), optimizer.step()
     assert task.decode(head(features, lengths), lengths) == [task.truth(u) for u in train]
 

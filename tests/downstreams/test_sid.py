@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from downstreams.base import Prediction, Setup
+from downstreams.batching.targets import Targets
 from downstreams.nets.heads import UtteranceLevel
 from downstreams.sid import SpeakerIdentification
 from superb_eval import recipe
@@ -60,7 +61,7 @@ def test_forward_loss_and_gradient_equal_s3prls_for_1251_speakers() -> None:
     actual = head(frames, lengths)
     torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
     reference = nn.CrossEntropyLoss()(expected, torch.tensor(labels))
-    loss = task.loss(actual, lengths, labels)
+    loss = task.loss(actual, lengths, Targets.of(labels))
     torch.testing.assert_close(loss, reference, rtol=1e-6, atol=1e-6)
     reference.backward()
     loss.backward()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from downstreams import registry as tasks
+from downstreams.batching.targets import Targets
 from superb_eval.data.audio import Clip
 from superb_eval.errors import UserError
 from superb_eval.features.extract import Extraction, extract
@@ -169,5 +170,5 @@ def test_a_single_utterance_that_does_not_fit_ends_the_training(
 def test_parts_weigh_what_their_losses_are_means_over() -> None:
     """Diarisation's loss is a mean over frames, the others' are means over utterances."""
     sd = tasks.get("sd")
-    assert sd.weight(None, [torch.zeros(30, 2), torch.zeros(50, 2)]) == 80  # type: ignore[attr-defined, arg-type]
-    assert tasks.get("asr").weight(None, [[1], [2, 3]]) == 2  # type: ignore[attr-defined, arg-type]
+    assert sd.weight(None, Targets.of([torch.zeros(30, 2), torch.zeros(50, 2)])) == 80  # type: ignore[attr-defined, arg-type]
+    assert tasks.get("asr").weight(None, Targets.of([[1], [2, 3]])) == 2  # type: ignore[attr-defined, arg-type]

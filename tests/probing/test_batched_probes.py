@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from downstreams import registry as tasks
 from downstreams.base import Setup
+from downstreams.batching.targets import Targets
 from downstreams.nets.heads import UtteranceLevel
 from superb_eval.features.dataset import FeatureBatch
 from superb_eval.features.featurizer import Featurizer
@@ -16,6 +17,7 @@ from superb_eval.probing.probe import Probe
 from tests.rounding import assert_near_losses, assert_near_weights
 
 RATES = (1e-1, 1e-2, 1e-3)
+TARGETS = Targets.of([0, 1, 2, 0, 1])
 KS = tasks.get("ks")
 
 
@@ -48,8 +50,8 @@ def trained(make_batched, task, precision: str = "float32", steps: int = 12) -> 
     for _ in range(steps):
         for _ in range(2):
             batch = FeatureBatch(3 * torch.randn(5, 4, 6, generator=generator), torch.ones(5, dtype=torch.long))
-            targets = torch.randint(3, (5,), generator=generator).tolist()
-            losses.append(batched.backward(MicroBatch(batch, targets, 0), 0.5))
+            targets = torch.randint(3, (5,), generator=generator)
+            losses.append(batched.backward(MicroBatch(batch, Targets.of(list(targets)), 0), 0.5))
         batched.clip(0.05)
         clipped.append(gradients(batched))
         optimizer.step()
@@ -89,11 +91,11 @@ def test_sequential_probes_draw_the_same_dropout(task) -> None:  # type: ignore[
     two.load_state_dict(one.state_dict())
     batched = batch_probes([one, two], task, pooled=False)
     losses = batched.backward(
-        MicroBatch(FeatureBatch(torch.randn(5, 4, 6), torch.ones(5, dtype=torch.long)), [0, 1, 2, 0, 1], seed=7), 1.0
+        MicroBatch(FeatureBatch(torch.randn(5, 4, 6), torch.ones(5, dtype=torch.long)), TARGETS, seed=7), 1.0
     )
     assert losses[0] == losses[1]
     other = batched.backward(
-        MicroBatch(FeatureBatch(torch.randn(5, 4, 6), torch.ones(5, dtype=torch.long)), [0, 1, 2, 0, 1], seed=8), 1.0
+        MicroBatch(FeatureBatch(torch.randn(5, 4, 6), torch.ones(5, dtype=torch.long)), TARGETS, seed=8), 1.0
     )
     assert other[0] != losses[0]
 

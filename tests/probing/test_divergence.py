@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from downstreams.base import Setup, TrainedTask
+from downstreams.batching.targets import Targets
 from downstreams.task_types.classification import Classification
 from superb_eval.features.dataset import FeatureBatch
 from superb_eval.probing.active_probes import ActiveProbes
@@ -130,7 +131,7 @@ def test_a_skipped_update_changes_neither_weights_nor_moments(pooled: bool, tmp_
     batch = FeatureBatch(torch.randn(5, 4, 6), torch.ones(5, dtype=torch.long))
 
     def update(step: int, losses: list[float]) -> None:
-        active.probes.backward(MicroBatch(batch, [0, 1, 2, 0, 1], 0), 1.0)
+        active.probes.backward(MicroBatch(batch, Targets.of([0, 1, 2, 0, 1]), 0), 1.0)
         active.update(step, torch.tensor(losses))
 
     def snapshot() -> list[dict[str, Any]]:

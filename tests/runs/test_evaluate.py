@@ -170,8 +170,8 @@ def first_update(config: RunConfig, folder: Path) -> tuple[FeatureBatch, Tensor,
     probe = new_probe(probe_config, fold.task, splits["train"].features)
     assert run.recipe.train is not None
     training = Training([ProbeState(1e-2, probe, folder)], fold.task, splits, run.recipe.train, seed=0, folder=folder)
-    indices, batch = next(training.micro_batches(1))
-    loss = training.active.probes.backward(MicroBatch(batch, [training.targets[i] for i in indices], seed=0), 1.0)
+    batch, targets = next(training.micro_batches(1))
+    loss = training.active.probes.backward(MicroBatch(batch, targets, seed=0), 1.0)
     training.active.probes.clip(float("inf"))
     found = zip(probe.named_parameters(), training.active.probes.parameters(0), strict=True)
     # Heads on means store their matrices transposed.

@@ -38,7 +38,7 @@ def test_the_same_seed_gives_s3prls_features(seed: int, dim: int) -> None:
     actual = SpecAugment(SpecAugmentSettings())(features, LENGTHS)
     assert actual.shape == features.shape
     for row, other, n in zip(actual, expected, LENGTHS.tolist(), strict=True):
-        torch.testing.assert_close(row[:n], other, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(row[:n], other, rtol=1e-6, atol=3e-6)
 
 
 def test_nothing_is_changed_where_all_is_off() -> None:

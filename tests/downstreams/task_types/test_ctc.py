@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from downstreams.batching.targets import Targets
 from downstreams.nets.heads import FrameHead
 from downstreams.nets.recurrent import Recogniser, stack_frames
 from downstreams.task_types import ctc
@@ -59,7 +60,7 @@ def test_the_recurrent_head_equals_s3prls() -> None:
     padded = nn.utils.rnn.pad_sequence([torch.tensor(t) for t in targets], batch_first=True)
     sizes = torch.tensor([len(t) for t in targets])
     reference_loss = objective(expected.log_softmax(-1).transpose(0, 1), padded, lengths, sizes)
-    torch.testing.assert_close(ctc.loss(actual, LENGTHS, targets, 0), reference_loss, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ctc.loss(actual, LENGTHS, Targets.of(targets), 0), reference_loss, rtol=1e-6, atol=1e-6)
 
 
 def test_the_frame_head_equals_s3prls() -> None:
@@ -116,8 +117,8 @@ def test_greedy_decoding_merges_repeats_then_drops_blanks() -> None:
 
 def test_a_target_too_long_for_its_frames_costs_nothing() -> None:
     output, lengths = torch.randn(2, 5, 4, requires_grad=True), torch.tensor([5, 2])
-    loss = ctc.loss(output, lengths, [[1, 2], [1, 2, 3]], 0)
-    torch.testing.assert_close(loss, ctc.loss(output[:1], lengths[:1], [[1, 2]], 0) / 2)
+    loss = ctc.loss(output, lengths, Targets.of([[1, 2], [1, 2, 3]]), 0)
+    torch.testing.assert_close(loss, ctc.loss(output[:1], lengths[:1], Targets.of([[1, 2]]), 0) / 2)
     loss.backward()
     assert output.grad is not None and output.grad.isfinite().all()
 
