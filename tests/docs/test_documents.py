@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,14 +99,41 @@ def test_examples_of_recipes_and_projects_can_be_read() -> None:
                 assert tomllib.loads(block.text)
 
 
-def test_the_site_can_be_built(tmp_path: Path) -> None:
-    """`strict` makes an error of a link that leads nowhere, and of a name that the API reference doesn't find."""
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site; `strict` makes an error of a link that leads nowhere, and of a name that the API reference lacks."""
+    folder = tmp_path_factory.mktemp("site")
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "superb_eval.runs.config.RunConfig" in (tmp_path / "api.html").read_text(encoding="utf8")
-    assert (tmp_path / "images" / "report.png").is_file()
+    return folder
+
+
+def test_the_site_holds_every_page_and_fetches_nothing(site: Path) -> None:
+    assert "superb_eval.runs.config.RunConfig" in (site / "api.html").read_text(encoding="utf8")
+    assert (site / "images" / "report.png").is_file()
+    for path in site.glob("*.html"):
+        fetched = re.findall(r'<(?:script|img|iframe)[^>]*src="?(\w+:[^"> ]*)', path.read_text(encoding="utf8"))
+        fetched += re.findall(r'<link[^>]*rel="?stylesheet[^>]*href="?(\w+:[^"> ]*)', path.read_text(encoding="utf8"))
+        assert not fetched, f"{path.name} fetches {fetched}"
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the path")
+def test_the_search_works_in_pages_that_are_opened_as_files(site: Path, tmp_path: Path) -> None:
+    found = {}
+    for words in ("interval", "zzzqqq"):
+        address = f"{(site / 'index.html').as_uri()}?q={words}"
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-quic"]
+        options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        options += [f"--user-data-dir={tmp_path / words}", "--virtual-time-budget=8000", "--dump-dom"]
+        done = subprocess.run([CHROMIUM, *options, address], capture_output=True, text=True, check=True, timeout=120)
+        found[words] = done.stdout.count("md-search-result__item")
+    assert found["interval"] > 3 and not found["zzzqqq"]
 
 
 def test_the_readme_is_short() -> None:
