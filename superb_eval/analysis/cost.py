@@ -7,17 +7,16 @@ Fourier transforms and elementwise work aren't counted, and no figure is given w
 
 from __future__ import annotations
 
-import ctypes
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from superb_eval.runtime import devices
+from superb_eval.runtime.memory import peak_bytes
 from upstreams import registry
 from upstreams.base import SAMPLE_RATE, Upstream
 from upstreams.contract.check import signal
@@ -169,21 +168,5 @@ def _synchronize(wav: Tensor) -> None:
 def _memory(upstream: Upstream, wav: Tensor) -> int | None:
     """Return the bytes of weights and buffers, and of what a pass adds at its peak."""
     own = sum(t.numel() * t.element_size() for t in (*upstream.parameters(), *upstream.buffers()))
-    if wav.is_cuda:
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        upstream([wav])
-        return own + torch.cuda.max_memory_allocated() - before
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # give back what earlier passes left, or this one would seem to need nothing
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
-    except (OSError, AttributeError, TypeError):  # another system, or a sandbox
-        return None
-    before = _resident("VmRSS")
-    upstream([wav])
-    return own + max(0, _resident("VmHWM") - before)
-
-
-def _resident(key: str) -> int:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) * 1024
+    added = peak_bytes(lambda: upstream([wav]), str(wav.device))
+    return None if added is None else own + int(added)

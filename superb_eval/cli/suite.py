@@ -106,17 +106,19 @@ def suite(
     from superb_eval.runtime import devices
     from superb_eval.runtime.progress import TerminalProgress
     from superb_eval.suite import progress_view
+    from superb_eval.suite.executors.local import Local
     from superb_eval.suite.progress_view import ProgressView
     from superb_eval.suite.run import run
 
     if not (ray or slurm):
         devices.require(device)
     workers = jobs or _default(device)
-    scheduler = _scheduler(workers, device, ray, slurm, slurm_options, demand, at_once=jobs or 0)
+    remote = _remote_scheduler(workers, device, ray, slurm, slurm_options, demand, at_once=jobs or 0)
     suite_plan = _planned(upstreams, tasks, data, profile, seeds, out, override, device, store, store_gb, workers)
     if not suite_plan.missing:
         print(f"nothing to run. superb-eval table {out}")
         return
+    scheduler = remote or Local(workers, {each.job: each for each in suite_plan.runs}, suite_plan.memory)
     outcome = run(
         suite_plan,
         scheduler,
@@ -140,11 +142,17 @@ def plan(
     store_gb: StoreGb = None,
     jobs: Jobs = None,
 ) -> None:
-    """Print what `suite` would do: runs, audio hours, size of the feature store, time; run nothing.
+    """Print what `suite` would do: runs, audio hours, feature store, time of each task and of all, memory; run nothing.
+
+    Upstreams are timed in the batches that extraction makes, heads on an update: for seconds, on noise.
 
     \b
     superb-eval plan -u fbank,hubert_mini@random --tasks all --profile mini
+    superb-eval plan -u hubert --profile superb --device cuda --jobs 4     # the official protocol, without its corpora
     """
+    from superb_eval.runtime import devices
+
+    devices.require(device)
     workers = jobs or _default(device)
     _planned(upstreams, tasks, data, profile, seeds, out, override, device, store, store_gb, workers)
 
@@ -163,10 +171,10 @@ def board(
     status.show(out, follow=not once)
 
 
-def _scheduler(
+def _remote_scheduler(
     workers: int, device: str, ray: str | None, slurm: bool, slurm_options: str, demand: str, at_once: int
-) -> Scheduler:
-    """Return the executor: the cores of this machine unless Ray or SLURM is given."""
+) -> Scheduler | None:
+    """Return the executor on Ray or SLURM; None: runs are executed on this machine."""
     import shlex
 
     if ray and slurm:
@@ -187,9 +195,7 @@ def _scheduler(
         except ValueError as error:
             raise UserError(f"--slurm-options {slurm_options}: {error}. Check the quotes.") from error
         return Slurm(resources.parse(demand, device), options, at_once)
-    from superb_eval.suite.executors.local import Local
-
-    return Local(workers)
+    return None
 
 
 def _planned(
@@ -206,15 +212,17 @@ def _planned(
     workers: int,
 ) -> Plan:
     from superb_eval.runtime.progress import TerminalProgress
+    from superb_eval.suite.estimates import estimate
     from superb_eval.suite.jobs import SuiteConfig
-    from superb_eval.suite.plan import describe, estimate, make_plan
+    from superb_eval.suite.plan import make_plan
+    from superb_eval.suite.plan_text import describe
 
     overrides, names = tuple(override or ()), tuple(part.strip() for part in upstreams.split(",") if part.strip())
     chosen = tuple(tasks.replace(",", " ").split())
     config = SuiteConfig(names, chosen, data, profile, overrides, seeds, out, device, store, store_gb)
     suite_plan = make_plan(config)
     if suite_plan.missing:
-        estimate(suite_plan, TerminalProgress())
+        estimate(suite_plan, TerminalProgress(), workers)
     print("\n".join(describe(suite_plan, workers)), flush=True)
     return suite_plan
 

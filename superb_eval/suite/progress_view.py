@@ -22,7 +22,7 @@ from superb_eval.suite.events import (
     SuiteOutcome,
 )
 from superb_eval.suite.jobs import Job
-from superb_eval.suite.plan import duration
+from superb_eval.suite.plan_text import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

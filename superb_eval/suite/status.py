@@ -12,7 +12,7 @@ from superb_eval.errors import UserError
 from superb_eval.suite.job_state import Failure, JobStates, Receipt
 from superb_eval.suite.jobs import SUITE_FOLDER, Job
 from superb_eval.suite.leases import Lease, LeaseWatcher
-from superb_eval.suite.plan import duration
+from superb_eval.suite.plan_text import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

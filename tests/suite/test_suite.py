@@ -19,8 +19,9 @@ import pytest
 from superb_eval.errors import UserError
 from superb_eval.runtime.progress import NoProgress
 from superb_eval.runtime.threads import available_cores
-from superb_eval.suite import inputs, jobs, progress_view
+from superb_eval.suite import inputs, jobs, plan_text, progress_view
 from superb_eval.suite import plan as plans
+from superb_eval.suite.estimates import estimate
 from superb_eval.suite.events import EventHandler, Failed, Finished, JobProgress, Started, SuiteOutcome
 from superb_eval.suite.execute import execute
 from superb_eval.suite.executors import local
@@ -158,15 +159,15 @@ def test_finished_runs_are_recognised_at_once_and_without_torch(config: SuiteCon
 
 def test_a_plan_prints_hours_size_and_time(config: SuiteConfig) -> None:
     plan = plans.make_plan(config)
-    plans.estimate(plan, NoProgress())
+    estimate(plan, NoProgress(), 2)
     assert plan.problems == {}
-    size = plan.sizes["ks", "mini"]
-    assert size.utterances == 72 and 0.4 * 72 < size.seconds < 0.9 * 72
-    assert plan.audio_hours() == pytest.approx(2 * size.seconds / 3600)
+    workload = plan.workloads["ks", "mini"]
+    assert workload.clips == 72 and workload.utterances == (36, 18, 18) and 0.4 < workload.seconds < 0.9
+    assert plan.audio_hours() == pytest.approx(2 * 72 * workload.seconds / 3600)
     assert plan.store_bytes() == 2 * 72 * 240 * 4, "means over time of one layer of 240, in four bytes"
-    assert plan.untimed_tasks() == ["ks"]
-    lines = "\n".join(plans.describe(plan, 2))
-    assert "2 runs: 0 finished, 2 to run, 2 at a time" in lines and "training of ks, which was never timed" in lines
+    lines = "\n".join(plan_text.describe(plan, 2))
+    assert "2 runs: 0 finished, 2 to run, 2 at a time" in lines and "fbank on one core: processes" in lines
+    assert "time: about" in lines and "memory: the 2 largest runs together about" in lines
 
 
 @pytest.mark.parametrize("made", [[], ["ks"]])
@@ -179,8 +180,8 @@ def test_a_plan_knows_the_embedded_corpus_before_it_is_synthesised(
     (tmp_path / "mini/corpus.json").write_text(json.dumps({"name": "synthetic", "tasks": made}))
     config = SuiteConfig(("fbank",), ("asr", "sid"), None, out=tmp_path / "r")
     plan = plans.make_plan(config)
-    plans.estimate(plan, NoProgress())
-    lines = "\n".join(plans.describe(plan, 1))
+    estimate(plan, NoProgress(), 2)
+    lines = "\n".join(plan_text.describe(plan, 1))
     assert plan.problems == {} and "can't run" not in lines
     assert "embedded corpus: asr, sid will be synthesised first, once" in lines
     assert plan.audio_hours() == pytest.approx(2 * 1054 / 3600, rel=1e-3) and "audio to process: 0.59 h" in lines
@@ -190,8 +191,8 @@ def test_a_plan_prints_what_can_not_run(config: SuiteConfig) -> None:
     from dataclasses import replace
 
     plan = plans.make_plan(replace(config, tasks=("ks", "sid"), upstreams=("fbank", "fbnk")))
-    plans.estimate(plan, NoProgress())
-    lines = "\n".join(plans.describe(plan, 1))
+    estimate(plan, NoProgress(), 2)
+    lines = "\n".join(plan_text.describe(plan, 1))
     assert "can't run: fbank sid" in lines and "can't run: fbnk ks" in lines and "Did you mean 'fbank'" in lines
 
 

@@ -1,0 +1,58 @@
+"""Memory of a device: how much is free, and how much a piece of work takes at its peak."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from superb_eval.runtime import devices
+from superb_eval.runtime.lazy_torch import torch
+
+
+def free_bytes(device: str) -> float:
+    """Return the bytes that are free on a device; infinity where that is unknown, or the device isn't here."""
+    if devices.missing(device):
+        return math.inf
+    if devices.kind(device) == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return float(free)
+    if devices.kind(device) == "mps":
+        return float(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return _available()
+
+
+def peak_bytes(work: Callable[[], object], device: str) -> float | None:
+    """Return the bytes that a piece of work adds at its peak; None where the system doesn't measure it."""
+    if devices.kind(device) == "cuda":
+        allocated = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return float(torch.cuda.max_memory_allocated(device) - allocated)
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # give back what earlier work left, or this one would seem to need nothing
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
+    except (OSError, AttributeError, TypeError):  # another system, or a sandbox
+        return None
+    before = _field("/proc/self/status", "VmRSS")
+    work()
+    return max(0.0, _field("/proc/self/status", "VmHWM") - before)
+
+
+def _available() -> float:
+    """Return the machine's available memory, or what a control group leaves of it."""
+    try:
+        available = _field("/proc/meminfo", "MemAvailable")
+    except (OSError, StopIteration):  # another system
+        return math.inf
+    try:
+        return min(available, float(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf8")))
+    except (OSError, ValueError):  # there is none, or its limit is "max"
+        return available
+
+
+def _field(path: str, key: str) -> float:
+    """Return a field of a file of /proc in bytes."""
+    line = next(line for line in Path(path).read_text(encoding="utf8").splitlines() if line.startswith(key))
+    return 1024.0 * int(line.split()[1])
