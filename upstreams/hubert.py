@@ -185,11 +185,11 @@ def _sample_mask(wavs: list[Tensor]) -> Tensor:
 class ValidGroupNorm(nn.GroupNorm):
     """A GroupNorm with one group per channel whose statistics leave the padded frames out.
 
-    `frame_counts` holds the number of valid frames of each utterance, on the host so that no device has to be waited
-    for; set it before each forward pass.
+    `frame_counts` [batch] are the valid frames of each utterance, on its device; set it before each forward pass. None:
+    no frame is padded.
     """
 
-    frame_counts: Sequence[int] | None = None
+    frame_counts: Tensor | None = None
 
     @classmethod
     def from_group_norm(cls, norm: nn.GroupNorm) -> ValidGroupNorm:
@@ -200,9 +200,9 @@ class ValidGroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise [batch, channels, frames]; padded frames are normalised too, but carry no information."""
-        if self.frame_counts is None or all(count == x.shape[-1] for count in self.frame_counts):
+        lengths = self.frame_counts
+        if lengths is None:
             return super().forward(x)
-        lengths = torch.tensor(self.frame_counts, device=x.device)
         dtype, x = x.dtype, x.float()  # under autocast, 16 bits are too few for sums over a minute of frames
         mask = valid_mask(lengths, x.shape[-1])[:, None]  # [batch, 1, frames]
         count = lengths[:, None, None].float()

@@ -89,14 +89,14 @@ class Torchaudio(Upstream):
 
     def _extract(self, wavs: list[Tensor]) -> list[Tensor]:
         lengths = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
+        padded = lengths if len({len(wav) for wav in wavs}) > 1 else None
         first = self._convolutions[0]
         if isinstance(first.layer_norm, ValidGroupNorm):
-            first.layer_norm.frame_counts = [(len(wav) - first.kernel_size) // first.stride + 1 for wav in wavs]
+            first.layer_norm.frame_counts = None if padded is None else (padded - first.kernel_size) // first.stride + 1
         first_input: list[Tensor] = []
         layer = self.model.encoder.transformer.layers[0]
         hook = layer.register_forward_pre_hook(lambda _, inputs: first_input.append(inputs[0]))
         try:
-            padded = lengths if len({len(wav) for wav in wavs}) > 1 else None
             states, _ = self.model.extract_features(pad_sequence(wavs, batch_first=True), padded)
         finally:
             hook.remove()

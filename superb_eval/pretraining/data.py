@@ -1,19 +1,14 @@
-"""Unlabelled audio in batches: a batch is a pure function of seed and number, however many processes share it."""
+"""Unlabelled audio: read from its files, or from memory where it fits."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from threading import Lock
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from superb_eval.data import audio as audio_files
 from superb_eval.data.audio import SAMPLE_RATE, Clip, Waveform
@@ -24,35 +19,8 @@ from superb_eval.pretraining.sources import SourcePaths
 from superb_eval.runtime.progress import Progress
 from superb_eval.runtime.threads import available_cores
 
-ALIGN = 320
-"""Samples. Crops begin at multiples of it, so that frames of a crop are frames of the clip."""
-
-JITTER = 0.1
-"""Relative random change of the lengths that batches are sorted by, so that batches differ from epoch to epoch."""
-
-
-class Batch(NamedTuple):
-    """Crops of clips, padded with zeros.
-
-    `wavs` is [batch, samples] at 16 kHz and `lengths` [batch] in samples. `clips` are indices of clips, `offsets` the
-    first sample of each crop in its clip (a multiple of `ALIGN`), `seeds` one seed per crop for its random draws, the
-    same on any number of processes. `step` is the update, from 1.
-    """
-
-    wavs: Tensor
-    lengths: Tensor
-    clips: tuple[int, ...]
-    offsets: tuple[int, ...]
-    seeds: tuple[int, ...]
-    step: int
-
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch with its waveforms on a device; lengths stay on the CPU, where reading them is no sync."""
-        return self._replace(wavs=self.wavs.to(device, non_blocking=True))
-
-    def pin_memory(self) -> Batch:
-        """Return the batch with waveforms in pinned memory, which a GPU copies asynchronously."""
-        return self._replace(wavs=self.wavs.pin_memory())
+FULL_SCALE = 32768
+"""The sample of 16 bits that is 1 as a float."""
 
 
 class Crop(NamedTuple):
@@ -83,6 +51,11 @@ class Audio:
 
     def read(self, crop: Crop) -> Waveform | None:
         """Return a crop [samples], or None where it is unreadable or silent; `problems` then has the reason."""
+        samples = self.read_stored(crop)
+        return samples if samples is None or samples.dtype == np.float32 else _to_float(samples)
+
+    def read_stored(self, crop: Crop) -> NDArray[Any] | None:
+        """Return what `read` does, in 16 bits where the clip is cached."""
         try:
             return _check_not_silent(self._read(crop), self.clips[crop.clip])
         except UserError as error:
@@ -90,10 +63,9 @@ class Audio:
                 self.problems.append(str(error))
             return None
 
-    def _read(self, crop: Crop) -> Waveform:
+    def _read(self, crop: Crop) -> NDArray[Any]:
         if self.cached is not None:
-            samples = self.cached[crop.clip][crop.start : crop.start + crop.samples]
-            return samples.astype(np.float32) / np.float32(32768)
+            return self.cached[crop.clip][crop.start : crop.start + crop.samples]
         clip = self.clips[crop.clip]
         start = clip.start + crop.start / SAMPLE_RATE
         waveform = audio_files.read(replace(clip, start=start, end=start + crop.samples / SAMPLE_RATE))
@@ -127,10 +99,14 @@ def load_audio(settings: DataSettings, paths: SourcePaths, seed: int, progress: 
 
 def _decode(clip: Clip) -> NDArray[np.int16]:
     samples = _check_not_silent(audio_files.read(clip), clip)
-    return np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
+    return np.clip(np.rint(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
 
 
-def _check_not_silent(samples: Waveform, clip: Clip) -> Waveform:
+def _to_float(samples: NDArray[np.int16]) -> Waveform:
+    return samples.astype(np.float32) / np.float32(FULL_SCALE)
+
+
+def _check_not_silent(samples: NDArray[Any], clip: Clip) -> NDArray[Any]:
     if samples.min() == samples.max():
         raise UserError(f"{clip.path}: is silent: no training data. Remove it, or record it again.")
     return samples
@@ -169,92 +145,3 @@ def _report(audio: Audio, progress: Progress) -> None:
     if not audio.clips:
         raise UserError("no audio is left to train on. Check the sources, data.min_seconds and data.max_seconds.")
     progress.log(f"{len(audio.clips)} clips, {audio.hours:.2f} h of audio")
-
-
-class Batches:
-    """An endless sequence of batches: crops of similar length, bounded by their padded seconds.
-
-    Each epoch uses every clip once, in its own order; clips longer than `crop_seconds` are cropped anew.
-
-    Raises (when made):
-        UserError: a crop may be longer than a batch.
-    """
-
-    def __init__(self, audio: Audio, settings: DataSettings, seed: int) -> None:
-        if settings.crop_seconds > settings.batch_seconds:
-            raise UserError(
-                f"data.crop_seconds={settings.crop_seconds} is more than data.batch_seconds={settings.batch_seconds}: "
-                "a batch could not hold one crop. Raise the latter."
-            )
-        self.audio, self.settings, self.seed = audio, settings, seed
-        crop = int(settings.crop_seconds * SAMPLE_RATE)
-        self.lengths = np.minimum(audio.samples, crop)
-        self._first_of_epoch = [0]
-        """Number of the first batch of each epoch, as far as epochs have been planned."""
-        self._epoch = lru_cache(maxsize=2)(self._plan)
-        self._lock = Lock()
-
-    def load(self, number: int, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """Return a rank's share of batch `number` (from 0), for the update `step`.
-
-        Raises:
-            UserError: the batch holds fewer clips than there are processes, or none of its files can be read.
-        """
-        crops = self.crops(number)
-        if len(crops) < world:
-            raise UserError(
-                f"a batch of {len(crops)} clip(s) can't be shared by {world} processes. Raise data.batch_seconds."
-            )
-        share = list(enumerate(crops))[rank::world]
-        items = [(crop, place, wave) for place, crop in share if (wave := self.audio.read(crop)) is not None]
-        if not items:
-            raise UserError(f"step {step}: no file of the batch can be used: {'; '.join(self.audio.problems[-3:])}")
-        wavs = torch.zeros(len(items), max(len(wave) for _, _, wave in items))
-        for row, (_, _, wave) in zip(wavs, items, strict=True):
-            row[: len(wave)] = torch.from_numpy(wave)
-        return Batch(
-            wavs=wavs,
-            lengths=torch.tensor([len(wave) for _, _, wave in items]),
-            clips=tuple(crop.clip for crop, _, _ in items),
-            offsets=tuple(crop.start for crop, _, _ in items),
-            seeds=tuple(_derive_seed(self.seed, number, place) for _, place, _ in items),
-            step=step,
-        )
-
-    def crops(self, number: int) -> list[Crop]:
-        """Return the crops of a batch, all processes' together."""
-        with self._lock:  # batches are loaded on several threads
-            while number >= self._first_of_epoch[-1]:
-                self._first_of_epoch.append(self._first_of_epoch[-1] + len(self._epoch(len(self._first_of_epoch) - 1)))
-            epoch = bisect_right(self._first_of_epoch, number) - 1
-            clips = self._epoch(epoch)[number - self._first_of_epoch[epoch]]
-        rng = np.random.default_rng([self.seed, 1, number])
-        return [self._crop(int(clip), float(where)) for clip, where in zip(clips, rng.random(len(clips)), strict=True)]
-
-    def _crop(self, clip: int, where: float) -> Crop:
-        """Return a crop at the relative position `where` in the clip, from 0 to 1."""
-        samples = int(self.lengths[clip])
-        positions = (int(self.audio.samples[clip]) - samples) // ALIGN + 1
-        return Crop(clip, int(where * positions) * ALIGN, samples)
-
-    def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Return the batches of an epoch as indices of clips."""
-        rng = np.random.default_rng([self.seed, 0, epoch])
-        order = np.argsort(self.lengths * rng.uniform(1 - JITTER, 1 + JITTER, len(self.lengths)), kind="stable")
-        max_samples, max_clips = int(self.settings.batch_seconds * SAMPLE_RATE), self.settings.batch_clips or len(order)
-        starts, longest = [0], 0
-        for position, length in enumerate(self.lengths[order].tolist()):
-            longest = max(longest, length)
-            count = position - starts[-1] + 1
-            if count > max_clips or count * longest > max_samples:
-                starts.append(position)
-                longest = length
-        batches = np.split(order, starts[1:])
-        if len(batches) > 2 and len(batches[-1]) < len(batches[-2]) / 2:
-            batches.pop()  # a small remainder would give a noisier gradient than the other batches
-        return [batches[i] for i in rng.permutation(len(batches))]
-
-
-def _derive_seed(*numbers: int) -> int:
-    """Return a seed of 63 bits derived from several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -44,14 +44,14 @@ def distill(
             is full.
     """
     objective = _objective(recipe)  # before the folder is claimed: what doesn't fit is reported with nothing written
-    training = launch.prepare(recipe, data, out, device, devices, progress, loggers)
+    padding_counts = recipe.loss.padding
+    training = launch.prepare(recipe, data, out, device, devices, progress, loggers, padding_counts=padding_counts)
     audio, batches, on_device = training.audio, training.batches, training.fabric.device
     if recipe.teacher.stored:
         objective.stored = stored_teacher.extract(objective.teacher, recipe, audio, on_device, training.progress)
     if recipe.loss.standardise and not (out / trainer.LAST).is_file():
         torch.manual_seed(recipe.seed)  # the teacher's dropout may be on
-        objective.to(on_device)
-        objective.standardise(batches.load(number, 0) for number in range(recipe.loss.standardise))
+        objective.to(on_device).standardise(batches.load(number, 0) for number in range(recipe.loss.standardise))
 
     def export_student(folder: Path) -> None:
         card = describe(recipe, objective, audio)

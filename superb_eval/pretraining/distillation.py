@@ -6,15 +6,16 @@ paper sums over layers, which under Adam differs in the effect of gradient clipp
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, logsigmoid
 
-from superb_eval.data.padding import valid_mask
 from superb_eval.errors import UserError
-from superb_eval.pretraining.data import Batch
+from superb_eval.pretraining import network
+from superb_eval.pretraining.batches import Batch
 from superb_eval.pretraining.objective import Objective, Term, Terms
 from superb_eval.pretraining.recipe import DistillationSettings, TeacherSettings
 from superb_eval.pretraining.stored_teacher import StoredTeacher
@@ -55,24 +56,37 @@ class Distillation(Objective):
         """The frozen teacher."""
         return self._teacher[0]
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the teacher, which is no submodule, along with the student."""
+        self.teacher._apply(fn)
+        return super()._apply(fn, recurse)
+
     def frontend(self) -> nn.Module:
         """Return the student's convolutions."""
         module: nn.Module = self.student.trunk.feature_extractor
         return module
 
+    def prepare(self, batch: Batch) -> Batch:
+        """See `Objective.prepare`: adds the teacher's `layers` [rows, frames, layers, width] where they are stored."""
+        inputs = network.frame_inputs(self.student.trunk, batch)
+        if self.settings.padding:
+            inputs["counted"] = torch.ones_like(inputs["counted"])
+        if self.stored is not None:
+            inputs["layers"] = self.stored.crops(batch, inputs["counted"])
+        return batch._replace(inputs=inputs)
+
     def forward(self, batch: Batch) -> Terms:
         """Return, for each predicted layer, the distances and the cosine term summed over the frames that count."""
         self.updates = batch.step
-        wavs = _unpad(batch)
-        predictions = self.student(wavs).float()  # [batch, layers, frames, dim]
+        predictions = self.student(batch.padded).float()  # [rows, layers, frames, dim]
         targets = self.targets(batch)
         frames = min(predictions.shape[2], targets.shape[2])
-        weights = self._frame_weights(wavs, frames, predictions.device)
+        weights = batch.inputs["counted"][:, :frames].float()
         return self._terms(predictions[:, :, :frames], targets[:, :, :frames], weights)
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> Tensor:
-        """Return the targets [batch, layers, frames, teacher's width], standardised if the recipe asks for it."""
+        """Return the targets [rows, layers, frames, teacher's width], standardised if the recipe asks for it."""
         return (self._teacher_layers(batch) - self.mean[:, None]) / self.scale[:, None]
 
     @torch.no_grad()
@@ -84,10 +98,10 @@ class Distillation(Objective):
         count = 0
         total, square = (torch.zeros_like(self.mean, dtype=torch.float64) for _ in range(2))
         for each in batches:
-            batch = each.to(self.mean.device)
-            layers = self._teacher_layers(batch)
-            weights = self._frame_weights(_unpad(batch), layers.shape[2], layers.device)
-            valid = layers.transpose(1, 2)[weights.bool()].double()
+            batch = self.prepare(each).to(self.mean.device)
+            layers = self._teacher_layers(batch).transpose(1, 2)
+            counted = batch.inputs["counted"][:, : layers.shape[1]]
+            valid = layers[:, : counted.shape[1]][counted].double()
             count += len(valid)
             total += valid.sum(0)
             square += valid.square().sum(0)
@@ -95,35 +109,30 @@ class Distillation(Objective):
         self.scale.copy_((square / count - (total / count).square()).clamp(min=1e-8).sqrt())
 
     def _teacher_layers(self, batch: Batch) -> Tensor:
-        """Return the predicted layers of the teacher, not standardised: [batch, layers, frames, width] in float32."""
-        if self.stored is None:
-            return self._run_teacher(_unpad(batch))
-        return self.stored.crops(batch, self.student.upstream.frames).to(self.mean.device).float()
-
-    def _run_teacher(self, wavs: list[Tensor]) -> Tensor:
-        """Return the teacher's predicted layers [batch, layers, frames, width] of waveforms, in float32."""
-        teacher = self.teacher.to(wavs[0].device)
+        """Return the predicted layers of the teacher, not standardised: [rows, layers, frames, width] in float32."""
+        if self.stored is not None:
+            return batch.inputs["layers"].transpose(1, 2).float()
         half = self.teacher_settings.precision == "bf16"
-        with torch.autocast(wavs[0].device.type, torch.bfloat16, enabled=half):
-            unpadded = teacher.frames(len(wavs[0])) is None and not self.settings.padding
-            groups = _group_by_length(wavs) if unpadded else [list(range(len(wavs)))]
-            outputs = [(group, self._select_layers(teacher([wavs[i] for i in group]))) for group in groups]
-        if len(outputs) == 1:
-            return outputs[0][1]
+        with torch.autocast(batch.wavs.device.type, torch.bfloat16, enabled=half):
+            if self.teacher.frames(batch.lengths[0]) is None and not self.settings.padding:
+                return self._run_by_length(batch)
+            return self._select_layers(self.teacher.forward_padded(batch.padded))
+
+    def _run_by_length(self, batch: Batch) -> Tensor:
+        """Return a teacher's layers where it may let padding leak: it processes the clips of each length together."""
+        wavs = batch.padded.unpad()
+        outputs = []
+        for length in sorted(set(batch.lengths)):
+            group = [i for i, samples in enumerate(batch.lengths) if samples == length]
+            outputs.append((group, self._select_layers(self.teacher([wavs[i] for i in group]))))
         longest = max(layers.shape[2] for _, layers in outputs)
-        batch = self.mean.new_zeros(len(wavs), len(self.mean), longest, self.mean.shape[1])
+        padded = self.mean.new_zeros(len(wavs), len(self.mean), longest, self.mean.shape[1])
         for group, layers in outputs:
-            batch[group, :, : layers.shape[2]] = layers
-        return batch
+            padded[group, :, : layers.shape[2]] = layers
+        return padded
 
     def _select_layers(self, output: dict[str, list[Tensor]]) -> Tensor:
         return torch.stack([output["hidden_states"][k].float() for k in self.settings.layers], dim=1)
-
-    def _frame_weights(self, wavs: list[Tensor], frames: int, device: torch.device) -> Tensor:
-        """Return 1 for the frames that count in the loss and 0 for the others, [batch, frames]."""
-        lengths = torch.tensor([self.student.upstream.frames(len(wav)) for wav in wavs], device=device)
-        valid = valid_mask(lengths, frames)
-        return torch.ones_like(valid).float() if self.settings.padding else valid.float()
 
     def _terms(self, predictions: Tensor, targets: Tensor, weights: Tensor) -> Terms:
         terms: Terms = {}
@@ -143,17 +152,6 @@ def frame_losses(prediction: Tensor, target: Tensor, *, squared: bool = False) -
         "cosine": -logsigmoid(cosine_similarity(prediction, target, dim=-1)),
     }
     return {**terms, "l2": difference.square().mean(-1)} if squared else terms
-
-
-def _unpad(batch: Batch) -> list[Tensor]:
-    """Return the waveforms [samples] of a batch without their padding."""
-    return [wav[:length] for wav, length in zip(batch.wavs, batch.lengths.tolist(), strict=True)]
-
-
-def _group_by_length(wavs: list[Tensor]) -> list[list[int]]:
-    """Group waveforms of equal length: a teacher with an unknown number of frames may let padding leak."""
-    lengths = sorted({len(wav) for wav in wavs})
-    return [[i for i, wav in enumerate(wavs) if len(wav) == length] for length in lengths]
 
 
 def _enable_dropout(teacher: Upstream) -> None:

@@ -15,17 +15,18 @@ from torch import Tensor, nn
 
 from superb_eval.data.audio import SAMPLE_RATE
 from superb_eval.pretraining import network, trainer
-from superb_eval.pretraining.data import Batch, Batches
+from superb_eval.pretraining.batches import Batch, Batches
 from superb_eval.pretraining.export import MODEL, export
 from superb_eval.pretraining.objective import Objective, Term, Terms
 from superb_eval.pretraining.recipe import FrontSettings
+from superb_eval.pretraining.shapes import HOP
 from superb_eval.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from transformers import HubertModel
 
-WINDOW, HOP = 400, 320
-"""Samples: HuBERT's receptive field and stride, so that frame k of both covers the same samples."""
+WINDOW = 400
+"""Samples: HuBERT's receptive field, so that frame k of both covers the same samples."""
 
 
 class LogMel(nn.Module):
@@ -69,14 +70,18 @@ class Regression(Objective):
         module: nn.Module = self.extractor
         return module
 
+    def prepare(self, batch: Batch) -> Batch:
+        """See `Objective.prepare`."""
+        return batch._replace(inputs=network.frame_inputs(self.model[0], batch))
+
     def forward(self, batch: Batch) -> Terms:
         """See `Objective.forward`."""
-        frontend = network.run_frontend(self.model[0], batch)
-        features, valid = frontend.features, frontend.valid
+        features, valid, _ = network.run_frontend(self.model[0], batch)
+        counted = batch.inputs["counted"]
         with torch.autocast(features.device.type, enabled=False):
             target = self.target(batch.wavs, valid)
         prediction = self.output(self.projection(features)).float()
-        return {"mse": Term(network.sum_of_mean_squares(prediction - target, valid), valid.sum())}
+        return {"mse": Term(network.sum_of_mean_squares(prediction - target, counted), counted.sum())}
 
 
 def warm_up(

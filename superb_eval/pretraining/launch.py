@@ -15,7 +15,8 @@ from superb_eval.data.recipe_sections import Section
 from superb_eval.errors import UserError
 from superb_eval.pretraining import loggers as loggers_module
 from superb_eval.pretraining import probe_tasks, trainer
-from superb_eval.pretraining.data import Audio, Batches, load_audio
+from superb_eval.pretraining.batches import Batches
+from superb_eval.pretraining.data import Audio, load_audio
 from superb_eval.pretraining.export import MODEL
 from superb_eval.pretraining.objective import Objective
 from superb_eval.pretraining.recipe import DistillationRecipe, PretrainRecipe
@@ -85,6 +86,7 @@ def prepare(
     loggers: Sequence[str] | None,
     *,
     skips_layers: bool = False,
+    padding_counts: bool = False,
 ) -> TrainingSetup:
     """Check the options, launch the processes, claim the folder and find the audio.
 
@@ -97,6 +99,7 @@ def prepare(
         progress: shows the progress of the first process.
         loggers: names of further loggers besides `log.csv`; None: TensorBoard where it is installed.
         skips_layers: whether an update may leave some weights without gradients (layer drop).
+        padding_counts: whether the padding of a batch changes the loss; then it has no more than it needs.
 
     Raises:
         UserError: an option, the audio or the device can't be used, or `out` belongs to another recipe.
@@ -110,7 +113,7 @@ def prepare(
     else:
         progress = NoProgress()
     audio = load_audio(recipe.data, paths, recipe.seed, progress)
-    batches = Batches(audio, recipe.data, recipe.seed)
+    batches = Batches(audio, recipe.data, recipe.seed, grid=device != "cpu" and not padding_counts)
     return TrainingSetup(recipe, out, device, fabric, progress, audio, batches, names, probe_corpus)
 
 

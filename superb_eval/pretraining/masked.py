@@ -5,6 +5,7 @@ Logits are the cosine between a projection of the last layer and an embedding of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from superb_eval.pretraining import network
-from superb_eval.pretraining.data import Batch
+from superb_eval.pretraining.batches import Batch
 from superb_eval.pretraining.objective import Objective, Term, Terms
 from superb_eval.pretraining.recipe import MaskSettings, PredictSettings
+from superb_eval.pretraining.seeding import generators
 from superb_eval.pretraining.targets import Labels
 
 if TYPE_CHECKING:
@@ -44,22 +46,28 @@ class MaskedPrediction(Objective):
         module: nn.Module = self.model.feature_extractor
         return module
 
+    def prepare(self, batch: Batch) -> Batch:
+        """See `Objective.prepare`: adds `masked` and `labels` [rows, frames]."""
+        inputs = network.frame_inputs(self.model, batch)
+        masked = _batch_masks(inputs["counted"], batch.seeds, self.mask)
+        labels = self.labels.for_batch(batch, inputs["counted"])
+        return batch._replace(inputs={**inputs, "masked": masked, "labels": labels})
+
     def forward(self, batch: Batch) -> Terms:
         """See `Objective.forward`."""
         frontend = network.run_frontend(self.model, batch)
-        valid = frontend.valid
-        masked = _batch_masks(frontend.lengths, valid.shape[1], batch.seeds, self.mask).to(valid.device)
-        labels = frontend.select_valid(self.labels.for_batch(batch, valid.shape[1]).to(valid.device))
-        logits = self.logits(frontend.select_valid(network.encode(self.model, frontend, masked)))
-        losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+        counted, masked, labels = (batch.inputs[name] for name in ("counted", "masked", "labels"))
+        logits = self.logits(network.encode(self.model, frontend, masked))
+        losses = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
         correct = logits.argmax(-1) == labels
-        is_masked = frontend.select_valid(masked)
+        unmasked = counted & ~masked
+        squares = network.sum_of_mean_squares(frontend.features, counted)
         return {
-            "masked": _term(is_masked, losses, 1.0),
-            "unmasked": _term(~is_masked, losses, self.unmasked_weight(batch.step)),
-            "penalty": Term(network.sum_of_mean_squares(frontend.features, valid), valid.sum(), self.predict.penalty),
-            "masked_right": _term(is_masked, correct, 0.0),
-            "unmasked_right": _term(~is_masked, correct, 0.0),
+            "masked": _term(masked, losses, 1.0),
+            "unmasked": _term(unmasked, losses, self.unmasked_weight(batch.step)),
+            "penalty": Term(squares, counted.sum(), self.predict.penalty),
+            "masked_right": _term(masked, correct, 0.0),
+            "unmasked_right": _term(unmasked, correct, 0.0),
         }
 
     def logits(self, states: Tensor) -> Tensor:
@@ -81,11 +89,14 @@ def _term(selected: Tensor, values: Tensor, weight: float) -> Term:
     return Term((values * selected).sum(), selected.sum(), weight)
 
 
-def _batch_masks(lengths: list[int], frames: int, seeds: tuple[int, ...], settings: MaskSettings) -> Tensor:
-    """Return the masks [batch, frames] of a batch: that of a clip depends on its own seed and length alone."""
-    masks = np.zeros((len(lengths), frames), dtype=bool)
-    for row, length, seed in zip(masks, lengths, seeds, strict=True):
-        row[:length] = span_mask(length, settings, np.random.default_rng(seed))
+def _batch_masks(counted: Tensor, seeds: Sequence[int], settings: MaskSettings) -> Tensor:
+    """Return the masks [rows, frames] of a batch: that of a clip depends on its own seed and frames alone.
+
+    `counted` [rows, frames] is true on the frames of each clip; rows without a seed are empty.
+    """
+    masks = np.zeros(counted.shape, dtype=bool)
+    for row, length, rng in zip(masks, counted.sum(1).tolist(), generators(seeds), strict=False):
+        row[:length] = span_mask(length, settings, rng)
     return torch.from_numpy(masks)
 
 
@@ -100,7 +111,7 @@ def span_mask(frames: int, settings: MaskSettings, rng: np.random.Generator) -> 
     spans = max(settings.minimum, int(settings.probability * frames + rng.random()))
     starts = rng.choice(positions, size=min(spans, positions), replace=False)
     mask = np.zeros(frames, dtype=bool)
-    mask[(starts[:, None] + np.arange(length)).ravel()] = True
+    mask[starts[:, None] + np.arange(length)] = True
     if mask.all():  # in a very short clip, leave one frame as context
         mask[int(rng.integers(frames))] = False
     return mask

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from superb_eval.data.padding import valid_mask
-from superb_eval.pretraining.data import Batch
+from superb_eval.pretraining.batches import Batch
 from superb_eval.pretraining.recipe import NetworkSettings
 from upstreams.hubert import ValidGroupNorm
 from upstreams.loading.padding_attention import use_padding_attention
@@ -18,25 +18,16 @@ from upstreams.loading.padding_attention import use_padding_attention
 if TYPE_CHECKING:
     from transformers import HubertModel
 
-KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
-"""Of HuBERT's convolutions; the product of the strides is the stride of a frame, 320 samples."""
-
 
 class FrontendOutput(NamedTuple):
-    """Output of the convolutions: `features` [batch, frames, channels] and the mask `valid` [batch, frames].
+    """Output of the convolutions: `features` [rows, frames, channels] and the mask `valid` [rows, frames].
 
-    `lengths` are the valid frames of each clip, and `indices` [valid frames] their positions in the flattened batch,
-    computed without a device sync.
+    `full` is whether all frames are valid.
     """
 
     features: Tensor
     valid: Tensor
-    lengths: list[int]
-    indices: Tensor
-
-    def select_valid(self, values: Tensor) -> Tensor:
-        """Return the valid ones of values [batch, frames, ...]: [valid frames, ...]."""
-        return values.flatten(0, 1).index_select(0, self.indices)
+    full: bool
 
 
 def create(settings: NetworkSettings, seed: int) -> HubertModel:
@@ -78,36 +69,47 @@ def _normalise_valid_frames(model: HubertModel) -> HubertModel:
     return model
 
 
-def frame_count(samples: int) -> int:
-    """Return the number of frames that the convolutions output for a number of samples."""
-    for kernel, stride in zip(KERNELS, STRIDES, strict=True):
+def frame_inputs(model: HubertModel, batch: Batch) -> dict[str, Tensor]:
+    """Return the inputs of a batch that depend on its lengths alone, made on the host.
+
+    `valid` [rows, frames] are the frames to attend to, with all of an empty row, whose softmax would be undefined
+    without any; `counted` [rows, frames] those that count in a loss. `first_frames` [rows] are the valid frames of the
+    first convolution, left out where none are padding.
+    """
+    layers = list(zip(model.config.conv_kernel, model.config.conv_stride, strict=True))
+    samples, width = torch.tensor(batch.padded.lengths), torch.tensor(batch.wavs.shape[1])
+    valid = valid_mask(_count_frames(samples, layers), int(_count_frames(width, layers)))
+    inputs = {"valid": valid, "counted": valid & (torch.arange(len(valid)) < len(batch.lengths))[:, None]}
+    first = _count_frames(samples, layers[:1])
+    return inputs if bool((first == _count_frames(width, layers[:1])).all()) else {**inputs, "first_frames": first}
+
+
+def _count_frames(samples: Tensor, layers: Sequence[tuple[int, int]]) -> Tensor:
+    """Return the frames after convolutions, given by kernel and stride, of numbers of samples."""
+    for kernel, stride in layers:
         samples = (samples - kernel) // stride + 1
-    return max(0, samples)
+    return samples
 
 
 def run_frontend(model: HubertModel, batch: Batch) -> FrontendOutput:
-    """Run the convolutions on a batch."""
-    lengths, config = batch.lengths, model.config
+    """Run the convolutions on a batch with its `frame_inputs`."""
     norm = getattr(model.feature_extractor.conv_layers[0], "layer_norm", None)
     if isinstance(norm, ValidGroupNorm):
-        norm.frame_counts = ((lengths - config.conv_kernel[0]) // config.conv_stride[0] + 1).tolist()
+        norm.frame_counts = batch.inputs.get("first_frames")
     features = model.feature_extractor(batch.wavs).transpose(1, 2)
-    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-        lengths = (lengths - kernel) // stride + 1
-    valid = valid_mask(lengths, features.shape[1])
-    indices = valid.flatten().nonzero()[:, 0]
-    return FrontendOutput(features, valid.to(features.device), lengths.tolist(), indices.to(features.device))
+    return FrontendOutput(features, batch.inputs["valid"], "first_frames" not in batch.inputs)
 
 
 def encode(model: HubertModel, frontend: FrontendOutput, masked: Tensor | None = None) -> Tensor:
-    """Run projection and transformer: [batch, frames, dim]; `masked` [batch, frames] get the mask vector."""
+    """Run projection and transformer: [rows, frames, dim]; `masked` [rows, frames] get the mask vector."""
     hidden = model.feature_projection(frontend.features)
     if masked is not None:
         hidden = torch.where(masked[..., None], model.masked_spec_embed.to(hidden.dtype), hidden)
-    output: Tensor = model.encoder(hidden, attention_mask=frontend.valid).last_hidden_state
+    mask = None if frontend.full else frontend.valid
+    output: Tensor = model.encoder(hidden, attention_mask=mask).last_hidden_state
     return output
 
 
 def sum_of_mean_squares(values: Tensor, valid: Tensor) -> Tensor:
-    """Return the sum over valid frames of the mean square of their values [batch, frames, dim]."""
+    """Return the sum over valid frames of the mean square of their values [rows, frames, dim]."""
     return (values.float().square().mean(-1) * valid).sum()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from superb_eval.pretraining.data import Batch
+from superb_eval.pretraining.batches import Batch
 
 
 class Term(NamedTuple):
@@ -32,8 +32,15 @@ class Objective(nn.Module, ABC):
     """A network with its loss. Checkpoints hold its weights that need gradients, and its buffers."""
 
     @abstractmethod
+    def prepare(self, batch: Batch) -> Batch:
+        """Return a batch on the host with the `inputs` that `forward` needs; threads that load batches call it."""
+
+    @abstractmethod
     def forward(self, batch: Batch) -> Terms:
-        """Return the terms of the loss; every process must give the same names, in one order."""
+        """Return the terms of the loss; every process must give the same names, in one order.
+
+        It runs no operation per clip, and waits for nothing on the device.
+        """
 
     @abstractmethod
     def frontend(self) -> nn.Module:
@@ -48,7 +55,9 @@ def reduce_terms(fabric: Any, terms: Terms, extra: tuple[float, ...]) -> tuple[T
     world = fabric.world_size
     device = next(iter(terms.values())).total.device
     own = [*(t.total.detach().float() for t in terms.values()), *(t.frames.float() for t in terms.values())]
-    flat = torch.cat([torch.stack(own), torch.tensor([float(value) for value in extra], device=device)])
+    # Filled in on the device: a copy of values from the host would wait for all that was launched before.
+    own += [torch.full((), float(value), device=device) for value in extra]
+    flat = torch.stack(own)
     if world > 1:
         flat = fabric.all_reduce(flat, reduce_op="sum")
     totals, counts, sums = flat[: len(terms)], flat[len(terms) : -len(extra)].clamp(min=1), flat[-len(extra) :]

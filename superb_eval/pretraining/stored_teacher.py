@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from superb_eval.corpora.load_corpus import audio_digests
 from superb_eval.errors import UserError
@@ -15,7 +13,8 @@ from superb_eval.features.dataset import FeatureDataset
 from superb_eval.features.extract import Extraction
 from superb_eval.features.load_or_extract import FeatureSource, load_or_extract
 from superb_eval.features.store import Store
-from superb_eval.pretraining.data import Audio, Batch
+from superb_eval.pretraining.batches import Batch
+from superb_eval.pretraining.data import Audio
 from superb_eval.pretraining.recipe import DistillationRecipe
 from superb_eval.runtime.progress import Progress
 from upstreams.base import Upstream
@@ -29,22 +28,24 @@ class StoredTeacher:
     digests: list[str]
     stride: int
 
-    def crops(self, batch: Batch, count_frames: Callable[[int], int | None]) -> Tensor:
-        """Return the layers of a batch's crops [batch, layers, frames, width] in 16 bits, padded with zeros.
+    def crops(self, batch: Batch, counted: Tensor) -> Tensor:
+        """Return the layers of a batch's crops [rows, frames, layers, width] in 16 bits, padded with zeros.
 
-        `count_frames` returns the student's number of frames for a number of samples.
+        `counted` [rows, frames] is true on the student's frames of each crop.
 
         Raises:
             UserError: the teacher has fewer frames of a crop than the student.
         """
-        rows = []
         clips = self.dataset.read([self.digests[clip] for clip in batch.clips])
-        for row, offset, samples in zip(clips, batch.offsets, batch.lengths.tolist(), strict=True):
-            first, count = offset // self.stride, count_frames(samples) or 0
-            if first + count > len(row):
-                raise UserError(f"the teacher has fewer frames than the student: {len(row)}. Leave teacher.stored out.")
-            rows.append(row[first : first + count])
-        return pad_sequence(rows, batch_first=True).transpose(1, 2)
+        layers = clips[0].new_zeros(*counted.shape, *clips[0].shape[1:])
+        for row, clip, offset, count in zip(layers, clips, batch.offsets, counted.sum(1).tolist(), strict=False):
+            first = offset // self.stride
+            if first + count > len(clip):
+                raise UserError(
+                    f"the teacher has fewer frames than the student: {len(clip)}. Leave teacher.stored out."
+                )
+            row[:count] = clip[first : first + count]
+        return layers
 
 
 def extract(

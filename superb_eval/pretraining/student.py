@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from superb_eval.data.padding import PaddedWavs
 from superb_eval.errors import UserError
 from superb_eval.pretraining.recipe import StudentSettings
 from upstreams.base import Card, Upstream
@@ -47,9 +48,9 @@ class Student(nn.Module):
         """The network that is exported."""
         return self.upstream.model
 
-    def forward(self, wavs: list[Tensor]) -> Tensor:
-        """Predict from waveforms [samples]; return [batch, predicted layers, frames, teacher's width]."""
-        predictions: Tensor = self.heads(self.upstream(wavs)["paper"][0])
+    def forward(self, wavs: PaddedWavs) -> Tensor:
+        """Predict from a padded batch; return [batch, predicted layers, frames, teacher's width]."""
+        predictions: Tensor = self.heads(self.upstream.forward_padded(wavs)["paper"][0])
         return predictions
 
 

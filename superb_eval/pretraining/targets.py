@@ -20,9 +20,10 @@ from torch import Tensor
 from superb_eval.data.audio import SAMPLE_RATE
 from superb_eval.errors import UserError
 from superb_eval.pretraining import target_features
-from superb_eval.pretraining.data import ALIGN, Audio, Batch, Crop
-from superb_eval.pretraining.network import frame_count
+from superb_eval.pretraining.batches import ALIGN, Batch
+from superb_eval.pretraining.data import Audio, Crop
 from superb_eval.pretraining.recipe import TargetSettings
+from superb_eval.pretraining.shapes import frame_count
 from superb_eval.pretraining.target_features import Extractor, Frames
 from superb_eval.runtime import atomic_files
 from superb_eval.runtime.progress import Progress
@@ -53,13 +54,14 @@ class Labels:
     starts: NDArray[np.int64]
     clusters: int
 
-    def for_batch(self, batch: Batch, frames: int) -> Tensor:
-        """Return the labels [batch, frames] of the crops of a batch, padded with 0."""
-        labels = torch.zeros(len(batch.clips), frames, dtype=torch.long)
-        for row, clip, offset, samples in zip(labels, batch.clips, batch.offsets, batch.lengths.tolist(), strict=True):
-            first, count = int(self.starts[clip]) + offset // ALIGN, frame_count(samples)
-            row[:count] = torch.from_numpy(self.values[first : first + count].astype(np.int64))
-        return labels
+    def for_batch(self, batch: Batch, counted: Tensor) -> Tensor:
+        """Return the labels [rows, frames] of the crops of a batch, 0 on frames that aren't `counted` [rows, frames]."""
+        labels = np.zeros(counted.shape, np.int64)
+        first = self.starts[list(batch.clips)] + np.array(batch.offsets) // ALIGN
+        mask = counted.numpy()
+        rows, frames = np.nonzero(mask)
+        labels[mask] = self.values[first[rows] + frames]
+        return torch.from_numpy(labels)
 
 
 def create(settings: TargetSettings, audio: Audio, folder: Path, seed: int, device: str, progress: Progress) -> Labels:

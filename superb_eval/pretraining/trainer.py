@@ -29,8 +29,8 @@ from torch import nn
 from superb_eval.data.audio import SAMPLE_RATE
 from superb_eval.errors import UserError
 from superb_eval.pretraining import checkpoints
+from superb_eval.pretraining.batches import Batch, Batches
 from superb_eval.pretraining.checkpoints import State
-from superb_eval.pretraining.data import Batch, Batches
 from superb_eval.pretraining.loggers import TrainingLog
 from superb_eval.pretraining.objective import NotFiniteError, Objective, PendingStep, reduce_terms
 from superb_eval.pretraining.recipe import OptimSettings
@@ -157,7 +157,7 @@ class _Trainer:
 
     def run(self, progress: Progress, name: str) -> State:
         """See `fit`."""
-        self.objective.train()
+        self.objective.to(self.fabric.device).train()
         optimizer = create_optimizer(self.objective, self.settings)
         module, optimizer = self.fabric.setup(self.objective, optimizer)
         self.state = checkpoints.read(self.path, self.objective, optimizer, self.seed)
@@ -209,7 +209,7 @@ class _Trainer:
             torch.manual_seed(_derive_seed(self.seed, step, micro, self.fabric.global_rank))
             with self.fabric.no_backward_sync(module, enabled=micro < count - 1):
                 terms = module(batch.to(self.fabric.device))
-                seconds = float(batch.lengths.sum()) / SAMPLE_RATE
+                seconds = sum(batch.lengths) / SAMPLE_RATE
                 loss, row = reduce_terms(self.fabric, terms, (seconds, stop, save and self.fabric.is_global_zero))
                 self.fabric.backward(loss / count)
             losses.append(row)
@@ -250,6 +250,7 @@ class _Trainer:
     def _load_batch(self, number: int) -> Batch:
         step = number // self.settings.accumulate + 1
         batch = self.batches.load(number, step, self.fabric.global_rank, self.fabric.world_size)
+        batch = self.objective.prepare(batch)
         return batch.pin_memory() if self.fabric.device.type == "cuda" else batch
 
     def _evaluates_at(self, step: int) -> bool:

@@ -8,7 +8,7 @@ import torch
 
 from downstreams.metrics import dtw
 from superb_eval.data.audio import SAMPLE_RATE
-from superb_eval.pretraining.data import Batch
+from superb_eval.pretraining.batches import Batch
 from superb_eval.pretraining.distillation import Distillation
 from superb_eval.pretraining.recipe import DistillationSettings, StudentSettings, TeacherSettings
 from superb_eval.pretraining.student import build_student
@@ -71,8 +71,9 @@ def distillation(device: str, clips: int = 24, samples: int = 250_000, updates: 
         Distillation(student, teacher, DistillationSettings(), TeacherSettings(precision="bf16")).to(device).train()
     )
     optimizer = torch.optim.AdamW(objective.parameters(), lr=2e-4)
-    lengths, many = torch.full((clips,), samples), tuple(range(clips))
-    batch = Batch(0.1 * torch.randn(clips, samples, device=device), lengths, many, (0,) * clips, many, 1)
+    many = tuple(range(clips))
+    prepared = objective.prepare(Batch(0.1 * torch.randn(clips, samples), (samples,) * clips, many, many, many, 1))
+    batch = prepared.to(torch.device(device))
 
     def update() -> None:
         with torch.autocast(device, torch.bfloat16):

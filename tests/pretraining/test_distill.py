@@ -21,7 +21,7 @@ from torch import Tensor
 from superb_eval.cli import app
 from superb_eval.errors import UserError
 from superb_eval.pretraining import recipe, trainer
-from superb_eval.pretraining.data import Batch
+from superb_eval.pretraining.batches import Batch
 from superb_eval.pretraining.distill import distill
 from superb_eval.pretraining.distillation import Distillation
 from superb_eval.pretraining.recipe import DistillationRecipe

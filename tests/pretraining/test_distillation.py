@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, logsigmoid
 
 from superb_eval.errors import UserError
-from superb_eval.pretraining.data import Batch
+from superb_eval.pretraining.batches import Batch
 from superb_eval.pretraining.distillation import Distillation, frame_losses
 from superb_eval.pretraining.objective import Terms
 from superb_eval.pretraining.recipe import DistillationSettings, StudentSettings, TeacherSettings
@@ -39,12 +39,18 @@ def make_batch(lengths: list[int]) -> Batch:
     for row, length in zip(wavs, lengths, strict=True):
         row[:length] = 0.1 * torch.randn(length, generator=generator)
     none = (0,) * len(lengths)
-    return Batch(wavs, torch.tensor(lengths), none, none, none, 1)
+    return Batch(wavs, tuple(lengths), none, none, none, 1)
 
 
 def single(batch: Batch, k: int) -> Batch:
     """The k-th waveform of a batch alone, without padding."""
-    return Batch(batch.wavs[k : k + 1, : int(batch.lengths[k])], batch.lengths[k : k + 1], (0,), (0,), (0,), 1)
+    return Batch(batch.wavs[k : k + 1, : batch.lengths[k]], batch.lengths[k : k + 1], (0,), (0,), (0,), 1)
+
+
+def run(objective: Distillation, batch: Batch) -> Terms:
+    """The terms of a batch."""
+    terms: Terms = objective(objective.prepare(batch))
+    return terms
 
 
 def loss(terms: Terms) -> Tensor:
@@ -94,13 +100,13 @@ class Theirs:
             own.load_state_dict(copied.state_dict())
 
     def targets(self, batch: Batch) -> Tensor:
-        wavs = [wav[:n] for wav, n in zip(batch.wavs, batch.lengths.tolist(), strict=True)]
+        wavs = [wav[:n] for wav, n in zip(batch.wavs, batch.lengths, strict=True)]
         with torch.no_grad():
             states = self.teacher(wavs)["hidden_states"]
         return torch.stack([states[k] for k in self.predicted], dim=1)
 
     def predictions(self, batch: Batch) -> Tensor:
-        mask = (torch.arange(batch.wavs.shape[1]) < batch.lengths[:, None]).float()
+        mask = (torch.arange(batch.wavs.shape[1]) < torch.tensor(batch.lengths)[:, None]).float()
         predictions: Tensor = self.model(batch.wavs, mask)[2]
         return predictions
 
@@ -159,11 +165,10 @@ def check_equal(
         assert torch.equal(weight, their_weights.pop(name)), name
     assert not their_weights
     batch = make_batch(lengths)
-    wavs = [wav[:n] for wav, n in zip(batch.wavs, lengths, strict=True)]
     close = {"rtol": 1e-5, "atol": 1e-5}
     torch.testing.assert_close(objective.targets(batch), theirs.targets(batch), **close)
-    torch.testing.assert_close(objective.student(wavs), theirs.predictions(batch), **close)
-    mine, other = loss(objective(batch)), theirs.loss(batch)
+    torch.testing.assert_close(objective.student(batch.padded), theirs.predictions(batch), **close)
+    mine, other = loss(run(objective, batch)), theirs.loss(batch)
     torch.testing.assert_close(mine, other, **close)
     mine.backward()
     other.backward()
@@ -232,12 +237,12 @@ def test_padding_does_not_count(nano: Upstream) -> None:
     objective = ours(nano, (1, 2), replay=False).eval()
     lengths = [16_000, 5_000, 9_999]
     batch = make_batch(lengths)
-    together = objective(batch)
-    alone = [objective(single(batch, k)) for k in range(len(lengths))]
+    together = run(objective, batch)
+    alone = [run(objective, single(batch, k)) for k in range(len(lengths))]
     for name, term in together.items():
         assert int(term.frames) == 49 + 15 + 30
         torch.testing.assert_close(term.total, sum(terms[name].total for terms in alone), rtol=1e-4, atol=1e-4)
-    assert int(ours(nano, (1, 2), replay=True)(batch)["l1_1"].frames) == 3 * 49
+    assert int(run(ours(nano, (1, 2), replay=True), batch)["l1_1"].frames) == 3 * 49
 
 
 def test_frame_losses_by_hand() -> None:
@@ -260,9 +265,9 @@ def test_terms_can_be_weighted_and_left_out(nano: Upstream) -> None:
         DistillationSettings(layers=(1, 2), l1=0.0, l2=2.0, cosine=0.0): {"l2"},
     }.items():
         objective.settings = settings
-        weighted = {name.split("_")[0] for name, term in objective(batch).items() if term.weight}
+        weighted = {name.split("_")[0] for name, term in run(objective, batch).items() if term.weight}
         assert weighted == names
-    assert objective(batch)["l2_1"].weight == 1.0  # 2, over two layers
+    assert run(objective, batch)["l2_1"].weight == 1.0  # 2, over two layers
 
 
 def test_teachers_that_may_leak_padding_process_clips_of_one_length(teacher_file: Path) -> None:
@@ -292,7 +297,7 @@ def test_the_teacher_is_neither_trained_nor_saved(nano: Upstream) -> None:
     objective = ours(nano, (1, 2), replay=False)
     before = nano.fingerprint()
     assert all(name.startswith(("student.", "mean", "scale")) for name in objective.state_dict())
-    loss(objective.train()(make_batch([8_000]))).backward()
+    loss(run(objective.train(), make_batch([8_000]))).backward()
     assert all(p.grad is not None for p in objective.parameters())  # none that DDP would wait for
     assert all(p.grad is None for p in nano.parameters())
     assert nano.fingerprint() == before
@@ -379,4 +384,4 @@ class Teacher(torch.nn.Module):
     source = {name.partition("net.")[2]: weight for name, weight in teacher.state_dict().items()}
     name = "encoder.layers.1.feed_forward.output_dense.weight"
     assert torch.equal(objective.student.trunk.state_dict()[name], source[name])
-    assert torch.isfinite(loss(objective(make_batch([9_000, 6_000]))))
+    assert torch.isfinite(loss(run(objective, make_batch([9_000, 6_000]))))

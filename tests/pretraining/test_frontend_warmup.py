@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torchaudio
 
-from superb_eval.pretraining import network
+from superb_eval.pretraining import shapes
 from superb_eval.pretraining.frontend_warmup import LogMel
 
 
@@ -12,7 +12,7 @@ def test_the_spectrogram_covers_the_samples_of_huberts_frames() -> None:
     """Against a discrete Fourier transform of each frame's own 400 samples, zero on both sides."""
     rng = np.random.default_rng(0)
     wave = rng.standard_normal(8_000).astype(np.float32)
-    frames = network.frame_count(len(wave))
+    frames = shapes.frame_count(len(wave))
     spectrogram = LogMel(40)(torch.from_numpy(wave)[None], torch.ones(1, frames, dtype=torch.bool))[0].numpy()
     banks = torchaudio.functional.melscale_fbanks(257, 0.0, 8_000.0, 40, 16_000).numpy()
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
@@ -24,7 +24,7 @@ def test_the_spectrogram_covers_the_samples_of_huberts_frames() -> None:
 def test_padding_does_not_change_the_spectrogram() -> None:
     wavs = torch.randn(2, 8_000, generator=torch.Generator().manual_seed(0))
     wavs[1, 5_000:] = 0
-    counts = [network.frame_count(n) for n in (8_000, 5_000)]
+    counts = [shapes.frame_count(n) for n in (8_000, 5_000)]
     valid = torch.arange(counts[0]) < torch.tensor(counts)[:, None]
     target = LogMel(40)
     together = target(wavs, valid)

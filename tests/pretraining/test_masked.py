@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.utils.rnn import pad_sequence
 
-from superb_eval.pretraining import network
-from superb_eval.pretraining.data import Batch
+from superb_eval.pretraining import network, shapes
+from superb_eval.pretraining.batches import Batch
 from superb_eval.pretraining.masked import MaskedPrediction, span_mask
 from superb_eval.pretraining.objective import Terms
 from superb_eval.pretraining.recipe import MaskSettings, PredictSettings, PretrainRecipe
@@ -27,7 +27,7 @@ def batch(rows: tuple[int, ...] = (0, 1, 2), step: int = 1) -> Batch:
     wavs = [0.1 * torch.randn(length, generator=generator) for length in LENGTHS]
     return Batch(
         pad_sequence([wavs[row] for row in rows], batch_first=True),
-        torch.tensor([LENGTHS[row] for row in rows]),
+        tuple(LENGTHS[row] for row in rows),
         rows,
         (0,) * len(rows),
         tuple(100 + row for row in rows),
@@ -35,9 +35,14 @@ def batch(rows: tuple[int, ...] = (0, 1, 2), step: int = 1) -> Batch:
     )
 
 
+def run(objective: MaskedPrediction, batch: Batch) -> Terms:
+    terms: Terms = objective(objective.prepare(batch))
+    return terms
+
+
 @pytest.fixture
 def objective(toy: Callable[..., PretrainRecipe]) -> MaskedPrediction:
-    counts = [network.frame_count(length) for length in LENGTHS]
+    counts = [shapes.frame_count(length) for length in LENGTHS]
     values = np.random.default_rng(0).integers(0, CLUSTERS, sum(counts)).astype(np.uint16)
     labels = Labels(values, np.array([0, *np.cumsum(counts)]), CLUSTERS)
     model = network.create(toy("network.layers=2").network, 0)
@@ -53,7 +58,7 @@ def test_the_terms_of_a_batch_are_the_sums_of_its_clips(objective: MaskedPredict
     def counts(terms: Terms) -> dict[str, int]:
         return {name: int(term.frames) for name, term in terms.items()}
 
-    together, alone = objective(batch()), [objective(batch((row,))) for row in range(3)]
+    together, alone = run(objective, batch()), [run(objective, batch((row,))) for row in range(3)]
     assert counts(together) == {name: sum(counts(terms)[name] for terms in alone) for name in together}
     for name, total in sums(together).items():
         assert total == pytest.approx(sum(sums(terms)[name] for terms in alone), rel=1e-4, abs=1e-5), name
@@ -62,28 +67,28 @@ def test_the_terms_of_a_batch_are_the_sums_of_its_clips(objective: MaskedPredict
 def test_training_and_evaluation_run_the_same_network(objective: MaskedPrediction) -> None:
     upstream = Hubert(Card("x", "", 320), objective.model.eval())
     with torch.no_grad():
-        frontend = network.run_frontend(objective.model, batch())
+        frontend = network.run_frontend(objective.model, objective.prepare(batch()))
         ours = network.encode(objective.model, frontend)
         theirs = upstream([wav[:length] for wav, length in zip(batch().wavs, LENGTHS, strict=True)])
     for one, other, valid in zip(ours, theirs["hidden_states"][-1], frontend.valid, strict=True):
         torch.testing.assert_close(one[valid], other[valid], rtol=1e-5, atol=1e-5)
-    assert frontend.valid.sum(-1).tolist() == [network.frame_count(length) for length in LENGTHS]
+    assert frontend.valid.sum(-1).tolist() == [shapes.frame_count(length) for length in LENGTHS]
 
 
 def test_the_loss_is_fairseqs_arithmetic(objective: MaskedPrediction) -> None:
     """Written from the paper's equations, frame by frame: no matrix product, no cross-entropy."""
-    terms = objective(batch())
+    terms = run(objective, batch())
     with torch.no_grad():
-        frontend = network.run_frontend(objective.model, batch())
+        frontend = network.run_frontend(objective.model, objective.prepare(batch()))
         masked = torch.zeros(frontend.valid.shape, dtype=torch.bool)
         for row, length in enumerate(LENGTHS):
-            count = network.frame_count(length)
+            count = shapes.frame_count(length)
             rng = np.random.default_rng(100 + row)
             masked[row, :count] = torch.from_numpy(span_mask(count, objective.mask, rng))
         states = network.encode(objective.model, frontend, masked)
         sums = {"masked": 0.0, "unmasked": 0.0, "penalty": 0.0, "masked_right": 0, "unmasked_right": 0}
         for row, length in enumerate(LENGTHS):
-            for frame in range(network.frame_count(length)):
+            for frame in range(shapes.frame_count(length)):
                 projected = objective.project(states[row, frame])
                 target = int(objective.labels.values[objective.labels.starts[row] + frame])
                 cosines = [torch.cosine_similarity(projected, c, dim=0).item() / 0.1 for c in objective.classes]
@@ -99,13 +104,13 @@ def test_the_loss_is_fairseqs_arithmetic(objective: MaskedPrediction) -> None:
 
 def test_the_weight_of_unmasked_frames_is_linear_in_the_step(objective: MaskedPrediction) -> None:
     assert [objective.unmasked_weight(step) for step in (1, 6, 11)] == pytest.approx([1.0, 0.75, 0.5])
-    assert objective(batch(step=11))["unmasked"].weight == pytest.approx(0.5)
+    assert run(objective, batch(step=11))["unmasked"].weight == pytest.approx(0.5)
 
 
 def test_the_output_does_not_depend_on_the_content_of_masked_frames(objective: MaskedPrediction) -> None:
     objective.eval()
     with torch.no_grad():
-        frontend = network.run_frontend(objective.model, batch((1,)))
+        frontend = network.run_frontend(objective.model, objective.prepare(batch((1,))))
         masked = torch.zeros_like(frontend.valid)
         masked[:, 10:20] = True
         changed = frontend._replace(
@@ -120,7 +125,7 @@ def test_the_output_does_not_depend_on_the_content_of_masked_frames(objective: M
 def test_the_first_norm_is_exact_for_frame_counts_beyond_bf16() -> None:
     x = 3.0 + torch.randn(2, 4, 70_001, generator=torch.Generator().manual_seed(0))
     norm = ValidGroupNorm(4, 4)
-    norm.frame_counts = [50_001, 70_001]
+    norm.frame_counts = torch.tensor([50_001, 70_001])
     normalised = norm(x.bfloat16())[0, :, :50_001].float()
     expected = torch.nn.functional.group_norm(x[:1, :, :50_001], 4)[0]
     torch.testing.assert_close(normalised, expected, rtol=0, atol=0.03)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from superb_eval.pretraining import network, trainer
-from superb_eval.pretraining.data import Batch
+from superb_eval.pretraining import network, shapes, trainer
+from superb_eval.pretraining.batches import Batch
 from superb_eval.pretraining.distillation import Distillation
 from superb_eval.pretraining.frontend_warmup import Regression
 from superb_eval.pretraining.masked import MaskedPrediction
@@ -47,14 +47,13 @@ META = SimpleNamespace(
 )
 
 
-def batches() -> Generator[Batch, None, None]:
-    wavs, lengths = torch.randn(3, max(LENGTHS)), torch.tensor(LENGTHS)
+def batches(objective: Objective) -> Generator[Batch, None, None]:
     while True:
-        yield Batch(wavs, lengths, (0, 1, 2), (0, 0, 0), (4, 5, 6), 1)
+        yield objective.prepare(Batch(torch.randn(3, max(LENGTHS)), LENGTHS, (0, 1, 2), (0, 0, 0), (4, 5, 6), 1))
 
 
 def prediction(toy: Callable[..., PretrainRecipe]) -> Objective:
-    counts = [network.frame_count(length) for length in LENGTHS]
+    counts = [shapes.frame_count(length) for length in LENGTHS]
     labels = Labels(np.zeros(sum(counts), dtype=np.uint16), np.array([0, *np.cumsum(counts)]), 7)
     model = network.create(toy("network.layers=2", "network.dropout=0.1").network, 0)
     return MaskedPrediction(model, labels, MaskSettings(length=6), PredictSettings(width=5), steps=9)
@@ -85,7 +84,9 @@ def test_an_update_waits_for_nothing(
     settings = OptimSettings(steps=9, accumulate=2)
     objective = make(toy).to("meta").train()
     loop = _Trainer(objective, None, settings, tmp_path, META, 0, Hooks(), ())  # type: ignore[arg-type]
-    pending = loop._update(objective, trainer.create_optimizer(objective, settings), batches(), stop=False, save=True)
+    pending = loop._update(
+        objective, trainer.create_optimizer(objective, settings), batches(objective), stop=False, save=True
+    )
     assert pending.losses.device.type == "meta" and pending.losses.shape == (2, len(pending.weights) + 3)
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
         pending.read()

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from superb_eval.data import audio
+from superb_eval.data.padding import valid_mask
 from superb_eval.errors import UserError
 from superb_eval.pretraining import data, stored_teacher
-from superb_eval.pretraining.data import Batches
+from superb_eval.pretraining.batches import Batches
 from superb_eval.pretraining.distill import distill
 from superb_eval.pretraining.distillation import Distillation
 from superb_eval.pretraining.recipe import DistillationRecipe, load
@@ -85,9 +86,10 @@ def test_crops_use_their_segments(speech: Path, settings: Settings) -> None:
     teacher_layers = stored_teacher.extract(teacher, recipe, loaded, CPU, NoProgress())
     batch = Batches(loaded, recipe.data, 0).load(0, 1)
     assert any(offset > 0 for offset in batch.offsets)
-    crops = teacher_layers.crops(batch, teacher.frames)
+    counts = [teacher.frames(samples) or 0 for samples in batch.lengths]
+    crops = teacher_layers.crops(batch, valid_mask(torch.tensor(counts), max(counts))).transpose(1, 2)
     assert crops.dtype == torch.float16 and crops.shape[:2] == (len(batch.clips), 2)
-    for row, clip, offset, samples in zip(crops, batch.clips, batch.offsets, batch.lengths.tolist(), strict=True):
+    for row, clip, offset, samples in zip(crops, batch.clips, batch.offsets, batch.lengths, strict=True):
         with torch.inference_mode():
             states = teacher([torch.from_numpy(audio.read(loaded.clips[clip]))])["hidden_states"]
         first, count = offset // 320, teacher.frames(samples)
@@ -120,7 +122,8 @@ def test_a_teacher_with_fewer_frames_is_refused(speech: Path, settings: Settings
         registry.load(str(recipe.teacher.address)), recipe, loaded, CPU, NoProgress()
     )
     with pytest.raises(UserError, match="the teacher has fewer frames than the student"):
-        teacher_layers.crops(Batches(loaded, recipe.data, 0).load(0, 1), lambda samples: samples)
+        batch = Batches(loaded, recipe.data, 0).load(0, 1)
+        teacher_layers.crops(batch, torch.ones(len(batch.clips), 1_000, dtype=torch.bool))
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from sklearn.cluster import MiniBatchKMeans
 
 from superb_eval.data import audio
+from superb_eval.data.padding import valid_mask
 from superb_eval.errors import UserError
-from superb_eval.pretraining import data, network, target_features, targets
-from superb_eval.pretraining.data import Audio, Batch, Batches
+from superb_eval.pretraining import data, shapes, target_features, targets
+from superb_eval.pretraining.batches import ALIGN, Batch, Batches
+from superb_eval.pretraining.data import Audio
 from superb_eval.pretraining.recipe import PretrainRecipe, TargetSettings
 from superb_eval.runtime.progress import NoProgress
 from upstreams import registry
@@ -35,7 +37,7 @@ def loaded(speech: Path) -> Audio:
 @given(samples=st.integers(800, 20_000))
 def test_mfcc_have_a_frame_for_each_of_the_networks(samples: int) -> None:
     wave = np.random.default_rng(samples).standard_normal(samples).astype(np.float32)
-    assert target_features.mfcc(wave).shape == (network.frame_count(samples), 39)
+    assert target_features.mfcc(wave).shape == (shapes.frame_count(samples), 39)
 
 
 def test_mfcc_are_kaldis_with_deltas_and_a_mean_removed(loaded: Audio) -> None:
@@ -64,7 +66,7 @@ def test_labels_are_scikit_learns_clusters(loaded: Audio, tmp_path: Path) -> Non
     expected = np.concatenate([kmeans.predict(frames) for frames in features])
     assert (labels.values == expected).mean() > 0.999  # ties may be broken either way
     assert labels.clusters == 10 and labels.values.dtype == np.uint16
-    assert np.diff(labels.starts).tolist() == [network.frame_count(int(n)) for n in loaded.samples]
+    assert np.diff(labels.starts).tolist() == [shapes.frame_count(int(n)) for n in loaded.samples]
 
 
 def test_weights_act_on_standardised_dimensions(loaded: Audio, tmp_path: Path) -> None:
@@ -80,9 +82,9 @@ def test_weights_act_on_standardised_dimensions(loaded: Audio, tmp_path: Path) -
 def test_a_crop_uses_its_segment_of_the_labels(loaded: Audio, tmp_path: Path) -> None:
     labels = targets.create(MFCC, loaded, tmp_path, 0, "cpu", NoProgress())
     longest = int(loaded.samples.argmax())
-    batch = Batch(torch.zeros(1, 8000), torch.tensor([8000]), (longest,), (3200,), (0,), 1)
-    rows = labels.for_batch(batch, 30)
-    assert rows.shape == (1, 30) and network.frame_count(8000) == 24
+    batch = Batch(torch.zeros(1, 8000), (8000,), (longest,), (3200,), (0,), 1)
+    rows = labels.for_batch(batch, torch.arange(30)[None] < 24)
+    assert rows.shape == (1, 30) and shapes.frame_count(8000) == 24
     clip_labels = labels.values[labels.starts[longest] :]
     assert rows[0].tolist() == clip_labels[10:34].tolist() + [0] * 6
 
@@ -137,5 +139,8 @@ def test_labels_and_batches_agree_on_frames(loaded: Audio, toy: Callable[..., Pr
     batches = Batches(loaded, toy().data.model_copy(update={"crop_seconds": 0.7}), 0)
     for number in range(4):
         batch = batches.load(number, 1)
-        longest = network.frame_count(int(batch.lengths.max()))
-        assert labels.for_batch(batch, longest).shape == (len(batch.clips), longest)
+        counts = [shapes.frame_count(samples) for samples in batch.lengths]
+        rows = labels.for_batch(batch, valid_mask(torch.tensor(counts), max(counts) + 1))
+        for row, count, clip, offset in zip(rows, counts, batch.clips, batch.offsets, strict=True):
+            first = labels.starts[clip] + offset // ALIGN
+            assert row.tolist() == labels.values[first : first + count].tolist() + [0] * (max(counts) + 1 - count)
