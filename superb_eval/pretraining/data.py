@@ -98,7 +98,7 @@ def load_audio(settings: DataSettings, paths: SourcePaths, seed: int, progress: 
 
 
 def _decode(clip: Clip) -> NDArray[np.int16]:
-    samples = _check_not_silent(audio_files.read(clip), clip)
+    samples: Waveform = _check_not_silent(audio_files.read(clip), clip)
     return np.clip(np.rint(samples * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
 
 

@@ -6,8 +6,8 @@ paper sums over layers, which under Adam differs in the effect of gradient clipp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Self
+from collections.abc import Iterable
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -56,10 +56,10 @@ class Distillation(Objective):
         """The frozen teacher."""
         return self._teacher[0]
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move the teacher, which is no submodule, along with the student."""
-        self.teacher._apply(fn)
-        return super()._apply(fn, recurse)
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move the student, and the teacher, which is no submodule, along with it."""
+        self.teacher.to(*args, **kwargs)
+        return super().to(*args, **kwargs)
 
     def frontend(self) -> nn.Module:
         """Return the student's convolutions."""

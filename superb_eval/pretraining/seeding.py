@@ -30,10 +30,10 @@ def generators(seeds: Sequence[int]) -> Iterator[np.random.Generator]:
     """Yield `numpy.random.default_rng(seed)` for seeds below 2 ** 64."""
     entropy = np.array(seeds, dtype="<u8").view("<u4").reshape(len(seeds), 2)
     for words in _generate(entropy.astype(np.uint32), 2 * POOL).view(np.uint64):
-        yield np.random.Generator(np.random.PCG64(_Words(words)))
+        yield np.random.Generator(np.random.PCG64(_Words(words)))  # type: ignore[arg-type]
 
 
-class _Words(ISeedSequence):  # type: ignore[misc]
+class _Words(ISeedSequence):
     """Words that a bit generator is seeded with."""
 
     def __init__(self, words: NDArray[np.uint64]) -> None:

@@ -10,7 +10,7 @@ HOP, OVERLAP = 320, 80
 """Samples: a frame of HuBERT begins every `HOP`, and n frames cover n x HOP + OVERLAP."""
 
 SHORT_FRAMES = 64
-"""Batches shorter than it (1.3 s) have powers of two of frames: the grid's steps are small there, and such clips few."""
+"""Shorter batches (1.3 s) have powers of two of frames: the grid's steps are small there, and such clips are few."""
 
 
 class ShapeGrid:

@@ -55,7 +55,7 @@ class Labels:
     clusters: int
 
     def for_batch(self, batch: Batch, counted: Tensor) -> Tensor:
-        """Return the labels [rows, frames] of the crops of a batch, 0 on frames that aren't `counted` [rows, frames]."""
+        """Return the labels [rows, frames] of a batch's crops, 0 on frames that aren't `counted` [rows, frames]."""
         labels = np.zeros(counted.shape, np.int64)
         first = self.starts[list(batch.clips)] + np.array(batch.offsets) // ALIGN
         mask = counted.numpy()

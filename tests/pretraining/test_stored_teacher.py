@@ -13,7 +13,7 @@ from superb_eval.data import audio
 from superb_eval.data.padding import valid_mask
 from superb_eval.errors import UserError
 from superb_eval.pretraining import data, stored_teacher
-from superb_eval.pretraining.batches import Batches
+from superb_eval.pretraining.batches import Batch, Batches
 from superb_eval.pretraining.distill import distill
 from superb_eval.pretraining.distillation import Distillation
 from superb_eval.pretraining.recipe import DistillationRecipe, load
@@ -121,9 +121,10 @@ def test_a_teacher_with_fewer_frames_is_refused(speech: Path, settings: Settings
     teacher_layers = stored_teacher.extract(
         registry.load(str(recipe.teacher.address)), recipe, loaded, CPU, NoProgress()
     )
+    batch = Batches(loaded, recipe.data, 0).load(0, 1)
+    counted = torch.ones(len(batch.clips), 1_000, dtype=torch.bool)
     with pytest.raises(UserError, match="the teacher has fewer frames than the student"):
-        batch = Batches(loaded, recipe.data, 0).load(0, 1)
-        teacher_layers.crops(batch, torch.ones(len(batch.clips), 1_000, dtype=torch.bool))
+        teacher_layers.crops(batch, counted)
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(
@@ -132,7 +133,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     uninterrupted = losses(tmp_path / "a", *WHOLE, "optim.save_minutes=0")
     targets, calls = Distillation.targets, []
 
-    def interrupt(self: Distillation, batch: data.Batch) -> torch.Tensor:
+    def interrupt(self: Distillation, batch: Batch) -> torch.Tensor:
         calls.append(1)
         if len(calls) == 4:
             raise KeyboardInterrupt
