@@ -26,7 +26,7 @@ from pydantic import (
 
 from superb_eval.data.recipe_sections import CorpusSettings, Section, explain
 from superb_eval.errors import UserError, near_miss
-from superb_eval.runtime import plain_yaml
+from superb_eval.runtime import devices, plain_yaml
 
 PROFILES = ("superb", "mini", "nano")
 RATES = "rates.csv"  # known learning rates, in the folder of the recipes
@@ -98,7 +98,9 @@ class TrainSettings(Section):
     balance: tuple[Literal["train", "dev"], ...] = Field(
         (), description="splits drawn so that classes come equally often"
     )
-    precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the head")
+    precision: Literal["float32", "tf32", "bf16"] = Field(
+        "float32", description="arithmetic of the head; tf32: float32 with matrix products in TF32, on CUDA alone"
+    )
     order_seed: int | None = Field(
         None,
         ge=0,
@@ -108,6 +110,15 @@ class TrainSettings(Section):
     def rates(self) -> tuple[float, ...]:
         """Return the learning rates to train with."""
         return self.lr.sweep if isinstance(self.lr, Sweep) else (self.lr,)
+
+    def require_device(self, device: str) -> None:
+        """Refuse a device that can't compute in this precision, before anything is computed.
+
+        Raises:
+            UserError: naming the precision.
+        """
+        if self.precision == "tf32" and devices.kind(device) != "cuda":
+            raise UserError(f"train.precision=tf32 needs --device cuda, found {device}. Choose float32 or bf16.")
 
     def rate_factor(self, step: int) -> float:
         """Return what the learning rate is multiplied by at an update (from 1).

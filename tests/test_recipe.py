@@ -178,3 +178,13 @@ def test_every_setting_is_described() -> None:
         inner = getattr(section.annotation, "model_fields", None)
         for key, field in (inner or {name: section}).items():
             assert field.description, f"{name}.{key}"
+
+
+@pytest.mark.parametrize("device", ["cpu", "mps"])
+def test_tf32_is_refused_where_no_device_has_it(path: Path, device: str) -> None:
+    train = recipe.load(path, ["train.precision=tf32"]).train_settings
+    train.require_device("cuda:1")
+    with pytest.raises(UserError, match=rf"^train\.precision=tf32 needs --device cuda, found {device}\. Choose"):
+        train.require_device(device)
+    for precision in ("float32", "bf16"):
+        recipe.load(path, [f"train.precision={precision}"]).train_settings.require_device(device)

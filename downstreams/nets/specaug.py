@@ -57,12 +57,11 @@ def _warp(features: Tensor, lengths: Tensor, centres: Tensor, goals: Tensor) -> 
     """Resize the frames before each centre to those before its goal, and the others likewise: [batch, frames, dim].
 
     As torch's bicubic interpolation of either side in time, and zeros beyond `lengths`. Each frame is a weighted sum of
-    four. All but `features` is [batch], on the host.
+    four; which ones is computed on the host, where `lengths`, `centres` and `goals` are, [batch] each.
     """
     batch, frames, dim = features.shape
-    moves = torch.stack([lengths, centres, goals]).to(features.device, non_blocking=True)
-    lengths, centres, goals = moves[..., None]
-    frame = torch.arange(frames, device=features.device)
+    lengths, centres, goals = lengths[:, None], centres[:, None], goals[:, None]
+    frame = torch.arange(frames)
     place = frame.minimum(lengths - 1)
     # The side of each frame: where it begins and how long it is, before the move and after it.
     right = place >= goals
@@ -72,14 +71,14 @@ def _warp(features: Tensor, lengths: Tensor, centres: Tensor, goals: Tensor) -> 
     scale = (size.float() / moved_size.float()).double()
     position = (scale * (place - moved_begin + 0.5) - 0.5).float()
     floor = position.floor()
-    taps = floor.long()[..., None] + torch.arange(-1, 3, device=features.device)
+    taps = floor.long()[..., None] + torch.arange(-1, 3)
     taps = begin[..., None] + taps.clamp(min=0).minimum(size[..., None] - 1)
-    rows = taps + frames * torch.arange(batch, device=features.device)[:, None, None]
+    rows = taps + frames * torch.arange(batch)[:, None, None]
     weights = _cubic(position - floor).masked_fill((frame >= lengths)[..., None], 0.0)
     return nn.functional.embedding_bag(
-        rows.view(-1, 4),
+        rows.view(-1, 4).to(features.device, non_blocking=True),
         features.reshape(-1, dim),
-        per_sample_weights=weights.to(features.dtype).view(-1, 4),
+        per_sample_weights=weights.view(-1, 4).to(features, non_blocking=True),
         mode="sum",
     ).view_as(features)
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
+
+from superb_eval.runtime import devices
 
 NORM_CLIPS = 256
 """Clips whose features estimate each layer's norm; the first by digest, which is a random choice."""
 
 NORM_LIVE_CLIPS = 8
 """As `NORM_CLIPS`, where no clip is stored."""
+
+DEVICE_SHARE = 0.2
+"""Of a GPU's free memory, what the means over time of a split may take there; several runs may share the GPU."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +120,16 @@ class FeatureDataset:
 
 @dataclass(frozen=True)
 class Features:
-    """The features of a split, by position in its manifest."""
+    """The features of a split, by position in its manifest.
+
+    `on_device` holds all of them on a GPU, [utterances, layers, dim] as they are stored. `pinned` makes batches of
+    frames in pinned memory, as they are stored, from where a GPU copies them while this process goes on.
+    """
 
     dataset: FeatureDataset
     digests: list[str]
+    on_device: Tensor | None = None
+    pinned: bool = False
 
     @classmethod
     def from_tensors(cls, rows: Sequence[Tensor]) -> Features:
@@ -140,6 +150,17 @@ class Features:
         """Whether these are means over time."""
         return self.dataset.pooled
 
+    def to(self, device: str) -> Features:
+        """Return the features as heads on a device read them; means over time lie there where they fit."""
+        if devices.kind(device) == devices.CPU:
+            return self
+        if not self.pooled:
+            return replace(self, pinned=devices.kind(device) == "cuda")
+        size = len(self) * self.dataset.read(self.digests[:1])[0].nbytes
+        if size > DEVICE_SHARE * devices.free_bytes(device):
+            return self
+        return replace(self, on_device=torch.stack(self.rows()).to(device))
+
     def frame_counts(self) -> list[int | None]:
         """Return the frames of each utterance; None where they are not stored."""
         places = (self.dataset.places.get(digest) for digest in self.digests)
@@ -150,10 +171,29 @@ class Features:
         return self.dataset.read(self.digests)
 
     def batch(self, indices: Sequence[int], crop: Crop | None = None) -> FeatureBatch:
-        """Return the features of the utterances at `indices`, as float32; `crop` cuts frames, but not means."""
+        """Return the features of the utterances at `indices`; `crop` cuts frames, but not means.
+
+        They are float32, unless they are pinned (`FeatureBatch.to`).
+        """
+        if self.on_device is not None:
+            chosen = torch.tensor(indices).to(self.on_device.device, non_blocking=True)
+            return FeatureBatch(self.on_device[chosen].float(), torch.ones(len(indices), dtype=torch.long))
         rows = self.dataset.read([self.digests[i] for i in indices])
         if self.pooled:
             return FeatureBatch(torch.stack(rows).float(), torch.ones(len(rows), dtype=torch.long))
         if crop is not None:
             rows = [crop(row) for row in rows]
-        return FeatureBatch(pad_sequence(rows, batch_first=True).float(), torch.tensor([len(row) for row in rows]))
+        padded = _pad(rows, self.pinned)
+        return FeatureBatch(padded if self.pinned else padded.float(), torch.tensor([len(row) for row in rows]))
+
+
+def _pad(rows: Sequence[Tensor], pinned: bool) -> Tensor:
+    """Return frames [frames, layers, dim] of several utterances as [batch, longest, layers, dim], zeros after them.
+
+    They are written straight to where they stay: pinning a padded batch would copy it once more.
+    """
+    shape = (len(rows), max(map(len, rows)), *rows[0].shape[1:])
+    padded = torch.zeros(shape, dtype=rows[0].dtype, pin_memory=pinned)
+    for row, place in zip(rows, padded, strict=True):
+        place[: len(row)] = row
+    return padded

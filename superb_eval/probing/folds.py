@@ -17,7 +17,7 @@ from superb_eval.probing.probe import Probe, Split, decode, load_weights, new_pr
 from superb_eval.probing.probe_state import BEST, BEST_ON_TEST, ProbeState, TrainingState, best_on_dev
 from superb_eval.probing.training import Training, train
 from superb_eval.recipe import TrainSettings
-from superb_eval.runtime import atomic_files, threads
+from superb_eval.runtime import atomic_files, devices, threads
 from superb_eval.runtime.progress import Progress
 
 WORK = "training"
@@ -80,7 +80,11 @@ def train_and_test(
     splits = splits_of(fold.corpus, first, dataset)
     trainings = [_new_training(config, settings, fold, splits) for config in configs]
     readers = min(READERS, torch.get_num_threads()) if first.reentrant else 1
-    with threads.limit_threads(_threads(trainings[0].states[0].probe)), threads.flush_denormals():
+    with (
+        threads.limit_threads(_threads(trainings[0].states[0].probe)),
+        threads.flush_denormals(),
+        devices.tf32_products(settings.precision == "tf32"),
+    ):
         with progress.step(_title(len(configs), settings, fold), settings.steps) as update:
             train(trainings, readers, update)
         return _test(configs, fold, splits, [training.states for training in trainings])

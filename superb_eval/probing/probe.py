@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,17 @@ from downstreams.base import BaseTask, TrainedTask
 from superb_eval.data import audio
 from superb_eval.data.manifest import Corpus, Manifest, Utterance
 from superb_eval.errors import UserError
-from superb_eval.features.dataset import FeatureDataset, Features
+from superb_eval.features.dataset import FeatureBatch, FeatureDataset, Features
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.probing.config import ProbeConfig
 from superb_eval.runtime import out_of_memory, safetensors_io
+from superb_eval.runtime.prefetch import prefetch
 
 EVAL_BATCH = {True: 4096, False: 32}
 """Utterances per evaluation batch, pooled or not; predictions do not depend on it."""
+
+EVAL_READERS = 2
+"""Threads that read the frames of the next evaluation batches for a GPU."""
 
 
 class Probe(nn.Module):
@@ -65,9 +70,9 @@ class Split:
 
 
 def splits_of(corpus: Corpus, config: ProbeConfig, dataset: FeatureDataset) -> dict[str, Split]:
-    """Return the splits of a corpus with their features."""
+    """Return the splits of a corpus with their features, ready for heads on the run's device."""
     return {
-        name: Split(manifest, dataset.select([config.digests[u.clip] for u in manifest]))
+        name: Split(manifest, dataset.select([config.digests[u.clip] for u in manifest]).to(config.device))
         for name, manifest in corpus.splits.items()
     }
 
@@ -101,23 +106,33 @@ def decode(probes: Sequence[Probe], task: TrainedTask, features: Features) -> li
     decoded: list[list[Any]] = [[] for _ in probes]
     for probe in probes:
         probe.eval()
-    with torch.inference_mode():
-        while (done := len(decoded[-1])) < len(features):
-            try:
-                batch = features.batch(range(done, min(done + size, len(features)))).to(device)
-                outputs = [task.decode(probe(batch.hidden, batch.lengths), batch.lengths) for probe in probes]
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory.calls_for_parts(error) or size == 1:
-                    raise
-                out_of_memory.release(error)
-                size = math.ceil(size / 2)
-                warnings.warn(f"memory ran out: evaluation continues with batches of {size} utterances", stacklevel=2)
-            else:
-                for before, more in zip(decoded, outputs, strict=True):
-                    before.extend(more)
+    while (done := len(decoded[-1])) < len(features):
+        try:
+            with torch.inference_mode(), closing(_batches(features, done, size)) as batches:
+                for batch in batches:
+                    hidden, lengths = batch.to(device).hidden, batch.lengths
+                    outputs = [task.decode(probe(hidden, lengths), lengths) for probe in probes]
+                    for before, more in zip(decoded, outputs, strict=True):
+                        before.extend(more)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory.calls_for_parts(error) or size == 1:
+                raise
+            out_of_memory.release(error)
+            size = math.ceil(size / 2)
+            warnings.warn(f"memory ran out: evaluation continues with batches of {size} utterances", stacklevel=2)
     for probe in probes:
         probe.train()
     return decoded
+
+
+def _batches(features: Features, first: int, size: int) -> Generator[FeatureBatch, None, None]:
+    """Yield the utterances from `first` on in batches of `size`; for a GPU, threads read the next ones meanwhile."""
+
+    def read(start: int) -> FeatureBatch:
+        return features.batch(range(start, min(start + size, len(features))))
+
+    starts = range(first, len(features), size)
+    yield from prefetch(read, starts, EVAL_READERS) if features.pinned else map(read, starts)
 
 
 def load_weights(path: Path, probe: Probe) -> None:

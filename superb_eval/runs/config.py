@@ -135,6 +135,8 @@ def prepare(config: RunConfig, progress: Progress) -> PreparedRun:
 
     recipe = choose_recipe(config.task, config.data, config.profile, config.overrides)
     devices.require(config.device)
+    if recipe.train is not None:
+        recipe.train.require_device(config.device)
     data = config.data or embedded.ensure_folder(recipe.profile, recipe.part, progress)
     corpus = load_corpus.read_corpus(recipe, data, progress)
     upstream = upstream_cache.load(config.upstream, config.device, config.store)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from superb_eval.errors import UserError
 from superb_eval.runtime.lazy_torch import torch
@@ -56,6 +58,24 @@ def set_up_cuda() -> None:
     """Leave out cuDNN's attention, which plans for milliseconds at each new shape, and its trials of convolutions."""
     torch.backends.cuda.enable_cudnn_sdp(False)
     torch.backends.cudnn.benchmark = False
+
+
+@contextmanager
+def tf32_products(wanted: bool) -> Iterator[None]:
+    """Compute float32's matrix products in TF32 on CUDA where that is wanted, in this whole process."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if wanted else before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def free_bytes(device: str) -> int:
+    """Return the free memory of a GPU."""
+    if kind(device) == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return int(torch.cuda.mem_get_info(device)[0])
 
 
 def synchronize(device: str) -> None:

@@ -153,6 +153,12 @@ def test_an_interrupted_training_ends_with_the_bits_of_an_uninterrupted_one(
         assert (folder / name).read_bytes() == (expected / name).read_bytes()
 
 
+def test_tf32_is_refused_before_anything_is_computed(config: RunConfig) -> None:
+    with pytest.raises(UserError, match="train.precision=tf32 needs --device cuda"):
+        evaluate(replace(config, overrides=(*SHORT, "train.precision=tf32")))
+    assert not config.out.exists()
+
+
 TWO = ("train.steps=2", "train.eval_every=1")
 """Over more updates, rounding differences of another arithmetic grow (tests/rounding.py)."""
 

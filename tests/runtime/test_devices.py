@@ -41,3 +41,12 @@ def test_attention_that_plans_for_each_shape_is_left_out(monkeypatch: pytest.Mon
     devices.require("cuda:0")
     assert chosen == [False]
     assert not torch.backends.cudnn.benchmark
+
+
+def test_tf32_ends_with_its_context() -> None:
+    before = torch.get_float32_matmul_precision()
+    with devices.tf32_products(True):
+        assert torch.get_float32_matmul_precision() == "high"
+        with devices.tf32_products(False):
+            assert torch.get_float32_matmul_precision() == "high", "what others chose is left"
+    assert torch.get_float32_matmul_precision() == before

@@ -1,0 +1,65 @@
+"""Batches of features, as heads on a CPU and on a GPU read them; without a GPU, stand-ins take its part."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from superb_eval.features import dataset
+from superb_eval.features.dataset import Features
+from superb_eval.runtime import devices
+
+
+@pytest.fixture
+def frames() -> list[Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(count, 3, 4, dtype=torch.float16) for count in (5, 2, 7, 1)]
+
+
+def test_frames_are_padded_as_torch_does(frames: list[Tensor]) -> None:
+    batch = Features.from_tensors(frames).batch([2, 0, 3])
+    chosen = [frames[2], frames[0], frames[3]]
+    assert torch.equal(batch.hidden, pad_sequence(chosen, batch_first=True).float())
+    assert batch.lengths.tolist() == [7, 5, 1]
+
+
+def test_means_lie_on_the_device_where_they_fit(frames: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    means = Features.from_tensors([rows.mean(dim=0) for rows in frames])
+    size = 4 * 3 * 4 * 2  # utterances, layers, width, bytes
+    monkeypatch.setattr(devices, "free_bytes", lambda device: size / dataset.DEVICE_SHARE)
+    there = means.to("meta")
+    assert there.on_device is not None and there.on_device.dtype == torch.float16
+    batch = there.batch([3, 1])
+    assert (batch.hidden.device.type, batch.hidden.dtype, batch.lengths.device.type) == ("meta", torch.float32, "cpu")
+    monkeypatch.setattr(devices, "free_bytes", lambda device: 0.9 * size / dataset.DEVICE_SHARE)
+    assert means.to("meta").on_device is None
+    assert means.to("cpu") is means
+
+
+def test_a_batch_is_the_same_wherever_its_means_lie(frames: list[Tensor]) -> None:
+    means = Features.from_tensors([rows.mean(dim=0) for rows in frames])
+    there = replace(means, on_device=torch.stack(means.rows()))
+    for indices in ([3, 0, 0], range(4)):
+        ours, other = there.batch(indices), means.batch(indices)
+        assert torch.equal(ours.hidden, other.hidden) and torch.equal(ours.lengths, other.lengths)
+
+
+def test_frames_for_cuda_are_pinned_as_they_are_stored(frames: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    pad = dataset._pad
+
+    def unpinned(rows: list[Tensor], pinned: bool) -> Tensor:
+        asked.append(pinned)
+        return pad(rows, False)
+
+    monkeypatch.setattr(dataset, "_pad", unpinned)
+    features = Features.from_tensors(frames)
+    batch = features.to("cuda").batch(range(4))
+    assert asked == [True] and batch.hidden.dtype == torch.float16
+    assert torch.equal(batch.to(torch.device("cpu")).hidden, features.batch(range(4)).hidden)
+    assert asked == [True, False]
+    assert not features.to("mps").pinned
