@@ -22,6 +22,7 @@ from upstreams.loading.conv_frontend import ConvFrontend
 from upstreams.loading.load_weights import load_model, shipped_weights
 from upstreams.loading.network_settings import network_settings
 from upstreams.loading.padding_attention import use_padding_attention
+from upstreams.loading.positional_conv import PositionalConv
 
 if TYPE_CHECKING:
     from transformers import HubertModel
@@ -112,6 +113,8 @@ class Hubert(Upstream):
         # As fairseq's `task.normalize`, behind the published figures: Large was trained on waveforms of zero mean and
         # unit variance, Base wasn't, whatever a folder's preprocessor_config.json states.
         self.normalise = getattr(model.config, "feat_extract_norm", "layer") == "layer"  # data2vec-audio: always so
+        if PositionalConv.supports(model.encoder.pos_conv_embed):
+            model.encoder.pos_conv_embed = PositionalConv(model.encoder.pos_conv_embed)
         extractor = model.feature_extractor
         if card.name != "hubert_padded" and ConvFrontend.supports(extractor):
             model.feature_extractor = ConvFrontend(extractor.conv_layers)

@@ -22,6 +22,7 @@ from upstreams.base import SAMPLE_RATE, Upstream
 from upstreams.contract.check import signal
 from upstreams.distilhubert import DistilHubert, DistilHubertWithHeads, Heads
 from upstreams.hubert import Hubert
+from upstreams.loading.positional_conv import library_convolutions
 
 FAIRSEQ_HEAD = 768 * 256 + 256 + 504 * 256
 """Weights of HuBERT Base's pre-training head: a projection, and 500 clusters + 4 specials as fairseq counts them."""
@@ -140,7 +141,8 @@ def _macs(upstream: Upstream, wav: Tensor, seconds: float) -> float | None:
         return None
     # Fused attention escapes the counter on some devices, products that add in place do everywhere.
     in_place = {torch.ops.aten.addmm_: lambda out, a, b, **_: 2 * a[0] * a[1] * b[1]}  # of shapes
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=in_place) as counter:
+    counting = FlopCounterMode(display=False, custom_mapping=in_place)
+    with library_convolutions(upstream), sdpa_kernel(SDPBackend.MATH), counting as counter:
         upstream([wav])
     return float(counter.get_total_flops()) / 2 / seconds
 

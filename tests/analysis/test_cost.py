@@ -69,7 +69,7 @@ def test_hubert_base_against_distilhubert() -> None:
     """The paper: 75 % smaller, 73 % faster (arXiv 2110.01900, abstract). Here the convolutions, which both share, are
     faster than the library's, so that layers count for more."""
     base, student = cost.measure(["hubert@random", "distilhubert@random"], seconds=4.0, rounds=5)
-    assert 1.5 < student.speed_up(base)[1] < 2.5
+    assert 1.5 < student.speed_up(base)[1] < 3.5
     assert base.macs is not None and student.macs is not None
     assert 2.0 < base.macs / student.macs < 2.2
 
