@@ -69,7 +69,7 @@ def test_run_and_suite_print_what_training_warns_of(call, tones: Path, tmp_path:
     assert suite.code == 0 and f"warning: fbank_nonorm ks: {warning}" in suite.err
 
 
-@pytest.mark.parametrize("command", ["run", "suite", "layers", "predict", "cost"])
+@pytest.mark.parametrize("command", ["run", "suite", "plan", "layers", "predict", "cost"])
 def test_a_missing_gpu_is_one_sentence_before_anything_is_read(
     call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:  # type: ignore[no-untyped-def]
@@ -79,6 +79,7 @@ def test_a_missing_gpu_is_one_sentence_before_anything_is_read(
     arguments = {
         "run": ["ks", "-u", "fbank", "--out", str(out)],
         "suite": ["-u", "fbank", "--tasks", "ks", "--out", str(out)],
+        "plan": ["-u", "fbank", "--tasks", "ks", "--out", str(out)],
         "layers": ["fbank", "--out", str(out)],
         "predict": [str(out), "a.wav"],
         "cost": ["fbank"],
@@ -89,6 +90,19 @@ def test_a_missing_gpu_is_one_sentence_before_anything_is_read(
     assert not out.exists() and not any((tmp_path / "corpora").glob("*"))
     unknown = call(command, *arguments[command], "--device", "gpu")
     assert unknown.code == 2 and "--device gpu: no such device. Expected cpu, cuda, cuda:N" in unknown.err
+
+
+@pytest.mark.parametrize("command", ["pretrain", "distill"])
+def test_a_training_without_its_gpu_leaves_no_folder(
+    call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:  # type: ignore[no-untyped-def]
+    """Its audio isn't read: this folder has none, which would be the message otherwise."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    recipe, out = {"pretrain": "hubert_toy", "distill": "distilhubert_toy"}[command], tmp_path / "out"
+    (tmp_path / "audio").mkdir()
+    ran = call(command, recipe, "--out", out, "--data", f"audio={tmp_path}/audio", "--device", "cuda")
+    assert ran.code == 2 and "superb-eval: 1 GPU(s) requested, 0 found. Lower --devices, or use cpu." in ran.err
+    assert not out.exists()
 
 
 def test_a_trained_head_answers_for_files_and_folders(call, tones: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
