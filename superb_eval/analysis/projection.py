@@ -163,17 +163,22 @@ def head_cost(workload: Workload, throughput: Throughput, device: str) -> HeadCo
     raise TypeError(f"{workload.recipe.task} neither trains nor searches")
 
 
-def project(workload: Workload, throughput: Throughput, head: HeadCost, store_bytes: float) -> TaskProjection:
+def project(
+    workload: Workload, throughput: Throughput, head: HeadCost, store_bytes: float, device: str
+) -> TaskProjection:
     """Return what a run of a task would take, with `store_bytes` for its features."""
     audio, task = workload.audio_seconds, workload.recipe.task
+    # A GPU waits for audio to be read only where that takes longer than its own work; a CPU does both.
+    read, processed = workload.decoding, 1 / throughput.factor
+    rate = read + processed if device == devices.CPU else max(read / extract.READERS, processed)
     size = (2 if workload.recipe.features.dtype == "float16" else 4) * _numbers(workload, throughput)
     must_be_stored = workload.pooled or workload.recipe.train is None
     stored = 1.0 if must_be_stored else min(1.0, store_bytes / size)
-    live = 0.0 if stored == 1 else (1 - stored) * _live_seconds(workload) / throughput.factor
+    live = 0.0 if stored == 1 else (1 - stored) * _live_seconds(workload) * rate
     # Stored features are extracted before the training, live ones beside it.
     peak = max(throughput.batch, head.memory) if stored == 1 else throughput.batch + head.memory
     memory = PROCESS_BYTES + throughput.weights + peak
-    return TaskProjection(task, audio, size, stored * audio / throughput.factor, live, head.seconds, memory)
+    return TaskProjection(task, audio, size, stored * audio * rate, live, head.seconds, memory)
 
 
 def _numbers(workload: Workload, throughput: Throughput) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from downstreams import registry as tasks
 from downstreams.base import BaseTask, SearchTask, Setup, TrainedTask
 from superb_eval.data import audio
+from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Corpus, Manifest
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
@@ -25,6 +28,9 @@ QUESST14 = (138, 2_438)
 QUERY_SHARE = 0.25
 """Share of queries in the clips of a search, about, likewise."""
 
+DECODED_CLIPS = 8
+"""Clips that are read to see how long that takes."""
+
 SAMPLED_BATCHES = 16
 """Training batches whose padded length is looked at."""
 
@@ -36,7 +42,8 @@ class Workload:
     `utterances` are those of train, dev and test of one of `folds`; `clips` are those of all, each once, of `seconds`
     on average; training batches are padded to `padded` seconds. `labels` is what `TrainedTask.learn` returns, `target`
     makes a target of a task for so many frames. A search looks for so many queries in so many documents (`searched`),
-    on dev and on test. `audio` identifies the clips where they are known: tasks with the same ones share features.
+    on dev and on test. `audio` identifies the clips where they are known: tasks with the same ones share features;
+    `decoding` is then how many seconds of a core it takes to read a second of them.
     """
 
     recipe: Recipe
@@ -49,6 +56,7 @@ class Workload:
     target: Callable[[TrainedTask, int], Any]
     searched: tuple[int, int] = (0, 0)
     audio: str = ""
+    decoding: float = 0.0
 
     @property
     def kind(self) -> type[BaseTask]:
@@ -113,7 +121,7 @@ def of_corpus(recipe: Recipe, corpus: Corpus) -> Workload:
     """Return the workload of a corpus at hand; the first fold stands for all.
 
     Raises:
-        UserError: see the task's `learn`.
+        UserError: see the task's `learn` and `audio.read`.
     """
     kind, clips = tasks.get(recipe.task), corpus.clips()
     folds = kind.folds(corpus)
@@ -131,6 +139,7 @@ def of_corpus(recipe: Recipe, corpus: Corpus) -> Workload:
         target=lambda task, frames: None,
         searched=_searched(first.splits["dev"]) if issubclass(kind, SearchTask) else (0, 0),
         audio=hashlib.sha256(repr(sorted(map(repr, clips))).encode()).hexdigest(),
+        decoding=_decoding(clips[:: math.ceil(len(clips) / DECODED_CLIPS)]),
     )
     return _with_padded(workload, first.splits["train"]) if train else workload
 
@@ -151,6 +160,13 @@ def _with_padded(workload: Workload, train: Manifest) -> Workload:
         return task.target(train.utterances[nearest])
 
     return replace(workload, padded=seconds[nearest], target=target)
+
+
+def _decoding(clips: Sequence[Clip]) -> float:
+    """Return the seconds of a core that reading a second of clips takes."""
+    started = time.process_time()
+    samples = sum(len(audio.read(clip)) for clip in clips)
+    return (time.process_time() - started) * audio.SAMPLE_RATE / max(1, samples)
 
 
 def _searched(split: Manifest) -> tuple[int, int]:

@@ -105,7 +105,7 @@ class _Projector:
         alike = (recipe.task, recipe.profile, throughput.layers, throughput.width, throughput.stride)
         if alike not in self._heads:
             self._heads[alike] = projection.head_cost(workload, throughput, self.device)
-        found = projection.project(workload, throughput, self._heads[alike], self.store_bytes)
+        found = projection.project(workload, throughput, self._heads[alike], self.store_bytes, self.device)
         trained = self.trained.get((address, recipe.digest()))
         self.plan.projections[key] = found if trained is None else replace(found, training=trained, live=0.0)
 

@@ -16,6 +16,7 @@ from superb_eval.analysis.projection import BatchShape, HeadCost, TaskProjection
 from superb_eval.analysis.workload import Workload
 from superb_eval.corpora.load_corpus import read_corpus
 from superb_eval.errors import UserError
+from superb_eval.features.extract import READERS
 from superb_eval.suite.jobs import SUPERB as TASKS
 from upstreams import registry as upstreams
 
@@ -39,7 +40,7 @@ def published(task: str) -> Workload:
 
 def project(task: str, store_bytes: float = 1e15) -> TaskProjection:
     found = published(task)
-    return projection.project(found, THROUGHPUT, projection.head_cost(found, THROUGHPUT, "cpu"), store_bytes)
+    return projection.project(found, THROUGHPUT, projection.head_cost(found, THROUGHPUT, "cpu"), store_bytes, "cpu")
 
 
 def of_nano(task: str, corpus: Path) -> Workload:
@@ -151,6 +152,16 @@ def test_features_that_an_upstream_lacks_are_named() -> None:
 
 def test_memory_counts_weights_and_the_larger_of_extraction_and_training() -> None:
     found, base = published("ks"), projection.PROCESS_BYTES + THROUGHPUT.weights
-    small = projection.project(found, THROUGHPUT, HeadCost(1.0, 5.0), 1e15)
-    large = projection.project(found, THROUGHPUT, HeadCost(1.0, 5e9), 1e15)
+    small = projection.project(found, THROUGHPUT, HeadCost(1.0, 5.0), 1e15, "cpu")
+    large = projection.project(found, THROUGHPUT, HeadCost(1.0, 5e9), 1e15, "cpu")
     assert small.memory == base + THROUGHPUT.batch and large.memory == base + 5e9
+
+
+def test_a_gpu_waits_for_audio_only_where_reading_takes_longer(tones: Path) -> None:
+    found, head = of_nano("ks", tones), HeadCost(1.0, 1.0)
+    assert 0 < found.decoding < 1
+    slow, fast = replace(found, decoding=1.0), replace(found, decoding=0.01)
+    seconds = [projection.project(each, THROUGHPUT, head, 1e15, "cuda").extracting for each in (slow, fast)]
+    assert seconds == pytest.approx([found.audio_seconds / READERS, found.audio_seconds / 20])
+    alone = projection.project(slow, THROUGHPUT, head, 1e15, "cpu").extracting
+    assert alone == pytest.approx(found.audio_seconds * 1.05), "a core reads and computes"
