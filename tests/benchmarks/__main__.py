@@ -6,11 +6,13 @@ import importlib
 import pkgutil
 import sys
 
+import typer
+
 from superb_eval.runtime import environment
 from tests import benchmarks
 
-HELPERS = ("__main__", "timing", "peers", "gpu", "seeds")
-"""Helper modules, and the benchmark that needs a GPU."""
+HELPERS = ("__main__", "timing", "peers", "gpu", "gpu_training", "seeds")
+"""Helper modules, and the benchmark that needs a GPU and has options of its own."""
 
 
 def main(names: list[str]) -> None:
@@ -21,4 +23,9 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["gpu"]:
+        from tests.benchmarks import gpu
+
+        sys.argv[:2] = ["gpu"]
+        typer.run(gpu.main)
     main(sys.argv[1:])
