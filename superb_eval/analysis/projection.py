@@ -177,7 +177,8 @@ def project(
     live = 0.0 if stored == 1 else (1 - stored) * _live_seconds(workload) * rate
     # Stored features are extracted before the training, live ones beside it.
     peak = max(throughput.batch, head.memory) if stored == 1 else throughput.batch + head.memory
-    memory = PROCESS_BYTES + throughput.weights + peak
+    resident = size if workload.pooled and device != devices.CPU else 0.0  # means over time are on a GPU as a whole
+    memory = PROCESS_BYTES + throughput.weights + peak + resident
     return TaskProjection(task, audio, size, stored * audio * rate, live, head.seconds, memory)
 
 
@@ -245,7 +246,7 @@ def _measure_update(
         optimizer.step()
         batched.zero_grad()
 
-    with threads.flush_denormals():  # as in training
+    with threads.flush_denormals(), devices.tf32_products(train.precision == "tf32"):  # as in training
         seconds = timed(update, device)
     batch_bytes = float(BATCH_COPIES * hidden.nbytes)
     if devices.kind(device) == "cuda":

@@ -51,6 +51,8 @@ def _add_workload(plan: Plan, task: str, profile: str, corpus: Path, overrides: 
     at_hand = plan.config.data is not None
     try:
         chosen = recipe.load(recipe.find(task, profile), overrides)
+        if chosen.train is not None:
+            chosen.train.require_device(plan.config.device)
         size = embedded.SIZES.get((profile, chosen.part))
         if not at_hand and profile == "superb":
             plan.workloads[task, profile] = workload.of_published(chosen)
