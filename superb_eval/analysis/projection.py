@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -20,12 +21,13 @@ from superb_eval.analysis.workload import Workload
 from superb_eval.data import padding
 from superb_eval.errors import UserError
 from superb_eval.features import extract
-from superb_eval.features.dataset import FeatureBatch
+from superb_eval.features.dataset import Features
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.features.load_or_extract import SHARD_UTTERANCES
-from superb_eval.probing.active_probes import OPTIMIZERS
-from superb_eval.probing.batched_probes import MicroBatch, batch_probes
+from superb_eval.probing.active_probes import ActiveProbes
+from superb_eval.probing.batched_probes import MicroBatch
 from superb_eval.probing.probe import Probe
+from superb_eval.probing.probe_state import ProbeState
 from superb_eval.runtime import devices, threads
 from superb_eval.runtime.memory import peak_bytes
 from upstreams.base import SAMPLE_RATE, Upstream
@@ -228,30 +230,32 @@ def _measure_update(
     task: TrainedTask, workload: Workload, throughput: Throughput, shape: tuple[int, int], device: str
 ) -> tuple[float, int, float]:
     """Return the seconds of an update of all rates on one micro-batch, [utterances, frames], the heads' weights, and
-    the bytes of the micro-batch with what an update adds at its peak: measured on CUDA, else by its size."""
+    the bytes of the micro-batch and of what an update adds at its peak: measured on CUDA, else by its size."""
     train, (count, frames) = workload.recipe.train_settings, shape
-    probes = [Probe(Featurizer(throughput.layers), task.head(throughput.width)).to(device) for _ in train.rates()]
-    batched = batch_probes(probes, task, workload.pooled, train.precision)
-    groups = [{"params": batched.parameters(k), "lr": lr} for k, lr in enumerate(train.rates())]
-    optimizer = OPTIMIZERS[train.optimizer](groups, fused=True)
+    states = [
+        ProbeState(lr, Probe(Featurizer(throughput.layers), task.head(throughput.width)).to(device), Path())
+        for lr in train.rates()
+    ]
+    active = ActiveProbes(states, task, train, workload.pooled)
     inner = () if workload.pooled else (frames,)
     hidden = torch.randn(count, *inner, throughput.layers, throughput.width)
-    features = FeatureBatch(hidden, torch.full((count,), frames)).to(torch.device(device))
-    targets = Targets.of([workload.target(task, frames)] * count).to(torch.device(device))
-    micro_batch = MicroBatch(features, targets, 0)
+    features = Features.from_tensors(list(hidden)).to(device)
+    targets = Targets.of([workload.target(task, frames)] * count)
+    # A GPU's frames are read ahead by other threads.
+    read_ahead = None if workload.pooled or device == devices.CPU else features.batch(range(count))
 
     def update() -> None:
-        batched.backward(micro_batch, 1.0)
-        batched.clip(train.clip)
-        optimizer.step()
-        batched.zero_grad()
+        batch = read_ahead or features.batch(range(count))
+        on_device = torch.device(device)
+        micro_batch = MicroBatch(batch.to(on_device), targets.select(range(count)).to(on_device), 0)
+        active.update(1, active.probes.backward(micro_batch, 1.0))
 
     with threads.flush_denormals(), devices.tf32_products(train.precision == "tf32"):  # as in training
         seconds = timed(update, device)
     batch_bytes = float(BATCH_COPIES * hidden.nbytes)
     if devices.kind(device) == "cuda":
-        batch_bytes = hidden.nbytes + (peak_bytes(update, device) or 0.0)
-    weights = sum(parameter.numel() for probe in probes for parameter in probe.parameters())
+        batch_bytes = peak_bytes(update, device) or 0.0
+    weights = sum(parameter.numel() for state in states for parameter in state.probe.parameters())
     return seconds, weights, batch_bytes
 
 
