@@ -99,7 +99,9 @@ class TrainSettings(Section):
         (), description="splits drawn so that classes come equally often"
     )
     precision: Literal["float32", "tf32", "bf16"] = Field(
-        "float32", description="arithmetic of the head; tf32: float32 with matrix products in TF32, on CUDA alone"
+        "float32",
+        description="arithmetic of the head; tf32: float32 with matrix products in TF32, on CUDA alone, where cuDNN's "
+        "convolutions and recurrences use it anyway",
     )
     order_seed: int | None = Field(
         None,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from superb_eval.data.padding import copy_to
 from superb_eval.runtime.lazy_torch import torch
 
 if TYPE_CHECKING:
@@ -47,5 +48,5 @@ class Targets:
         return self.select(range(first, min(last, len(self))))
 
     def to(self, device: torch.device) -> Targets:
-        """Return the targets with their values on a device; the copy is not waited for."""
-        return Targets(self.values.to(device, non_blocking=True), self.lengths)
+        """Return the targets with their values on a device."""
+        return Targets(copy_to(self.values, device), self.lengths)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from downstreams.batching.targets import Targets
 from superb_eval.data.audio import SAMPLE_RATE
 from superb_eval.data.manifest import Turn
-from superb_eval.data.padding import valid_mask
+from superb_eval.data.padding import copy_to, valid_mask
 from superb_eval.runtime.lazy_torch import torch
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def align_frames(output: Tensor, lengths: Tensor, label_lengths: Tensor) -> Tens
     longer than `label_lengths` [batch] is cut, what is still shorter repeats its last frame. Lengths are on the host.
     """
     frames = torch.arange(int(label_lengths.max()), device=output.device)
-    last = lengths.to(output.device, non_blocking=True)[:, None] + EXTRA_FRAMES - 1
+    last = copy_to(lengths, output.device)[:, None] + EXTRA_FRAMES - 1
     index = torch.minimum(frames[None], last)
     return torch.gather(output, 1, index[..., None].expand(-1, -1, output.shape[2]))
 
@@ -83,7 +83,7 @@ def pit_loss(logits: Tensor, labels: Targets) -> tuple[Tensor, Tensor]:
     cross-entropy, mean over speakers, summed over each utterance's frames; the best order of its speakers counts; the
     sum over the batch is divided by its frames.
     """
-    mask = valid_mask(labels.lengths.to(logits.device, non_blocking=True), logits.shape[1])
+    mask = valid_mask(copy_to(labels.lengths, logits.device), logits.shape[1])
     losses = [
         _loss_per_utterance(logits, torch.stack([labels.values[..., k] for k in order], dim=2), mask)
         for order in speaker_orders(logits.shape[2])

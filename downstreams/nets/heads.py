@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from downstreams.metrics.diarization import EXTRA_FRAMES
 from downstreams.nets.recurrent import run_lstm
-from superb_eval.data.padding import mean_over_time, valid_mask
+from superb_eval.data.padding import copy_to, mean_over_time, valid_mask
 
 
 class UtteranceLevel(nn.Module):
@@ -27,7 +27,7 @@ class UtteranceLevel(nn.Module):
         """Return logits [batch, classes] of means [batch, dim], or of [batch, frames, dim] with lengths [batch]."""
         pooled = projected = self.projector(features)
         if projected.dim() > 2:
-            pooled = mean_over_time(projected, lengths.to(projected.device, non_blocking=True))
+            pooled = mean_over_time(projected, copy_to(lengths, projected.device))
         logits: Tensor = self.classifier(pooled)
         return logits
 
@@ -63,7 +63,7 @@ class SpeakerActivity(nn.Module):
         last frame of the padded batch; it evaluates one recording at a time). Logits of the frames before don't
         change: the LSTM runs forward only.
         """
-        lengths = lengths.to(features.device, non_blocking=True)
+        lengths = copy_to(lengths, features.device)
         index = torch.arange(features.shape[1] + EXTRA_FRAMES, device=features.device)
         index = torch.minimum(index[None], lengths[:, None] - 1)
         longer = torch.gather(features, 1, index[..., None].expand(-1, -1, features.shape[2]))

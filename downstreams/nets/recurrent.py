@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from downstreams.nets.renamed_keys import RenamedSubmodules
 from downstreams.nets.specaug import SpecAugment
 from downstreams.task_types.ctc import RecogniserSettings, stacked_lengths
-from superb_eval.data.padding import valid_mask
+from superb_eval.data.padding import copy_to, valid_mask
 
 
 class BidirectionalLSTM(RenamedSubmodules):
@@ -41,7 +41,7 @@ class BidirectionalLSTM(RenamedSubmodules):
         """Return what `forward` does, by one bidirectional LSTM on the valid frames alone."""
         batch, frames, _ = features.shape
         places, batch_sizes = packing(lengths, frames)
-        places = places.to(features.device, non_blocking=True)
+        places = copy_to(places, features.device)
         output = run_lstm([self.forward_lstm, self.backward_lstm], features.flatten(0, 1)[places], batch_sizes)
         return output.new_zeros(batch * frames, output.shape[1]).index_copy(0, places, output).view(batch, frames, -1)
 
@@ -106,7 +106,7 @@ def packing(lengths: Tensor, frames: int) -> tuple[Tensor, Tensor]:
 def reverse_valid_frames(padded: Tensor, lengths: Tensor) -> Tensor:
     """Reverse the valid frames of each utterance, [batch, frames, dim]; padding stays after them."""
     frames = torch.arange(padded.shape[1], device=padded.device)
-    last = lengths.to(padded.device, non_blocking=True)[:, None] - 1
+    last = copy_to(lengths, padded.device)[:, None] - 1
     order = torch.where(frames <= last, last - frames, frames)
     return padded.gather(1, order[..., None].expand_as(padded))
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from downstreams.task_types.ctc import SpecAugmentSettings
+from superb_eval.data.padding import copy_to
 
 
 class SpecAugment(nn.Module):
@@ -76,9 +77,9 @@ def _warp(features: Tensor, lengths: Tensor, centres: Tensor, goals: Tensor) -> 
     rows = taps + frames * torch.arange(batch)[:, None, None]
     weights = _cubic(position - floor).masked_fill((frame >= lengths)[..., None], 0.0)
     return nn.functional.embedding_bag(
-        rows.view(-1, 4).to(features.device, non_blocking=True),
+        copy_to(rows.view(-1, 4), features.device),
         features.reshape(-1, dim),
-        per_sample_weights=weights.view(-1, 4).to(features, non_blocking=True),
+        per_sample_weights=copy_to(weights.view(-1, 4), features.device).to(features.dtype),
         mode="sum",
     ).view_as(features)
 
@@ -106,4 +107,4 @@ def _draw_masks(features: Tensor, axis: int, masks: int, width: int) -> Tensor:
     starts = torch.randint(0, max(1, size - int(lengths.max())), (len(features), masks))
     places = torch.arange(size)
     masked = ((starts[..., None] <= places) & (places < (starts + lengths)[..., None])).any(dim=1)
-    return masked.unsqueeze(3 - axis).to(features.device, non_blocking=True)
+    return copy_to(masked.unsqueeze(3 - axis), features.device)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from downstreams.nets.renamed_keys import RenamedSubmodules
-from superb_eval.data.padding import valid_mask
+from superb_eval.data.padding import copy_to, valid_mask
 
 CONTEXTS = ((5, 1), (3, 2), (3, 3), (1, 1), (1, 1))
 """Frames of context of each layer, and their dilation."""
@@ -79,7 +79,7 @@ def pad_to_frames(features: Tensor, lengths: Tensor, frames: int) -> tuple[Tenso
     `lengths` [batch], on the host, is returned as the lengths after that, on the features' device.
     """
     features = F.pad(features, (0, 0, 0, max(0, frames - features.shape[1])))
-    lengths = lengths.to(features.device, non_blocking=True)
+    lengths = copy_to(lengths, features.device)
     longer = lengths.clamp(min=frames)
     last = features.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, features.shape[2]))
     filled = torch.where(valid_mask(lengths, features.shape[1])[..., None], features, last)

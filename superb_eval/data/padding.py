@@ -69,6 +69,14 @@ def valid_mask(lengths: Tensor, frames: int) -> Tensor:
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
 
 
+def copy_to(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host on a device; a copy to CUDA is not waited for.
+
+    One to an Apple GPU is, since it would read memory that may be freed by then (pytorch issue 189690).
+    """
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
 def mean_over_time(padded: Tensor, lengths: Tensor) -> Tensor:
     """Return the mean over valid frames: [batch, frames, dim] -> [batch, dim]."""
     mask = valid_mask(lengths, padded.shape[1])[..., None]

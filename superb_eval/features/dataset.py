@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from superb_eval.data.padding import copy_to
 from superb_eval.runtime import devices
 
 NORM_CLIPS = 256
@@ -48,7 +50,7 @@ class FeatureBatch:
 
     def to(self, device: torch.device) -> FeatureBatch:
         """Return the batch as float32 on a device; the copy is not waited for where the batch is in pinned memory."""
-        return FeatureBatch(self.hidden.to(device, non_blocking=True).float(), self.lengths)
+        return FeatureBatch(copy_to(self.hidden, device).float(), self.lengths)
 
 
 Crop = Callable[[Tensor], Tensor]
@@ -176,7 +178,7 @@ class Features:
         They are float32, unless they are pinned (`FeatureBatch.to`).
         """
         if self.on_device is not None:
-            chosen = torch.tensor(indices).to(self.on_device.device, non_blocking=True)
+            chosen = copy_to(torch.tensor(indices), self.on_device.device)
             return FeatureBatch(self.on_device[chosen].float(), torch.ones(len(indices), dtype=torch.long))
         rows = self.dataset.read([self.digests[i] for i in indices])
         if self.pooled:
@@ -190,10 +192,13 @@ class Features:
 def _pad(rows: Sequence[Tensor], pinned: bool) -> Tensor:
     """Return frames [frames, layers, dim] of several utterances as [batch, longest, layers, dim], zeros after them.
 
-    They are written straight to where they stay: pinning a padded batch would copy it once more.
+    In pinned memory each number is written once: to pin a padded batch would copy it. Without CUDA, it is plain memory.
     """
+    if not pinned:
+        return pad_sequence(list(rows), batch_first=True)
     shape = (len(rows), max(map(len, rows)), *rows[0].shape[1:])
-    padded = torch.zeros(shape, dtype=rows[0].dtype, pin_memory=pinned)
+    padded = torch.empty(shape, dtype=rows[0].dtype, pin_memory=torch.cuda.is_available())
     for row, place in zip(rows, padded, strict=True):
         place[: len(row)] = row
+        place[len(row) :] = 0
     return padded

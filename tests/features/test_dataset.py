@@ -48,18 +48,10 @@ def test_a_batch_is_the_same_wherever_its_means_lie(frames: list[Tensor]) -> Non
         assert torch.equal(ours.hidden, other.hidden) and torch.equal(ours.lengths, other.lengths)
 
 
-def test_frames_for_cuda_are_pinned_as_they_are_stored(frames: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bool] = []
-    pad = dataset._pad
-
-    def unpinned(rows: list[Tensor], pinned: bool) -> Tensor:
-        asked.append(pinned)
-        return pad(rows, False)
-
-    monkeypatch.setattr(dataset, "_pad", unpinned)
+def test_frames_for_cuda_are_padded_as_they_are_stored(frames: list[Tensor]) -> None:
     features = Features.from_tensors(frames)
-    batch = features.to("cuda").batch(range(4))
-    assert asked == [True] and batch.hidden.dtype == torch.float16
-    assert torch.equal(batch.to(torch.device("cpu")).hidden, features.batch(range(4)).hidden)
-    assert asked == [True, False]
-    assert not features.to("mps").pinned
+    pinned = features.to("cuda")
+    assert pinned.pinned and not features.pinned and not features.to("mps").pinned
+    batch = pinned.batch([2, 0, 3])
+    assert batch.hidden.dtype == torch.float16
+    assert torch.equal(batch.to(torch.device("cpu")).hidden, features.batch([2, 0, 3]).hidden)
