@@ -22,7 +22,7 @@ class ShapeGrid:
 
     def __init__(self, longest: int) -> None:
         """`longest` is the longest crop in samples: no batch is padded further than its frames need."""
-        self._longest = -(-frame_count(longest) // ALIGN_FRAMES) * ALIGN_FRAMES
+        self._longest = -(-_frames_to_hold(longest) // ALIGN_FRAMES) * ALIGN_FRAMES
         self._rows: list[dict[int, int]] = []
 
     def add_epoch(self, batches: Sequence[tuple[int, int]]) -> None:
@@ -39,7 +39,7 @@ class ShapeGrid:
         return -(-self._rows[epoch][frames] // world), frames * HOP + OVERLAP
 
     def _frames(self, longest: int) -> int:
-        frames = frame_count(longest)
+        frames = _frames_to_hold(longest)
         short = max(ALIGN_FRAMES, 1 << (frames - 1).bit_length())
         return min(short if frames <= SHORT_FRAMES else grid_frames(frames), self._longest)
 
@@ -47,3 +47,8 @@ class ShapeGrid:
 def frame_count(samples: int) -> int:
     """Return the number of frames that HuBERT's convolutions output for a number of samples."""
     return max(0, (samples - OVERLAP) // HOP)
+
+
+def _frames_to_hold(samples: int) -> int:
+    """Return the number of frames whose samples hold so many: one more than they have, where the last is not whole."""
+    return max(1, -(-(samples - OVERLAP) // HOP))
