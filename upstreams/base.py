@@ -65,6 +65,9 @@ class Upstream(nn.Module, ABC):
     reentrant = False
     """Whether threads may run it at once: a forward pass leaves no state in the module that another one reads."""
 
+    padding_invariant = False
+    """Whether `forward_padded` gives the same features however long the padding is, and whatever rows are added."""
+
     def __init__(self, card: Card) -> None:
         super().__init__()
         self.card = card
@@ -87,9 +90,9 @@ class Upstream(nn.Module, ABC):
         del samples
         return None
 
-    def refuse_short(self, wavs: list[Tensor]) -> None:
+    def refuse_short(self, wavs: list[Tensor] | PaddedWavs) -> None:
         """Raise a `UserError` where a waveform is too short for one frame."""
-        shortest = min(map(len, wavs))
+        shortest = min(wavs.lengths if isinstance(wavs, PaddedWavs) else map(len, wavs))
         if self.frames(shortest) == 0:
             raise UserError(f"{self.card.name}: {shortest} samples are too short for one frame. Give at least 0.05 s.")
 

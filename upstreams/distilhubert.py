@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from superb_eval.data.padding import PaddedWavs
 from superb_eval.errors import UserError
 from upstreams import hubert
 from upstreams.base import Card, Upstream, of_given_weights
@@ -105,9 +106,9 @@ class DistilHubert(Hubert):
 
     family = "distilhubert"
 
-    def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
-        """See `Upstream.forward`; each feature is a list of tensors `[batch, frames, dim]`."""
-        states = super().forward(wavs)["hidden_states"]
+    def forward_padded(self, batch: PaddedWavs) -> dict[str, list[Tensor]]:
+        """See `Upstream.forward_padded`; each feature is a list of tensors `[batch, frames, dim]`."""
+        states = super().forward_padded(batch)["hidden_states"]
         return {"hidden_states": states, "paper": states[-1:]}
 
     def keys(self) -> tuple[str, ...]:
@@ -166,12 +167,12 @@ class DistilHubertWithHeads(DistilHubert):
         heads = {f"heads.{name}": value for name, value in self.heads.state_dict().items()}
         return {**super().feature_weights(), **heads}
 
-    def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
-        """See `Upstream.forward`; hidden states are the projected convolution, every layer, and every prediction."""
+    def forward_padded(self, batch: PaddedWavs) -> dict[str, list[Tensor]]:
+        """See `Upstream.forward_padded`; hidden states: the projected convolution, every layer, each prediction."""
         projected: list[Tensor] = []
         hook = self.model.feature_projection.register_forward_hook(lambda *arguments: projected.append(arguments[-1]))
         try:
-            output = super().forward(wavs)
+            output = super().forward_padded(batch)
         finally:
             hook.remove()
         layers = output["hidden_states"][1:]

@@ -8,15 +8,13 @@ frames: a batch equals its members one by one. `hubert_padded` keeps the publish
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
-from superb_eval.data.padding import valid_mask
+from superb_eval.data.padding import PaddedWavs, lengths_on, pad_wavs, valid_mask
 from upstreams.base import Card, Upstream, of_given_weights
 from upstreams.loading.conv_frontend import ConvFrontend
 from upstreams.loading.load_weights import load_model, shipped_weights
@@ -119,35 +117,44 @@ class Hubert(Upstream):
         if card.name != "hubert_padded" and ConvFrontend.supports(extractor):
             model.feature_extractor = ConvFrontend(extractor.conv_layers)
         self._padding_hooks = [PaddingZeroHook(layer) for layer in _convolutions_of_nonzero_padding(model)]
-        self.reentrant = not self._padding_hooks and isinstance(model.feature_extractor, ConvFrontend)
+        invariant = isinstance(model.feature_extractor, ConvFrontend)
+        self.reentrant = not self._padding_hooks and invariant
+        self.padding_invariant = invariant and type(self).forward is Hubert.forward
         if _has_batch_norm(model):  # its batches leaked padding in version 1
             self.card = replace(card, features_version=card.features_version + 1)
 
     def forward(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:
         """See `Upstream.forward`; a waveform shorter than one receptive field is a `UserError`."""
-        self.refuse_short(wavs)
+        return self.forward_padded(pad_wavs(wavs))
+
+    def forward_padded(self, batch: PaddedWavs) -> dict[str, list[Tensor]]:
+        """See `Upstream.forward_padded`."""
+        self.refuse_short(batch)
         if self.normalise:
-            wavs = [nn.functional.layer_norm(wav, wav.shape) for wav in wavs]
-        counts = [self.frames(len(wav)) for wav in wavs]
-        # Without padded frames there is no mask: attention is faster, with identical results.
-        mask = _sample_mask(wavs) if len(set(counts)) > 1 else None
-        takes_lists = isinstance(self.model.feature_extractor, ConvFrontend)
-        batch = wavs if takes_lists else pad_sequence(wavs, batch_first=True)
+            batch = _normalise(batch)
+        samples = batch.samples
+        counts, frames = [self.frames(length) for length in batch.lengths], self.frames(samples.shape[1])
+        takes_padding = isinstance(self.model.feature_extractor, ConvFrontend)
+        waveforms = batch if takes_padding else samples
+        if set(counts) == {frames}:  # without a mask attention is faster, with identical results
+            return {"hidden_states": self.encode(waveforms)}
         try:
+            valid = valid_mask(lengths_on(samples.device, counts), frames) if self._padding_hooks else None
             for hook in self._padding_hooks:
-                hook.frame_counts = counts
-            return {"hidden_states": self.encode(batch, mask)}
+                hook.valid = valid
+            return {"hidden_states": self.encode(waveforms, lengths_on(samples.device, batch.lengths))}
         finally:  # `encode` may be called by itself
             for hook in self._padding_hooks:
-                hook.frame_counts = None
+                hook.valid = None
 
-    def encode(self, batch: Tensor | list[Tensor], mask: Tensor | None = None) -> list[Tensor]:
-        """Return the hidden states `[batch, frames, dim]` of waveforms, which are not normalised here: a list
-        of them [samples], or padded [batch, samples].
+    def encode(self, waveforms: Tensor | PaddedWavs, lengths: Tensor | None = None) -> list[Tensor]:
+        """Return the hidden states `[batch, frames, dim]` of waveforms [batch, samples], which are not normalised here.
 
-        `mask` [batch, samples] is 1 where a sample is valid; None: all are.
+        `lengths` [batch] are their samples, on their device; None: no frame is padded.
         """
-        output = self.model(batch, attention_mask=mask, output_hidden_states=True)
+        # transformers adds up a mask of samples for its lengths: those are their own sum.
+        mask = None if lengths is None else lengths[:, None]
+        output = self.model(waveforms, attention_mask=mask, output_hidden_states=True)
         # The encoder's output in place of the last layer's: they differ in pre-norm networks, where a LayerNorm comes
         # in between (transformers 5 leaves it out), and a network cut before its first layer has nothing else.
         return [*output.hidden_states[:-1], output.last_hidden_state]
@@ -179,10 +186,16 @@ def _has_batch_norm(model: HubertModel) -> bool:
     return getattr(model.encoder.pos_conv_embed, "batch_norm", None) is not None
 
 
-def _sample_mask(wavs: list[Tensor]) -> Tensor:
-    """Return a mask [batch, samples], 1 where a sample is valid."""
-    lengths = torch.tensor([len(wav) for wav in wavs], device=wavs[0].device)
-    return valid_mask(lengths, max(map(len, wavs))).long()
+def _normalise(batch: PaddedWavs) -> PaddedWavs:
+    """Return waveforms with zero mean and unit variance (plus 1e-5), each over its own samples."""
+    samples, width = batch.samples, batch.samples.shape[1]
+    if min(batch.lengths) == width:
+        return PaddedWavs(nn.functional.layer_norm(samples, (width,)), batch.lengths)
+    lengths = lengths_on(samples.device, batch.lengths)
+    valid, count = valid_mask(lengths, width), lengths[:, None]
+    centred = torch.where(valid, samples - samples.sum(dim=1, keepdim=True) / count, 0.0)
+    variance = centred.square().sum(dim=1, keepdim=True) / count
+    return PaddedWavs(centred * (variance + 1e-5).rsqrt(), batch.lengths)
 
 
 class ValidGroupNorm(nn.GroupNorm):
@@ -220,15 +233,13 @@ class PaddingZeroHook:
 
     data2vec-audio has several such convolutions in a row, each followed by a LayerNorm, so that from the second on
     padded frames wouldn't be zero; mHuBERT-147 (`conv_pos_batch_norm`) has a BatchNorm before its single one.
-    `frame_counts` holds the number of valid frames of each utterance; set it before each forward pass.
+    `valid` [batch, frames] is true on valid frames; set it before each forward pass. None: no frame is padded.
     """
 
     def __init__(self, layer: nn.Module) -> None:
-        self.frame_counts: Sequence[int] | None = None
+        self.valid: Tensor | None = None
         layer.register_forward_pre_hook(lambda _, inputs: (self.zero_padding(inputs[0]),))
 
     def zero_padding(self, x: Tensor) -> Tensor:
         """Return [batch, channels, frames] with padded frames at zero."""
-        if self.frame_counts is None or all(count == x.shape[-1] for count in self.frame_counts):
-            return x
-        return x * valid_mask(torch.tensor(self.frame_counts, device=x.device), x.shape[-1])[:, None]
+        return x if self.valid is None else x * self.valid[:, None]

@@ -38,7 +38,7 @@ def pad_wavs(wavs: Sequence[Tensor]) -> PaddedWavs:
     if len(set(lengths)) == 1:
         return PaddedWavs(torch.stack(list(wavs)), lengths)
     samples = wavs[0].new_zeros(len(wavs), max(lengths))
-    valid = valid_mask(torch.tensor(lengths, device=samples.device), samples.shape[1])
+    valid = valid_mask(lengths_on(samples.device, lengths), samples.shape[1])
     return PaddedWavs(samples.masked_scatter(valid, torch.cat(list(wavs))), lengths)
 
 
@@ -62,6 +62,11 @@ def _grid(longest: int) -> tuple[int, ...]:
         exact = ALIGN_FRAMES * 2 ** (step / GRID_STEPS)
         lengths.append(ALIGN_FRAMES * round(exact / ALIGN_FRAMES))
     return tuple(dict.fromkeys(lengths))
+
+
+def lengths_on(device: torch.device, lengths: Sequence[int]) -> Tensor:
+    """Return lengths [batch] as a tensor on a device, copied without waiting for what runs there."""
+    return torch.tensor(lengths).to(device, non_blocking=True)
 
 
 def valid_mask(lengths: Tensor, frames: int) -> Tensor:

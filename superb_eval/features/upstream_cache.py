@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 import upstreams
+from superb_eval.data.padding import PaddedWavs
 from superb_eval.errors import UserError
 from superb_eval.features.store import default_folder
 from superb_eval.runtime import atomic_files
@@ -43,6 +44,7 @@ class UpstreamFacts(BaseModel):
     strides: dict[str, int]
     parameters: int
     reentrant: bool
+    padding_invariant: bool
     code: dict[str, str]
 
 
@@ -52,7 +54,7 @@ class CachedUpstream(Upstream):
     def __init__(self, address: str, device: str, facts: UpstreamFacts) -> None:
         super().__init__(facts.card)
         self.address, self.device, self.facts = address, device, facts
-        self.reentrant = facts.reentrant
+        self.reentrant, self.padding_invariant = facts.reentrant, facts.padding_invariant
         self._lock = Lock()
         self._loaded: list[Upstream] = []  # in a list, so that it is no submodule
 
@@ -64,6 +66,10 @@ class CachedUpstream(Upstream):
         """
         output: dict[str, list[Tensor]] = self.loaded()(wavs)
         return output
+
+    def forward_padded(self, batch: PaddedWavs) -> dict[str, list[Tensor]]:
+        """See `Upstream.forward_padded`, and `forward`."""
+        return self.loaded().forward_padded(batch)
 
     def frames(self, samples: int) -> int | None:
         """See `Upstream.frames`."""
@@ -151,5 +157,6 @@ def _facts(upstream: Upstream) -> UpstreamFacts:
         strides={key: upstream.get_downsample_rates(key) for key in upstream.keys()},  # noqa: SIM118 - it is no dict
         parameters=upstream.count_parameters(),
         reentrant=upstream.reentrant,
+        padding_invariant=upstream.padding_invariant,
         code={name: atomic_files.sha256(Path(name)) for name in code},
     )

@@ -1,10 +1,12 @@
-"""HuBERT's convolutional front end as matrix products over frames, each waveform by itself.
+"""HuBERT's convolutional front end as matrix products over frames, with no operation per waveform on a GPU.
 
 Frames are rows ([frames, channels]), so that the windows of a convolution are rows of a view, and nothing is copied:
-a kernel of 3 at stride 2 is a product over pairs of frames plus one over every second frame. The first normalisation
-(one group per channel, over time) follows from the 10 x 10 covariance of its convolution's input windows, and is folded
-into that convolution's weights. Results equal transformers' for each waveform by itself, up to rounding: nothing is
-padded, so nothing leaks.
+a kernel of 3 at stride 2 is a product over pairs of frames plus one over every second frame. The waveforms of a batch
+lie in slots of one length, a multiple of the total stride, so that each one's first window begins where its slot does
+in every layer, and a layer is a product over the rows of the whole batch. The first normalisation (one group per
+channel, over time) follows from the 10 x 10 covariance of its convolution's input windows, and is folded into that
+convolution's weights. No window of a valid frame reaches into padding, so that results equal transformers' for each
+waveform by itself, up to rounding.
 """
 
 from __future__ import annotations
@@ -16,15 +18,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.utils.rnn import pad_sequence
+
+from superb_eval.data.padding import PaddedWavs, lengths_on, valid_mask
+
+ONE_BY_ONE = frozenset({"cpu"})
+"""Kinds of devices on which waveforms go one by one: a layer's output of one stays in a processor's cache."""
 
 
 class ConvFrontend(nn.Module):
-    """Replaces transformers' feature encoder, with the same layers, and takes waveforms as a list too.
+    """Replaces transformers' feature encoder, with the same layers, and takes padded batches of waveforms.
 
-    A tensor [batch, samples] goes through the layers one by one, with its padding, as in transformers; a list of
-    waveforms [samples] goes through matrix products, each by itself. A pass leaves no state, so that threads may share
-    the module.
+    A plain tensor [batch, samples] goes through the layers one by one, with its padding, as in transformers; a
+    `PaddedWavs` goes through matrix products, and its padding changes nothing. A pass leaves no state, so that threads
+    may share the module.
     """
 
     def __init__(self, layers: nn.ModuleList) -> None:
@@ -44,15 +50,26 @@ class ConvFrontend(nn.Module):
         over_time = isinstance(first, nn.GroupNorm) and first.num_groups == first.num_channels and not any(norms[1:])
         return over_time or all(isinstance(norm, nn.LayerNorm) for norm in norms)
 
-    def forward(self, wavs: Tensor | list[Tensor]) -> Tensor:
-        """Return [batch, channels, frames], padded with zeros where waveforms came as a list."""
-        if isinstance(wavs, list):
-            frames = convolve(list(self.conv_layers), self._matrices(), wavs)
-            return pad_sequence(frames, batch_first=True).transpose(1, 2)
-        hidden = wavs[:, None]
+    def forward(self, batch: Tensor | PaddedWavs) -> Tensor:
+        """Return [batch, channels, frames], of a `PaddedWavs` zero where a waveform has no frames.
+
+        Each of its waveforms has to be at least as long as the receptive field.
+        """
+        if isinstance(batch, PaddedWavs):
+            return self._convolve(batch).transpose(1, 2)
+        hidden = batch[:, None]
         for layer in self.conv_layers:
             hidden = layer(hidden)
         return hidden
+
+    def _convolve(self, batch: PaddedWavs) -> Tensor:
+        """Return [batch, frames, channels]."""
+        layers, matrices = list(self.conv_layers), self._matrices()
+        if batch.samples.device.type not in ONE_BY_ONE:
+            return _convolve(layers, matrices, batch)
+        each = [_convolve(layers, matrices, PaddedWavs(wav[None], (len(wav),)))[0] for wav in batch.unpad()]
+        frames = _frame_count(layers, batch.samples.shape[1])
+        return torch.stack([nn.functional.pad(rows, (0, 0, 0, frames - len(rows))) for rows in each])
 
     def _matrices(self) -> list[list[Tensor]]:
         """Return the kernels of all layers but the first as matrices, cached for frozen layers until they change."""
@@ -66,95 +83,91 @@ class ConvFrontend(nn.Module):
         return self._cached_matrices[1]
 
 
-def convolve(layers: Sequence[Any], matrices: Sequence[list[Tensor]], wavs: Sequence[Tensor]) -> list[Tensor]:
-    """Return the output of the convolutions for each waveform [samples]: [its frames, channels].
-
-    `matrices` are the kernels of all layers but the first. Each waveform has to be at least as long as the receptive
-    field. On a CPU they go one by one, so that a layer's output stays in the cache; a GPU takes all at once.
-    """
-    groups = [wavs] if wavs[0].device.type != "cpu" else [[wav] for wav in wavs]
-    return [frames for group in groups for frames in _convolve_concatenated(layers, matrices, group)]
-
-
 def _is_plain_conv(conv: object) -> bool:
     return isinstance(conv, nn.Conv1d) and conv.groups == 1 and conv.padding == (0,) and conv.dilation == (1,)
 
 
-def _convolve_concatenated(
-    layers: Sequence[Any], matrices: Sequence[list[Tensor]], wavs: Sequence[Tensor]
-) -> list[Tensor]:
-    """Convolve concatenated waveforms: each in a slot that is a multiple of the total stride, so that its first window
-    begins where the slot does in every layer. Windows that reach into the next slot are computed and dropped."""
-    kernels = [layer.conv.kernel_size[0] for layer in layers]
-    strides = [layer.conv.stride[0] for layer in layers]
-    total = math.prod(strides)
-    slots = [-(-len(wav) // total) for wav in wavs]
-    x = _first_layer(layers[0], wavs, [slot * total // strides[0] for slot in slots])
+def _convolve(layers: Sequence[Any], matrices: Sequence[list[Tensor]], batch: PaddedWavs) -> Tensor:
+    """Return the output of the convolutions [batch, frames, channels], zero where a waveform has no frames.
+
+    `matrices` are the kernels of all layers but the first.
+    """
+    total = math.prod(layer.conv.stride[0] for layer in layers)
+    slot = -(-batch.samples.shape[1] // total)
+    x = _first_layer(layers[0], batch, slot * total)
     for layer, weights in zip(layers[1:], matrices, strict=True):
         x = _next_layer(layer, x, weights)
-    outputs, offset = [], 0
-    for wav, slot in zip(wavs, slots, strict=True):
-        outputs.append(x[offset : offset + _frame_count(len(wav), kernels, strides)])
-        offset += slot
-    return outputs
+    frames = _frame_count(layers, batch.samples.shape[1])
+    counts = [_frame_count(layers, length) for length in batch.lengths]
+    x = x.view(len(counts), slot, -1)[:, :frames]
+    if min(counts) == frames:
+        return x
+    return torch.where(valid_mask(lengths_on(x.device, counts), frames)[..., None], x, 0.0)
 
 
-def _frame_count(samples: int, kernels: Sequence[int], strides: Sequence[int]) -> int:
-    for kernel, stride in zip(kernels, strides, strict=True):
-        samples = (samples - kernel) // stride + 1
+def _frame_count(layers: Sequence[Any], samples: int) -> int:
+    """Return the number of frames that the layers make of a number of samples."""
+    for layer in layers:
+        samples = (samples - layer.conv.kernel_size[0]) // layer.conv.stride[0] + 1
     return samples
 
 
-def _first_layer(layer: Any, wavs: Sequence[Tensor], rows: Sequence[int]) -> Tensor:
-    """Convolve, normalise and activate; each waveform's frames are padded to its `rows`: [sum of rows, channels].
+def _first_layer(layer: Any, batch: PaddedWavs, slot: int) -> Tensor:
+    """Convolve, normalise and activate waveforms in slots of `slot` samples: [batch * slot / stride, channels].
 
     Always in float32: it is a hundredth of the work, and 16 bits would round the waveform itself.
     """
     kernel, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
     weight = layer.conv.weight[:, 0].float()  # [channels, kernel]
-    bias = None if layer.conv.bias is None else layer.conv.bias.float()
     norm = getattr(layer, "layer_norm", None)
-    parts = []
     with torch.autocast(weight.device.type, enabled=False):
-        for wav, count in zip(wavs, rows, strict=True):
-            windows = wav.float().unfold(0, kernel, stride)  # [frames, kernel]
-            w, b = _fold_norm(norm, windows, weight, bias) if isinstance(norm, nn.GroupNorm) else (weight, bias)
-            x = windows @ w.T if b is None else torch.addmm(b, windows, w.T)
-            parts.append(nn.functional.pad(x, (0, 0, 0, count - len(x))))
-        x = parts[0] if len(parts) == 1 else torch.cat(parts)
+        padding = slot + kernel - stride - batch.samples.shape[1]
+        windows = nn.functional.pad(batch.samples.float(), (0, padding)).unfold(1, kernel, stride)
+        if isinstance(norm, nn.GroupNorm):
+            counts = [_frame_count([layer], length) for length in batch.lengths]
+            x = nn.functional.pad(windows, (0, 1), value=1.0) @ _fold_norm(norm, windows, counts, weight)
+        else:
+            x = nn.functional.linear(windows, weight, None if layer.conv.bias is None else layer.conv.bias.float())
         if isinstance(norm, nn.LayerNorm):
             x = norm(x)
         activated: Tensor = layer.activation(x)
-    return activated.to(_compute_dtype(activated))
+    return activated.to(_compute_dtype(activated)).flatten(0, 1)
 
 
-def _fold_norm(norm: nn.GroupNorm, windows: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the weights and bias of a convolution that also normalises, for these windows.
+def _fold_norm(norm: nn.GroupNorm, windows: Tensor, counts: list[int], weight: Tensor) -> Tensor:
+    """Return the weights, and the bias as one more, [batch, kernel + 1, channels], of a convolution that also
+    normalises each waveform: the first `counts` of windows [batch, windows, kernel].
 
     The mean over time of `weight @ window` is `weight` times the windows' mean, its variance the quadratic form of
-    their covariance; in double, so that a constant offset of the waveform costs no precision.
+    their covariance; in double, so that a constant offset of the waveform costs no precision. The norm subtracts the
+    convolution's own bias again.
     """
     precise = torch.float32 if windows.device.type == "mps" else torch.float64  # Apple's GPUs have no doubles
-    windows = windows.to(precise)
-    mean = windows.mean(dim=0)
-    centred = windows - mean
-    covariance = centred.T @ centred / len(centred)
+    windows = windows[:, : max(counts)].to(precise)
+    if min(counts) == max(counts):
+        mean = windows.mean(dim=1, keepdim=True)
+        centred = windows - mean
+        covariance = centred.mT @ centred / max(counts)
+    else:
+        lengths = lengths_on(windows.device, counts)
+        valid, count = valid_mask(lengths, max(counts))[..., None], lengths[:, None, None]
+        mean = torch.where(valid, windows, 0.0).sum(dim=1, keepdim=True) / count
+        centred = torch.where(valid, windows - mean, 0.0)
+        covariance = centred.mT @ centred / count
     w = weight.to(precise)
-    scale = norm.weight / ((w @ covariance) * w).sum(dim=1).add(norm.eps).sqrt()
-    shift = norm.bias - scale * (w @ mean)
-    del bias  # the norm subtracts a constant again
-    return (w * scale[:, None]).float(), shift.float()
+    scale = norm.weight / ((w @ covariance) * w).sum(dim=2).add(norm.eps).sqrt()  # [batch, channels]
+    shift = norm.bias - scale * (mean @ w.T)[:, 0]
+    return torch.cat([(w * scale[..., None]).mT, shift[:, None]], dim=1).float()
 
 
 def _next_layer(layer: Any, x: Tensor, weights: list[Tensor]) -> Tensor:
-    """Convolve, normalise where there is a norm over channels, and activate: [rows, in] -> [fewer rows, out]."""
+    """Convolve, normalise where there is a norm over channels, and activate: [rows, in] -> [rows / stride, out]."""
     stride = layer.conv.stride[0]
-    count = (len(x) - layer.conv.kernel_size[0]) // stride + 1
     trainable = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
     if trainable:
-        out: Tensor = _TrainableProduct.apply(x, stride, count, *weights)  # type: ignore[no-untyped-call]
+        out: Tensor = _TrainableProduct.apply(x, stride, *weights)  # type: ignore[no-untyped-call]
     else:
-        out = _strided_product(x, stride, count, weights)
+        out = _strided_product(x, stride, weights)
     if layer.conv.bias is not None:
         out = out + layer.conv.bias.to(out.dtype)
     norm = getattr(layer, "layer_norm", None)
@@ -164,21 +177,25 @@ def _next_layer(layer: Any, x: Tensor, weights: list[Tensor]) -> Tensor:
     return activated.to(_compute_dtype(activated))
 
 
-def _strided_product(x: Tensor, stride: int, count: int, weights: Sequence[Tensor]) -> Tensor:
-    """Return the convolution of rows [rows, in] with a kernel, cut into `_kernel_matrices`: [count, out]."""
-    views = zip(_window_views(x, stride, count, weights), weights, strict=True)
+def _strided_product(x: Tensor, stride: int, weights: Sequence[Tensor]) -> Tensor:
+    """Return the convolution of rows [rows, in] with a kernel, cut into `_kernel_matrices`: [rows / stride, out].
+
+    The last windows, which reach beyond the rows, are padding: they lack the matrices that would lie there.
+    """
+    views = zip(_window_views(x, stride, weights), weights, strict=True)
     windows, weight = next(views)
     out = windows @ weight
     for windows, weight in views:
-        out.addmm_(windows, weight)
+        out[: len(windows)].addmm_(windows, weight)
     return out
 
 
-def _window_views(x: Tensor, stride: int, count: int, weights: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Yield the input of each matrix of a kernel, as views [count, its rows] of rows [rows, in]."""
+def _window_views(x: Tensor, stride: int, weights: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield the input of each matrix of a kernel, as views [windows, its rows] of rows [rows, in]."""
     tap = 0
     for weight in weights:
         taps = weight.shape[0] // x.shape[1]
+        count = (len(x) - tap - taps) // stride + 1
         if taps == stride:
             yield x[tap : tap + stride * count].view(count, -1)
         else:
@@ -193,30 +210,31 @@ class _TrainableProduct(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, stride: int, count: int, *weights: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, stride: int, *weights: Tensor) -> Tensor:
         ctx.save_for_backward(x, *weights)
-        ctx.windows = stride, count
-        return _strided_product(x, stride, count, weights)
+        ctx.stride = stride
+        return _strided_product(x, stride, weights)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, *weights = ctx.saved_tensors
-        stride, count = ctx.windows
-        weight_gradients = [windows.T @ gradient for windows in _window_views(x, stride, count, weights)]
+        views = _window_views(x, ctx.stride, weights)
+        weight_gradients = [windows.T @ gradient[: len(windows)] for windows in views]
         if not ctx.needs_input_grad[0]:
-            return None, None, None, *weight_gradients
+            return None, None, *weight_gradients
         input_gradient = torch.empty_like(x)
-        covered = stride * count if len(weights[0]) == stride * x.shape[1] else 0
-        input_gradient[covered:] = 0
+        covered = len(weights[0]) == ctx.stride * x.shape[1]  # the first windows are all of `x`
+        if not covered:
+            input_gradient.zero_()
         for k, (windows, weight) in enumerate(
-            zip(_window_views(input_gradient, stride, count, weights), weights, strict=True)
+            zip(_window_views(input_gradient, ctx.stride, weights), weights, strict=True)
         ):
             if k == 0 and covered:
                 torch.mm(gradient, weight.T, out=windows)
             else:
-                windows.addmm_(gradient, weight.T)
-        return input_gradient, None, None, *weight_gradients
+                windows.addmm_(gradient[: len(windows)], weight.T)
+        return input_gradient, None, *weight_gradients
 
 
 def _kernel_matrices(conv: nn.Conv1d) -> list[Tensor]:

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from superb_eval.data.padding import PaddedWavs, pad_wavs
+from upstreams.loading import conv_frontend
 from upstreams.loading.conv_frontend import ConvFrontend
 
 
@@ -24,6 +26,14 @@ def waveforms(*lengths: int, offset: float = 0.0) -> list[Tensor]:
     return [offset + 0.1 * torch.randn(n, generator=generator) for n in lengths]
 
 
+@pytest.fixture(params=["one by one", "together"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waveforms go as on a CPU, then as on a GPU."""
+    if request.param == "together":
+        monkeypatch.setattr(conv_frontend, "ONE_BY_ONE", frozenset())
+
+
+@pytest.mark.usefixtures("device")
 @pytest.mark.parametrize(("norm", "bias"), [("group", False), ("group", True), ("layer", False), ("layer", True)])
 @pytest.mark.parametrize("offset", [0.0, 0.5])
 def test_each_waveform_equals_transformers_on_it_alone(norm: str, bias: bool, offset: float) -> None:
@@ -32,7 +42,7 @@ def test_each_waveform_equals_transformers_on_it_alone(norm: str, bias: bool, of
     ours = ConvFrontend(extractor.conv_layers)
     wavs = waveforms(400, 401, 719, 720, 5_000, 16_160, offset=offset)
     with torch.no_grad():
-        found = ours(wavs)
+        found = ours(pad_wavs(wavs))
         for row, wav in zip(found, wavs, strict=True):
             expected = extractor(wav[None])[0]
             torch.testing.assert_close(row[:, : expected.shape[1]], expected, rtol=1e-4, atol=1e-4)
@@ -40,26 +50,28 @@ def test_each_waveform_equals_transformers_on_it_alone(norm: str, bias: bool, of
         torch.testing.assert_close(ours(wavs[5][None]), extractor(wavs[5][None]))
 
 
-def test_end_to_end_equals_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, which processes all waveforms concatenated."""
-    from upstreams.loading import conv_frontend
-
-    extractor, wavs = library("group"), waveforms(400, 16_161, 720, 3_999)
-    ours = ConvFrontend(extractor.conv_layers)
+@pytest.mark.usefixtures("device")
+def test_further_padding_and_rows_change_nothing() -> None:
+    """As on a grid of shapes."""
+    ours, wavs = ConvFrontend(library("group").conv_layers), waveforms(400, 16_161, 3_999)
+    plain = pad_wavs(wavs)
+    samples = nn.functional.pad(plain.samples, (0, 20_560 - 16_161, 0, 1))  # 64 frames
     with torch.no_grad():
-        together = conv_frontend._convolve_concatenated(list(ours.conv_layers), ours._matrices(), wavs)
-        for row, wav in zip(together, wavs, strict=True):
-            expected = extractor(wav[None])[0].T
-            torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-4)
+        expected, found = ours(plain), ours(PaddedWavs(samples, (*plain.lengths, 20_560)))
+    assert found.shape == (4, 24, 64)
+    torch.testing.assert_close(found[:3, :, : expected.shape[2]], expected, rtol=1e-5, atol=1e-5)
+    assert bool((found[:3, :, expected.shape[2] :] == 0).all())
+    assert bool(found.isfinite().all()), "silence has no variance"
 
 
+@pytest.mark.usefixtures("device")
 def test_gradients_are_the_librarys() -> None:
-    extractor, wav = library("group"), waveforms(2_000)[0]
+    extractor, wavs = library("group"), waveforms(2_000, 1_234)
     ours = ConvFrontend(extractor.conv_layers)
     gradients = []
-    for output in (ours([wav]), extractor(wav[None])):
+    for outputs in ([ours(pad_wavs(wavs))], [extractor(wav[None]) for wav in wavs]):
         extractor.zero_grad()
-        output.square().sum().backward()
+        sum(output.square().sum() for output in outputs).backward()
         gradients.append([p.grad.clone() for p in extractor.parameters()])
     for mine, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
@@ -69,21 +81,21 @@ def test_frozen_kernels_are_cached_until_they_change() -> None:
     extractor, wavs = library("group").requires_grad_(False), waveforms(2_000)
     ours = ConvFrontend(extractor.conv_layers)
     with torch.inference_mode():
-        before = ours(wavs)
+        before = ours(pad_wavs(wavs))
         assert ours._matrices()[0][0] is ours._matrices()[0][0]
     with torch.no_grad():
         extractor.conv_layers[3].conv.weight.mul_(2)
-        assert not torch.allclose(ours(wavs), before)
-        torch.testing.assert_close(ours(wavs), extractor(wavs[0][None]), rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(ours(pad_wavs(wavs)), before)
+        torch.testing.assert_close(ours(pad_wavs(wavs)), extractor(wavs[0][None]), rtol=1e-4, atol=1e-4)
 
 
 def test_16_bits_are_near_and_the_waveform_is_not_rounded() -> None:
     extractor, wavs = library("group").requires_grad_(False), waveforms(16_000, offset=100.0)
     ours = ConvFrontend(extractor.conv_layers)
     with torch.inference_mode():
-        exact = ours(wavs)
+        exact = ours(pad_wavs(wavs))
         with torch.autocast("cpu", torch.bfloat16):
-            rough = ours(wavs)
+            rough = ours(pad_wavs(wavs))
     assert rough.dtype == torch.bfloat16
     assert 0 < float((rough.float() - exact).norm() / exact.norm()) < 0.02
 
