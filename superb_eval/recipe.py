@@ -55,7 +55,7 @@ class FeatureSettings(Section):
     layer: int | Literal["last"] | None = Field(None, description="one layer alone instead of the weighted sum")
     normalize: bool = Field(False, description="layer norm over each frame of each layer, without parameters")
     pooled: bool = Field(True, description="store means over time where the task allows (exact); false: every frame")
-    batch_seconds: float = Field(60.0, gt=0, description="bound on the padded length of an extraction batch, in s")
+    batch_seconds: float = Field(60.0, gt=0, description="most padded seconds in a batch of extraction; on a GPU 5 x")
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the upstream")
     dtype: Literal["float32", "float16"] = Field("float32", description="how features are stored")
 

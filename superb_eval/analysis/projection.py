@@ -20,10 +20,11 @@ from downstreams.metrics import dtw
 from superb_eval.analysis.workload import Workload
 from superb_eval.data import padding
 from superb_eval.errors import UserError
-from superb_eval.features import extract
 from superb_eval.features.dataset import Features
+from superb_eval.features.extract import READERS
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.features.load_or_extract import SHARD_UTTERANCES
+from superb_eval.features.padded_batches import BatchShapes
 from superb_eval.probing.active_probes import ActiveProbes
 from superb_eval.probing.batched_probes import MicroBatch
 from superb_eval.probing.probe import Probe
@@ -118,7 +119,8 @@ def batch_shape(upstream: Upstream, workload: Workload, device: str) -> BatchSha
     """
     settings, clips = workload.recipe.features, min(workload.clips, SHARD_UTTERANCES)
     frames = padding.grid_frames(round(workload.seconds * SAMPLE_RATE / GRID_STRIDE))
-    whole = len(extract.plan_batches(upstream, [workload.seconds] * clips, settings.batch_seconds)[0])
+    shapes = BatchShapes.of(upstream, device, settings.batch_seconds)
+    whole = len(shapes.plan([workload.seconds] * clips)[0])
     samples = frames * GRID_STRIDE
     timed_clips, timed_samples = whole, samples
     if device == devices.CPU:
@@ -172,7 +174,7 @@ def project(
     audio, task = workload.audio_seconds, workload.recipe.task
     # A GPU waits for audio to be read only where that takes longer than its own work; a CPU does both.
     read, processed = workload.decoding, 1 / throughput.factor
-    rate = read + processed if device == devices.CPU else max(read / extract.READERS, processed)
+    rate = read + processed if device == devices.CPU else max(read / READERS, processed)
     size = (2 if workload.recipe.features.dtype == "float16" else 4) * _numbers(workload, throughput)
     must_be_stored = workload.pooled or workload.recipe.train is None
     stored = 1.0 if must_be_stored else min(1.0, store_bytes / size)

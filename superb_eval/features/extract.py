@@ -8,13 +8,16 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from superb_eval.data import audio
-from superb_eval.data.audio import Clip, Waveform
+from superb_eval.data.audio import Clip
+from superb_eval.data.padding import PaddedWavs, lengths_on, mean_over_time
 from superb_eval.errors import UserError
-from superb_eval.runtime import out_of_memory
+from superb_eval.features.padded_batches import BatchShapes
+from superb_eval.runtime import devices, out_of_memory
 from superb_eval.runtime.prefetch import prefetch
 from upstreams.base import Upstream
 
@@ -25,6 +28,9 @@ VERSION = 1
 READERS = 2
 """Threads that decode the audio of the next batches."""
 
+IN_FLIGHT = 2
+"""Batches that a GPU is given at once."""
+
 
 @dataclass(frozen=True)
 class Extraction:
@@ -33,7 +39,8 @@ class Extraction:
     `key` names an output of the upstream. `normalize` applies layer normalization to each hidden state. `layers` are
     numbers of hidden states; None: all of them.
     `pooled` keeps the mean over each utterance's valid frames, [layers, dim] in float32: exact for heads that are
-    linear before their mean over time. `frames` keeps every frame. `batch_seconds` bounds a padded batch.
+    linear before their mean over time. `frames` keeps every frame. `batch_seconds` bounds a
+    padded batch on a CPU; a GPU's may be longer (`BatchShapes`).
     """
 
     kind: Literal["pooled", "frames"]
@@ -59,118 +66,133 @@ def extract(
     Raises:
         UserError: a clip can't be read or is too short for the upstream, or the upstream has no such feature key.
     """
-    batches = plan_batches(upstream, [audio.seconds(clip) for clip in clips], extraction.batch_seconds)
-    decoded = prefetch(lambda batch: (batch, [audio.read(clips[i]) for i in batch]), batches, READERS)
-    # One batch on each core where the upstream allows it: no core waits for another within a layer, and a batch gives
-    # the same bits however many cores there are.
-    cores = torch.get_num_threads() if device == "cpu" else 1
-    workers, threads_each = (cores, 1) if upstream.reentrant else (1, cores)
+    shapes = BatchShapes.of(upstream, device, extraction.batch_seconds)
+    pinned = devices.kind(device) == "cuda"
 
-    def extract_batch(batch: tuple[list[int], list[Waveform]]) -> list[tuple[int, Tensor]]:
-        return _extract_batch(upstream, clips, *batch, extraction, device)
+    def decode(batch: list[int]) -> tuple[list[int], PaddedWavs]:
+        return batch, shapes.pad([audio.read(clips[i]) for i in batch], pinned=pinned)
+
+    decoded = prefetch(decode, shapes.plan([audio.seconds(clip) for clip in clips]), READERS)
+    # One batch on each core where the upstream allows it: no core waits for another within a layer, and a batch gives
+    # the same bits however many cores there are. A GPU is given the next batch before the last one's features are back.
+    cores = torch.get_num_threads() if device == "cpu" else IN_FLIGHT
+    workers, threads_each = (cores, 1) if upstream.reentrant else (1, cores)
+    extractor = Extractor(upstream, extraction, device, padded=shapes.on_grid)
+
+    def extract_batch(batch: tuple[list[int], PaddedWavs]) -> list[tuple[int, Tensor]]:
+        indices, wavs = batch
+        return list(zip(indices, extractor.extract([clips[i] for i in indices], wavs), strict=True))
 
     with closing(prefetch(extract_batch, decoded, workers, threads_each)) as extracted:
         for rows in extracted:
             yield from rows
 
 
-def _extract_batch(
-    upstream: Upstream,
-    clips: Sequence[Clip],
-    batch: list[int],
-    wavs: list[Waveform],
-    extraction: Extraction,
-    device: str,
-) -> list[tuple[int, Tensor]]:
-    """The features of a batch, by index in `clips`; computed in halves where memory runs out."""
-    try:
-        features = _forward(upstream, [torch.from_numpy(wav).to(device) for wav in wavs], extraction)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory.calls_for_parts(error):
-            raise
-        halves = _halve([clips[i] for i in batch], batch, error)
-    else:
-        return [(i, _reduce(frames, clips[i], extraction)) for i, frames in zip(batch, features, strict=True)]
-    middle = len(halves[0])
-    parts = zip(halves, (wavs[:middle], wavs[middle:]), strict=True)
-    return [row for half, some in parts for row in _extract_batch(upstream, clips, half, some, extraction, device)]
+@dataclass(frozen=True)
+class Extractor:
+    """An upstream on a device, and what is kept of its output; `padded`: it takes padded batches as they are."""
+
+    upstream: Upstream
+    extraction: Extraction
+    device: str
+    padded: bool
+
+    def extract(self, clips: Sequence[Clip], wavs: PaddedWavs) -> list[Tensor]:
+        """Return the features of clips, in halves where memory runs out; `wavs` may have rows beyond theirs."""
+        try:
+            return self._extract(clips, wavs)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory.calls_for_parts(error):
+                raise
+            _check_divisible(clips, error)
+        middle, end = len(clips) // 2, len(clips)
+        first = PaddedWavs(wavs.samples[:middle], wavs.lengths[:middle])
+        second = PaddedWavs(wavs.samples[middle:end], wavs.lengths[middle:end])
+        return [*self.extract(clips[:middle], first), *self.extract(clips[middle:], second)]
+
+    @torch.inference_mode()
+    def _extract(self, clips: Sequence[Clip], wavs: PaddedWavs) -> list[Tensor]:
+        if len(set(wavs.lengths)) > 1 and self.upstream.frames(wavs.lengths[0]) is None:
+            # Lengths that are equal in seconds by the header may differ by a sample once resampled.
+            alone = (PaddedWavs(wav[None], (len(wav),)) for wav in wavs.unpad())
+            return [features for clip, wav in zip(clips, alone, strict=True) for features in self._extract([clip], wav)]
+        values, counts = self.launch(wavs, len(clips))
+        kept = values.to(getattr(torch, self.extraction.dtype))
+        finite = torch.isfinite(kept).all()
+        features = kept.cpu()
+        if min(counts) == 0 or not finite:
+            self._refuse(clips, counts, features, torch.isfinite(values).cpu())
+        return self._split(features, counts)
+
+    def _split(self, values: Tensor, counts: list[int]) -> list[Tensor]:
+        """Return the values of each clip."""
+        return list(values.unbind() if self.extraction.kind == "pooled" else torch.split(values, counts))
+
+    def launch(self, wavs: PaddedWavs, clips: int) -> tuple[Tensor, list[int]]:
+        """Return what is kept of the first rows, in float32, and their numbers of frames; waits for no device.
+
+        Means [clips, layers, dim], or the valid frames of all clips one after another, [frames, layers, dim].
+        """
+        hidden = self._hidden_states(PaddedWavs(wavs.samples.to(self.device, non_blocking=True), wavs.lengths))[:clips]
+        longest, frames = hidden.shape[1], map(self.upstream.frames, wavs.lengths[:clips])
+        counts = [longest if count is None else min(count, longest) for count in frames]
+        if self.extraction.kind == "pooled":
+            means = mean_over_time(hidden.flatten(2), lengths_on(hidden.device, counts))
+            return means.view(clips, *hidden.shape[2:]), counts
+        valid = np.arange(longest) < np.array(counts)[:, None]
+        positions = torch.from_numpy(np.flatnonzero(valid)).to(hidden.device, non_blocking=True)
+        return hidden.flatten(0, 1).index_select(0, positions), counts
+
+    def _refuse(self, clips: Sequence[Clip], counts: list[int], features: Tensor, finite: Tensor) -> None:
+        """Name the first clip without frames, or whose features aren't finite.
+
+        `finite` is true where a value was finite in float32.
+        """
+        each = zip(clips, counts, self._split(features, counts), self._split(finite, counts), strict=True)
+        for clip, count, stored, in_float32 in each:
+            if count == 0:
+                raise UserError(
+                    f"{clip.path}: {audio.seconds(clip):.3f} s give no frame of this upstream. Drop its row."
+                )
+            if not in_float32.all():
+                raise UserError(
+                    f"{clip.path}: the upstream gives NaN or infinite features for it. Listen to it; drop its row."
+                )
+            if not torch.isfinite(stored).all():
+                raise UserError(f"{clip.path}: the upstream's features for it are too large for 16 bits. Keep 32.")
+
+    def _hidden_states(self, wavs: PaddedWavs) -> Tensor:
+        """Return the chosen layers [batch, frames, layers, dim] in float32."""
+        with torch.autocast(wavs.samples.device.type, torch.bfloat16, enabled=self.extraction.precision == "bf16"):
+            output = self.upstream.forward_padded(wavs) if self.padded else self.upstream(wavs.unpad())
+        layers = _select_key(self.upstream, output, self.extraction.key)
+        if self.extraction.layers is not None:
+            layers = [layers[k] for k in self.extraction.layers]
+        hidden = torch.stack(layers, dim=2).float()
+        return nn.functional.layer_norm(hidden, hidden.shape[-1:]) if self.extraction.normalize else hidden
 
 
-def _reduce(frames: Tensor, clip: Clip, extraction: Extraction) -> Tensor:
-    features = frames.mean(dim=0) if extraction.kind == "pooled" else frames
-    features = features.to(getattr(torch, extraction.dtype)).cpu()
-    _check(frames, features, clip)
-    return features
-
-
-def _halve(clips: Sequence[Clip], batch: list[int], error: Exception) -> list[list[int]]:
-    """Return the halves of a batch that memory can't hold, with a warning.
+def _check_divisible(clips: Sequence[Clip], error: Exception) -> None:
+    """Return the memory of a batch that didn't fit, with a warning.
 
     Raises:
         UserError: it is a single utterance.
     """
     seconds = sum(audio.seconds(clip) for clip in clips)
-    if len(batch) == 1:
+    if len(clips) == 1:
         raise UserError(
             f"{clips[0].path}: memory runs out on this clip of {seconds:.0f} s alone. Cut it, or use a larger machine."
         ) from error
     out_of_memory.release(error)
     warnings.warn(
-        f"memory ran out on a batch of {len(batch)} clips, {seconds:.0f} s: it is computed in two halves. "
+        f"memory ran out on a batch of {len(clips)} clips, {seconds:.0f} s: it is computed in two halves. "
         "Lower features.batch_seconds to be faster.",
         stacklevel=2,
     )
-    middle = len(batch) // 2
-    return [batch[:middle], batch[middle:]]
 
 
-def plan_batches(upstream: Upstream, seconds: Sequence[float], batch_seconds: float) -> list[list[int]]:
-    """Cut utterances, longest first, into batches whose padded length stays within `batch_seconds`.
-
-    An utterance longer than that is a batch of its own. Where the upstream can't count the valid frames of a
-    padded utterance, only equal lengths share a batch.
-    """
-    mixed = upstream.frames(audio.SAMPLE_RATE) is not None
-    batches: list[list[int]] = []
-    for i in sorted(range(len(seconds)), key=lambda i: (-seconds[i], i)):
-        batch = batches[-1] if batches else []
-        fits = batch and (len(batch) + 1) * seconds[batch[0]] <= batch_seconds
-        if fits and (mixed or seconds[i] == seconds[batch[0]]):
-            batch.append(i)
-        else:
-            batches.append([i])
-    return batches
-
-
-@torch.inference_mode()
-def _forward(upstream: Upstream, wavs: list[Tensor], extraction: Extraction) -> list[Tensor]:
-    """Return each utterance's valid frames [frames, layers, dim] in float32."""
-    if len({len(wav) for wav in wavs}) > 1 and upstream.frames(len(wavs[0])) is None:
-        # Lengths that are equal in seconds by the header may differ by a sample once resampled.
-        return [frames for wav in wavs for frames in _forward(upstream, [wav], extraction)]
-    with torch.autocast(wavs[0].device.type, torch.bfloat16, enabled=extraction.precision == "bf16"):
-        output = upstream(wavs)
-    layers = _hidden_states(upstream, output, extraction.key)
-    if extraction.layers is not None:
-        layers = [layers[k] for k in extraction.layers]
-    hidden = torch.stack(layers, dim=2).float()  # [batch, frames, layers, dim]
-    if extraction.normalize:
-        hidden = nn.functional.layer_norm(hidden, hidden.shape[-1:])
-    counts = [upstream.frames(len(wav)) for wav in wavs]
-    return [hidden[i, :count] for i, count in enumerate(counts)]
-
-
-def _hidden_states(upstream: Upstream, output: dict[str, list[Tensor]], key: str) -> list[Tensor]:
+def _select_key(upstream: Upstream, output: dict[str, list[Tensor]], key: str) -> list[Tensor]:
     if key not in output:
         raise UserError(f"{upstream.card.name} has no feature '{key}'. It has: {', '.join(output)}.")
     value = output[key]
     return [value] if isinstance(value, Tensor) else list(value)
-
-
-def _check(frames: Tensor, features: Tensor, clip: Clip) -> None:
-    if len(frames) == 0:
-        raise UserError(f"{clip.path}: {audio.seconds(clip):.3f} s give no frame of this upstream. Drop its row.")
-    if not torch.isfinite(features).all():
-        if torch.isfinite(frames).all():
-            raise UserError(f"{clip.path}: the upstream's features for it are too large for 16 bits. Keep 32.")
-        raise UserError(f"{clip.path}: the upstream gives NaN or infinite features for it. Listen to it; drop its row.")

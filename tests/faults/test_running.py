@@ -43,17 +43,17 @@ def test_a_file_that_vanishes_during_a_run_is_named_and_its_return_is_enough(
     config = replace(config, data=own)
     damaged = sorted((own / "audio/test").glob("*.flac"))[3]
     whole = damaged.read_bytes()
-    forward = extraction._forward
+    launch = extraction.Extractor.launch
 
     def damage(*inputs: object) -> object:
         if how == "gone":
             damaged.unlink(missing_ok=True)
         else:
             damaged.write_bytes(whole[: len(whole) // 2] if how == "shorter" else b"")
-        return forward(*inputs)  # type: ignore[arg-type]
+        return launch(*inputs)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(extraction, "_forward", damage)
+        patch.setattr(extraction.Extractor, "launch", damage)
         patch.setattr(extraction, "READERS", 1)
         override = (*SHORT, "features.batch_seconds=1")
         with pytest.raises(UserError, match=damaged.name):

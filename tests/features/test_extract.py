@@ -12,8 +12,9 @@ from superb_eval.data import audio
 from superb_eval.data.audio import Clip
 from superb_eval.errors import UserError
 from superb_eval.features.dataset import Features
-from superb_eval.features.extract import Extraction, extract, plan_batches
+from superb_eval.features.extract import Extraction, extract
 from superb_eval.features.featurizer import Featurizer
+from superb_eval.features.padded_batches import BatchShapes
 from superb_eval.probing.probe import Probe
 from upstreams import registry
 from upstreams.base import Card, Upstream
@@ -36,7 +37,7 @@ def features(upstream: Upstream, clips: list[Clip], extraction: Extraction) -> l
 
 def test_batches_hold_every_clip_once_within_their_bound(upstream: Upstream) -> None:
     seconds = np.random.default_rng(0).uniform(0.5, 20, size=200).tolist()
-    batches = plan_batches(upstream, seconds, batch_seconds=60)
+    batches = BatchShapes.of(upstream, "cpu", 60).plan(seconds)
     assert sorted(i for batch in batches for i in batch) == list(range(200))
     assert all(len(batch) == 1 or len(batch) * max(seconds[i] for i in batch) <= 60 for batch in batches)
     assert len(batches) < 60
@@ -49,7 +50,7 @@ def test_an_upstream_that_counts_no_frames_gets_equal_lengths_only(upstream: Ups
 
     uncounted = Uncounted(upstream.card, upstream.model)
     seconds = [1.0, 2.0, 1.0, 2.0, 3.0]
-    for batch in plan_batches(uncounted, seconds, batch_seconds=60):
+    for batch in BatchShapes.of(uncounted, "cpu", 60).plan(seconds):
         assert len({seconds[i] for i in batch}) == 1
 
 
