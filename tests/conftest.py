@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,25 @@ TONES = {"yes": 300.0, "no": 900.0, "_unknown_": 2700.0}
 
 settings.register_profile("untimed", deadline=None)  # no test depends on how busy the machine is
 settings.load_profile("untimed")
+
+
+TEST_DEVICE = os.environ.get("SUPERB_EVAL_TEST_DEVICE", "cuda")
+"""The device of tests that are marked `gpu`."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests that need a GPU where there is none."""
+    if item.get_closest_marker("gpu") and TEST_DEVICE != "cpu":
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU: torch finds none")
+
+
+@pytest.fixture
+def device() -> str:
+    """The device of a test that is marked `gpu`."""
+    return TEST_DEVICE
 
 
 @pytest.fixture(autouse=True)
