@@ -120,7 +120,7 @@ def extraction(bench: Bench) -> Figures:
     rng, count = np.random.default_rng(0), bench.pick(512, 6)
     lengths = rng.uniform(0.5, 1, count) if bench.small else rng.uniform(6, 16, count)
     noise = rng.integers(-3000, 3000, 16 * SAMPLE_RATE, dtype=np.int16)
-    how = Extraction("pooled", batch_seconds=bench.pick(320, 2), precision="bf16")
+    how = Extraction("pooled", batch_seconds=bench.pick(60, 2), precision="bf16")
     with tempfile.TemporaryDirectory() as folder:
         clips = [Clip(Path(folder) / f"{k}.wav") for k in range(count)]
         for clip, length in zip(clips, lengths, strict=True):
