@@ -1,4 +1,7 @@
-"""An update reads nothing from the device: it runs on the meta device, which has no values to read."""
+"""An update reads nothing from the device, and has no operation per clip.
+
+It runs on the meta device, which has no values to read, and as on a GPU on the CPU, with its operations counted.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ from superb_eval.pretraining.recipe import (
 from superb_eval.pretraining.student import build_student
 from superb_eval.pretraining.targets import Labels
 from superb_eval.pretraining.trainer import Hooks, _Trainer
+from tests.operations import Operations
 from upstreams import registry
+from upstreams.loading import conv_frontend
 
 LENGTHS = (9_000, 16_000, 12_000)
 
@@ -90,6 +95,46 @@ def test_an_update_waits_for_nothing(
     assert pending.losses.device.type == "meta" and pending.losses.shape == (2, len(pending.weights) + 3)
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
         pending.read()
+
+
+def of_noise(clips: int, empty_rows: int = 0) -> Batch:
+    """Clips of different lengths, 10 s in sum, and some rows after them."""
+    lengths = tuple(160_000 // clips * (3 + k % 3) // 4 for k in range(clips))
+    wavs = torch.zeros(clips + empty_rows, max(lengths), dtype=torch.int16)
+    for row, length in zip(wavs, lengths, strict=False):
+        row[:length] = torch.randint(-3_000, 3_000, (length,))
+    return Batch(wavs, lengths, tuple(range(clips)), (0,) * clips, tuple(range(clips)), 1)
+
+
+def labels(clips: int) -> Labels:
+    frames = 160_000 // 320
+    return Labels(np.zeros(clips * frames, dtype=np.uint16), np.arange(clips) * frames, 7)
+
+
+@pytest.mark.parametrize("empty_rows", [0, 2])
+@pytest.mark.parametrize("make", [prediction, regression, distillation])
+def test_an_update_has_as_many_operations_with_any_number_of_clips(
+    make: Callable[..., Objective],
+    empty_rows: int,
+    toy: Callable[..., PretrainRecipe],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conv_frontend, "ONE_BY_ONE", frozenset())
+    settings, counts = OptimSettings(steps=9), []
+    objective = make(toy).train()
+    optimizer = trainer.create_optimizer(objective, settings)
+    fabric = SimpleNamespace(**{**vars(META), "device": torch.device("cpu")})
+    loop = _Trainer(objective, None, settings, tmp_path, fabric, 0, Hooks(), ())  # type: ignore[arg-type]
+    for clips in (8, 8, 64):  # the first update makes the optimiser's moments
+        if isinstance(objective, MaskedPrediction):
+            objective.labels = labels(clips)
+        batch = objective.prepare(of_noise(clips, empty_rows))
+        with Operations() as operations:
+            pending = loop._update(objective, optimizer, iter([batch]), stop=False, save=False)  # type: ignore[arg-type]
+        assert torch.isfinite(pending.losses).all() and torch.isfinite(pending.norm)
+        counts.append(operations.count)
+    assert counts[1] == counts[2]
 
 
 def pending_step(losses: list[list[float]], norm: float = 1.0) -> PendingStep:
