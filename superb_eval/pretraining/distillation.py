@@ -47,6 +47,8 @@ class Distillation(Objective):
         """The teacher's layers of all clips from the feature store; None: the teacher processes every batch."""
         if teacher_settings.dropout:
             _enable_dropout(teacher)
+        if teacher_settings.precision == "bf16" and not teacher_settings.stored and isinstance(teacher, Hubert):
+            _round_linear_weights(teacher)
         shape = len(settings.layers), teacher.card.width
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("scale", torch.ones(shape))
@@ -160,6 +162,13 @@ def _enable_dropout(teacher: Upstream) -> None:
     if isinstance(teacher, Hubert):
         teacher.model.config.layerdrop = 0.0
         teacher.model.config.apply_spec_augment = False
+
+
+def _round_linear_weights(teacher: Upstream) -> None:
+    """Keep the weights of linear layers in the 16 bits that autocast would round them to in every pass."""
+    for module in teacher.modules():
+        if type(module) is nn.Linear:
+            module.to(torch.bfloat16)
 
 
 def _check_compatible(student: Upstream, teacher: Upstream, layers: tuple[int, ...]) -> None:

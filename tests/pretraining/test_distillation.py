@@ -16,6 +16,7 @@ from superb_eval.pretraining.distillation import Distillation, frame_losses
 from superb_eval.pretraining.objective import Terms
 from superb_eval.pretraining.recipe import DistillationSettings, StudentSettings, TeacherSettings
 from superb_eval.pretraining.student import build_student
+from tests.operations import Operations
 from upstreams import registry
 from upstreams.base import Upstream
 from upstreams.distilhubert import Heads
@@ -301,6 +302,27 @@ def test_the_teacher_is_neither_trained_nor_saved(nano: Upstream) -> None:
     assert all(p.grad is not None for p in objective.parameters())  # none that DDP would wait for
     assert all(p.grad is None for p in nano.parameters())
     assert nano.fingerprint() == before
+
+
+@pytest.mark.parametrize("address", ["hubert_nano@random", "{}"])
+def test_a_teacher_in_bf16_rounds_its_weights_once_to_what_autocast_makes_of_them(address: str, tmp_path: Path) -> None:
+    from transformers import WavLMConfig, WavLMModel
+
+    sizes = {"hidden_size": 64, "num_attention_heads": 2, "intermediate_size": 96, "num_hidden_layers": 2}
+    torch.manual_seed(0)
+    WavLMModel(WavLMConfig(**sizes, conv_dim=(16,) * 7, num_conv_pos_embeddings=16)).save_pretrained(tmp_path)
+    teacher = registry.load(address.format(f"hf:{tmp_path}"))
+    batch, counts, targets = make_batch([16_000, 9_000]), [], []
+    objective = ours(teacher, (1, 2), replay=False)
+    for held in (False, True):
+        objective.teacher_settings = TeacherSettings(precision="bf16")
+        if held:
+            objective = Distillation(objective.student, teacher, objective.settings, objective.teacher_settings)
+        with Operations() as operations:
+            targets.append(objective.targets(batch))
+        counts.append(operations.count)
+    assert torch.equal(*targets)
+    assert counts[1] < counts[0]
 
 
 def test_sizes_of_the_papers_student() -> None:
