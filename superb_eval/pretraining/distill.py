@@ -44,7 +44,8 @@ def distill(
             is full.
     """
     objective = _objective(recipe)  # before the folder is claimed: what doesn't fit is reported with nothing written
-    padding_counts = recipe.loss.padding
+    invariant = recipe.teacher.stored or objective.teacher.padding_invariant
+    padding_counts = recipe.loss.padding or not invariant
     training = launch.prepare(recipe, data, out, device, devices, progress, loggers, padding_counts=padding_counts)
     audio, batches, on_device = training.audio, training.batches, training.fabric.device
     if recipe.teacher.stored:

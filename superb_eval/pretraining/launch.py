@@ -99,7 +99,7 @@ def prepare(
         progress: shows the progress of the first process.
         loggers: names of further loggers besides `log.csv`; None: TensorBoard where it is installed.
         skips_layers: whether an update may leave some weights without gradients (layer drop).
-        padding_counts: whether the padding of a batch changes the loss; then it has no more than it needs.
+        padding_counts: whether the padding of a batch may change the loss; then it has no more than it needs.
 
     Raises:
         UserError: an option, the audio or the device can't be used, or `out` belongs to another recipe.

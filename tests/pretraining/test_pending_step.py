@@ -36,6 +36,7 @@ from superb_eval.pretraining.trainer import Hooks, _Trainer
 from tests.operations import Operations
 from upstreams import registry
 from upstreams.loading import conv_frontend
+from upstreams.loading.positional_conv import PositionalConv
 
 LENGTHS = (9_000, 16_000, 12_000)
 
@@ -121,6 +122,7 @@ def test_an_update_has_as_many_operations_with_any_number_of_clips(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(conv_frontend, "ONE_BY_ONE", frozenset())
+    monkeypatch.setattr(PositionalConv, "by_spectra", False)
     settings, counts = OptimSettings(steps=9), []
     objective = make(toy).train()
     optimizer = trainer.create_optimizer(objective, settings)
