@@ -85,8 +85,6 @@ def test_an_update_waits_for_nothing(
     # Nor a fused optimiser; torch's default implementation is equivalent.
     plain = torch.optim.AdamW
     monkeypatch.setattr(torch.optim, "AdamW", lambda groups, fused, **kwargs: plain(groups, **kwargs))
-    # transformers itself reads once per pass whether a mask masks anything.
-    monkeypatch.setattr("transformers.masking_utils._ignore_bidirectional_mask_sdpa", lambda *args: False)
     settings = OptimSettings(steps=9, accumulate=2)
     objective = make(toy).to("meta").train()
     loop = _Trainer(objective, None, settings, tmp_path, META, 0, Hooks(), ())  # type: ignore[arg-type]
