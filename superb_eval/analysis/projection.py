@@ -13,15 +13,15 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from torch import Tensor
 
 from downstreams.base import SearchTask, TrainedTask
 from downstreams.batching.targets import Targets
 from downstreams.metrics import dtw
 from superb_eval.analysis.workload import Workload
 from superb_eval.data import padding
-from superb_eval.errors import UserError
 from superb_eval.features.dataset import Features
-from superb_eval.features.extract import READERS
+from superb_eval.features.extract import READERS, Extraction, Extractor
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.features.load_or_extract import SHARD_UTTERANCES
 from superb_eval.features.padded_batches import BatchShapes
@@ -62,13 +62,12 @@ BATCH_COPIES = 3
 
 
 @dataclass(frozen=True)
-class BatchShape:
-    """A batch of extraction: `clips` of `samples` each, in the recipe's precision; `share` of it is timed."""
+class TimedBatch:
+    """A batch of extraction: `clips` of `samples` each; `share` of it is timed."""
 
     clips: int
     samples: int
-    precision: str
-    key: str
+    extraction: Extraction
     share: float = 1.0
 
 
@@ -112,49 +111,40 @@ class TaskProjection:
         return self.extracting + self.live + self.training
 
 
-def batch_shape(upstream: Upstream, workload: Workload, device: str) -> BatchShape:
-    """Return the shape of the batches in which extraction processes clips of a corpus's mean length.
-
-    On a CPU that is timed on a part of one.
-    """
-    settings, clips = workload.recipe.features, min(workload.clips, SHARD_UTTERANCES)
-    frames = padding.grid_frames(round(workload.seconds * SAMPLE_RATE / GRID_STRIDE))
-    shapes = BatchShapes.of(upstream, device, settings.batch_seconds)
-    whole = len(shapes.plan([workload.seconds] * clips)[0])
-    samples = frames * GRID_STRIDE
-    timed_clips, timed_samples = whole, samples
-    if device == devices.CPU:
-        timed_samples = min(samples, round(TIMED_SECONDS * SAMPLE_RATE))
-        timed_clips = max(1, min(whole, round(TIMED_SECONDS * SAMPLE_RATE) // timed_samples))
-    share = timed_clips * timed_samples / (whole * samples)
-    return BatchShape(timed_clips, timed_samples, settings.precision, settings.key, share)
+def timed_batch(upstream: Upstream, workload: Workload, device: str) -> TimedBatch:
+    """Return a batch as extraction makes them of clips of a corpus's mean length; on a CPU, a part of one."""
+    extraction = Extraction.of(workload.recipe.features, workload.pooled)
+    shapes = BatchShapes.of(upstream, device, extraction.batch_seconds)
+    clips = len(shapes.plan([workload.seconds] * min(workload.clips, SHARD_UTTERANCES))[0])
+    samples = GRID_STRIDE * padding.grid_frames(round(workload.seconds * SAMPLE_RATE / GRID_STRIDE))
+    if device != devices.CPU:
+        return TimedBatch(clips, samples, extraction)
+    timed_samples = min(samples, round(TIMED_SECONDS * SAMPLE_RATE))
+    timed_clips = max(1, min(clips, round(TIMED_SECONDS * SAMPLE_RATE) // timed_samples))
+    return TimedBatch(timed_clips, timed_samples, extraction, timed_clips * timed_samples / (clips * samples))
 
 
-def measure(upstream: Upstream, shape: BatchShape, device: str) -> Throughput:
-    """Return the throughput of an upstream on batches of a shape.
+def measure(upstream: Upstream, batch: TimedBatch, device: str) -> Throughput:
+    """Return the throughput of an upstream on batches of a shape, features copied to the host.
 
     Raises:
         UserError: the upstream has no such features.
     """
-    generator = torch.Generator().manual_seed(0)
-    noise = (0.1 * torch.randn(shape.clips, shape.samples, generator=generator)).to(device)
-    batch = padding.pad_wavs(list(noise))
+    noise = 0.1 * torch.randn(batch.clips, batch.samples, generator=torch.Generator().manual_seed(0))
+    shapes = BatchShapes.of(upstream, device, batch.extraction.batch_seconds)
+    wavs = shapes.pad(list(noise.numpy()), pinned=devices.kind(device) == "cuda")
+    extractor = Extractor(upstream, batch.extraction, device, padded=shapes.on_grid)
 
     @torch.inference_mode()
-    def process() -> list[torch.Tensor]:
-        with torch.autocast(devices.kind(device), torch.bfloat16, enabled=shape.precision == "bf16"):
-            output = upstream.forward_padded(batch)
-        if shape.key not in output:
-            raise UserError(f"{upstream.card.name} has no feature '{shape.key}'. It has: {', '.join(output)}.")
-        value = output[shape.key]
-        return [value] if isinstance(value, torch.Tensor) else list(value)
+    def process() -> Tensor:
+        return extractor.launch(wavs, batch.clips)[0].cpu()
 
     added = peak_bytes(process, device) or 0.0
-    states = process()
+    layers, width = process().shape[-2:]
     factor = noise.numel() / SAMPLE_RATE / timed(process, device)
     weights = sum(t.numel() * t.element_size() for t in (*upstream.parameters(), *upstream.buffers()))
-    stride = upstream.get_downsample_rates(shape.key)
-    return Throughput(len(states), states[0].shape[-1], stride, factor, float(weights), added / shape.share)
+    stride = upstream.get_downsample_rates(batch.extraction.key)
+    return Throughput(layers, width, stride, factor, float(weights), added / batch.share)
 
 
 def head_cost(workload: Workload, throughput: Throughput, device: str) -> HeadCost:

@@ -17,6 +17,7 @@ from superb_eval.data.audio import Clip
 from superb_eval.data.padding import PaddedWavs, lengths_on, mean_over_time
 from superb_eval.errors import UserError
 from superb_eval.features.padded_batches import BatchShapes
+from superb_eval.recipe import FeatureSettings
 from superb_eval.runtime import devices, out_of_memory
 from superb_eval.runtime.prefetch import prefetch
 from upstreams.base import Upstream
@@ -50,6 +51,18 @@ class Extraction:
     precision: Literal["float32", "bf16"] = "float32"
     dtype: Literal["float32", "float16"] = "float32"
     layers: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(cls, settings: FeatureSettings, pooled: bool) -> Extraction:
+        """Return the extraction that a recipe's settings ask for; `pooled`: of means over time."""
+        return cls(
+            kind="pooled" if pooled else "frames",
+            key=settings.key,
+            normalize=settings.normalize,
+            batch_seconds=settings.batch_seconds,
+            precision=settings.precision,
+            dtype=settings.dtype,
+        )
 
     def describe(self) -> str:
         """Return the settings as text; part of a stored shard's address."""

@@ -178,14 +178,7 @@ def load_features(run: PreparedRun, progress: Progress) -> FeatureDataset:
         UserError: see `load_or_extract`.
     """
     settings = run.recipe.features
-    extraction = Extraction(
-        kind="pooled" if settings.pooled and run.task_type.pooled else "frames",
-        key=settings.key,
-        normalize=settings.normalize,
-        batch_seconds=settings.batch_seconds,
-        precision=settings.precision,
-        dtype=settings.dtype,
-    )
+    extraction = Extraction.of(settings, settings.pooled and run.task_type.pooled)
     source = FeatureSource(run.upstream, run.fingerprint, extraction, run.config.device)
     store = Store(run.config.store, run.config.store_gb)
     clip_by_digest = {digest: clip for clip, digest in run.digests.items()}

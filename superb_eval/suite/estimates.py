@@ -16,7 +16,7 @@ from superb_eval.suite.jobs import Job
 from superb_eval.suite.plan import Plan
 
 if TYPE_CHECKING:
-    from superb_eval.analysis.projection import BatchShape, HeadCost, Throughput
+    from superb_eval.analysis.projection import HeadCost, Throughput, TimedBatch
     from superb_eval.analysis.workload import Workload
 
 
@@ -83,16 +83,16 @@ class _Projector:
         from upstreams import registry
 
         tasks = [(task, profile) for name, task, profile in self.plan.passes() if name == address]
-        measured: dict[BatchShape, Throughput] = {}
+        measured: dict[TimedBatch, Throughput] = {}
         try:
             upstream = registry.load(address).to(self.device)
             for task in tasks:
                 workload = self.plan.workloads.get(task)
                 if workload is not None:
-                    shape = projection.batch_shape(upstream, workload, self.device)
-                    if shape not in measured:
-                        measured[shape] = projection.measure(upstream, shape, self.device)
-                    self._add(address, workload, measured[shape])
+                    batch = projection.timed_batch(upstream, workload, self.device)
+                    if batch not in measured:
+                        measured[batch] = projection.measure(upstream, batch, self.device)
+                    self._add(address, workload, measured[batch])
         except UserError as error:
             _add_problem(self.plan, [job for job in self.plan.missing if job.upstream == address], error)
         return [task for task, _ in tasks]

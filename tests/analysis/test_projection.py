@@ -12,11 +12,12 @@ from torch import Tensor
 from downstreams import registry
 from superb_eval import recipe
 from superb_eval.analysis import projection, workload
-from superb_eval.analysis.projection import BatchShape, HeadCost, TaskProjection, Throughput
+from superb_eval.analysis.projection import HeadCost, TaskProjection, Throughput, TimedBatch
 from superb_eval.analysis.workload import Workload
 from superb_eval.corpora.load_corpus import read_corpus
 from superb_eval.errors import UserError
-from superb_eval.features.extract import READERS
+from superb_eval.features.extract import READERS, Extraction
+from superb_eval.features.load_or_extract import SHARD_UTTERANCES
 from superb_eval.suite.jobs import SUPERB as TASKS
 from upstreams import registry as upstreams
 
@@ -122,15 +123,15 @@ def test_a_corpus_that_is_still_to_be_made_has_the_labels_of_the_official_one() 
 
 
 def test_extraction_is_timed_in_its_own_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 60 s, or as many clips as a shard has; on a CPU a few seconds of one."""
-    upstream = upstreams.load("fbank")
+    """Of 60 s, or as many clips as a shard has, and longer ones on a GPU; on a CPU a few seconds of one."""
+    upstream = upstreams.load("hubert_nano@random")
     pr, ks = published("pr"), published("ks")
-    whole = projection.batch_shape(upstream, pr, "cuda")
-    assert whole.clips == 60 // 12 and 12.0 <= whole.samples / 16_000 < 12 * 1.2 and whole.share == 1
-    assert projection.batch_shape(upstream, ks, "cuda").clips == 60
-    part = projection.batch_shape(upstream, ks, "cpu")
+    pr_batch, ks_batch = (projection.timed_batch(upstream, each, "cuda") for each in (pr, ks))
+    assert pr_batch.clips > 60 // 12 and 12.0 <= pr_batch.samples / 16_000 < 12 * 1.2 and pr_batch.share == 1
+    assert ks_batch.clips == SHARD_UTTERANCES and ks_batch.extraction.kind == "pooled"
+    part = projection.timed_batch(upstream, ks, "cpu")
     assert 1 < part.clips * part.samples / 16_000 <= projection.TIMED_SECONDS and 0 < part.share < 0.2
-    assert projection.batch_shape(upstream, pr, "cpu").samples == 16_000 * projection.TIMED_SECONDS
+    assert projection.timed_batch(upstream, pr, "cpu").samples == 16_000 * projection.TIMED_SECONDS
     sizes: list[tuple[int, int]] = []
     forward = type(upstream).forward
 
@@ -139,15 +140,15 @@ def test_extraction_is_timed_in_its_own_batches(monkeypatch: pytest.MonkeyPatch)
         return forward(self, wavs)
 
     monkeypatch.setattr(type(upstream), "forward", counted)
-    measured = projection.measure(upstream, BatchShape(3, 6_400, "bf16", "hidden_states", share=0.5), "cpu")
-    assert set(sizes) <= {(3, 6_400)}
-    assert measured.factor == pytest.approx(3 * 6_400 / 16_000 / 1e-3) and measured.stride == 160
-    assert measured.weights == sum(4 * p.numel() for p in upstream.parameters())
+    measured = projection.measure(upstream, TimedBatch(3, 6_400, Extraction("pooled", precision="bf16"), 0.5), "cpu")
+    assert set(sizes) == {(3, 6_400)}
+    assert measured.factor == pytest.approx(3 * 6_400 / 16_000 / 1e-3) and measured.stride == 320
+    assert measured.weights == sum(4 * t.numel() for t in (*upstream.parameters(), *upstream.buffers()))
 
 
 def test_features_that_an_upstream_lacks_are_named() -> None:
     with pytest.raises(UserError, match="fbank has no feature 'paper'. It has: hidden_states"):
-        projection.measure(upstreams.load("fbank"), BatchShape(1, 16_000, "float32", "paper"), "cpu")
+        projection.measure(upstreams.load("fbank"), TimedBatch(1, 16_000, Extraction("pooled", "paper")), "cpu")
 
 
 def test_memory_counts_weights_and_the_larger_of_extraction_and_training() -> None:
