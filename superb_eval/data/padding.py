@@ -66,7 +66,7 @@ def _grid(longest: int) -> tuple[int, ...]:
 
 def lengths_on(device: torch.device, lengths: Sequence[int]) -> Tensor:
     """Return lengths [batch] as a tensor on a device, copied without waiting for what runs there."""
-    return torch.tensor(lengths).to(device, non_blocking=True)
+    return copy_to(torch.tensor(lengths), device)
 
 
 def valid_mask(lengths: Tensor, frames: int) -> Tensor:
@@ -83,6 +83,6 @@ def copy_to(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def mean_over_time(padded: Tensor, lengths: Tensor) -> Tensor:
-    """Return the mean over valid frames: [batch, frames, dim] -> [batch, dim]."""
+    """Return the mean over valid frames: [batch, frames, dim] -> [batch, dim]; padded ones may hold anything."""
     mask = valid_mask(lengths, padded.shape[1])[..., None]
-    return (padded * mask).sum(dim=1) / lengths[:, None]
+    return torch.where(mask, padded, 0.0).sum(dim=1) / lengths[:, None]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from superb_eval.data.padding import ALIGN_FRAMES, grid_frames, grid_rows, pad_wavs
+from superb_eval.data.padding import ALIGN_FRAMES, grid_frames, grid_rows, mean_over_time, pad_wavs
 
 
 @pytest.mark.parametrize("lengths", [(5, 5), (3, 7, 1), (4,)])
@@ -24,3 +24,8 @@ def test_grid_lengths_are_few_aligned_and_close() -> None:
 
 def test_grid_rows_are_powers_of_two_and_their_means() -> None:
     assert [grid_rows(n) for n in (1, 2, 3, 4, 5, 7, 9, 13, 17, 25, 33)] == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48]
+
+
+def test_a_mean_over_time_leaves_out_whatever_padding_holds() -> None:
+    padded = torch.tensor([[[1.0], [3.0]], [[5.0], [torch.nan]]])
+    assert mean_over_time(padded, torch.tensor([2, 1])).tolist() == [[2.0], [5.0]]
