@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from superb_eval.runtime import environment
 from tests.benchmarks import peers
 from tests.benchmarks.timing import pair
 
@@ -12,12 +13,11 @@ SHAPES = {"distilhubert": ((1, 5), (8, 5)), "hubert": ((1, 5), (8, 5))}
 
 
 def run(device: str = "cpu") -> str:
-    lines = []
+    processor = f"{environment.hardware()['cpu']}, {torch.backends.cpu.get_cpu_capability()}"
     for model, shapes in SHAPES.items():
         for peer in peers.peers_of(model):
             for count, seconds in shapes:
-                lines.append(_line(model, peer, count, seconds))
-                print(lines[-1], flush=True)
+                print(_line(model, peer, count, seconds), "on", processor, flush=True)
     return ""
 
 

@@ -7,6 +7,10 @@ in every layer, and a layer is a product over the rows of the whole batch. The f
 channel, over time) follows from the 10 x 10 covariance of its convolution's input windows, and is folded into that
 convolution's weights. No window of a valid frame reaches into padding, so that results equal transformers' for each
 waveform by itself, up to rounding.
+
+On a CPU, waveforms go one by one, and a frozen network's in tiles of 2 s: outputs of a whole waveform would be fetched
+from memory that was new each time. In float32 the layers after the first are the library's convolutions there, over the
+same rows (`_by_library`).
 """
 
 from __future__ import annotations
@@ -22,7 +26,10 @@ from torch.autograd.function import once_differentiable
 from superb_eval.data.padding import PaddedWavs, lengths_on, valid_mask
 
 ONE_BY_ONE = frozenset({"cpu"})
-"""Kinds of devices on which waveforms go one by one: a layer's output of one stays in a processor's cache."""
+"""Kinds of devices on which waveforms go one by one, in tiles: a layer's output stays in a processor's cache."""
+
+TILE_FRAMES = 100
+"""Frames that a frozen network computes at a time there: 2 s of audio, and 13 MB after HuBERT Base's first layer."""
 
 
 class ConvFrontend(nn.Module):
@@ -67,19 +74,24 @@ class ConvFrontend(nn.Module):
         layers, matrices = list(self.conv_layers), self._matrices()
         if batch.samples.device.type not in ONE_BY_ONE:
             return _convolve(layers, matrices, batch)
-        each = [_convolve(layers, matrices, PaddedWavs(wav[None], (len(wav),)))[0] for wav in batch.unpad()]
+        each = [_convolve_tiles(layers, matrices, wav[None]) for wav in batch.unpad()]
         frames = _frame_count(layers, batch.samples.shape[1])
         return torch.stack([nn.functional.pad(rows, (0, 0, 0, frames - len(rows))) for rows in each])
 
     def _matrices(self) -> list[list[Tensor]]:
-        """Return the kernels of all layers but the first as matrices, cached for frozen layers until they change."""
+        """Return the kernels of all layers but the first, cached for frozen layers until they change: as matrices, or
+        one tensor as the library's convolution takes it."""
         convs: list[Any] = [layer.conv for layer in self.conv_layers][1:]
         if any(conv.weight.requires_grad for conv in convs):
             return [_kernel_matrices(conv) for conv in convs]
-        state = [(conv.weight.data_ptr(), conv.weight._version, _compute_dtype(conv.weight)) for conv in convs]
+        state = [
+            (conv.weight.data_ptr(), conv.weight._version, _compute_dtype(conv.weight), _by_library(conv.weight))
+            for conv in convs
+        ]
         if self._cached_matrices[0] != state:
             with torch.inference_mode(False):
-                self._cached_matrices = (state, [_kernel_matrices(conv) for conv in convs])
+                kernels = [[_library_kernel(c)] if _by_library(c.weight) else _kernel_matrices(c) for c in convs]
+                self._cached_matrices = (state, kernels)
         return self._cached_matrices[1]
 
 
@@ -94,15 +106,43 @@ def _convolve(layers: Sequence[Any], matrices: Sequence[list[Tensor]], batch: Pa
     """
     total = math.prod(layer.conv.stride[0] for layer in layers)
     slot = -(-batch.samples.shape[1] // total)
-    x = _first_layer(layers[0], batch, slot * total)
-    for layer, weights in zip(layers[1:], matrices, strict=True):
-        x = _next_layer(layer, x, weights)
+    x = _apply_layers(layers, matrices, batch.samples, slot * total, _first_kernel(layers[0], batch))
     frames = _frame_count(layers, batch.samples.shape[1])
     counts = [_frame_count(layers, length) for length in batch.lengths]
     x = x.view(len(counts), slot, -1)[:, :frames]
     if min(counts) == frames:
         return x
     return torch.where(valid_mask(lengths_on(x.device, counts), frames)[..., None], x, 0.0)
+
+
+def _convolve_tiles(layers: Sequence[Any], matrices: Sequence[list[Tensor]], wav: Tensor) -> Tensor:
+    """Return the output of the convolutions [frames, channels] for one waveform [1, samples], tile by tile.
+
+    Neighbouring tiles share the samples of a receptive field less a stride. Gradients take a waveform as one tile.
+    """
+    strides = [layer.conv.stride[0] for layer in layers]
+    total, frames = math.prod(strides), _frame_count(layers, wav.shape[1])
+    field = 1 + sum((layer.conv.kernel_size[0] - 1) * math.prod(strides[:k]) for k, layer in enumerate(layers))
+    first = _first_kernel(layers[0], PaddedWavs(wav, (wav.shape[1],)))
+    tiles = 1 if torch.is_grad_enabled() else -(-frames // TILE_FRAMES)
+    step = -(-frames // tiles)  # about equal tiles: products of few rows are slow
+    parts = []
+    for start in range(0, frames, step):
+        count = min(step, frames - start)
+        part = wav[:, start * total : (start + count - 1) * total + field]
+        slot = -(-part.shape[1] // total) * total
+        parts.append(_apply_layers(layers, matrices, part, slot, first)[:count])
+    return torch.cat(parts)
+
+
+def _apply_layers(
+    layers: Sequence[Any], matrices: Sequence[list[Tensor]], samples: Tensor, slot: int, first: Tensor
+) -> Tensor:
+    """Return the rows of all slots: [batch x slot / total stride, channels]."""
+    x = _first_layer(layers[0], samples, slot, first)
+    for layer, weights in zip(layers[1:], matrices, strict=True):
+        x = _next_layer(layer, x, weights)
+    return x
 
 
 def _frame_count(layers: Sequence[Any], samples: int) -> int:
@@ -112,22 +152,31 @@ def _frame_count(layers: Sequence[Any], samples: int) -> int:
     return samples
 
 
-def _first_layer(layer: Any, batch: PaddedWavs, slot: int) -> Tensor:
+def _first_kernel(layer: Any, batch: PaddedWavs) -> Tensor:
+    """Return the first layer's weights, and its bias as one more, [batch or 1, kernel + 1, channels]; a norm over time
+    is folded in."""
+    weight = layer.conv.weight[:, 0].float()  # [channels, kernel]
+    norm = getattr(layer, "layer_norm", None)
+    with torch.autocast(weight.device.type, enabled=False):
+        if isinstance(norm, nn.GroupNorm):
+            windows = batch.samples.float().unfold(1, layer.conv.kernel_size[0], layer.conv.stride[0])
+            return _fold_norm(norm, windows, [_frame_count([layer], length) for length in batch.lengths], weight)
+        bias = weight.new_zeros(len(weight)) if layer.conv.bias is None else layer.conv.bias.float()
+        return torch.cat([weight, bias[:, None]], dim=1).T[None]
+
+
+def _first_layer(layer: Any, samples: Tensor, slot: int, kernel: Tensor) -> Tensor:
     """Convolve, normalise and activate waveforms in slots of `slot` samples: [batch * slot / stride, channels].
 
     Always in float32: it is a hundredth of the work, and 16 bits would round the waveform itself.
     """
-    kernel, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
-    weight = layer.conv.weight[:, 0].float()  # [channels, kernel]
-    norm = getattr(layer, "layer_norm", None)
-    with torch.autocast(weight.device.type, enabled=False):
-        padding = slot + kernel - stride - batch.samples.shape[1]
-        windows = nn.functional.pad(batch.samples.float(), (0, padding)).unfold(1, kernel, stride)
-        if isinstance(norm, nn.GroupNorm):
-            counts = [_frame_count([layer], length) for length in batch.lengths]
-            x = nn.functional.pad(windows, (0, 1), value=1.0) @ _fold_norm(norm, windows, counts, weight)
-        else:
-            x = nn.functional.linear(windows, weight, None if layer.conv.bias is None else layer.conv.bias.float())
+    size, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
+    with torch.autocast(samples.device.type, enabled=False):
+        windows = nn.functional.pad(samples.float(), (0, slot + size - stride - samples.shape[1])).unfold(
+            1, size, stride
+        )
+        x = nn.functional.pad(windows, (0, 1), value=1.0) @ kernel
+        norm = getattr(layer, "layer_norm", None)
         if isinstance(norm, nn.LayerNorm):
             x = norm(x)
         activated: Tensor = layer.activation(x)
@@ -164,8 +213,10 @@ def _next_layer(layer: Any, x: Tensor, weights: list[Tensor]) -> Tensor:
     """Convolve, normalise where there is a norm over channels, and activate: [rows, in] -> [rows / stride, out]."""
     stride = layer.conv.stride[0]
     trainable = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
-    if trainable:
-        out: Tensor = _TrainableProduct.apply(x, stride, *weights)  # type: ignore[no-untyped-call]
+    if weights[0].dim() == 4:
+        out: Tensor = _library_convolution(x, stride, weights[0])
+    elif trainable:
+        out = _TrainableProduct.apply(x, stride, *weights)  # type: ignore[no-untyped-call]
     else:
         out = _strided_product(x, stride, weights)
     if layer.conv.bias is not None:
@@ -235,6 +286,29 @@ class _TrainableProduct(torch.autograd.Function):
             else:
                 windows.addmm_(gradient[: len(windows)], weight.T)
         return input_gradient, None, *weight_gradients
+
+
+def _by_library(weight: Tensor) -> bool:
+    """Return whether tiles of a frozen network are convolved by the library (oneDNN), channels last as our rows are.
+
+    So they are in float32 with AVX2 or AVX-512: no rows are rearranged, and a layer's output is written once, where
+    two products write it twice. Which of the two is faster has to do with MKL's products, which not every maker's
+    processor runs as well; oneDNN's convolutions are the other libraries' own.
+    """
+    vectors = torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    tiled = weight.device.type == "cpu" and "cpu" in ONE_BY_ONE
+    return vectors and has_onednn and tiled and _compute_dtype(weight) == torch.float32
+
+
+def _library_kernel(conv: nn.Conv1d) -> Tensor:
+    """Return a kernel [out, in, 1, taps], channels last in memory."""
+    return conv.weight.detach()[:, :, None].contiguous(memory_format=torch.channels_last)
+
+
+def _library_convolution(x: Tensor, stride: int, kernel: Tensor) -> Tensor:
+    """Return the convolution of rows [rows, in]: [windows, out]."""
+    return nn.functional.conv2d(x.T[None, :, None], kernel, stride=(1, stride))[0, :, 0].T
 
 
 def _kernel_matrices(conv: nn.Conv1d) -> list[Tensor]:

@@ -77,6 +77,30 @@ def test_gradients_are_the_librarys() -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max()))
 
 
+@pytest.mark.parametrize("by_library", [False, True])
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_tiles_equal_the_whole(norm: str, by_library: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By products and by the library's convolution, with gradients off as in extraction."""
+    extractor = library(norm, bias=True).requires_grad_(False)
+    monkeypatch.setattr(conv_frontend, "TILE_FRAMES", 7)
+    monkeypatch.setattr(conv_frontend, "_by_library", lambda weight: by_library)
+    ours, wavs = ConvFrontend(extractor.conv_layers), waveforms(400, 2_640, 16_160, 9_999, offset=0.5)
+    with torch.inference_mode():
+        found = ours(pad_wavs(wavs))
+        for row, wav in zip(found, wavs, strict=True):
+            expected = extractor(wav[None])[0]
+            torch.testing.assert_close(row[:, : expected.shape[1]], expected, rtol=1e-4, atol=1e-5)
+    assert all((weights[0].dim() == 4) == by_library for weights in ours._matrices())
+
+
+def test_the_library_convolves_in_float32_alone() -> None:
+    extractor = library("group").requires_grad_(False)
+    weight = extractor.conv_layers[1].conv.weight
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not conv_frontend._by_library(weight)
+    assert not conv_frontend._by_library(weight.to("meta"))
+
+
 def test_frozen_kernels_are_cached_until_they_change() -> None:
     extractor, wavs = library("group").requires_grad_(False), waveforms(2_000)
     ours = ConvFrontend(extractor.conv_layers)
