@@ -256,7 +256,8 @@ def main(
     out: Annotated[Path | None, typer.Option(help="a JSON file for the lines")] = None,
 ) -> None:
     """Measure the table of a GPU; the exit status is 1 where a line could not be measured."""
-    devices.require(device)
+    if reason := devices.missing(device):
+        raise typer.BadParameter(reason, param_hint="--device")
     card = torch.cuda.get_device_name(device) if devices.kind(device) == "cuda" else "CPU"
     print(
         f"{card}, torch {torch.__version__}\n\n| what | measured | goal | note |\n| --- | --- | --- | --- |", flush=True
