@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from superb_eval.data import audio
 from superb_eval.data.audio import Clip
-from superb_eval.data.padding import PaddedWavs, lengths_on, mean_over_time
+from superb_eval.data.padding import PaddedWavs, copy_to, lengths_on, mean_over_time
 from superb_eval.errors import UserError
 from superb_eval.features.padded_batches import BatchShapes
 from superb_eval.recipe import FeatureSettings
@@ -146,14 +146,14 @@ class Extractor:
 
         Means [clips, layers, dim], or the valid frames of all clips one after another, [frames, layers, dim].
         """
-        hidden = self._hidden_states(PaddedWavs(wavs.samples.to(self.device, non_blocking=True), wavs.lengths))[:clips]
+        hidden = self._hidden_states(PaddedWavs(copy_to(wavs.samples, torch.device(self.device)), wavs.lengths))[:clips]
         longest, frames = hidden.shape[1], map(self.upstream.frames, wavs.lengths[:clips])
         counts = [longest if count is None else min(count, longest) for count in frames]
         if self.extraction.kind == "pooled":
             means = mean_over_time(hidden.flatten(2), lengths_on(hidden.device, counts))
             return means.view(clips, *hidden.shape[2:]), counts
         valid = np.arange(longest) < np.array(counts)[:, None]
-        positions = torch.from_numpy(np.flatnonzero(valid)).to(hidden.device, non_blocking=True)
+        positions = copy_to(torch.from_numpy(np.flatnonzero(valid)), hidden.device)
         return hidden.flatten(0, 1).index_select(0, positions), counts
 
     def _refuse(self, clips: Sequence[Clip], counts: list[int], features: Tensor, finite: Tensor) -> None:
