@@ -69,7 +69,10 @@ class DataSettings(Section):
     max_seconds: float | None = Field(None, gt=0, description="longer clips are left out; default: none are")
     crop_seconds: float = Field(15.625, gt=0, description="longer clips are cropped at random, anew in each epoch")
     batch_seconds: float = Field(
-        87.5, gt=0, description="bound on the padded length of a batch over all devices together, in s"
+        87.5,
+        gt=0,
+        description="bound on the padded length of a batch over all devices together, in s; on a GPU it is "
+        "padded further to one of few shapes, by up to 30 % where clips have a second or more",
     )
     batch_clips: int | None = Field(None, ge=1, description="bound on the clips of such a batch too; default: none")
     memory_gb: float = Field(4.0, ge=0, description="audio that fits into this memory (as 16 bit) is cached there")
