@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from superb_eval.data import audio
-from superb_eval.data.padding import valid_mask
+from superb_eval.data.padding import PaddedWavs, valid_mask
 from superb_eval.errors import UserError
 from superb_eval.pretraining import data, stored_teacher
 from superb_eval.pretraining.batches import Batch, Batches
@@ -55,14 +55,14 @@ def losses(speech: Path, settings: Settings) -> Losses:
 def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of clips in each forward pass of the teacher."""
     counts: list[int] = []
-    forward = Hubert.forward
+    forward = Hubert.forward_padded
 
-    def counted(self: Hubert, wavs: list[torch.Tensor]) -> dict[str, list[torch.Tensor]]:
+    def counted(self: Hubert, batch: PaddedWavs) -> dict[str, list[torch.Tensor]]:
         if type(self) is Hubert:  # the student is a DistilHubert
-            counts.append(len(wavs))
-        return forward(self, wavs)
+            counts.append(len(batch.lengths))
+        return forward(self, batch)
 
-    monkeypatch.setattr(Hubert, "forward", counted)
+    monkeypatch.setattr(Hubert, "forward_padded", counted)
     return counts
 
 
