@@ -133,7 +133,7 @@ def measure(upstream: Upstream, batch: TimedBatch, device: str) -> Throughput:
     noise = 0.1 * torch.randn(batch.clips, batch.samples, generator=torch.Generator().manual_seed(0))
     shapes = BatchShapes.of(upstream, device, batch.extraction.batch_seconds)
     wavs = shapes.pad(list(noise.numpy()), pinned=devices.kind(device) == "cuda")
-    extractor = Extractor(upstream, batch.extraction, device, padded=shapes.on_grid)
+    extractor = Extractor(upstream, batch.extraction, device)
 
     @torch.inference_mode()
     def process() -> Tensor:

@@ -90,7 +90,7 @@ def extract(
     # the same bits however many cores there are. A GPU is given the next batch before the last one's features are back.
     cores = torch.get_num_threads() if device == "cpu" else IN_FLIGHT
     workers, threads_each = (cores, 1) if upstream.reentrant else (1, cores)
-    extractor = Extractor(upstream, extraction, device, padded=shapes.on_grid)
+    extractor = Extractor(upstream, extraction, device)
 
     def extract_batch(batch: tuple[list[int], PaddedWavs]) -> list[tuple[int, Tensor]]:
         indices, wavs = batch
@@ -103,12 +103,11 @@ def extract(
 
 @dataclass(frozen=True)
 class Extractor:
-    """An upstream on a device, and what is kept of its output; `padded`: it takes padded batches as they are."""
+    """An upstream on a device, and what is kept of its output."""
 
     upstream: Upstream
     extraction: Extraction
     device: str
-    padded: bool
 
     def extract(self, clips: Sequence[Clip], wavs: PaddedWavs) -> list[Tensor]:
         """Return the features of clips, in halves where memory runs out; `wavs` may have rows beyond theirs."""
@@ -177,7 +176,8 @@ class Extractor:
     def _hidden_states(self, wavs: PaddedWavs) -> Tensor:
         """Return the chosen layers [batch, frames, layers, dim] in float32."""
         with torch.autocast(wavs.samples.device.type, torch.bfloat16, enabled=self.extraction.precision == "bf16"):
-            output = self.upstream.forward_padded(wavs) if self.padded else self.upstream(wavs.unpad())
+            takes_padding = self.upstream.padding_invariant
+            output = self.upstream.forward_padded(wavs) if takes_padding else self.upstream(wavs.unpad())
         layers = _select_key(self.upstream, output, self.extraction.key)
         if self.extraction.layers is not None:
             layers = [layers[k] for k in self.extraction.layers]

@@ -12,6 +12,7 @@ import torch
 from downstreams import registry as tasks
 from downstreams.batching.targets import Targets
 from superb_eval.data.audio import Clip
+from superb_eval.data.padding import PaddedWavs
 from superb_eval.errors import UserError
 from superb_eval.features.extract import Extraction, extract
 from superb_eval.runs.config import RunConfig
@@ -76,15 +77,15 @@ def limit_upstream(
 ) -> list[int]:
     """Let an upstream process at most `limit` waveforms at once; return the sizes of its batches."""
     sizes: list[int] = []
-    forward = type(upstream).forward
+    forward_padded = type(upstream).forward_padded
 
-    def limited(self: Any, wavs: list[torch.Tensor]) -> Any:
-        sizes.append(len(wavs))
-        if len(wavs) > limit:
-            raise raised(len(wavs))
-        return forward(self, wavs)
+    def limited(self: Any, batch: PaddedWavs) -> Any:
+        sizes.append(len(batch.lengths))
+        if len(batch.lengths) > limit:
+            raise raised(len(batch.lengths))
+        return forward_padded(self, batch)
 
-    monkeypatch.setattr(type(upstream), "forward", limited)
+    monkeypatch.setattr(type(upstream), "forward_padded", limited)
     return sizes
 
 

@@ -93,7 +93,7 @@ def test_features_are_those_of_a_cpu(
 @pytest.mark.parametrize("kind", ["pooled", "frames"])
 def test_operations_do_not_depend_on_the_number_of_clips(upstream: Upstream, kind: str) -> None:
     shapes = BatchShapes.of(upstream, "cpu", 60)
-    extractor = Extractor(upstream, Extraction(kind), "cpu", padded=True)  # type: ignore[arg-type]
+    extractor = Extractor(upstream, Extraction(kind), "cpu")  # type: ignore[arg-type]
     counts = []
     for clips in (8, 8, 64):  # the first one caches kernels
         batch = shapes.pad(noise(*[160_000 // clips * (3 + k % 3) // 4 for k in range(clips)]))
