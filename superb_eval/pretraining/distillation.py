@@ -7,7 +7,7 @@ paper sums over layers, which under Adam differs in the effect of gradient clipp
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from superb_eval.pretraining.stored_teacher import StoredTeacher
 from superb_eval.pretraining.student import Student
 from upstreams.base import Upstream
 from upstreams.hubert import Hubert
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # of `typing` from Python 3.11 on
 
 
 class Distillation(Objective):
