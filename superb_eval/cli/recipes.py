@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -27,6 +27,27 @@ def _device(text: str) -> str:
 Device = Annotated[
     str,
     typer.Option(metavar="cpu|cuda|cuda:N|mps", callback=_device, help="where upstreams and heads run; N: which GPU"),
+]
+
+
+def _seeds(text: str | tuple[int, ...]) -> tuple[int, ...]:
+    """Return seeds of a text such as `3`, which are 0, 1 and 2, or `0,2,5`; or a default as it is."""
+    if isinstance(text, tuple):
+        return text
+    words = [word for word in text.replace(",", " ").split() if word]
+    if not words or not all(word.isdecimal() and len(word) < 10 for word in words) or text.strip() == "0":
+        raise UserError(
+            f"--seeds {text}: expected a number of seeds, such as 3 for 0, 1 and 2, or a list such as 0,2,5."
+        )
+    numbers = tuple(int(word) for word in words)
+    return numbers if "," in text or len(numbers) > 1 else tuple(range(numbers[0]))
+
+
+Seeds = Annotated[
+    Any,
+    typer.Option(
+        metavar="N|A,B,...", parser=_seeds, show_default="0", help="seeds of each run: N for 0, 1, ... N-1, or a list"
+    ),
 ]
 
 

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from superb_eval.cli.recipes import Device, Overrides, Profile
+from superb_eval.cli.recipes import Device, Overrides, Profile, Seeds
 from superb_eval.cli.sections import EVALUATE, UPSTREAMS
 
 if TYPE_CHECKING:
     from superb_eval.results.record import RunRecord
 
 Upstream = Annotated[
-    str, typer.Option("-u", "--upstream", help="NAME, FILE, FOLDER, ORG/MODEL, NAME@random, s3prl:NAME, FILE.py:Class")
+    str,
+    typer.Option(
+        "-u", "--upstream", "--model", help="NAME, FILE, FOLDER, ORG/MODEL, NAME@random, s3prl:NAME, FILE.py:Class"
+    ),
 ]
 Data = Annotated[
     Path | None,
@@ -37,11 +40,12 @@ def run(
     upstream: Upstream,
     data: Data = None,
     profile: Profile = None,
-    out: Annotated[Path, typer.Option(help="results folder")] = Path("results"),
+    out: Annotated[Path, typer.Option("--out", "--output", help="results folder")] = Path("results"),
     override: Overrides = None,
     seed: Annotated[
         list[int] | None, typer.Option(min=0, help="of initialisation and sampling, default 0; several: each in turn")
     ] = None,
+    seeds: Seeds = None,
     device: Device = "cpu",
     fresh: Annotated[
         bool, typer.Option("--fresh", help="run again instead of resuming (stored features are kept)")
@@ -56,18 +60,18 @@ def run(
     \b
     superb-eval run ks -u fbank_nonorm
     superb-eval run recipes/mini/ks.yaml -u hubert_mini@random -o train.lr=1e-2 --seed 1
-    superb-eval run asr -u fbank_nonorm --seed 0 --seed 1 --seed 2 -o train.order_seed=0   # one pass for all
+    superb-eval run asr -u fbank_nonorm --seeds 3 -o train.order_seed=0   # one pass for all
     superb-eval run ks -u my_encoder.py:MyEncoder --data my-corpus --out results
     """
     from superb_eval.runs.config import RunConfig
     from superb_eval.runs.evaluate import evaluate_seeds
     from superb_eval.runtime.progress import TerminalProgress
 
-    seeds = seed or [0]
+    every = list(dict.fromkeys([*(seed or ()), *(seeds or ())])) or [0]
     overrides = tuple(override or ())
-    config = RunConfig(upstream, task, data, profile, overrides, seeds[0], out, device, fresh, store, store_gb)
-    for record, folder in evaluate_seeds(config, seeds, TerminalProgress()):
-        _print_result(record, folder, f" seed {record.seed}" if len(seeds) > 1 else "")
+    config = RunConfig(upstream, task, data, profile, overrides, every[0], out, device, fresh, store, store_gb)
+    for record, folder in evaluate_seeds(config, every, TerminalProgress()):
+        _print_result(record, folder, f" seed {record.seed}" if len(every) > 1 else "")
 
 
 def _print_result(record: RunRecord, folder: Path, seed: str) -> None:

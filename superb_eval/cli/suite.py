@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from superb_eval.cli.recipes import Device
+from superb_eval.cli.recipes import Device, Seeds
 from superb_eval.cli.sections import EVALUATE
 from superb_eval.errors import UserError
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from superb_eval.suite.plan import Plan
 
 Upstreams = Annotated[
-    str, typer.Option("-u", "--upstreams", "--upstream", metavar="A,B,...", help="addresses, as `run` takes them")
+    str,
+    typer.Option(
+        "-u", "--upstreams", "--upstream", "--models", metavar="A,B,...", help="addresses, as `run` takes them"
+    ),
 ]
 Tasks = Annotated[str, typer.Option("--tasks", metavar="TASK,...", help="such as ks,sid; or all")]
 Data = Annotated[
@@ -31,8 +34,7 @@ Profile = Annotated[
     Literal["superb", "mini", "nano"] | None,
     typer.Option(help="which recipes; default: superb where DATA is official, else mini"),
 ]
-Seeds = Annotated[int, typer.Option(min=1, help="seeds 0, 1, ... of each run")]
-Out = Annotated[Path, typer.Option(help="results folder")]
+Out = Annotated[Path, typer.Option("--out", "--output", help="results folder")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -76,7 +78,7 @@ def suite(
     tasks: Tasks = "all",
     data: Data = None,
     profile: Profile = None,
-    seeds: Seeds = 1,
+    seeds: Seeds = (0,),
     out: Out = Path("results"),
     override: Overrides = None,
     device: Device = "cpu",
@@ -88,6 +90,7 @@ def suite(
     slurm_options: SlurmOptions = "",
     demand: Demands = "",
     retries: Retries = 2,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and run nothing, as `plan` does")] = False,
 ) -> None:
     """Run tasks x upstreams: a plan first, then every missing run; finished ones are skipped.
 
@@ -115,6 +118,8 @@ def suite(
     workers = jobs or _default(device)
     remote = _remote_scheduler(workers, device, ray, slurm, slurm_options, demand, at_once=jobs or 0)
     suite_plan = _planned(upstreams, tasks, data, profile, seeds, out, override, device, store, store_gb, workers)
+    if dry_run:
+        return
     if not suite_plan.missing:
         print(f"nothing to run. superb-eval table {out}")
         return
@@ -134,7 +139,7 @@ def plan(
     tasks: Tasks = "all",
     data: Data = None,
     profile: Profile = None,
-    seeds: Seeds = 1,
+    seeds: Seeds = (0,),
     out: Out = Path("results"),
     override: Overrides = None,
     device: Device = "cpu",
@@ -203,7 +208,7 @@ def _planned(
     tasks: str,
     data: Path | None,
     profile: str | None,
-    seeds: int,
+    seeds: tuple[int, ...],
     out: Path,
     override: list[str] | None,
     device: str,

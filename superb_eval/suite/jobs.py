@@ -26,14 +26,14 @@ SUPERB = tuple(sorted(load_corpus.OFFICIAL_READERS))
 
 @dataclass(frozen=True)
 class SuiteConfig:
-    """The options of `superb-eval suite`; `seeds` is their number: they are 0, 1, ..."""
+    """The options of `superb-eval suite`."""
 
     upstreams: tuple[str, ...]
     tasks: tuple[str, ...]
     data: Path | None = None
     profile: str | None = None
     overrides: tuple[str, ...] = ()
-    seeds: int = 1
+    seeds: tuple[int, ...] = (0,)
     out: Path = Path("results")
     device: str = "cpu"
     store: Path | None = None
@@ -107,7 +107,7 @@ def expand(config: SuiteConfig) -> list[Job]:
     common = (config.out, config.device, config.store, config.store_gb)
     return [
         Job(upstream, task, config.data, profiles[task], _overrides(config, task), seed, *common)
-        for seed, upstream, task in itertools.product(range(config.seeds), upstreams, tasks)
+        for seed, upstream, task in itertools.product(config.seeds, upstreams, tasks)
     ]
 
 

@@ -25,7 +25,7 @@ def describe(plan: Plan, workers: int) -> list[str]:
         return lines
     for upstream in sorted({job.upstream for job in plan.missing}):
         tasks = list(dict.fromkeys(job.task for job in plan.missing if job.upstream == upstream))
-        seeds = f" x {config.seeds} seeds" if config.seeds > 1 else ""
+        seeds = f" x {len(config.seeds)} seeds" if len(config.seeds) > 1 else ""
         lines.append(f"  {upstream}: {', '.join(tasks)}{seeds}")
     if plan.synthesised:
         lines.append(f"embedded corpus: {', '.join(plan.synthesised)} will be synthesised first, once")

@@ -149,6 +149,18 @@ def test_a_command_of_no_section_is_an_error() -> None:
         CliRunner().invoke(group, ["--help"], catch_exceptions=False)
 
 
+def test_seeds_are_a_number_or_a_list_in_run_and_suite(call, tones: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = ("--data", tones, "--out", tmp_path / "r", *SHORT)
+    assert call("run", "ks", "--model", "fbank", *out, "--seeds", "1,3").code == 0
+    names = {path.name.split("-")[1] for path in (tmp_path / "r" / "fbank" / "ks").iterdir()}
+    assert names == {"seed1", "seed3"}
+    dry = call("suite", "-u", "fbank", "--tasks", "ks", *out, "--seeds", "4", "--dry-run")
+    assert dry.code == 0 and "4 runs" in dry.out and "ks x 4 seeds" in dry.out
+    assert len(list((tmp_path / "r" / "fbank" / "ks").iterdir())) == 2
+    for wrong in ("0", "a", "1,-2", ""):
+        refused(call("run", "ks", "-u", "fbank", *out, "--seeds", wrong), "expected a number of seeds, such as 3")
+
+
 def test_version(call) -> None:  # type: ignore[no-untyped-def]
     assert call("--version").out == f"superb-eval {__version__}\n"
 

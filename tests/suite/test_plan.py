@@ -38,7 +38,7 @@ def planned(tmp_path: Path, seeds: int = 1, tasks: tuple[str, ...] = ("pr", "asr
 
 
 def test_one_run_extracts_for_all_that_share_the_audio(tmp_path: Path) -> None:
-    plan = planned(tmp_path, seeds=2)
+    plan = planned(tmp_path, seeds=(0, 1))
     plan.arrange(1)
     runs = {str(run.job): run for run in plan.runs}
     assert runs["a pr"].extraction == 100 and runs["a pr"].after is None

@@ -29,7 +29,7 @@ def test_resources_are_parsed_and_errors_explained(text: str, message: str) -> N
 
 def test_seeds_and_head_settings_share_a_pass(tmp_path: Path) -> None:
     planned = jobs.expand(
-        SuiteConfig(("a", "b"), ("ks", "ic"), tmp_path, "nano", ("train.lr=1",), seeds=3, out=tmp_path)
+        SuiteConfig(("a", "b"), ("ks", "ic"), tmp_path, "nano", ("train.lr=1",), seeds=(0, 1, 2), out=tmp_path)
     )
     shared = resources.shared_passes(planned)
     assert len(shared) == 4 and all(len(sharing) == 3 for sharing in shared.values())

@@ -76,7 +76,7 @@ def run_suite(config: SuiteConfig, scheduler: FakeScheduler) -> SuiteOutcome:
 
 
 def test_the_order_of_runs_reuses_features() -> None:
-    config = SuiteConfig(("a", "b"), ("pr", "asr"), Path("x"), "mini", seeds=2)
+    config = SuiteConfig(("a", "b"), ("pr", "asr"), Path("x"), "mini", seeds=(0, 1))
     order = [(job.seed, job.upstream, job.task) for job in jobs.expand(config)]
     assert order[:4] == [(0, "a", "pr"), (0, "a", "asr"), (0, "b", "pr"), (0, "b", "asr")]
     assert [seed for seed, *_ in order] == [0] * 4 + [1] * 4
@@ -216,7 +216,7 @@ def test_the_progress_view_counts_and_estimates() -> None:
 def test_workers_execute_runs_and_survive_a_failure(config: SuiteConfig, tones: Path) -> None:
     from dataclasses import replace
 
-    chosen = replace(config, tasks=("ks", "sid"), seeds=2, store=config.out / "store")
+    chosen = replace(config, tasks=("ks", "sid"), seeds=(0, 1), store=config.out / "store")
     outcome = run(plans.make_plan(chosen), local.Local(2), open_view, NoProgress())
     assert sorted(str(f.job) for f in outcome.finished) == sorted(
         f"{upstream} ks{seed}" for upstream in chosen.upstreams for seed in ("", " seed 1")
@@ -231,7 +231,7 @@ def test_workers_execute_runs_and_survive_a_failure(config: SuiteConfig, tones: 
 @pytest.mark.slow
 def test_seeds_that_share_an_order_are_executed_with_the_first(config: SuiteConfig, tmp_path: Path) -> None:
     overrides = (*SHORT, "features.pooled=false", "train.order_seed=3")
-    shared = replace(config, upstreams=("fbank",), overrides=overrides, seeds=4, store_gb=1e-9)
+    shared = replace(config, upstreams=("fbank",), overrides=overrides, seeds=(0, 1, 2, 3), store_gb=1e-9)
     first, second, third, fourth = jobs.expand(shared)
     states = JobStates(shared.out)
     states.plan([first, second, third, fourth])

@@ -93,7 +93,7 @@ def test_runs_share_a_pass_and_failures_are_reported(cluster: object, config: Su
     from dataclasses import replace
 
     events: list[object] = []
-    chosen = replace(config, upstreams=("fbank_nonorm", "fbnk"), seeds=2)
+    chosen = replace(config, upstreams=("fbank_nonorm", "fbnk"), seeds=(0, 1))
     outcome = run.run(
         plans.make_plan(chosen), Ray("local", Resources(), 2), progress_views.recording(events), NoProgress()
     )

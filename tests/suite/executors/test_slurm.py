@@ -106,7 +106,7 @@ def test_an_sbatch_that_refuses_is_quoted(config: SuiteConfig, tmp_path: Path, m
 def test_a_task_reports_a_mistake(config: SuiteConfig, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:  # type: ignore[type-arg]
     from dataclasses import replace
 
-    (folder,) = [Slurm(Resources()).write(jobs.expand(replace(config, data=tmp_path / "gone", seeds=1)))]
+    (folder,) = [Slurm(Resources()).write(jobs.expand(replace(config, data=tmp_path / "gone", seeds=(0,))))]
     assert array_task.main(["runs", str(folder / "runs.jsonl"), "0"]) == 2
     assert "no such corpus folder" in capsys.readouterr().err
     assert sys.executable in (folder / "runs.sh").read_text()
