@@ -39,7 +39,7 @@ TIMED_SECONDS = 6.0
 TIMED_FRAMES = 1000
 """Of a training batch on a CPU, all utterances together: its time is proportional to its frames."""
 
-REPEATS, MAX_SECONDS = 4, 1.0
+REPEATS, MAX_SECONDS = 3, 1.0
 """Timings of a piece of work, the first a warm-up, or seconds of them after which no further one begins."""
 
 TIMED_PAIRS, TIMED_PAIRS_CPU = (138, 320), (4, 40)

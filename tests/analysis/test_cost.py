@@ -34,6 +34,7 @@ def test_multiply_accumulates_by_hand() -> None:
     expected, frames = convolutions(32_000, config.conv_dim)
     windows, first = (32_000 - 10) // 5 + 1, config.conv_dim[0]
     expected += windows * 10 * 10 + first * 10 * 10  # the first norm, from the windows' covariance
+    expected += first * 10 + first * (windows + 1 + 10)  # its mean; its bias, an eleventh input; a window of padding
     expected += frames * config.conv_dim[-1] * width  # projection
     # The positional convolution pads by half its kernel on both sides, and drops its last frame.
     expected += (frames + 1) * kernel * width * (width // config.num_conv_pos_embedding_groups)

@@ -15,6 +15,7 @@ from superb_eval.analysis import projection, workload
 from superb_eval.analysis.projection import HeadCost, TaskProjection, Throughput, TimedBatch
 from superb_eval.analysis.workload import Workload
 from superb_eval.corpora.load_corpus import read_corpus
+from superb_eval.data.padding import PaddedWavs
 from superb_eval.errors import UserError
 from superb_eval.features.extract import READERS, Extraction
 from superb_eval.features.load_or_extract import SHARD_UTTERANCES
@@ -132,14 +133,14 @@ def test_extraction_is_timed_in_its_own_batches(monkeypatch: pytest.MonkeyPatch)
     part = projection.timed_batch(upstream, ks, "cpu")
     assert 1 < part.clips * part.samples / 16_000 <= projection.TIMED_SECONDS and 0 < part.share < 0.2
     assert projection.timed_batch(upstream, pr, "cpu").samples == 16_000 * projection.TIMED_SECONDS
-    sizes: list[tuple[int, int]] = []
-    forward = type(upstream).forward
+    sizes: list[tuple[int, ...]] = []
+    forward_padded = type(upstream).forward_padded
 
-    def counted(self, wavs: list[Tensor]) -> dict[str, list[Tensor]]:  # type: ignore[no-untyped-def]
-        sizes.append((len(wavs), len(wavs[0])))
-        return forward(self, wavs)
+    def counted(self, batch: PaddedWavs) -> dict[str, list[Tensor]]:  # type: ignore[no-untyped-def]
+        sizes.append(tuple(batch.samples.shape))
+        return forward_padded(self, batch)
 
-    monkeypatch.setattr(type(upstream), "forward", counted)
+    monkeypatch.setattr(type(upstream), "forward_padded", counted)
     measured = projection.measure(upstream, TimedBatch(3, 6_400, Extraction("pooled", precision="bf16"), 0.5), "cpu")
     assert set(sizes) == {(3, 6_400)}
     assert measured.factor == pytest.approx(3 * 6_400 / 16_000 / 1e-3) and measured.stride == 320

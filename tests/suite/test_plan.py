@@ -21,7 +21,9 @@ SECONDS = {"pr": (100.0, 20.0), "asr": (100.0, 300.0), "ks": (10.0, 50.0)}
 """Of extraction and of training."""
 
 
-def planned(tmp_path: Path, seeds: int = 1, tasks: tuple[str, ...] = ("pr", "asr", "ks"), *overrides: str) -> Plan:
+def planned(
+    tmp_path: Path, seeds: tuple[int, ...] = (0,), tasks: tuple[str, ...] = ("pr", "asr", "ks"), *overrides: str
+) -> Plan:
     """A plan whose every number is given by hand: PR and ASR have the same audio."""
     config = SuiteConfig(("a", "b"), tasks, tmp_path, "nano", overrides, seeds, out=tmp_path / "out")
     plan = Plan(config, missing=jobs.expand(config), memory=10e9)
@@ -52,7 +54,7 @@ def test_one_run_extracts_for_all_that_share_the_audio(tmp_path: Path) -> None:
 
 
 def test_seeds_with_one_order_are_one_training(tmp_path: Path) -> None:
-    plan = planned(tmp_path, 3, ("pr",), "train.order_seed=0")
+    plan = planned(tmp_path, (0, 1, 2), ("pr",), "train.order_seed=0")
     plan.arrange(4)
     first, *others = (run for run in plan.runs if run.job.upstream == "a")
     assert first.training == 3 * 20 and first.extraction == 100
@@ -61,7 +63,7 @@ def test_seeds_with_one_order_are_one_training(tmp_path: Path) -> None:
 
 def test_the_longest_chain_comes_first(tmp_path: Path) -> None:
     """PR extracts for ASR, 400 s together; in the given order KS would come before them, and all take 9 min."""
-    plan = planned(tmp_path, 1, ("ks", "pr", "asr"))
+    plan = planned(tmp_path, (0,), ("ks", "pr", "asr"))
     plan.arrange(2)
     assert [str(run.job) for run in plan.runs][:2] == ["a pr", "b pr"]
     lines = "\n".join(plan_text.describe(plan, 2))
@@ -95,7 +97,7 @@ def test_a_plan_names_what_takes_most_and_its_parts(tmp_path: Path) -> None:
 
 
 def test_runs_that_can_not_be_executed_take_nothing(tmp_path: Path) -> None:
-    plan = planned(tmp_path, 1, ("ks",))
+    plan = planned(tmp_path, (0,), ("ks",))
     plan.problems[plan.missing[0]] = "no such weights"
     plan.arrange(2)
     assert sorted(run.seconds for run in plan.runs) == [0, 60]
@@ -117,7 +119,7 @@ def test_training_times_of_finished_runs_are_used(tones: Path, tmp_path: Path) -
     from superb_eval.runs.evaluate import evaluate
 
     short = ("train.steps=4", "train.eval_every=2", "train.lr=1e-2")
-    config = SuiteConfig(("fbank",), ("ks",), tones, "nano", short, 2, out=tmp_path / "r", store=tmp_path / "s")
+    config = SuiteConfig(("fbank",), ("ks",), tones, "nano", short, (0, 1), out=tmp_path / "r", store=tmp_path / "s")
     record, _ = evaluate(RunConfig("fbank", "ks", tones, "nano", short, out=config.out, store=config.store))
     plan = make_plan(config)
     estimate(plan, NoProgress(), 1)
