@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import yaml
 
-from superb_eval.data.recipe_sections import Section
 from superb_eval.errors import UserError
 from superb_eval.pretraining import loggers as loggers_module
 from superb_eval.pretraining import probe_tasks, trainer
@@ -24,6 +23,9 @@ from superb_eval.pretraining.sources import parse_paths
 from superb_eval.runtime import atomic_files
 from superb_eval.runtime.devices import set_up_cuda
 from superb_eval.runtime.progress import NoProgress, Progress
+
+RECIPE = "recipe.yaml"
+"""In a training's folder: the recipe as resolved."""
 
 Device = Literal["cpu", "cuda"]
 
@@ -108,12 +110,14 @@ def prepare(
     paths = parse_paths(data, recipe.data, recipe.probe)
     probe_corpus = probe_tasks.check_settings(recipe.probe, paths) if recipe.probe else None
     fabric = launch_fabric(device, devices, recipe.optim.precision, skips_layers=skips_layers)
-    if fabric.is_global_zero:
-        _claim_folder(recipe, out)
-    else:
-        progress = NoProgress()
+    progress = progress if fabric.is_global_zero else NoProgress()
+    text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    _refuse_other_recipe(out, text)
     audio = load_audio(recipe.data, paths, recipe.seed, progress)
     batches = Batches(audio, recipe.data, recipe.seed, grid=device != "cpu" and not padding_counts)
+    if fabric.is_global_zero:  # last, so that a training that can't start leaves no folder behind
+        atomic_files.create_text(out / RECIPE, text)
+        _refuse_other_recipe(out, text)  # another may have started meanwhile
     return TrainingSetup(recipe, out, device, fabric, progress, audio, batches, names, probe_corpus)
 
 
@@ -171,10 +175,7 @@ def _process_layout(devices: int) -> tuple[int, int]:
     return devices, 1
 
 
-def _claim_folder(recipe: Section, out: Path) -> None:
-    """Write the resolved recipe, or refuse a folder with a training by another one."""
-    path, text = out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-    if not path.is_file():
-        atomic_files.write_text(path, text)
-    elif path.read_text(encoding="utf8") != text:
+def _refuse_other_recipe(out: Path, recipe: str) -> None:
+    path = out / RECIPE
+    if path.is_file() and path.read_text(encoding="utf8") != recipe:
         raise UserError(f"{out}: holds a training by another recipe. Choose another --out, or remove that folder.")

@@ -105,6 +105,16 @@ def test_a_training_without_its_gpu_leaves_no_folder(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("command", [["pretrain", "hubert_toy"], ["distill", "distilhubert_toy"]], ids=lambda c: c[0])
+def test_a_training_that_cannot_start_leaves_no_folder(call, tmp_path: Path, command: list[str]) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "empty").mkdir()
+    for source in ("nowhere", "empty"):
+        out = tmp_path / "out"
+        called = call(*command, "--out", out, "--data", f"audio={tmp_path / source}")
+        assert called.code == 2 and str(tmp_path / source) in called.err
+        assert not out.exists()
+
+
 def test_a_trained_head_answers_for_files_and_folders(call, tones: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     call("run", "ks", "-u", "fbank_nonorm", "--data", tones, "--out", tmp_path / "r", *SHORT, "-o", "train.steps=200")
     (folder,) = (tmp_path / "r" / "fbank_nonorm" / "ks").iterdir()
