@@ -42,7 +42,9 @@ def cluster():  # type: ignore[no-untyped-def]
 @pytest.fixture
 def config(tones: Path, tmp_path: Path) -> SuiteConfig:
     inputs.clear_cache()
-    return SuiteConfig(("fbank_nonorm",), ("ks",), tones, "mini", SHORT, (0, 1, 2), tmp_path / "r", store=tmp_path / "store")
+    return SuiteConfig(
+        ("fbank_nonorm",), ("ks",), tones, "mini", SHORT, (0, 1, 2), tmp_path / "r", store=tmp_path / "store"
+    )
 
 
 def figures(results: Path) -> list[tuple[object, ...]]:

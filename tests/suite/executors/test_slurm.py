@@ -26,7 +26,9 @@ SHORT = ("train.steps=4", "train.eval_every=2", "train.lr=1e-2")
 @pytest.fixture
 def config(tones: Path, tmp_path: Path) -> SuiteConfig:
     inputs.clear_cache()
-    return SuiteConfig(("fbank_nonorm",), ("ks",), tones, "mini", SHORT, (0, 1), tmp_path / "r s", store=tmp_path / "store")
+    return SuiteConfig(
+        ("fbank_nonorm",), ("ks",), tones, "mini", SHORT, (0, 1), tmp_path / "r s", store=tmp_path / "store"
+    )
 
 
 def test_scripts_quote_what_users_write(config: SuiteConfig) -> None:
