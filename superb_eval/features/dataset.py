@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from superb_eval.data.padding import copy_to
-from superb_eval.runtime import devices
+from superb_eval.runtime import devices, memory
 
 NORM_CLIPS = 256
 """Clips whose features estimate each layer's norm; the first by digest, which is a random choice."""
@@ -159,7 +159,7 @@ class Features:
         if not self.pooled:
             return replace(self, pinned=devices.kind(device) == "cuda")
         size = len(self) * self.dataset.read(self.digests[:1])[0].nbytes
-        if size > DEVICE_SHARE * devices.free_bytes(device):
+        if size > DEVICE_SHARE * memory.free_bytes(device):
             return self
         return replace(self, on_device=torch.stack(self.rows()).to(device))
 

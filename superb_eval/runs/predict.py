@@ -100,15 +100,7 @@ def _check_same(run: Path, record: RunRecord, upstream: Upstream) -> None:
 
 
 def _extract(upstream: Upstream, paths: Sequence[Path], recipe: Recipe, device: str) -> Features:
-    settings = recipe.features
-    extraction = Extraction(
-        "frames",
-        settings.key,
-        settings.normalize,
-        settings.batch_seconds,
-        settings.precision,
-        dtype=settings.dtype,
-    )
+    extraction = Extraction.of(recipe.features, pooled=False)
     clips = [Clip(path, gain_db=recipe.corpus.gain_db, trim_silence=recipe.corpus.trim_silence) for path in paths]
     rows = dict(extract(upstream, clips, extraction, device))
     return Features.from_tensors([rows[i] for i in range(len(clips))])

@@ -71,13 +71,6 @@ def tf32_products(wanted: bool) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def free_bytes(device: str) -> int:
-    """Return the free memory of a GPU."""
-    if kind(device) == "mps":
-        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
-    return int(torch.cuda.mem_get_info(device)[0])
-
-
 def synchronize(device: str) -> None:
     """Wait until a device has finished what it was given."""
     if kind(device) == "cuda":

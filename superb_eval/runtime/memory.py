@@ -15,7 +15,11 @@ def free_bytes(device: str) -> float:
     """Return the bytes that are free on a device; infinity where that is unknown, or the device isn't here."""
     if devices.missing(device):
         return math.inf
-    return _available() if device == devices.CPU else float(devices.free_bytes(device))
+    if devices.kind(device) == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    if devices.kind(device) == "mps":
+        return float(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return _available()
 
 
 def peak_bytes(work: Callable[[], object], device: str) -> float | None:

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from superb_eval.features import dataset
 from superb_eval.features.dataset import Features
-from superb_eval.runtime import devices
+from superb_eval.runtime import memory
 
 
 @pytest.fixture
@@ -30,12 +30,12 @@ def test_frames_are_padded_as_torch_does(frames: list[Tensor]) -> None:
 def test_means_lie_on_the_device_where_they_fit(frames: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     means = Features.from_tensors([rows.mean(dim=0) for rows in frames])
     size = 4 * 3 * 4 * 2  # utterances, layers, width, bytes
-    monkeypatch.setattr(devices, "free_bytes", lambda device: size / dataset.DEVICE_SHARE)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: size / dataset.DEVICE_SHARE)
     there = means.to("meta")
     assert there.on_device is not None and there.on_device.dtype == torch.float16
     batch = there.batch([3, 1])
     assert (batch.hidden.device.type, batch.hidden.dtype, batch.lengths.device.type) == ("meta", torch.float32, "cpu")
-    monkeypatch.setattr(devices, "free_bytes", lambda device: 0.9 * size / dataset.DEVICE_SHARE)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 0.9 * size / dataset.DEVICE_SHARE)
     assert means.to("meta").on_device is None
     assert means.to("cpu") is means
 

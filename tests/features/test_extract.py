@@ -16,18 +16,7 @@ from superb_eval.features.extract import Extraction, extract
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.features.padded_batches import BatchShapes
 from superb_eval.probing.probe import Probe
-from upstreams import registry
 from upstreams.base import Card, Upstream
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Upstream:
-    return registry.load("hubert_nano@random")
-
-
-@pytest.fixture(scope="module")
-def clips(tones: Path) -> list[Clip]:
-    return [Clip(path) for path in sorted((tones / "audio" / "test").glob("*.flac"))]
 
 
 def features(upstream: Upstream, clips: list[Clip], extraction: Extraction) -> list[torch.Tensor]:

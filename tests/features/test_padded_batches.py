@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -17,16 +15,6 @@ from tests.operations import Operations
 from upstreams import registry
 from upstreams.base import Upstream
 from upstreams.loading import conv_frontend
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Upstream:
-    return registry.load("hubert_nano@random")
-
-
-@pytest.fixture(scope="module")
-def clips(tones: Path) -> list[Clip]:
-    return [Clip(path) for path in sorted((tones / "audio" / "test").glob("*.flac"))]
 
 
 @pytest.fixture

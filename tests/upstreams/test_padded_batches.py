@@ -12,20 +12,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from superb_eval.data.padding import PaddedWavs, grid_frames, pad_wavs
 from tests.operations import Operations
+from tests.upstreams import configs
 from upstreams import distilhubert, registry
 from upstreams.hubert import Hubert
 from upstreams.loading import conv_frontend
 
-SMALL: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_attention_heads": 2,
-    "num_hidden_layers": 2,
-    "intermediate_size": 48,
-    "conv_dim": (16,) * 7,
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 2,
-}
-LARGE = {**SMALL, "feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 KINDS = ["hubert", "large", "wavlm", "data2vec", "heads"]
 
 
@@ -36,13 +27,13 @@ def upstream(kind: str) -> Hubert:
     card = registry.card("hubert")
     if kind == "heads":
         heads = distilhubert.Heads(32, 3, 32)
-        network = HubertModel(HubertConfig(**SMALL, feat_proj_layer_norm=False))
+        network = HubertModel(HubertConfig(**configs.TINY, feat_proj_layer_norm=False))
         return distilhubert.DistilHubertWithHeads(card, network, heads, "random").eval().requires_grad_(False)
     networks: dict[str, Any] = {
-        "hubert": lambda: HubertModel(HubertConfig(**SMALL)),
-        "large": lambda: HubertModel(HubertConfig(**LARGE)),
-        "wavlm": lambda: WavLMModel(WavLMConfig(**SMALL, num_buckets=16)),
-        "data2vec": lambda: Data2VecAudioModel(Data2VecAudioConfig(**{**SMALL, "conv_pos_kernel_size": 9})),
+        "hubert": lambda: HubertModel(HubertConfig(**configs.TINY)),
+        "large": lambda: HubertModel(HubertConfig(**configs.TINY, **configs.LARGE)),
+        "wavlm": lambda: WavLMModel(WavLMConfig(**configs.TINY, num_buckets=16)),
+        "data2vec": lambda: Data2VecAudioModel(Data2VecAudioConfig(**{**configs.TINY, "conv_pos_kernel_size": 9})),
     }
     return Hubert(card, networks[kind]()).eval().requires_grad_(False)
 
