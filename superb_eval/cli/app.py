@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from superb_eval.cli import corpora, distillation, pretraining, recipes, report, results, run, suite, upstreams
+from superb_eval.cli import corpora, distillation, pretraining, recipes, report, results, run, share, suite, upstreams
 from superb_eval.cli.sections import INSPECT, UPSTREAMS, SectionedGroup
 from superb_eval.errors import UserError
 from superb_eval.version import __version__
@@ -50,6 +50,7 @@ pretraining.register(app)
 distillation.register(app, upstream_app)
 results.register(app)
 report.register(app)
+share.register(app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""The commands that read results: `table`, `verify`, `export`."""
+"""The commands that read results: `table`, `verify`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Historical = Annotated[bool, typer.Option("--historical/--strict", help="as publ
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (table, verify, export):
+    for command in (table, verify):
         app.command(rich_help_panel=COMPARE)(command)
 
 
@@ -181,33 +181,3 @@ def _run_again(results: Path, report: VerifyReport, count: int, data: Path | Non
         reruns.append(result)
     print(verify_reruns.summary(reruns, asked=count))
     return {result.folder for result in reruns if result.faulty()}
-
-
-def export(
-    results: Results = Path("results"),
-    model_card: Annotated[
-        str | None, typer.Option(metavar="NAME", help="print the model-index of an upstream for its model card (YAML)")
-    ] = None,
-    submission: Annotated[
-        str | None, typer.Option(metavar="NAME", help="write an upstream's predictions as the leaderboard takes them")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="folder of the submission")] = Path("submission"),
-    historical: Historical = False,
-) -> None:
-    """Export results: to a Hugging Face model card, or to the SUPERB leaderboard.
-
-    \b
-    superb-eval export results/ --model-card hubert_mini > index.yaml
-    superb-eval export results/ --submission hubert --historical --out submission
-    """
-    from superb_eval.export import submission as submissions
-    from superb_eval.export.model_card import model_index
-
-    protocol: Literal["strict", "historical"] = "historical" if historical else "strict"
-    if model_card is None and submission is None:
-        raise UserError("export: nothing to write: give --model-card NAME, or --submission NAME.")
-    if model_card is not None:
-        print(model_index(results, model_card, protocol), end="")
-    if submission is not None:
-        for path in submissions.write(results, submission, protocol, out):
-            print(path)

@@ -204,6 +204,8 @@ def read(path: Path) -> RunRecord:
     Raises:
         UserError: not the record of a finished run, or one of a newer schema than this version knows.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path}: can't be read: it is no regular file.")
     try:
         text = path.read_text(encoding="utf8")
         _check_version(path, text)

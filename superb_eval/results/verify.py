@@ -6,12 +6,14 @@ code, the upstream's weights and the corpus are those it was made with, as far a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from superb_eval.data import audio
 from superb_eval.errors import UserError
+from superb_eval.results import origin as origins
 from superb_eval.results.folder import Run, open_results
 from superb_eval.results.verify_checks import CHECKS, Check, CheckResult, Scope, VerifyContext
 from superb_eval.runtime.progress import NoProgress, Progress
@@ -32,10 +34,11 @@ class VerifyFinding:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """The findings of `verify`, and how many runs were checked."""
+    """The findings of `verify`, how many runs were checked, and how many of them each contributor made."""
 
     findings: tuple[VerifyFinding, ...]
     checked: int
+    contributed: Mapping[str, int] = field(default_factory=dict)
 
     def faulty_folders(self) -> set[Path]:
         """Return the folders of the runs that have a finding that is no remark."""
@@ -52,7 +55,9 @@ class VerifyReport:
             if not finding.remark:
                 folders.setdefault(finding.check, set()).add(finding.folder)
         checks = ", ".join(f"{check} {len(runs)}" for check, runs in folders.items())
-        return f"{self.checked} run(s) checked, {self.faulty()} with findings{f' ({checks})' if checks else ''}."
+        found = f"{self.faulty()} with findings{f' ({checks})' if checks else ''}."
+        people = ", ".join(f"{name} {count}" for name, count in self.contributed.items())
+        return f"{self.checked} run(s) checked, {found}{f' Merged from: {people}.' if people else ''}"
 
 
 def verify(results: Path, scope: Scope | None = None, progress: Progress | None = None) -> VerifyReport:
@@ -72,7 +77,8 @@ def verify(results: Path, scope: Scope | None = None, progress: Progress | None 
             for name, check in CHECKS.items():
                 findings += [VerifyFinding(run.folder, name, *result) for result in _run_check(check, run, context)]
             update(done, f"{run.record.upstream.address} {run.record.task}")
-    return VerifyReport(tuple(findings), len(opened.runs) + len(opened.unreadable))
+    contributed = Counter(origin.contributor for run in opened.runs if (origin := origins.read_valid(run.folder)))
+    return VerifyReport(tuple(findings), len(opened.runs) + len(opened.unreadable), contributed)
 
 
 def _run_check(check: Check, run: Run, context: VerifyContext) -> Iterator[CheckResult]:

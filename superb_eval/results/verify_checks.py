@@ -16,6 +16,7 @@ from superb_eval.corpora import embedded, load_corpus
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
 from superb_eval.results import code_versions, platforms
+from superb_eval.results import origin as origins
 from superb_eval.results import record as records
 from superb_eval.results.folder import Run, run_name, slug
 from superb_eval.results.record import MetricRecord, RunRecord
@@ -262,9 +263,18 @@ def _corpus_digest(chosen: Recipe, root: Path) -> str:
     return load_corpus.corpus_digest(corpus, load_corpus.audio_digests(corpus.clips(), NoProgress()))
 
 
+def _origin(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
+    """A merged run's record is the one that was merged."""
+    del context
+    origin = origins.read(run.folder)
+    if origin is not None and origin.record != atomic_files.sha256(run.folder / records.NAME):
+        yield (f"its record is not the one that was merged ({origin})",)
+
+
 CHECKS: dict[str, Check] = {
     "schema": _schema,
     "folder": _folder,
+    "origin": _origin,
     "files": _files,
     "figures": _figures,
     "recipe": _recipe,

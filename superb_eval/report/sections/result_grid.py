@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from superb_eval.report.charts import svg
+from superb_eval.results import origin as origins
 from superb_eval.results.folder import RunGroup, RunGroups
 from superb_eval.results.table.result_table import Cell, Column, ResultTable, Row
 
@@ -106,7 +107,8 @@ def _provenance(group: RunGroup, column: Column) -> Iterator[tuple[str, str]]:
     yield "head", f"{record.training[0].parameters} weights, learning rate {_rates(group)}"
     yield "run", f"{record.started}, {record.hardware.get('device', '?')}, {sum(record.seconds.values()):.0f} s"
     for run in group.runs:
-        yield f"seed {run.record.seed}", str(run.folder)
+        origin = origins.read_valid(run.folder)
+        yield f"seed {run.record.seed}", f"{run.folder}{f', made {origin}' if origin else ''}"
     yield "command", record.command
 
 

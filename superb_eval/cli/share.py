@@ -1,0 +1,78 @@
+"""The commands that share results: `merge`, and `export` to the formats and places of others."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from superb_eval.cli.results import Historical, Results
+from superb_eval.cli.sections import COMPARE
+from superb_eval.errors import UserError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (merge, export):
+        app.command(rich_help_panel=COMPARE)(command)
+
+
+def merge(
+    contributions: Annotated[
+        list[str],
+        typer.Argument(metavar="[NAME=]FOLDER...", help="results folders, and whose they are; default: their names"),
+    ],
+    out: Annotated[Path, typer.Option("--out", "--output", help="results folder to copy them into")],
+    keep_first: Annotated[
+        bool, typer.Option("--keep-first", help="of runs that differ, keep that of the folder named first")
+    ] = False,
+) -> None:
+    """Merge results folders of several people: copy their finished runs into one, and keep where each came from.
+
+    A run that two folders hold with the same figures is copied once; with other figures, nothing is copied and both are
+    named. `verify` and `report` show who made which run. Logs, costs and layer analyses stay where they are.
+
+    \b
+    superb-eval merge anna=/shared/anna/results ben=/shared/ben/results --out merged
+    superb-eval table merged
+    """
+    from superb_eval.results.formats import escape
+    from superb_eval.results.merge import Contribution
+    from superb_eval.results.merge import merge as merge_results
+
+    summary = merge_results([Contribution.parse(text) for text in contributions], out, keep_first)
+    for problem in summary.left_out:
+        print(f"left out: {escape.visible(problem)}", file=sys.stderr)
+    print(f"{escape.visible(str(summary))} superb-eval table {out}")
+
+
+def export(
+    results: Results = Path("results"),
+    model_card: Annotated[
+        str | None, typer.Option(metavar="NAME", help="print the model-index of an upstream for its model card (YAML)")
+    ] = None,
+    submission: Annotated[
+        str | None, typer.Option(metavar="NAME", help="write an upstream's predictions as the leaderboard takes them")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="folder of the submission")] = Path("submission"),
+    historical: Historical = False,
+) -> None:
+    """Export results: to a Hugging Face model card, or to the SUPERB leaderboard.
+
+    \b
+    superb-eval export results/ --model-card hubert_mini > index.yaml
+    superb-eval export results/ --submission hubert --historical --out submission
+    """
+    from superb_eval.export import submission as submissions
+    from superb_eval.export.model_card import model_index
+
+    protocol: Literal["strict", "historical"] = "historical" if historical else "strict"
+    if model_card is None and submission is None:
+        raise UserError("export: nothing to write: give --model-card NAME, or --submission NAME.")
+    if model_card is not None:
+        print(model_index(results, model_card, protocol), end="")
+    if submission is not None:
+        for path in submissions.write(results, submission, protocol, out):
+            print(path)

@@ -1,0 +1,209 @@
+"""Merges results folders: copies the finished runs of several people into one, with the origin of each.
+
+What is copied is what a record names, and the record last, so that an interrupted merge is resumed. The folders may be
+anybody's: links, devices and files that a record does not vouch for are left out, and nothing in them is executed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+from superb_eval.errors import UserError
+from superb_eval.results import origin as origins
+from superb_eval.results import record as records
+from superb_eval.results.folder import DEPTH, MAX_LISTED, Run, run_name, slug
+from superb_eval.results.layer_record import FOLDER as LAYERS
+from superb_eval.results.origin import Origin
+from superb_eval.runtime import atomic_files
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """A results folder, and who made its runs."""
+
+    contributor: str
+    folder: Path
+
+    @classmethod
+    def parse(cls, text: str) -> Contribution:
+        """Return what `NAME=FOLDER` or `FOLDER` names; without a name it is the folder's.
+
+        Raises:
+            UserError: there is no such folder, or the name is empty.
+        """
+        name, equals, rest = text.partition("=")
+        folder = Path(rest) if equals and not Path(text).is_dir() else Path(text)
+        contributor = name.strip() if folder != Path(text) else folder.resolve().name
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such results folder. Expected FOLDER, or NAME=FOLDER.")
+        if not contributor:
+            raise UserError(f"{text}: the name before = is empty. Expected NAME=FOLDER.")
+        return cls(contributor, folder)
+
+
+@dataclass
+class MergeSummary:
+    """What a merge did: runs copied by contributor, runs that were there already, and a sentence for each left out."""
+
+    copied: Counter[str] = field(default_factory=Counter)
+    present: int = 0
+    left_out: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        by = ", ".join(f"{name} {count}" for name, count in self.copied.items())
+        copied = f"{self.copied.total()} run(s) copied{f' ({by})' if by else ''}"
+        return f"{copied}, {self.present} there already, {len(self.left_out)} left out."
+
+
+def merge(contributions: Sequence[Contribution], out: Path, keep_first: bool = False) -> MergeSummary:
+    """Copy the finished runs of `contributions` into the results folder `out`, in this order.
+
+    Where two have the same run with the same figures and predictions, the first is kept: the one in `out`, if it is
+    there. A run that was merged before keeps its origin.
+
+    Raises:
+        UserError: two have the same run with other figures and not `keep_first`, before anything is copied; or the disk
+            is full.
+    """
+    summary, conflicts = MergeSummary(), []
+    chosen: dict[Path, Run] = dict(_runs(out, summary.left_out)) if out.is_dir() else {}
+    missing: dict[Path, Contribution] = {}
+    for contribution in contributions:
+        if out.is_dir() and contribution.folder.samefile(out):
+            raise UserError(f"{out}: is merged and --out at once. Name it as --out alone.")
+        for place, run in _runs(contribution.folder, summary.left_out):
+            first = chosen.setdefault(place, run)
+            if first is run:
+                missing[place] = contribution
+                continue
+            summary.present += 1
+            conflicts += [f"{run.folder} and {first.folder}: {text}" for text in _differences(first, run)]
+    if conflicts and not keep_first:
+        raise UserError(_refusal(conflicts))
+    summary.left_out += conflicts
+    for place, contribution in missing.items():
+        try:
+            _check_files(chosen[place])
+        except UserError as error:
+            summary.left_out.append(str(error))
+            continue
+        _copy(chosen[place], contribution, out / place)
+        summary.copied[contribution.contributor] += 1
+    return summary
+
+
+def _refusal(conflicts: Sequence[str]) -> str:
+    more = f"\n  (+{len(conflicts) - MAX_LISTED} more)" if len(conflicts) > MAX_LISTED else ""
+    listed = "\n  ".join(conflicts[:MAX_LISTED])
+    return f"the same run has other figures; --keep-first keeps that of the folder named first:\n  {listed}{more}"
+
+
+def _runs(root: Path, left_out: list[str]) -> Iterator[tuple[Path, Run]]:
+    """Yield the runs of a folder, each with its place in it; add a sentence for each record that is no such run."""
+    for folder in _folders(root, DEPTH):
+        path = folder / records.NAME
+        if not os.path.lexists(path):
+            continue
+        try:
+            run = Run(records.read(_regular(path)), folder)
+            yield _place(run, folder.relative_to(root)), run
+        except UserError as error:
+            left_out.append(str(error))
+
+
+def _folders(root: Path, depth: int) -> Iterator[Path]:
+    """Yield the folders that lie `depth` levels below `root`, without following links."""
+    if not depth:
+        yield root
+        return
+    with os.scandir(root) as entries:
+        inside = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    for name in inside:
+        if not name.startswith(".") and name != LAYERS:
+            yield from _folders(root / name, depth - 1)
+
+
+def _regular(path: Path) -> Path:
+    """Return a path of a regular file.
+
+    Raises:
+        UserError: it is a link, a pipe, a device or a folder, or isn't there.
+    """
+    try:
+        regular = stat.S_ISREG(path.lstat().st_mode)
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror}).") from error
+    if not regular:
+        raise UserError(f"{path}: is no regular file.")
+    return path
+
+
+def _place(run: Run, place: Path) -> Path:
+    """Return the place of a run in its results folder.
+
+    Raises:
+        UserError: its record belongs elsewhere, or names a file outside of its folder.
+    """
+    r = run.record
+    name = run_name(r.profile, r.seed, r.recipe_digest, r.upstream.fingerprint, r.corpus.digest)
+    if place.parts != (slug(r.upstream.address), r.task, name):
+        raise UserError(f"{run.folder}: its record is of another run; `superb-eval verify` checks the folder.")
+    for file in _digests(run):
+        if Path(file).name != file or file in (records.NAME, origins.NAME):
+            raise UserError(f"{run.folder}: its record names {file!r}, which is no file of a run.")
+    return place
+
+
+def _check_files(run: Run) -> None:
+    """Check that a run's files are regular, and those that its record names.
+
+    Raises:
+        UserError: one is not, or its origin is damaged.
+    """
+    for name, digest in _digests(run).items():
+        if atomic_files.sha256(_regular(run.folder / name)) != digest:
+            raise UserError(f"{run.folder / name}: is not the file that the run wrote.")
+    if os.path.lexists(run.folder / origins.NAME):
+        origins.read(_regular(run.folder / origins.NAME).parent)
+
+
+def _digests(run: Run) -> dict[str, str]:
+    return {**run.record.predictions, **run.record.heads}
+
+
+def _differences(first: Run, second: Run) -> Iterator[str]:
+    """What differs between two records of one run: figures, or predictions with equal figures."""
+    figures = [{(m.key, m.protocol): m for m in run.record.metrics} for run in (first, second)]
+    differ = False
+    for key in figures[0].keys() | figures[1].keys():
+        ours, theirs = (by_key.get(key) for by_key in figures)
+        values = ["none" if m is None else f"{m.value:.4f}" for m in (theirs, ours)]
+        if ours is None or theirs is None or ours.value != theirs.value:
+            differ = True
+            yield f"{' '.join(reversed(key))} is {values[0]} and {values[1]}"
+    if not differ and first.record.predictions != second.record.predictions:
+        yield "equal figures of other predictions"
+
+
+def _copy(run: Run, contribution: Contribution, target: Path) -> None:
+    """Copy the files of a run, its origin, and its record last."""
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    digest = atomic_files.sha256(run.folder / records.NAME)
+    new = Origin(
+        contributor=contribution.contributor, folder=contribution.folder.resolve().name, merged=now, record=digest
+    )
+    for name in _digests(run):
+        _copy_file(run.folder / name, target / name)
+    origins.write(origins.read(run.folder) or new, target)
+    _copy_file(run.folder / records.NAME, target / records.NAME)
+
+
+def _copy_file(path: Path, target: Path) -> None:
+    atomic_files.write(target, lambda temporary: shutil.copyfile(path, temporary, follow_symlinks=False))
