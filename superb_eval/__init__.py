@@ -38,6 +38,7 @@ def evaluate(  # type: ignore[overload-overlap]  # a str is a sequence of str
     store: str | Path | None = None,
     store_gb: float | None = None,
     progress: bool | None = None,
+    loggers: Sequence[str] = (),
 ) -> RunRecord: ...
 
 
@@ -56,6 +57,7 @@ def evaluate(
     store: str | Path | None = None,
     store_gb: float | None = None,
     progress: bool | None = None,
+    loggers: Sequence[str] = (),
 ) -> RecordList: ...
 
 
@@ -73,6 +75,7 @@ def evaluate(
     store: str | Path | None = None,
     store_gb: float | None = None,
     progress: bool | None = None,
+    loggers: Sequence[str] = (),
 ) -> RunRecord | RecordList:
     """Run tasks on an upstream, as `superb-eval run` does, and return the record; of several runs, a list of them.
 
@@ -90,6 +93,7 @@ def evaluate(
         store: feature store; None: `$SUPERB_EVAL_STORE`, or the user's cache.
         store_gb: its size budget in GB; None: 50.
         progress: show bars; None: in a notebook.
+        loggers: where curves and figures are logged: `tensorboard`, `wandb`, `mlflow`.
 
         >>> superb_eval.evaluate("fbank_nonorm", task="ks", overrides=["train.lr=1e-2"]).metrics[0].value
         >>> superb_eval.evaluate(MyEncoder(), task=["ks", "sid"], seed=[0, 1, 2])
@@ -125,6 +129,7 @@ def evaluate(
             fresh=fresh,
             store=None if store is None else Path(store),
             store_gb=store_gb,
+            loggers=tuple(loggers),
         )
         records += [ShownRecord(**dict(record)) for record, _ in evaluate_seeds(config, seeds, shown)]
     return records[0] if isinstance(task, str) and isinstance(seed, int) else records

@@ -51,6 +51,22 @@ Seeds = Annotated[
 ]
 
 
+Loggers = Annotated[
+    str, typer.Option(metavar="NAME,...", help="log curves and figures to tensorboard, wandb or mlflow; default: none")
+]
+
+
+def named_loggers(text: str) -> tuple[str, ...]:
+    """Return the names in a --loggers option.
+
+    Raises:
+        UserError: one is unknown, or not installed.
+    """
+    from superb_eval.runtime import loggers
+
+    return loggers.choose([name for name in text.replace(",", " ").split() if name != "none"])
+
+
 def register(task_app: typer.Typer, recipe_app: typer.Typer) -> None:
     """Add the commands to the command line."""
     task_app.command("list")(task_list)

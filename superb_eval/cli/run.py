@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from superb_eval.cli.recipes import Device, Overrides, Profile, Seeds
+from superb_eval.cli.recipes import Device, Loggers, Overrides, Profile, Seeds, named_loggers
 from superb_eval.cli.sections import EVALUATE, UPSTREAMS
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def run(
         Path | None, typer.Option(help="feature store; default: $SUPERB_EVAL_STORE or the user's cache")
     ] = None,
     store_gb: Annotated[float | None, typer.Option(min=0, help="size budget of the store in GB; default 50")] = None,
+    loggers: Loggers = "",
 ) -> None:
     """Run a task on an upstream: features, training, test. Resumes what was interrupted; a finished run is kept.
 
@@ -61,15 +62,15 @@ def run(
     superb-eval run ks -u fbank_nonorm
     superb-eval run recipes/mini/ks.yaml -u hubert_mini@random -o train.lr=1e-2 --seed 1
     superb-eval run asr -u fbank_nonorm --seeds 3 -o train.order_seed=0   # one pass for all
-    superb-eval run ks -u my_encoder.py:MyEncoder --data my-corpus --out results
+    superb-eval run ks -u my_encoder.py:MyEncoder --data my-corpus --out results --loggers tensorboard
     """
     from superb_eval.runs.config import RunConfig
     from superb_eval.runs.evaluate import evaluate_seeds
     from superb_eval.runtime.progress import TerminalProgress
 
     every = list(dict.fromkeys([*(seed or ()), *(seeds or ())])) or [0]
-    overrides = tuple(override or ())
-    config = RunConfig(upstream, task, data, profile, overrides, every[0], out, device, fresh, store, store_gb)
+    overrides, names = tuple(override or ()), named_loggers(loggers)
+    config = RunConfig(upstream, task, data, profile, overrides, every[0], out, device, fresh, store, store_gb, names)
     for record, folder in evaluate_seeds(config, every, TerminalProgress()):
         _print_result(record, folder, f" seed {record.seed}" if len(every) > 1 else "")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from superb_eval.cli.recipes import Device, Seeds
+from superb_eval.cli.recipes import Device, Loggers, Seeds, named_loggers
 from superb_eval.cli.sections import EVALUATE
 from superb_eval.errors import UserError
 
@@ -90,6 +90,7 @@ def suite(
     slurm_options: SlurmOptions = "",
     demand: Demands = "",
     retries: Retries = 2,
+    loggers: Loggers = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and run nothing, as `plan` does")] = False,
 ) -> None:
     """Run tasks x upstreams: a plan first, then every missing run; finished ones are skipped.
@@ -117,7 +118,9 @@ def suite(
         devices.require(device)
     workers = jobs or _default(device)
     remote = _remote_scheduler(workers, device, ray, slurm, slurm_options, demand, at_once=jobs or 0)
-    suite_plan = _planned(upstreams, tasks, data, profile, seeds, out, override, device, store, store_gb, workers)
+    suite_plan = _planned(
+        upstreams, tasks, data, profile, seeds, out, override, device, store, store_gb, workers, named_loggers(loggers)
+    )
     if dry_run:
         return
     if not suite_plan.missing:
@@ -215,6 +218,7 @@ def _planned(
     store: Path | None,
     store_gb: float | None,
     workers: int,
+    loggers: tuple[str, ...] = (),
 ) -> Plan:
     from superb_eval.runtime.progress import TerminalProgress
     from superb_eval.suite.estimates import estimate
@@ -224,7 +228,7 @@ def _planned(
 
     overrides, names = tuple(override or ()), tuple(part.strip() for part in upstreams.split(",") if part.strip())
     chosen = tuple(tasks.replace(",", " ").split())
-    config = SuiteConfig(names, chosen, data, profile, overrides, seeds, out, device, store, store_gb)
+    config = SuiteConfig(names, chosen, data, profile, overrides, seeds, out, device, store, store_gb, loggers)
     suite_plan = make_plan(config)
     if suite_plan.missing:
         estimate(suite_plan, TerminalProgress(), workers)

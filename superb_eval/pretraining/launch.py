@@ -12,7 +12,6 @@ from typing import Any, Literal
 import yaml
 
 from superb_eval.errors import UserError
-from superb_eval.pretraining import loggers as loggers_module
 from superb_eval.pretraining import probe_tasks, trainer
 from superb_eval.pretraining.batches import Batches
 from superb_eval.pretraining.data import Audio, load_audio
@@ -21,6 +20,7 @@ from superb_eval.pretraining.objective import Objective
 from superb_eval.pretraining.recipe import DistillationRecipe, PretrainRecipe
 from superb_eval.pretraining.sources import parse_paths
 from superb_eval.runtime import atomic_files
+from superb_eval.runtime import loggers as runtime_loggers
 from superb_eval.runtime.devices import set_up_cuda
 from superb_eval.runtime.progress import NoProgress, Progress
 
@@ -106,7 +106,7 @@ def prepare(
     Raises:
         UserError: an option, the audio or the device can't be used, or `out` belongs to another recipe.
     """
-    names = loggers_module.choose(loggers)
+    names = runtime_loggers.choose(loggers)
     paths = parse_paths(data, recipe.data, recipe.probe)
     probe_corpus = probe_tasks.check_settings(recipe.probe, paths) if recipe.probe else None
     fabric = launch_fabric(device, devices, recipe.optim.precision, skips_layers=skips_layers)

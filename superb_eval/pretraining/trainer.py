@@ -31,9 +31,9 @@ from superb_eval.errors import UserError
 from superb_eval.pretraining import checkpoints
 from superb_eval.pretraining.batches import Batch, Batches
 from superb_eval.pretraining.checkpoints import State
-from superb_eval.pretraining.loggers import TrainingLog
 from superb_eval.pretraining.objective import NotFiniteError, Objective, PendingStep, reduce_terms
 from superb_eval.pretraining.recipe import OptimSettings
+from superb_eval.pretraining.training_log import TrainingLog
 from superb_eval.runtime.prefetch import prefetch
 from superb_eval.runtime.progress import Progress
 
@@ -106,7 +106,7 @@ def fit(
         progress: shows the progress bar; only the first process's is used.
         name: label of the progress bar.
         hooks: callbacks between updates.
-        loggers: names of further loggers (`superb_eval.pretraining.loggers`).
+        loggers: names of further loggers (`superb_eval.runtime.loggers`).
 
     Raises:
         UserError: the loss is not finite, the disk is full, or the checkpoint belongs to another training; in each

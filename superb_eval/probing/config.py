@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -12,6 +12,10 @@ from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Corpus
 
 AnyTask = TypeVar("AnyTask", bound=BaseTask)
+
+
+LogPoints = Callable[[str, Sequence[Mapping[str, float]]], None]
+"""Called with the name of a series, such as `fold2/lr0.01`, and all of its points so far, each with its `step`."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class ProbeConfig:
 
     `upstream` is the address, for messages. `layer` is the index of the one layer used, None the sum. `folder` is the
     run's folder. `digests` holds `audio.digest` of every clip, the keys of features. `reentrant`: several threads may
-    run the upstream at once.
+    run the upstream at once. `log` shows the curve of each training.
     """
 
     upstream: str
@@ -43,3 +47,4 @@ class ProbeConfig:
     folder: Path
     digests: Mapping[Clip, str]
     reentrant: bool
+    log: LogPoints = lambda series, points: None

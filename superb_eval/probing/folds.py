@@ -98,7 +98,13 @@ def _new_training(
         ProbeState(lr, new_probe(config, fold.task, splits["train"].features), folder / f"lr{lr:g}")
         for lr in settings.rates()
     ]
-    return Training(states, fold.task, splits, settings, seed=config.seed, folder=folder)
+
+    def log(state: ProbeState, points: Sequence[dict[str, float]]) -> None:
+        parts = [f"fold{fold.number}"] if fold.total > 1 else []
+        parts += [f"lr{state.lr:g}"] if len(states) > 1 else []
+        config.log("/".join(parts), points)
+
+    return Training(states, fold.task, splits, settings, seed=config.seed, folder=folder, log=log)
 
 
 def _title(seeds: int, settings: TrainSettings, fold: Fold[TrainedTask]) -> str:

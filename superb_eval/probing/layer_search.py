@@ -59,6 +59,9 @@ def search_and_test(
     scores = _DevScores.resume(config.folder / WORK / f"fold{fold.number}-layers.json")
     with progress.step("searching layers", len(ways) * len(layers)) as update:
         _search_dev(config, task, splits["dev"], layers, scores, update)
+    for way in ways:
+        by_layer = scores.by_way[way]
+        config.log(way, [{"step": layer, f"dev/{task.metrics[0].key}": by_layer[str(layer)]} for layer in layers])
     results = [_test(config, fold, splits["test"], way, _best_layer(task, scores.by_way[way])) for way in ways]
     strict = results[0]
     return FoldResult(

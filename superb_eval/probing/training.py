@@ -46,6 +46,9 @@ Drawn = tuple[FeatureBatch, Targets]
 OnStep = Callable[[int, str], None]
 """Called with (steps done, postfix of the progress bar)."""
 
+LogCurve = Callable[[ProbeState, Sequence[dict[str, float]]], None]
+"""Called with a probe and all points of its curve, for loggers: step, loss, learning rate and metrics by name."""
+
 
 def train(trainings: Sequence[Training], readers: int, on_step: OnStep) -> None:
     """Train to the last step, resuming from checkpoints; leave the best weights on dev in the probes' folders.
@@ -108,9 +111,10 @@ class Training:
         *,
         seed: int,
         folder: Path,
+        log: LogCurve = lambda state, points: None,
     ) -> None:
         self.states, self.task, self.splits, self.settings = states, task, splits, settings
-        self.seed, self.folder = seed, folder
+        self.seed, self.folder, self.log = seed, folder, log
         self.order_seed = seed if settings.order_seed is None else settings.order_seed
         self.targets = Targets.of([task.target(u) for u in splits["train"].manifest])
         self.device = next(states[0].probe.parameters()).device
@@ -126,6 +130,7 @@ class Training:
         self.step, optimizer_states = probe_state.resume(self.folder / LAST, self.states, self.code)
         if self.step:
             self.active.resume(optimizer_states)
+            self._log()
 
     # One step
 
@@ -276,6 +281,21 @@ class Training:
             scores = {split: self._score(outputs[k], split) for split, outputs in decoded.items()}
             state.record({"step": self.step, "loss": loss, **scores}, *higher)
         probe_state.save(self.folder / LAST, self.step, self.states, self.active.optimizers, self.code)
+        self._log()
+
+    def _log(self) -> None:
+        """Log the curves of all probes, with the learning rate at each point."""
+        names = {
+            "step": "step",
+            "loss": "train/loss",
+            "dev": f"dev/{selection_metric(self.task).key}",
+            "test": f"monitored_test/{self.task.metrics[0].key}",
+        }
+        for state in self.states:
+            curve = state.state.curve
+            rates = [state.lr * self.settings.rate_factor(int(point["step"])) for point in curve]
+            named = [{names[key]: value for key, value in point.items()} for point in curve]
+            self.log(state, [{**point, "train/lr": rate} for point, rate in zip(named, rates, strict=True)])
 
     def _score(self, decoded: list[Any], split: str) -> float:
         """Return the first metric on a split, or on the class-balanced resample of dev that the recipe asks for.

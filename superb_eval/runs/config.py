@@ -33,7 +33,8 @@ class RunConfig:
 
     `upstream` is an address, `task` a task or a recipe file, `data` the corpus folder (None: the embedded corpus).
     Without a `profile`, the protocol follows the corpus (see `choose_recipe`). `store` and `store_gb` name the feature
-    store and its budget (None: see `superb_eval.features.store.Store`). `fresh` reruns what is finished.
+    store and its budget (None: see `superb_eval.features.store.Store`). `fresh` reruns what is finished. `loggers` are
+    names of `superb_eval.runtime.loggers`.
     """
 
     upstream: str
@@ -47,6 +48,7 @@ class RunConfig:
     fresh: bool = False
     store: Path | None = None
     store_gb: float | None = None
+    loggers: tuple[str, ...] = ()
 
     def command(self) -> str:
         """Return the command line of the same run."""

@@ -21,6 +21,7 @@ from superb_eval.features.dataset import FeatureDataset
 from superb_eval.features.extract import Extraction
 from superb_eval.features.load_or_extract import FeatureSource, load_or_extract
 from superb_eval.features.store import Store
+from superb_eval.probing.config import ProbeConfig
 from superb_eval.probing.folds import WORK, FoldResult, train_and_test
 from superb_eval.probing.layer_search import search_and_test
 from superb_eval.results import record as records
@@ -28,8 +29,10 @@ from superb_eval.results.record import RunRecord
 from superb_eval.results.stats import scoring
 from superb_eval.runs.build_record import StepTimer, build_record
 from superb_eval.runs.config import PreparedRun, RunConfig, prepare
+from superb_eval.runs.run_log import LoggingProgress
+from superb_eval.runs.run_loggers import RunLoggers
 from superb_eval.runs.upstream_address import resolve_address
-from superb_eval.runtime import atomic_files
+from superb_eval.runtime import atomic_files, loggers
 from superb_eval.runtime.progress import NoProgress, Progress
 
 
@@ -54,8 +57,9 @@ def evaluate_seeds(
     Raises:
         UserError: something that the user can fix; what was finished is kept.
     """
-    progress = progress or NoProgress()
-    config = replace(config, upstream=resolve_address(config.upstream, config.out))
+    progress = LoggingProgress(progress or NoProgress())
+    names = loggers.choose(config.loggers)
+    config = replace(config, upstream=resolve_address(config.upstream, config.out), loggers=names)
     if config.fresh:
         audio.forget_digests()
     seeds = list(dict.fromkeys(seeds))
@@ -74,7 +78,8 @@ def evaluate_seeds(
                 _clear(run.folder())
         missing = [run for run in present if not _is_finished(run.folder(), progress)]
         for group in _training_groups(missing):
-            _run(group, timer.shared_by(len(group)), progress)
+            with progress.written_to({run.folder(): run.config.command() for run in group}):
+                _run(group, timer.shared_by(len(group)), progress)
         return [
             _result(earlier.get(run.config.seed, run.folder()), finished_before=run not in missing, progress=progress)
             for run in runs
@@ -152,20 +157,33 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _run(runs: Sequence[PreparedRun], timer: StepTimer, progress: Progress) -> None:
+def _run(runs: Sequence[PreparedRun], timer: StepTimer, progress: LoggingProgress) -> None:
     """Compute runs that differ in their seeds, together, and write the record of each."""
     first = runs[0]
-    with timer.step("features"):
-        dataset = load_features(first, progress)
-    with timer.step("training and test"):
-        by_fold = _probe(runs, dataset, progress)
-    for run, results in zip(runs, zip(*by_fold, strict=True), strict=True):
-        records.write(_record(run, dataset, results, timer.shared_by(1)), run.folder())
+    with ExitStack() as stack:
+        opened = [stack.enter_context(RunLoggers(run)) for run in runs]
+        with timer.step("features"):
+            dataset = load_features(first, progress)
+        with timer.step("training and test"):
+            configs = [replace(run.probe_config(), log=each.log) for run, each in zip(runs, opened, strict=True)]
+            by_fold = _probe(first, configs, dataset, progress)
+        for run, each, results in zip(runs, opened, zip(*by_fold, strict=True), strict=True):
+            record = _record(run, dataset, results, timer.shared_by(1))
+            each.log_results(record.metrics, run.recipe.train.steps if run.recipe.train else 0)
+            progress.write(_figures(record))
+            records.write(record, run.folder())
 
 
-def _probe(runs: Sequence[PreparedRun], dataset: FeatureDataset, progress: Progress) -> list[list[FoldResult]]:
-    """Return the results of each run on each fold: [folds][runs]."""
-    configs, folds, settings = [run.probe_config() for run in runs], runs[0].folds, runs[0].recipe.train
+def _figures(record: RunRecord) -> str:
+    figures = (f"{m.heading} {m.value:.2f} {m.unit} ({m.protocol})" for m in record.metrics)
+    return f"{record.task} seed {record.seed}: {', '.join(figures)}"
+
+
+def _probe(
+    run: PreparedRun, configs: Sequence[ProbeConfig], dataset: FeatureDataset, progress: Progress
+) -> list[list[FoldResult]]:
+    """Return the results of the runs of these `configs`, which differ in their seeds, on each fold: [folds][runs]."""
+    folds, settings = run.folds, run.recipe.train
     if settings is None:  # a task without training: `_training_groups` gives one run
         return [[search_and_test(configs[0], fold, dataset, progress)] for fold in folds]
     return [train_and_test(configs, settings, fold, dataset, progress) for fold in folds]

@@ -49,7 +49,8 @@ class Finished:
 class Failed:
     """A run failed.
 
-    `fixable`: `message` states what the user can do; otherwise something broke, and `log` is the path of its log.
+    `fixable`: `message` states what the user can do; otherwise something broke, and `log` is the path of the run's log,
+    or of its process's where that died or the run had none yet.
     `died`: its process or machine was lost, or memory ran out that it shared, so another attempt is worthwhile.
     """
 

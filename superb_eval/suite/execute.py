@@ -132,6 +132,7 @@ def _run_config(job: Job) -> RunConfig:
         device=job.device,
         store=job.store,
         store_gb=job.store_gb,
+        loggers=job.loggers,
     )
 
 

@@ -38,6 +38,7 @@ class SuiteConfig:
     device: str = "cpu"
     store: Path | None = None
     store_gb: float | None = None
+    loggers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Job:
     device: str
     store: Path | None
     store_gb: float | None
+    loggers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.upstream} {self.task}" + (f" seed {self.seed}" if self.seed else "")
@@ -68,7 +70,8 @@ class Job:
         content: dict[str, Any] = json.loads(text)
         for name in ("data", "out", "store"):
             content[name] = None if content[name] is None else Path(content[name])
-        content["overrides"] = tuple(content["overrides"])
+        for name in ("overrides", "loggers"):
+            content[name] = tuple(content.get(name, ()))  # earlier versions planned without loggers
         return cls(**{field.name: content[field.name] for field in fields(cls)})
 
     @property
@@ -104,7 +107,7 @@ def expand(config: SuiteConfig) -> list[Job]:
     if not upstreams:
         raise UserError("--upstreams: names none; give NAME,NAME,...")
     profiles = {task: config.profile or _profile(task, config.data) for task in tasks}
-    common = (config.out, config.device, config.store, config.store_gb)
+    common = (config.out, config.device, config.store, config.store_gb, config.loggers)
     return [
         Job(upstream, task, config.data, profiles[task], _overrides(config, task), seed, *common)
         for seed, upstream, task in itertools.product(config.seeds, upstreams, tasks)

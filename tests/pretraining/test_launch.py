@@ -11,8 +11,8 @@ import pytest
 
 from superb_eval.errors import UserError
 from superb_eval.pretraining import launch
-from superb_eval.pretraining.loggers import TrainingLog
 from superb_eval.pretraining.trainer import StopSignal
+from superb_eval.pretraining.training_log import TrainingLog
 
 SLURM = {"SLURM_NTASKS": "8", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "train"}
 

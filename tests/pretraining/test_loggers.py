@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from superb_eval.errors import UserError
-from superb_eval.pretraining import loggers as loggers_module
-from superb_eval.pretraining.loggers import TrainingLog
+from superb_eval.pretraining.training_log import TrainingLog
+from superb_eval.runtime import loggers as loggers_module
 
 
 class Recorder:
@@ -35,6 +35,9 @@ class Recorder:
     def log_hyperparams(self, params: dict[str, Any]) -> None:
         self.params = params
 
+    def save(self) -> None:
+        self.saved = len(self.lines)
+
     def finalize(self, status: str) -> None:
         self.status = status
 
@@ -56,7 +59,7 @@ def lightning(monkeypatch: pytest.MonkeyPatch) -> type[Recorder]:
 
 
 def train(folder: Path, curve: list[dict[str, float]], *names: str) -> None:
-    with TrainingLog(folder, curve, writes=True, loggers=loggers_module.choose(names)) as log:
+    with TrainingLog(folder, curve, writes=True, names=loggers_module.choose(names)) as log:
         first = len(curve) + 1
         for step in range(first, first + 2):
             log.add(step, {"loss": 1 / step}, seconds=1.0)
@@ -82,7 +85,7 @@ def test_two_trainings_are_two_runs_and_a_failed_one_is_marked(lightning: type[R
     train(tmp_path / "a", [], "wandb")
     with (
         pytest.raises(KeyboardInterrupt),
-        TrainingLog(tmp_path / "b", [], writes=True, loggers=("wandb",)),
+        TrainingLog(tmp_path / "b", [], writes=True, names=("wandb",)),
     ):
         raise KeyboardInterrupt
     first, second = lightning.made
@@ -91,7 +94,7 @@ def test_two_trainings_are_two_runs_and_a_failed_one_is_marked(lightning: type[R
 
 
 def test_other_processes_log_nothing(lightning: type[Recorder], tmp_path: Path) -> None:
-    with TrainingLog(tmp_path, [], writes=False, loggers=("wandb",)) as log:
+    with TrainingLog(tmp_path, [], writes=False, names=("wandb",)) as log:
         log.add(1, {"loss": 1.0}, 1.0)
         log.write_means(1.0)
     assert not lightning.made

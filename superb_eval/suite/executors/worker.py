@@ -77,9 +77,13 @@ def _failure(error: Exception) -> dict[str, Any]:
     if out_of_memory.calls_for_waiting(error):
         return {"out_of_memory": out_of_memory.first_line(error)}
     if isinstance(error, UserError):
-        return {"failed": str(error), "fixable": True}
-    traceback.print_exc()
-    return {"failed": f"{type(error).__name__}: {error}", "fixable": False}
+        return {"failed": str(error), "fixable": True, "log": ""}
+    from superb_eval.runs import run_log
+
+    log = run_log.path_of(error)
+    if log is None:  # it failed before it had a folder
+        traceback.print_exc()
+    return {"failed": f"{type(error).__name__}: {error}", "fixable": False, "log": str(log or "")}
 
 
 def _execute(job: Job, writer: EventWriter) -> dict[str, Any]:
