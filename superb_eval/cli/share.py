@@ -56,23 +56,56 @@ def export(
     submission: Annotated[
         str | None, typer.Option(metavar="NAME", help="write an upstream's predictions as the leaderboard takes them")
     ] = None,
-    out: Annotated[Path, typer.Option(help="folder of the submission")] = Path("submission"),
+    out: Annotated[Path, typer.Option("--out", "--output", help="folder of the submission")] = Path("submission"),
     historical: Historical = False,
+    hub: Annotated[
+        str | None,
+        typer.Option(metavar="ORG/NAME", help="push model card and records of the upstream to this model repository"),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="make a new repository public; default: private")] = False,
+    predictions: Annotated[
+        bool, typer.Option("--predictions", help="push predictions too; they hold the test set's labels and texts")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print what --hub would push; needs no network")] = False,
 ) -> None:
-    """Export results: to a Hugging Face model card, or to the SUPERB leaderboard.
+    """Export results: to a Hugging Face model card, to a repository on the Hugging Face Hub, or to the leaderboard.
+
+    --hub makes the repository where there is none, and adds one commit. A README.md that is there keeps its text: only
+    our section and our results in its metadata are replaced. No folder of this machine is named.
 
     \b
     superb-eval export results/ --model-card hubert_mini > index.yaml
+    superb-eval export results/ --model-card hubert_mini --hub my-org/my-encoder --dry-run
     superb-eval export results/ --submission hubert --historical --out submission
     """
     from superb_eval.export import submission as submissions
     from superb_eval.export.model_card import model_index
 
     protocol: Literal["strict", "historical"] = "historical" if historical else "strict"
-    if model_card is None and submission is None:
-        raise UserError("export: nothing to write: give --model-card NAME, or --submission NAME.")
-    if model_card is not None:
+    if model_card is None and submission is None and hub is None:
+        raise UserError("export: nothing to write: give --model-card NAME, --hub ORG/NAME, or --submission NAME.")
+    if hub is None and (public or predictions or dry_run):
+        raise UserError("--public, --predictions and --dry-run are for --hub ORG/NAME.")
+    if hub is not None:
+        _push(results, model_card, protocol, hub, public, predictions, dry_run)
+    elif model_card is not None:
         print(model_index(results, model_card, protocol), end="")
     if submission is not None:
         for path in submissions.write(results, submission, protocol, out):
             print(path)
+
+
+def _push(
+    results: Path,
+    name: str | None,
+    protocol: Literal["strict", "historical"],
+    repository: str,
+    public: bool,
+    predictions: bool,
+    dry_run: bool,
+) -> None:
+    """Push results to the hub and print the URL, or print what would be pushed."""
+    from superb_eval.export import hub
+
+    prepared = hub.prepare(results, name, protocol, predictions)
+    print(prepared.describe() if dry_run else hub.push(prepared, repository, public))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -29,11 +29,16 @@ def model_index(results: Path, name: str, protocol: Protocol) -> str:
     """
     import yaml
 
-    groups = run_groups_of(open_results(results), name)
-    entries = [_entry(group, metric, protocol) for group in groups for metric in group.runs[0].metrics(protocol)]
-    content = {"model-index": [{"name": escape.visible(without_folders(name)), "results": entries}]}
+    content = {"model-index": index(run_groups_of(open_results(results), name), protocol)}
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
     return text
+
+
+def index(groups: Sequence[RunGroup], protocol: Protocol) -> list[dict[str, Any]]:
+    """Return the value of `model-index`: the name of the groups' upstream, a result for each task and metric."""
+    name = escape.visible(without_folders(groups[0].record.upstream.address))
+    entries = [_entry(group, metric, protocol) for group in groups for metric in group.runs[0].metrics(protocol)]
+    return [{"name": name, "results": entries}]
 
 
 def run_groups_of(results: Results, name: str) -> list[RunGroup]:

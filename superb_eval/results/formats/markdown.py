@@ -16,6 +16,17 @@ def markdown(table: ResultTable) -> str:
     return "\n".join([f"**{escape.markdown(table.title)}**", "", *lines, "", notes])
 
 
+def one_row(table: ResultTable, row: Row) -> str:
+    """Return a row of a table as a table of its own, with a line for each column."""
+    lines = ["| metric | value | 95 % interval |", "| --- | ---: | --- |"]
+    for column in table.columns:
+        if column.key in row.cells:
+            value, interval, _ = row.cells[column.key].texts(column)
+            lines.append(f"| {escape.markdown(column.title())} | {escape.markdown(value)} | {interval} |")
+    notes = " ".join(escape.markdown(note) for note in table.notes)
+    return "\n".join([f"**{escape.markdown(table.title)}**", "", *lines, "", notes])
+
+
 def _row(table: ResultTable, row: Row) -> list[str]:
     name = escape.markdown(layout.name(row))
     cells = [f"*{name}*" if row.published else name]
