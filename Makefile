@@ -28,7 +28,7 @@ quickstart: setup
 	  --out quickstart/results --store quickstart/features
 	test -f quickstart/results/cost.json || $(BIN)/superb-eval cost $(subst $(COMMA), ,$(UPSTREAMS)) --out quickstart/results
 	$(BIN)/superb-eval table quickstart/results --against hubert_mini
-	$(BIN)/superb-eval report quickstart/results --against hubert_mini -o quickstart/report.html
+	$(BIN)/superb-eval report quickstart/results --against hubert_mini --out quickstart/report.html
 
 test: setup
 	$(BIN)/python -m pytest -n auto --dist worksteal --durations 10

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from downstreams.base import FrameTask, Prediction, Setup, TrainingSettings
+from downstreams.base import FrameTask, Prediction, Scores, Setup, TrainingSettings
 from downstreams.batching import buckets
 from downstreams.batching.sampling import BatchSource
 from downstreams.batching.targets import Targets
@@ -112,6 +112,12 @@ class SpeechRecognition(FrameTask):
             rows = output.float().log_softmax(dim=-1).cpu()
             log_probs = [row[:n] for row, n in zip(rows, lengths.tolist(), strict=True)]
         return [Hypothesis(self.vocabulary.decode(path), log_probs[i]) for i, path in enumerate(paths)]
+
+    def scores(self, decoded: Sequence[Any], outputs: Sequence[Tensor], lengths: Sequence[int]) -> list[Scores]:
+        """Return the mean log probability of each utterance's outputs, in greedy decoding."""
+        del decoded
+        stacked = [-(-n // self.stack) for n in lengths]
+        return [ctc.mean_log_probability(logits, n) for logits, n in zip(outputs, stacked, strict=True)]
 
     def truth(self, utterance: Utterance) -> str:
         """Return the words of the manifest, in upper case."""

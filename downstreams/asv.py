@@ -9,17 +9,19 @@ as historical. The strict one takes the checkpoint that is best on trials of oth
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from downstreams.base import HeadSettings, Prediction, UtteranceTask, known_speaker
+from downstreams.base import HeadSettings, Prediction, Scores, UtteranceTask, known_speaker
 from downstreams.batching.targets import Targets
 from downstreams.metrics import eer
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
+from superb_eval.data import limits
 from superb_eval.data.manifest import NO_SPEAKER, Corpus, Manifest, Utterance
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
@@ -86,6 +88,15 @@ class SpeakerVerification(UtteranceTask):
                 )
         return sorted(speakers)
 
+    @classmethod
+    def limited(cls, corpus: Corpus, count: int, head: Any) -> Corpus:
+        """Return training utterances of as many speakers as possible; of dev and test, those of some trials."""
+        del head
+        train = replace(corpus, splits={"train": corpus.splits["train"]})
+        few = limits.by_labels(train, count, lambda utterance: frozenset([utterance.speaker]))
+        trials = {name: limits.by_trials(corpus.splits[name], count) for name in ("dev", "test")}
+        return replace(corpus, splits={**few.splits, **trials})
+
     def head(self, dim: int) -> nn.Module:
         """See `TrainedTask.head`."""
         from downstreams.nets.xvector import XVector
@@ -124,6 +135,13 @@ class SpeakerVerification(UtteranceTask):
     def show(self, decoded: Sequence[NDArray[np.float32]]) -> list[str]:
         """Return each file's cosine with the first file: the higher, the likelier one speaker."""
         return [f"{float(embedding @ decoded[0]):.3f} (cosine with the first file)" for embedding in decoded]
+
+    def scores(
+        self, decoded: Sequence[NDArray[np.float32]], outputs: Sequence[Tensor], lengths: Sequence[int]
+    ) -> list[Scores]:
+        """Return each file's cosine with the first file."""
+        del outputs, lengths
+        return [{"cosine": round(float(embedding @ decoded[0]), 4)} for embedding in decoded]
 
     def score(self, rows: Sequence[Prediction]) -> list[Score]:
         """Return the equal error rate over trials."""

@@ -27,6 +27,7 @@ from downstreams.batching.sampling import BatchSource, Sampler, class_weights
 from downstreams.batching.targets import Targets
 from downstreams.metrics.scores import Metric, Score, nest, ratio
 from downstreams.task_types.official_corpus import OfficialCorpus
+from superb_eval.data import limits
 from superb_eval.data.manifest import NO_SPEAKER, Corpus, Manifest, Utterance, check_labels
 from superb_eval.data.recipe_sections import CorpusSettings, Section
 
@@ -59,6 +60,10 @@ class Prediction(NamedTuple):
     answer: str
     fold: int = 1
     speaker: str = ""
+
+
+Scores = Mapping[str, "float | Mapping[str, float]"]
+"""Scores of an answer by name: of a classifier, the probabilities of the most probable classes, the best first."""
 
 
 class TrainingSettings(Protocol):
@@ -122,6 +127,21 @@ class BaseTask(ABC):
     def annotate(cls, corpus: Corpus) -> Corpus:
         """Return the corpus with the labels that the task derives from its rows; by default, as it was read."""
         return corpus
+
+    @classmethod
+    def label_set(cls, utterance: Utterance, head: Any) -> frozenset[str]:
+        """Return the labels that the training rows must have for the utterance to be scored."""
+        del head
+        return frozenset([utterance.labels[cls.label_column]]) if cls.label_column else frozenset()
+
+    @classmethod
+    def limited(cls, corpus: Corpus, count: int, head: Any) -> Corpus:
+        """Return at most `count` utterances of each split, for a try; more only where the task needs them.
+
+        Raises:
+            UserError: so few can't be trained on.
+        """
+        return limits.by_labels(corpus, count, lambda utterance: cls.label_set(utterance, head))
 
     @classmethod
     def folds(cls, corpus: Corpus) -> list[Corpus]:
@@ -253,6 +273,17 @@ class TrainedTask(BaseTask):
         """Return what `predict` prints for each utterance, from what `decode` returned."""
         return [str(answer) for answer in decoded]
 
+    def scores(self, decoded: Sequence[Any], outputs: Sequence[Tensor], lengths: Sequence[int]) -> list[Scores]:
+        """Return how sure each utterance's answer is, as `predict --scores` prints it; by default nothing.
+
+        Args:
+            decoded: what `decode` returned.
+            outputs: the head's output for each utterance, on the host, with what its batch was padded by.
+            lengths: frames of each utterance's features.
+        """
+        del outputs, lengths
+        return [{} for _ in decoded]
+
     def tune(self, dev: Manifest, decoded: Sequence[Any]) -> dict[str, Any]:
         """Tune on dev what training leaves open (thresholds, filters), and return the values for the record."""
         del dev, decoded
@@ -350,6 +381,16 @@ def accuracy(metric: Metric, rows: Sequence[Prediction]) -> Score:
     """Return the share of rows whose answer equals their truth."""
     right = np.array([row.truth == row.answer for row in rows], dtype=np.float64)
     return replace(ratio(metric, right, np.ones_like(right)), share=True)
+
+
+SHOWN_CLASSES = 5
+"""Classes at most whose probability is shown."""
+
+
+def class_probabilities(logits: Tensor, classes: Sequence[str]) -> dict[str, float]:
+    """Return the probabilities of the most probable classes of logits [classes], the best first."""
+    best = logits.float().softmax(dim=-1).topk(min(SHOWN_CLASSES, len(classes)))
+    return {classes[i]: round(p, 4) for p, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)}
 
 
 def majority(rows: Sequence[Prediction]) -> float:

@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from downstreams.base import Prediction
 from downstreams.metrics.scores import Score
 from downstreams.task_types.classification import Classification
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
+from superb_eval.data import limits
 from superb_eval.data.manifest import Corpus, Manifest, Utterance
 from superb_eval.errors import UserError
 from superb_eval.runtime.lazy_torch import torch
@@ -63,6 +65,19 @@ class EmotionRecognition(Classification):
         # Rows of several files: messages name them by id, since a line number would be ambiguous.
         rows = [replace(u, line=0) for u in everything]
         return [_fold(corpus, rows, number) for number in numbers]
+
+    @classmethod
+    def limited(cls, corpus: Corpus, count: int, head: Any) -> Corpus:
+        """Return at most `count` utterances of each fold, or of each split where there are no folds."""
+        folds: dict[str, list[Utterance]] = {}
+        for utterance in (u for split in corpus.splits.values() for u in split):
+            folds.setdefault(utterance.labels.get("fold", ""), []).append(utterance)
+        if list(folds) == [""]:
+            return super().limited(corpus, count, head)
+        by_fold = {fold: Manifest(fold, tuple(rows), corpus.root) for fold, rows in folds.items()}
+        few = limits.by_labels(replace(corpus, splits=by_fold), count, lambda u: cls.label_set(u, head))
+        kept = {u.id for split in few.splits.values() for u in split}
+        return replace(corpus, splits={name: limits.only(split, kept) for name, split in corpus.splits.items()})
 
     def score(self, rows: Sequence[Prediction]) -> list[Score]:
         """Return the mean over folds of the accuracy within each; an interval resamples within folds."""

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from downstreams.base import Prediction, Setup, UtteranceTask, accuracy, closed_set, majority
+from downstreams.base import (
+    Prediction,
+    Scores,
+    Setup,
+    UtteranceTask,
+    accuracy,
+    class_probabilities,
+    closed_set,
+    majority,
+)
 from downstreams.batching.targets import Targets
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types.classification import ProjectorHead
@@ -59,6 +68,11 @@ class IntentClassification(UtteranceTask):
         return slots
 
     @classmethod
+    def label_set(cls, utterance: Utterance, head: Any) -> frozenset[str]:
+        """Return the utterance's value of each slot."""
+        return frozenset(f"{slot}={utterance.labels.get(slot)}" for slot in head.slots)
+
+    @classmethod
     def column_advice(cls, present: Sequence[str]) -> str:
         """Return the option that names the slots of this manifest, among the columns that it has."""
         named = f'such as -o "head.slots=[{", ".join(present)}]"' if present else "each of which is a column"
@@ -100,6 +114,17 @@ class IntentClassification(UtteranceTask):
         best = torch.stack([part.argmax(dim=-1) for part in torch.split(output, self.sizes, dim=-1)], dim=-1)
         return [
             self._to_json([self.labels[s][i] for s, i in zip(self.labels, row, strict=True)]) for row in best.tolist()
+        ]
+
+    def scores(self, decoded: Sequence[str], outputs: Sequence[Tensor], lengths: Sequence[int]) -> list[Scores]:
+        """Return the probabilities of the most probable values of each slot, from logits [values of all slots]."""
+        del decoded, lengths
+        return [
+            {
+                slot: class_probabilities(part, self.labels[slot])
+                for slot, part in zip(self.labels, torch.split(logits, self.sizes), strict=True)
+            }
+            for logits in outputs
         ]
 
     def truth(self, utterance: Utterance) -> str:

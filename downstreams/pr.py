@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from downstreams.base import FrameTask, HeadSettings, Prediction, Setup, TrainingSettings
+from downstreams.base import FrameTask, HeadSettings, Prediction, Scores, Setup, TrainingSettings
 from downstreams.batching import buckets
 from downstreams.batching.sampling import BatchSource
 from downstreams.batching.targets import Targets
@@ -82,6 +82,11 @@ class PhonemeRecognition(FrameTask):
     def decode(self, output: Tensor, lengths: Tensor) -> list[str]:
         """Return the phones of each utterance, with spaces between them."""
         return [self.vocabulary.decode(path) for path in ctc.greedy(output, lengths, self.vocabulary.blank)]
+
+    def scores(self, decoded: Sequence[str], outputs: Sequence[Tensor], lengths: Sequence[int]) -> list[Scores]:
+        """Return the mean log probability of each utterance's outputs."""
+        del decoded
+        return [ctc.mean_log_probability(logits, n) for logits, n in zip(outputs, lengths, strict=True)]
 
     def truth(self, utterance: Utterance) -> str:
         """Return the phones of the manifest, those outside the vocabulary as `<unk>`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ from downstreams.metrics.frame_distances import FLOOR, Distance, normalised
 from downstreams.metrics.mtwv import Detections, MtwvCurve, beta, mtwv_curve, stdlist
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types.official_corpus import OfficialCorpus
-from superb_eval.data.manifest import Manifest, Trial
+from superb_eval.data import limits
+from superb_eval.data.manifest import Corpus, Manifest, Trial
 from superb_eval.data.recipe_sections import CorpusSettings
 
 if TYPE_CHECKING:
@@ -81,6 +82,12 @@ class QueryByExample(SearchTask):
     hub_task = "audio-to-audio"
     paper_position = 3
     official_corpus = OfficialCorpus((0, 138 + 2_438, 138 + 2_438), 6.5)
+
+    @classmethod
+    def limited(cls, corpus: Corpus, count: int, head: Any) -> Corpus:
+        """Return some queries that are spoken in a document, with that and others."""
+        del head
+        return replace(corpus, splits={name: limits.by_trials(s, count) for name, s in corpus.splits.items()})
 
     def ways(self) -> tuple[str, ...]:
         """Return the distances: the recipe's, then those of `also`."""

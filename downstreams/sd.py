@@ -10,6 +10,7 @@ record has as historical; the strict one takes the setting that is best on dev.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby, product
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from downstreams.base import FrameTask, HeadSettings, Prediction
+from downstreams.base import FrameTask, HeadSettings, Prediction, Scores
 from downstreams.batching.targets import Targets
 from downstreams.metrics import diarization
 from downstreams.metrics.diarization import EXTRA_FRAMES
 from downstreams.metrics.scores import Metric, Score, ratio
 from downstreams.task_types.official_corpus import OfficialCorpus
+from superb_eval.data import limits
 from superb_eval.data.manifest import Corpus, Manifest, Turn, Utterance
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
@@ -86,6 +88,12 @@ class SpeakerDiarization(FrameTask):
                 )
         return int(head.speakers)
 
+    @classmethod
+    def limited(cls, corpus: Corpus, count: int, head: Any) -> Corpus:
+        """Return whole recordings: one that is cut would lack answers to its turns."""
+        del head
+        return replace(corpus, splits={name: limits.by_recording(s, count) for name, s in corpus.splits.items()})
+
     def head(self, dim: int) -> nn.Module:
         """See `TrainedTask.head`."""
         from downstreams.nets.heads import SpeakerActivity
@@ -144,10 +152,23 @@ class SpeakerDiarization(FrameTask):
 
     def show(self, decoded: Sequence[Tensor]) -> list[str]:
         """Return each file's turns, in seconds."""
-        settings = (self.threshold, self.median, self.setup.stride)
-        probabilities = [logits[: len(logits) - EXTRA_FRAMES].sigmoid().numpy() for logits in decoded]
-        files = [diarization.decode_turns(file, *settings) for file in probabilities]
-        return [", ".join(f"{t.start:.2f}-{t.end:.2f} speaker {t.speaker}" for t in turns) for turns in files]
+        return [", ".join(map(_turn_text, self._turns(probabilities))) for probabilities in _probabilities(decoded)]
+
+    def scores(self, decoded: Sequence[Tensor], outputs: Sequence[Tensor], lengths: Sequence[int]) -> list[Scores]:
+        """Return the mean probability of each turn's speaker over its frames."""
+        del outputs, lengths
+        stride = self.setup.stride
+        return [
+            {
+                _turn_text(turn): round(diarization.mean_probability(probabilities, turn, stride), 4)
+                for turn in self._turns(probabilities)
+            }
+            for probabilities in _probabilities(decoded)
+        ]
+
+    def _turns(self, probabilities: NDArray[np.float32]) -> list[Turn]:
+        """Return a file's turns from probabilities [frames, speakers]."""
+        return diarization.decode_turns(probabilities, self.threshold, self.median, self.setup.stride)
 
     def chance(self, rows: Sequence[Prediction]) -> float:
         """Return what the best constant answer scores: some number of speakers is active all the time, or none is."""
@@ -187,6 +208,15 @@ def _span(utterance: Utterance, stride: int) -> tuple[int, int]:
     if utterance.clip.end is None:
         raise UserError(f"{utterance.id}: the chunk has no end. Read the corpus with superb_eval.corpora.load_corpus.")
     return diarization.label_frames(utterance.clip.start, utterance.clip.end, stride)
+
+
+def _probabilities(decoded: Sequence[Tensor]) -> list[NDArray[np.float32]]:
+    """Return the probabilities of each file's frames, [frames, speakers]."""
+    return [logits[: len(logits) - EXTRA_FRAMES].sigmoid().numpy() for logits in decoded]
+
+
+def _turn_text(turn: Turn) -> str:
+    return f"{turn.start:.2f}-{turn.end:.2f} speaker {turn.speaker}"
 
 
 def _speaker_count(utterance: Utterance) -> int:

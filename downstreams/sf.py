@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from downstreams.base import FrameTask, Prediction, Setup, TrainingSettings
+from downstreams.base import FrameTask, Prediction, Scores, Setup, TrainingSettings
 from downstreams.batching import buckets
 from downstreams.batching.sampling import BatchSource
 from downstreams.batching.targets import Targets
@@ -101,6 +101,12 @@ class SlotFilling(FrameTask):
     )
 
     @classmethod
+    def label_set(cls, utterance: Utterance, head: Any) -> frozenset[str]:
+        """Return the utterance's slots."""
+        del head
+        return frozenset(tag[2:] for tag in utterance.labels["iob_canonical"].split() if tag.startswith("B-"))
+
+    @classmethod
     def learn(cls, corpus: Corpus, head: Any) -> dict[str, Any]:
         """Return the speller's outputs or SentencePiece model, and the slots; see `TrainedTask.learn`.
 
@@ -147,6 +153,12 @@ class SlotFilling(FrameTask):
         """Return the words of each utterance with marks around the values of slots."""
         paths = ctc.greedy(output, ctc.stacked_lengths(lengths, self.stack), PAD)
         return [self.vocabulary.decode(path) for path in paths]
+
+    def scores(self, decoded: Sequence[Any], outputs: Sequence[Tensor], lengths: Sequence[int]) -> list[Scores]:
+        """Return the mean log probability of each utterance's outputs, in greedy decoding."""
+        del decoded
+        stacked = [-(-n // self.stack) for n in lengths]
+        return [ctc.mean_log_probability(logits, n) for logits, n in zip(outputs, stacked, strict=True)]
 
     def truth(self, utterance: Utterance) -> str:
         """Return the marked words of the manifest, with unknown characters as `<unk>`."""

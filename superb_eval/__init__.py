@@ -37,6 +37,7 @@ def evaluate(  # type: ignore[overload-overlap]  # a str is a sequence of str
     fresh: bool = False,
     store: str | Path | None = None,
     store_gb: float | None = None,
+    limit: int | None = None,
     progress: bool | None = None,
     loggers: Sequence[str] = (),
 ) -> RunRecord: ...
@@ -56,6 +57,7 @@ def evaluate(
     fresh: bool = False,
     store: str | Path | None = None,
     store_gb: float | None = None,
+    limit: int | None = None,
     progress: bool | None = None,
     loggers: Sequence[str] = (),
 ) -> RecordList: ...
@@ -74,6 +76,7 @@ def evaluate(
     fresh: bool = False,
     store: str | Path | None = None,
     store_gb: float | None = None,
+    limit: int | None = None,
     progress: bool | None = None,
     loggers: Sequence[str] = (),
 ) -> RunRecord | RecordList:
@@ -92,6 +95,7 @@ def evaluate(
         fresh: run again what is finished.
         store: feature store; None: `$SUPERB_EVAL_STORE`, or the user's cache.
         store_gb: its size budget in GB; None: 50.
+        limit: a try with at most that many utterances of each split, which tables leave out; None: all.
         progress: show bars; None: in a notebook.
         loggers: where curves and figures are logged: `tensorboard`, `wandb`, `mlflow`.
 
@@ -130,6 +134,7 @@ def evaluate(
             store=None if store is None else Path(store),
             store_gb=store_gb,
             loggers=tuple(loggers),
+            limit=limit,
         )
         records += [ShownRecord(**dict(record)) for record, _ in evaluate_seeds(config, seeds, shown)]
     return records[0] if isinstance(task, str) and isinstance(seed, int) else records

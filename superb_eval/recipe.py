@@ -343,7 +343,8 @@ def _apply(content: dict[str, Any], override: str) -> None:
     """Set one `a.b=value` in place; the value is read as YAML, so `1e-3`, `true` and `[train]` have their types."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise UserError(f"-o {override}: expected KEY=VALUE, such as train.steps=100.")
+        folder = "" if equals else f" To choose where output goes: --out {override}."
+        raise UserError(f"-o {override}: -o changes the recipe, by KEY=VALUE such as train.steps=100.{folder}")
     *sections, last = key.strip().split(".")
     for section in sections:
         content = content.setdefault(section, {})

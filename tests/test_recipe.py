@@ -69,7 +69,7 @@ def test_overrides_mean_what_they_say(path: Path, override: str, read) -> None: 
         ("train.steps=0", r"'train\.steps' is 0: input should be greater than or equal to 1"),
         ("train.lr=fast", r"'train\.lr' is 'fast'"),
         ("train.optimizer=sgd", r"'train\.optimizer' is 'sgd'.*'adam' or 'adamw'"),
-        ("train.steps", "expected KEY=VALUE"),
+        ("train.steps", "by KEY=VALUE such as train.steps=100. To choose where output goes: --out train.steps"),
         ("task=kz", "no task is called 'kz'. Did you mean 'ks'"),
         ("train.steps.x=1", "'steps' is no section"),
         ("head=[", "not a value that YAML can read"),

@@ -135,6 +135,12 @@ def decode_turns(probabilities: NDArray[np.float32], threshold: float, median: i
     return sorted(turns)
 
 
+def mean_probability(probabilities: NDArray[np.float32], turn: Turn, stride: int) -> float:
+    """Return the mean probability of a turn's speaker over its frames, of probabilities [frames, speakers]."""
+    first, last = (round(edge * SAMPLE_RATE / stride) for edge in (turn.start, turn.end))
+    return float(probabilities[first : max(last, first + 1), int(turn.speaker)].mean())
+
+
 @cache
 def _metric() -> Any:  # pyannote has no types
     from pyannote.metrics.diarization import DiarizationErrorRate

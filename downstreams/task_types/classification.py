@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from downstreams.base import HeadSettings, Prediction, UtteranceTask, accuracy, closed_set, majority
+from downstreams.base import (
+    HeadSettings,
+    Prediction,
+    Scores,
+    UtteranceTask,
+    accuracy,
+    class_probabilities,
+    closed_set,
+    majority,
+)
 from downstreams.batching.targets import Targets
 from downstreams.metrics.scores import Metric, Score
 from superb_eval.data.manifest import Corpus, Utterance
@@ -58,6 +67,11 @@ class Classification(UtteranceTask):
     def utterance_answers(self, output: Tensor) -> list[str]:
         """Return the most probable class of each utterance."""
         return [self.labels[i] for i in output.argmax(dim=-1).tolist()]
+
+    def scores(self, decoded: Sequence[str], outputs: Sequence[Tensor], lengths: Sequence[int]) -> list[Scores]:
+        """Return the probabilities of the most probable classes, from logits [classes]."""
+        del decoded, lengths
+        return [class_probabilities(logits, self.labels) for logits in outputs]
 
     def truth(self, utterance: Utterance) -> str:
         """Return the class in the manifest."""

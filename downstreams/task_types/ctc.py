@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from downstreams.base import HeadSettings
+from downstreams.base import HeadSettings, Scores
 from downstreams.batching.targets import Targets
 from downstreams.text.vocabulary import VocabularySettings
 from superb_eval.data.manifest import Manifest, Utterance
@@ -42,6 +42,15 @@ def greedy(logits: Tensor, lengths: Tensor, blank: int) -> list[list[int]]:
     best = logits.argmax(dim=-1).cpu()
     paths = [torch.unique_consecutive(row[:n]).tolist() for row, n in zip(best, lengths.tolist(), strict=True)]
     return [[output for output in path if output != blank] for path in paths]
+
+
+def mean_log_probability(logits: Tensor, length: int) -> Scores:
+    """Return the log probability of the most probable output of a frame, its mean over the valid frames.
+
+    `logits` is [frames, outputs], of which the first `length` frames are valid.
+    """
+    best = logits[:length].float().log_softmax(dim=-1).amax(dim=-1)
+    return {"mean log probability": round(float(best.mean()), 4)}
 
 
 class SpecAugmentSettings(HeadSettings):

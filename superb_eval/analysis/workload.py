@@ -73,6 +73,15 @@ class Workload:
         """The length of all clips together."""
         return self.clips * self.seconds
 
+    def limited(self, limit: int | None) -> Workload:
+        """Return the workload of a try with at most that many utterances of each split; None: of all."""
+        if limit is None:
+            return self
+        train, dev, test = (min(limit, count) for count in self.utterances)
+        queries, documents = (min(limit, count) for count in self.searched)
+        clips = min(self.clips, self.folds * limit if self.folds > 1 else train + dev + test)
+        return replace(self, utterances=(train, dev, test), clips=clips, searched=(queries, documents))
+
     def task(self, stride: int = 320) -> BaseTask:
         """Return the task on features of so many samples per frame."""
         head = self.kind.Head.model_validate(self.recipe.head)

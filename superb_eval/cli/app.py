@@ -7,8 +7,21 @@ from typing import Annotated
 
 import typer
 
-from superb_eval.cli import corpora, distillation, pretraining, recipes, report, results, run, share, suite, upstreams
-from superb_eval.cli.sections import INSPECT, UPSTREAMS, SectionedGroup
+from superb_eval.cli import (
+    corpora,
+    distillation,
+    pretraining,
+    recipes,
+    report,
+    results,
+    run,
+    share,
+    suite,
+    upstreams,
+    usage,
+)
+from superb_eval.cli.command import LenientCommand
+from superb_eval.cli.sections import INSPECT, UPSTREAMS, CommandGroup, SectionedGroup
 from superb_eval.errors import UserError
 from superb_eval.version import __version__
 
@@ -32,11 +45,13 @@ app = typer.Typer(
   superb-eval upstream check path/to/file.py:MyEncoder
 """,
 )
-upstream_app = typer.Typer(no_args_is_help=True, help="List, show and check upstreams; write a new one; export one.")
-task_app = typer.Typer(no_args_is_help=True, help="List tasks.")
-recipe_app = typer.Typer(no_args_is_help=True, help="List, show and copy recipes.")
+upstream_app = typer.Typer(
+    cls=CommandGroup, no_args_is_help=True, help="List, show and check upstreams; write a new one; export one."
+)
+task_app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="List tasks.")
+recipe_app = typer.Typer(cls=CommandGroup, no_args_is_help=True, help="List, show and copy recipes.")
 corpus_app = typer.Typer(
-    no_args_is_help=True, help="Make a corpus of your data, check one, export one, synthesise one."
+    cls=CommandGroup, no_args_is_help=True, help="Make a corpus of your data, check one, export one, synthesise one."
 )
 app.add_typer(upstream_app, name="upstream", rich_help_panel=UPSTREAMS)
 for name, group in {"recipe": recipe_app, "task": task_app, "corpus": corpus_app}.items():
@@ -69,7 +84,7 @@ def options(
     del version
 
 
-@app.command(rich_help_panel=INSPECT)
+@app.command(cls=LenientCommand, rich_help_panel=INSPECT)
 def doctor() -> None:
     """Report what works here, and what to install for what does not."""
     from superb_eval.features.store import default_folder
@@ -84,13 +99,16 @@ def doctor() -> None:
 def main() -> None:
     """Run the command line: a user's mistake is one sentence and exit code 2, never a traceback."""
     try:
-        app()
+        code = app(prog_name="superb-eval", standalone_mode=False)
     except UserError as error:
         print(f"superb-eval: {error}", file=sys.stderr)
         sys.exit(USER_ERROR)
-    except KeyboardInterrupt:
+    except usage.UsageError as error:
+        print(usage.explain(error), file=sys.stderr)
+        sys.exit(USER_ERROR)
+    if code == INTERRUPTED:
         print("superb-eval: interrupted; the same command resumes it.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

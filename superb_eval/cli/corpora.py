@@ -7,46 +7,58 @@ from typing import Annotated, Literal
 
 import typer
 
+from superb_eval.cli.command import LenientCommand
+from superb_eval.cli.options import Resume
 from superb_eval.errors import UserError
 
-Task = Annotated[str, typer.Argument(help="a task such as ks")]
+Task = Annotated[str, typer.Argument(metavar="TASK", help="a task such as ks")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("-o", "--override", metavar="KEY=VALUE", help="change the recipe: -o corpus.folder=x"),
+    typer.Option(
+        "-o", "--override", metavar="KEY=VALUE", help="change the recipe, such as -o corpus.folder=x; repeatable"
+    ),
 ]
 
 
 def register(corpus_app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (new, check, export, synth):
-        corpus_app.command()(command)
+        corpus_app.command(cls=LenientCommand)(command)
 
 
 def new(
     task: Task,
     source: Annotated[Path, typer.Argument(metavar="FROM", help="the folder to read; it is not changed")],
-    out: Annotated[Path, typer.Option(help="folder to write; an unfinished one is resumed")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="folder to write; an unfinished one is resumed")],
     column: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN=NAME", help="the task's column and its name in FROM; repeatable")
     ] = None,
     splits: Annotated[
-        str, typer.Option(help="FROM's splits: train=train_nodup,dev=dev,test=eval; '+' joins several")
+        str,
+        typer.Option(
+            metavar="SPLIT=NAME,...",
+            help="FROM's splits, such as train=train_nodup,dev=dev,test=eval; '+' joins several",
+        ),
     ] = "",
     shares: Annotated[
-        str, typer.Option(help="divide anew into train, dev and test; 80,10,10 where FROM is undivided")
+        str,
+        typer.Option(metavar="N,N,N", help="divide anew into train, dev and test; 80,10,10 where FROM is undivided"),
     ] = "",
-    seed: Annotated[int, typer.Option(min=0, help="of the division and of trials")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="of the division and of trials")] = 0,
     split_by: Annotated[
         Literal["speaker", "utterance"], typer.Option(help="speaker: where known, each is in one split only")
     ] = "speaker",
     speaker: Annotated[
         str, typer.Option(metavar="PATTERN", help="finds the speaker in a file's name or path: '^(\\w+)_nohash'")
     ] = "",
-    trials: Annotated[int, typer.Option(min=2, help="asv: how many for dev and for test, half of one speaker")] = 1000,
+    trials: Annotated[
+        int, typer.Option(min=2, metavar="N", help="of asv: how many for dev and for test, half of one speaker")
+    ] = 1000,
     audio: Annotated[
         Literal["link", "copy"], typer.Option(help="link the audio files, or copy them; bytes in tables become files")
     ] = "link",
     override: Overrides = None,
+    resume: Resume = False,
 ) -> None:
     """Make a corpus, a folder of manifests, of what you have; its columns and splits are found by name, or named.
 
@@ -62,6 +74,7 @@ def new(
     superb-eval corpus new asv my-recordings --out my-asv --shares 70,15,15 --trials 2000
     superb-eval corpus new ic data --out my-ic -o "head.slots=[size, roast]"
     """
+    del resume  # which it does anyway
     from superb_eval.corpora.building import new_corpus, summary
     from superb_eval.corpora.building.request import CorpusRequest, parse_columns, parse_shares, parse_splits
     from superb_eval.runtime.progress import TerminalProgress
@@ -84,12 +97,18 @@ def new(
 
 
 def synth(
-    out: Annotated[Path, typer.Option(help="folder to write; an unfinished one is resumed")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="folder to write; an unfinished one is resumed")],
     size: Annotated[Literal["nano", "mini"], typer.Option(help="nano: for tests; mini: for the quickstart")] = "mini",
-    seed: Annotated[int, typer.Option(min=0, help="the same seed gives the same bytes on one platform")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="the same seed gives the same bytes on one platform")
+    ] = 0,
     tasks: Annotated[
-        str, typer.Option(help="such as ks,sid; also unlabelled, for training encoders; default: all ten tasks")
+        str,
+        typer.Option(
+            metavar="TASK,...", help="such as ks,sid; also unlabelled, for training encoders; default: all ten tasks"
+        ),
     ] = "",
+    resume: Resume = False,
 ) -> None:
     """Synthesise the embedded corpus: a folder of manifests with speech from espeak-ng (extra `synth`).
 
@@ -97,6 +116,7 @@ def synth(
     superb-eval corpus synth --size nano --out my-corpus
     superb-eval corpus synth --tasks unlabelled --out my-unlabelled
     """
+    del resume  # which it does anyway
     from superb_eval.corpora import embedded
     from superb_eval.runtime.progress import TerminalProgress
 
@@ -106,7 +126,9 @@ def synth(
 
 def check(
     task: Task,
-    data: Annotated[Path, typer.Option(help="official corpora, manifests, or data of other toolkits")],
+    data: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="official corpora, manifests, or data of other toolkits")
+    ],
     full: Annotated[bool, typer.Option("--full", help="decode every file instead of reading its header")] = False,
     override: Overrides = None,
 ) -> None:
@@ -142,8 +164,9 @@ def export(
         Path, typer.Argument(metavar="ROOT", help="official corpora, manifests, or data of other toolkits")
     ],
     task: Task,
-    out: Annotated[Path, typer.Option(help="folder to write; an unfinished export is resumed")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="folder to write; an unfinished export is resumed")],
     override: Overrides = None,
+    resume: Resume = False,
 ) -> None:
     """Write a task's rows and audio as a data set of Hugging Face, for load_dataset("audiofolder", data_dir=OUT).
 
@@ -153,6 +176,7 @@ def export(
     \b
     superb-eval corpus export my-corpus ks --out ks-dataset
     """
+    del resume  # which it does anyway
     from superb_eval.corpora.load_corpus import read_corpus
     from superb_eval.export import hf_dataset
     from superb_eval.runs.config import choose_recipe

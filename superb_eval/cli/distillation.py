@@ -8,27 +8,31 @@ from typing import Annotated, Literal
 
 import typer
 
-from superb_eval.cli import recipes
+from superb_eval.cli import options
+from superb_eval.cli.command import LenientCommand
 from superb_eval.cli.pretraining import Device, Devices, Loggers, Named, Out, Overrides, listed
 from superb_eval.cli.sections import INSPECT, TRAIN
 
 
 def register(app: typer.Typer, upstream_app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("distill", rich_help_panel=TRAIN)(distill)
-    app.command("cost", rich_help_panel=INSPECT)(cost)
-    upstream_app.command("export")(export)
+    app.command("distill", cls=LenientCommand, rich_help_panel=TRAIN)(distill)
+    app.command("cost", cls=LenientCommand, rich_help_panel=INSPECT)(cost)
+    upstream_app.command("export", cls=LenientCommand)(export)
 
 
 def distill(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="a file, or a name in recipes/distill")],
     out: Out,
-    teacher: Annotated[str | None, typer.Option(help="an upstream's address; default: the recipe's")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(metavar="NAME", help="an upstream's address; default: the recipe's")
+    ] = None,
     data: Named = None,
     override: Overrides = None,
     device: Device = "cpu",
     devices: Devices = 1,
     loggers: Loggers = None,
+    resume: options.Resume = False,
 ) -> None:
     """Distill a teacher, any upstream, into a small HuBERT: the student is then `distilhubert@OUT/model`.
 
@@ -42,6 +46,7 @@ def distill(
     superb-eval distill distilhubert --teacher s3prl:wavlm_local@FILE -o student.initialise=[convolution] ...
     superb-eval run ks -u distilhubert@distill/model -o features.key=paper
     """
+    del resume  # which it does anyway
     from superb_eval.pretraining.distill import distill as train
     from superb_eval.pretraining.recipe import DistillationRecipe, load
     from superb_eval.runtime.progress import TerminalProgress
@@ -54,10 +59,12 @@ def distill(
 
 def cost(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="addresses; ratios are to the first")],
-    device: recipes.Device = "cpu",
-    seconds: Annotated[float, typer.Option(min=0.1, help="length of the utterance")] = 10.0,
-    rounds: Annotated[int, typer.Option(min=3, help="how often each is timed, alternating")] = 15,
-    out: Annotated[Path | None, typer.Option(help="results folder whose table and report will show the costs")] = None,
+    device: options.Device = "cpu",
+    seconds: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="length of the utterance")] = 10.0,
+    rounds: Annotated[int, typer.Option(min=3, metavar="N", help="how often each is timed, alternating")] = 15,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="results folder whose table and report will show the costs")
+    ] = None,
 ) -> None:
     """Measure size and speed: weights, multiply-accumulates per second of audio, real-time factor, peak memory.
 
@@ -81,17 +88,22 @@ def cost(
 
 
 def export(
-    address: Annotated[str, typer.Argument(help="a HuBERT-like upstream's address")],
-    out: Annotated[Path, typer.Option(help="folder to write: config.json, model.safetensors, README.md")],
+    address: Annotated[str, typer.Argument(metavar="NAME", help="a HuBERT-like upstream's address")],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="folder to write: config.json, model.safetensors, README.md")
+    ],
     keep_layers: Annotated[
-        int | None, typer.Option(min=0, help="keep only the first transformer layers; 0: the front end alone")
+        int | None,
+        typer.Option(min=0, metavar="N", help="keep only the first transformer layers; 0: the front end alone"),
     ] = None,
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16"], typer.Option(help="how weights are stored")
     ] = "float16",
     card: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="a text for its README.md; default: the one beside it"),
+        typer.Option(
+            exists=True, dir_okay=False, metavar="FILE", help="a text for its README.md; default: the one beside it"
+        ),
     ] = None,
 ) -> None:
     """Write an upstream for release, or cut as a control; transformers.AutoModel and hubert@OUT open it.

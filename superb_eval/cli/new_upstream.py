@@ -21,7 +21,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="such as my_encoder")],
     out: Annotated[
-        Path | None, typer.Option(help="folder to write; default: upstreams/ in a checkout, else the current one")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="folder to write; default: upstreams/ in a checkout, else the current one"),
     ] = None,
 ) -> None:
     """Write a new upstream, ready to be filled in: its file, its card and a test, all of which work as they are.

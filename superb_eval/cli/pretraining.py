@@ -7,18 +7,25 @@ from typing import Annotated, Literal
 
 import typer
 
+from superb_eval.cli.command import LenientCommand
+from superb_eval.cli.options import Resume
 from superb_eval.cli.sections import TRAIN
 
 Named = Annotated[
     list[str] | None, typer.Option("--data", metavar="NAME=PATH", help="where a source of the recipe lies; repeatable")
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="change the recipe: -o optim.lr=1e-3")
+    list[str] | None,
+    typer.Option(
+        "-o", "--override", metavar="KEY=VALUE", help="change the recipe, such as -o optim.lr=1e-3; repeatable"
+    ),
 ]
-Out = Annotated[Path, typer.Option(help="folder of this training; the same command resumes what is there")]
+Out = Annotated[
+    Path, typer.Option(metavar="FOLDER", help="folder of this training; the same command resumes what is there")
+]
 Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="where it runs")]
 Devices = Annotated[
-    int, typer.Option(min=1, help="processes that share each batch; torchrun and SLURM set it themselves")
+    int, typer.Option(min=1, metavar="N", help="processes that share each batch; torchrun and SLURM set it themselves")
 ]
 
 Loggers = Annotated[
@@ -32,7 +39,7 @@ Loggers = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command(rich_help_panel=TRAIN)(pretrain)
+    app.command(cls=LenientCommand, rich_help_panel=TRAIN)(pretrain)
 
 
 def pretrain(
@@ -43,6 +50,7 @@ def pretrain(
     device: Device = "cpu",
     devices: Devices = 1,
     loggers: Loggers = None,
+    resume: Resume = False,
 ) -> None:
     """Pre-train a HuBERT on unlabelled audio; the encoder is then `hubert@OUT/model`.
 
@@ -57,6 +65,7 @@ def pretrain(
     superb-eval pretrain hubert_mini --out mini --data realspeech=DIR -o probe.every=500 -o optim.steps=20000
     superb-eval run ks -u hubert@mini/model
     """
+    del resume  # which it does anyway
     from superb_eval.pretraining.pretrain import pretrain as train
     from superb_eval.pretraining.recipe import PretrainRecipe, load
     from superb_eval.runtime.progress import TerminalProgress

@@ -3,77 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from superb_eval.cli.command import LenientCommand
+from superb_eval.cli.options import Overrides
 from superb_eval.errors import UserError
-
-Profile = Annotated[
-    Literal["superb", "mini", "nano"] | None,
-    typer.Option(help="which recipe of the task; default: superb where DATA is official, else mini"),
-]
-Overrides = Annotated[
-    list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="change the recipe: -o train.lr=1e-3")
-]
-
-
-def _device(text: str) -> str:
-    from superb_eval.runtime import devices
-
-    return devices.parse(text)
-
-
-Device = Annotated[
-    str,
-    typer.Option(metavar="cpu|cuda|cuda:N|mps", callback=_device, help="where upstreams and heads run; N: which GPU"),
-]
-
-
-def _seeds(text: str | tuple[int, ...]) -> tuple[int, ...]:
-    """Return seeds of a text such as `3`, which are 0, 1 and 2, or `0,2,5`; or a default as it is."""
-    if isinstance(text, tuple):
-        return text
-    words = [word for word in text.replace(",", " ").split() if word]
-    if not words or not all(word.isdecimal() and len(word) < 10 for word in words) or text.strip() == "0":
-        raise UserError(
-            f"--seeds {text}: expected a number of seeds, such as 3 for 0, 1 and 2, or a list such as 0,2,5."
-        )
-    numbers = tuple(int(word) for word in words)
-    return numbers if "," in text or len(numbers) > 1 else tuple(range(numbers[0]))
-
-
-Seeds = Annotated[
-    Any,
-    typer.Option(
-        metavar="N|A,B,...", parser=_seeds, show_default="0", help="seeds of each run: N for 0, 1, ... N-1, or a list"
-    ),
-]
-
-
-Loggers = Annotated[
-    str, typer.Option(metavar="NAME,...", help="log curves and figures to tensorboard, wandb or mlflow; default: none")
-]
-
-
-def named_loggers(text: str) -> tuple[str, ...]:
-    """Return the names in a --loggers option.
-
-    Raises:
-        UserError: one is unknown, or not installed.
-    """
-    from superb_eval.runtime import loggers
-
-    return loggers.choose([name for name in text.replace(",", " ").split() if name != "none"])
 
 
 def register(task_app: typer.Typer, recipe_app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    task_app.command("list")(task_list)
-    recipe_app.command("list")(recipe_list)
-    recipe_app.command("copy")(recipe_copy)
-    recipe_app.command("rates")(recipe_rates)
-    recipe_app.command("show")(recipe_show)
+    task_app.command("list", cls=LenientCommand)(task_list)
+    recipe_app.command("list", cls=LenientCommand)(recipe_list)
+    recipe_app.command("copy", cls=LenientCommand)(recipe_copy)
+    recipe_app.command("rates", cls=LenientCommand)(recipe_rates)
+    recipe_app.command("show", cls=LenientCommand)(recipe_show)
 
 
 def task_list() -> None:
@@ -101,7 +46,9 @@ def recipe_copy(
     profile: Annotated[
         Literal["superb", "mini", "nano", "pretrain", "distill"], typer.Option(help="which recipe of that name")
     ] = "superb",
-    out: Annotated[Path | None, typer.Option("--out", help="file to write; default: here, under its name")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="file to write; default: here, under its name")
+    ] = None,
 ) -> None:
     """Copy a shipped recipe, comments included, to change and run: superb-eval run ./ks.yaml.
 
@@ -119,7 +66,7 @@ def recipe_copy(
     print(f"{target}: a copy of {source}")
 
 
-def recipe_rates(task: Annotated[str, typer.Argument(help="a task such as sid")]) -> None:
+def recipe_rates(task: Annotated[str, typer.Argument(metavar="TASK", help="a task such as sid")]) -> None:
     """List learning rates reported to have worked for a task, with their sources: a first guess for -o train.lr=...
 
     \b

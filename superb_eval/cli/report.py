@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from superb_eval.cli.recipes import Device
+from superb_eval.cli.command import LenientCommand
+from superb_eval.cli.options import (
+    Data,
+    Device,
+    Historical,
+    Overrides,
+    Profile,
+    Published,
+    RecordedData,
+    Results,
+    Resume,
+    Store,
+    StoreGb,
+)
 from superb_eval.cli.sections import COMPARE, INSPECT
 
 if TYPE_CHECKING:
@@ -17,27 +30,20 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command(rich_help_panel=COMPARE)(report)
-    app.command(rich_help_panel=INSPECT)(layers)
+    app.command(cls=LenientCommand, rich_help_panel=COMPARE)(report)
+    app.command(cls=LenientCommand, rich_help_panel=INSPECT)(layers)
 
 
 def report(
-    results: Annotated[Path, typer.Argument(help="results folder")] = Path("results"),
-    out: Annotated[Path, typer.Option("-o", "--out", help="HTML file to write")] = Path("report.html"),
+    results: Results = Path("results"),
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="HTML file to write")] = Path("report.html"),
     against: Annotated[
         str | None, typer.Option(metavar="NAME", help="reference; default: the largest upstream of those most run")
     ] = None,
-    published: Annotated[
-        str,
-        typer.Option(metavar="NAME,...", help="rows that others published, such as hubert_base,distilhubert; or all"),
-    ] = "",
-    historical: Annotated[
-        bool, typer.Option("--historical/--strict", help="as published, or all chosen on dev")
-    ] = False,
-    data: Annotated[
-        Path | None, typer.Option(help="where the corpora are now; default: where each run found them")
-    ] = None,
-    audio_mb: Annotated[float, typer.Option(min=0, help="audio to embed, in MB; 0: none")] = 4.0,
+    published: Published = "",
+    historical: Historical = False,
+    data: RecordedData = None,
+    audio_mb: Annotated[float, typer.Option(min=0, metavar="MB", help="size of the audio to embed; 0: none")] = 4.0,
 ) -> None:
     """Write a results folder as one self-contained HTML file; it needs no network.
 
@@ -45,7 +51,7 @@ def report(
     worst utterances, with players where the audio is at hand: those clips become part of the file.
 
     \b
-    superb-eval report results/ -o report.html
+    superb-eval report results/ --out report.html
     superb-eval report results/ --against hubert_mini --audio-mb 0
     """
     from superb_eval.report import page
@@ -62,27 +68,18 @@ def layers(
     against: Annotated[
         str | None, typer.Option(metavar="TEACHER", help="an upstream to compare its layers with, by linear CKA")
     ] = None,
-    tasks: Annotated[str, typer.Option(help="tasks to probe each layer on, such as ks,pr")] = "ks",
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="official corpora, manifests, or data of Kaldi, Hugging Face or Lhotse; default: the embedded corpus"
-        ),
-    ] = None,
-    profile: Annotated[
-        Literal["superb", "mini", "nano"] | None,
-        typer.Option(help="which recipe of the tasks; default: superb where DATA is official, else mini"),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="results folder; the layers go to its folder `layers`")] = Path("results"),
-    override: Annotated[
-        list[str] | None, typer.Option("-o", "--override", metavar="KEY=VALUE", help="change the recipes")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="of initialisation and sampling")] = 0,
+    tasks: Annotated[str, typer.Option(metavar="TASK,...", help="tasks to probe each layer on, such as ks,pr")] = "ks",
+    data: Data = None,
+    profile: Profile = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="results folder; the layers go to its folder `layers`")
+    ] = Path("results"),
+    override: Overrides = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="of initialisation and sampling")] = 0,
     device: Device = "cpu",
-    store: Annotated[
-        Path | None, typer.Option(help="feature store; default: $SUPERB_EVAL_STORE or the user's cache")
-    ] = None,
-    store_gb: Annotated[float | None, typer.Option(min=0, help="size budget of the store in GB; default 50")] = None,
+    store: Store = None,
+    store_gb: StoreGb = None,
+    resume: Resume = False,
 ) -> None:
     """Analyse an upstream layer by layer: one head on each layer alone, and which layers resemble another upstream's.
 
@@ -92,6 +89,7 @@ def layers(
     superb-eval layers distilhubert_mini --against hubert_mini --tasks ks,pr
     superb-eval layers hubert@random --tasks sid --data my-corpus
     """
+    del resume  # which it does anyway
     from superb_eval.analysis.layer_analysis import LayerQuestion, analyse
     from superb_eval.runs.config import RunConfig
     from superb_eval.runtime.progress import TerminalProgress

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from superb_eval.cli.command import LenientCommand
+from superb_eval.cli.options import Historical, Published, RecordedData, Results
 from superb_eval.cli.sections import COMPARE
 from superb_eval.errors import UserError
 
@@ -15,14 +17,11 @@ if TYPE_CHECKING:
     from superb_eval.results.table.result_table import ResultTable
     from superb_eval.results.verify import VerifyReport
 
-Results = Annotated[Path, typer.Argument(help="results folder")]
-Historical = Annotated[bool, typer.Option("--historical/--strict", help="as published, or all chosen on dev")]
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (table, verify):
-        app.command(rich_help_panel=COMPARE)(command)
+        app.command(cls=LenientCommand, rich_help_panel=COMPARE)(command)
 
 
 def table(
@@ -30,9 +29,7 @@ def table(
     against: Annotated[
         str | None, typer.Option(metavar="NAME", help="reference row: differences, speed-up and % retained")
     ] = None,
-    published: Annotated[
-        str, typer.Option(metavar="NAME,...", help="published rows: all, or such as hubert_base,distilhubert")
-    ] = "",
+    published: Published = "",
     historical: Historical = False,
     speakers: Annotated[
         Literal["new", "these"], typer.Option(help="intervals for new speakers, or for new utterances of these")
@@ -50,7 +47,9 @@ def table(
         bool | None,
         typer.Option("--wide/--compact", help="in a terminal: with intervals, or one line a row; default: what fits"),
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write; default: print")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="file to write, in any format; default: print")
+    ] = None,
 ) -> None:
     """Print upstreams x tasks with intervals, differences from a reference, and the direction of each metric.
 
@@ -127,9 +126,7 @@ def _in_terminal(tables: list[ResultTable], wide: bool | None, coloured: bool) -
 
 def verify(
     results: Results = Path("results"),
-    data: Annotated[
-        Path | None, typer.Option(help="where the corpora are now; default: where each run found them")
-    ] = None,
+    data: RecordedData = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="leave out what reads weights and audio: upstreams and corpora")
     ] = False,
@@ -138,7 +135,7 @@ def verify(
     ] = 0,
     store: Annotated[
         Path | None,
-        typer.Option(help="feature store for --again; an empty folder extracts features again, too"),
+        typer.Option(metavar="FOLDER", help="feature store for --again; an empty folder extracts features again, too"),
     ] = None,
 ) -> None:
     """Score all predictions again, and name the runs that no longer match their recipe, code, weights or data.
@@ -174,7 +171,7 @@ def _run_again(results: Path, report: VerifyReport, count: int, data: Path | Non
     from superb_eval.runs import rerun
     from superb_eval.runtime.progress import TerminalProgress
 
-    runs = rerun.repeatable(open_results(results).runs, report.findings)
+    runs = rerun.repeatable(open_results(results).finished, report.findings)
     reruns = []
     for result in rerun.rerun_all(rerun.choose(runs, count), data, store, TerminalProgress()):
         print(escape.visible(str(result)), flush=True)

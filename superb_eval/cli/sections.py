@@ -14,10 +14,20 @@ WIDTH = 100
 """Columns of the help page at most."""
 
 
+class CommandGroup(TyperGroup):
+    """A group whose help has a whole sentence on each command."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # click's types, or those of typer's copy of it
+        """Write the commands."""
+        entries = [_entry(name, self.commands[name], min(WIDTH, formatter.width)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write("".join(entries))
+
+
 class SectionedGroup(TyperGroup):
     """A group whose help lists its commands by section."""
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # click's types, or those of typer's copy of it
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the sections.
 
         Raises:

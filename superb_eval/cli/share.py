@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from superb_eval.cli.results import Historical, Results
+from superb_eval.cli.command import LenientCommand
+from superb_eval.cli.options import Historical, Results
 from superb_eval.cli.sections import COMPARE
 from superb_eval.errors import UserError
 
@@ -16,7 +17,7 @@ from superb_eval.errors import UserError
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (merge, export):
-        app.command(rich_help_panel=COMPARE)(command)
+        app.command(cls=LenientCommand, rich_help_panel=COMPARE)(command)
 
 
 def merge(
@@ -24,7 +25,7 @@ def merge(
         list[str],
         typer.Argument(metavar="[NAME=]FOLDER...", help="results folders, and whose they are; default: their names"),
     ],
-    out: Annotated[Path, typer.Option("--out", "--output", help="results folder to copy them into")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="results folder to copy them into")],
     keep_first: Annotated[
         bool, typer.Option("--keep-first", help="of runs that differ, keep that of the folder named first")
     ] = False,
@@ -56,7 +57,7 @@ def export(
     submission: Annotated[
         str | None, typer.Option(metavar="NAME", help="write an upstream's predictions as the leaderboard takes them")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "--output", help="folder of the submission")] = Path("submission"),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="folder of the submission")] = Path("submission"),
     historical: Historical = False,
     hub: Annotated[
         str | None,

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from superb_eval.cli.recipes import Device, Loggers, Seeds, named_loggers
+from superb_eval.cli.command import LenientCommand
+from superb_eval.cli.options import (
+    Data,
+    Device,
+    Jobs,
+    Limit,
+    Loggers,
+    Out,
+    Profile,
+    Resume,
+    Seeds,
+    Store,
+    StoreGb,
+    TasksOrAll,
+    named_loggers,
+)
 from superb_eval.cli.sections import EVALUATE
 from superb_eval.errors import UserError
 
@@ -18,37 +33,15 @@ if TYPE_CHECKING:
 
 Upstreams = Annotated[
     str,
-    typer.Option(
-        "-u", "--upstreams", "--upstream", "--models", metavar="A,B,...", help="addresses, as `run` takes them"
-    ),
+    typer.Option("-u", "--upstreams", metavar="A,B,...", help="addresses, as `run` takes them"),
 ]
-Tasks = Annotated[str, typer.Option("--tasks", metavar="TASK,...", help="such as ks,sid; or all")]
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        help="official corpora, manifests, or data of Kaldi, Hugging Face or Lhotse; default: the embedded corpus",
-    ),
-]
-Profile = Annotated[
-    Literal["superb", "mini", "nano"] | None,
-    typer.Option(help="which recipes; default: superb where DATA is official, else mini"),
-]
-Out = Annotated[Path, typer.Option("--out", "--output", help="results folder")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
-        "-o", "--override", metavar="KEY=VALUE", help="change every recipe, or with TASK:KEY=VALUE that of one task"
-    ),
-]
-Store = Annotated[Path | None, typer.Option(help="feature store; default: $SUPERB_EVAL_STORE or the user's cache")]
-StoreGb = Annotated[float | None, typer.Option(min=0, help="size budget of the store in GB; default 50")]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="runs at a time, as far as memory allows: each on its share of the cores, on a GPU side by side; "
-        "default: one per core, 1 on a GPU",
+        "-o",
+        "--override",
+        metavar="KEY=VALUE",
+        help="change every recipe, or with TASK:KEY=VALUE that of one task; repeatable",
     ),
 ]
 Ray = Annotated[
@@ -64,23 +57,26 @@ SlurmOptions = Annotated[
 Demands = Annotated[
     str, typer.Option("--demand", metavar="cpu=1,gpu=0,memory_gb=0", help="what a run needs on Ray and SLURM")
 ]
-Retries = Annotated[int, typer.Option(min=0, help="how often a run whose process or machine died is tried again")]
+Retries = Annotated[
+    int, typer.Option(min=0, metavar="N", help="how often a run whose process or machine died is tried again")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (suite, plan, board):
-        app.command(rich_help_panel=EVALUATE)(command)
+        app.command(cls=LenientCommand, rich_help_panel=EVALUATE)(command)
 
 
 def suite(
     upstreams: Upstreams,
-    tasks: Tasks = "all",
+    tasks: TasksOrAll = "all",
     data: Data = None,
     profile: Profile = None,
     seeds: Seeds = (0,),
     out: Out = Path("results"),
     override: Overrides = None,
+    limit: Limit = None,
     device: Device = "cpu",
     store: Store = None,
     store_gb: StoreGb = None,
@@ -91,6 +87,7 @@ def suite(
     demand: Demands = "",
     retries: Retries = 2,
     loggers: Loggers = "",
+    resume: Resume = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and run nothing, as `plan` does")] = False,
 ) -> None:
     """Run tasks x upstreams: a plan first, then every missing run; finished ones are skipped.
@@ -103,10 +100,12 @@ def suite(
     superb-eval suite -u fbank,hubert_mini@random --tasks all --profile mini
     superb-eval suite -u fbank_nonorm --data my-corpus -o "ic:head.slots=[size, roast]"
     superb-eval suite -u hubert,s3prl:wav2vec2 --tasks ks,sid,asv --data /path/to/corpora --seeds 3
+    superb-eval suite -u hubert --data /path/to/corpora --limit 20 -o train.steps=50   # a try of everything
     superb-eval suite -u hubert --data /path/to/corpora --device cuda --jobs 4
     superb-eval suite -u hubert --device cuda --ray auto --demand cpu=4,gpu=0.5
     superb-eval suite -u hubert --device cuda --slurm --slurm-options "--partition=gpu --time=12:00:00"
     """
+    del resume  # which a suite does anyway
     from superb_eval.runtime import devices
     from superb_eval.runtime.progress import TerminalProgress
     from superb_eval.suite import progress_view
@@ -119,12 +118,24 @@ def suite(
     workers = jobs or _default(device)
     remote = _remote_scheduler(workers, device, ray, slurm, slurm_options, demand, at_once=jobs or 0)
     suite_plan = _planned(
-        upstreams, tasks, data, profile, seeds, out, override, device, store, store_gb, workers, named_loggers(loggers)
+        upstreams,
+        tasks,
+        data,
+        profile,
+        seeds,
+        out,
+        override,
+        limit,
+        device,
+        store,
+        store_gb,
+        workers,
+        named_loggers(loggers),
     )
     if dry_run:
         return
     if not suite_plan.missing:
-        print(f"nothing to run. superb-eval table {out}")
+        print(f"nothing to run. {_next_step(out, limit)}")
         return
     scheduler = remote or Local(workers, {each.job: each for each in suite_plan.runs}, suite_plan.memory)
     outcome = run(
@@ -134,17 +145,18 @@ def suite(
         TerminalProgress(),
         retries,
     )
-    _report(outcome, out)
+    _report(outcome, out, _next_step(out, limit))
 
 
 def plan(
     upstreams: Upstreams,
-    tasks: Tasks = "all",
+    tasks: TasksOrAll = "all",
     data: Data = None,
     profile: Profile = None,
     seeds: Seeds = (0,),
     out: Out = Path("results"),
     override: Overrides = None,
+    limit: Limit = None,
     device: Device = "cpu",
     store: Store = None,
     store_gb: StoreGb = None,
@@ -162,7 +174,7 @@ def plan(
 
     devices.require(device)
     workers = jobs or _default(device)
-    _planned(upstreams, tasks, data, profile, seeds, out, override, device, store, store_gb, workers)
+    _planned(upstreams, tasks, data, profile, seeds, out, override, limit, device, store, store_gb, workers)
 
 
 def board(
@@ -214,6 +226,7 @@ def _planned(
     seeds: tuple[int, ...],
     out: Path,
     override: list[str] | None,
+    limit: int | None,
     device: str,
     store: Path | None,
     store_gb: float | None,
@@ -228,7 +241,7 @@ def _planned(
 
     overrides, names = tuple(override or ()), tuple(part.strip() for part in upstreams.split(",") if part.strip())
     chosen = tuple(tasks.replace(",", " ").split())
-    config = SuiteConfig(names, chosen, data, profile, overrides, seeds, out, device, store, store_gb, loggers)
+    config = SuiteConfig(names, chosen, data, profile, overrides, seeds, out, device, store, store_gb, loggers, limit)
     suite_plan = make_plan(config)
     if suite_plan.missing:
         estimate(suite_plan, TerminalProgress(), workers)
@@ -242,8 +255,15 @@ def _default(device: str) -> int:
     return available_cores() if device == "cpu" else 1
 
 
-def _report(outcome: SuiteOutcome, out: Path) -> None:
-    """Print what failed and what finished runs warn of.
+def _next_step(out: Path, limit: int | None) -> str:
+    """Return the command that shows the figures; of a try, that none does."""
+    if limit is None:
+        return f"superb-eval table {out}"
+    return f"With --limit {limit} they are tries on few utterances, which tables and reports leave out."
+
+
+def _report(outcome: SuiteOutcome, out: Path, next_step: str) -> None:
+    """Print what failed, what finished runs warn of, and the next step.
 
     Exit with 2 where users can fix all of it, with 1 where something broke.
     """
@@ -251,7 +271,7 @@ def _report(outcome: SuiteOutcome, out: Path) -> None:
     from superb_eval.results.stats import chance
 
     finished, before, failures = len(outcome.finished), len(outcome.done_before), len(outcome.failed)
-    print(f"{finished} run(s) finished, {before} done before, {failures} failed. superb-eval table {out}")
+    print(f"{finished} run(s) finished, {before} done before, {failures} failed. {next_step}")
     for failed in outcome.failed:
         where = f" (log: {failed.log})" if failed.log else ""
         print(f"failed: {failed.job}: {failed.message}{where}", file=sys.stderr)

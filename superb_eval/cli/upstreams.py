@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from superb_eval.cli.command import LenientCommand
 from superb_eval.cli.new_upstream import new
+from superb_eval.cli.options import Jobs, Out, Resume, TasksOrAll
 from superb_eval.cli.sections import EVALUATE
 from superb_eval.cli.show_upstream import show
 from superb_eval.errors import UserError
@@ -33,11 +35,11 @@ FILE.py:Class[@CHECKPOINT]"""
 
 def register(app: typer.Typer, upstream_app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    upstream_app.command("list")(names)
-    upstream_app.command("show")(show)
-    upstream_app.command("check")(check)
-    upstream_app.command("new")(new)
-    app.command(rich_help_panel=EVALUATE)(quick)
+    upstream_app.command("list", cls=LenientCommand)(names)
+    upstream_app.command("show", cls=LenientCommand)(show)
+    upstream_app.command("check", cls=LenientCommand)(check)
+    upstream_app.command("new", cls=LenientCommand)(new)
+    app.command(cls=LenientCommand, rich_help_panel=EVALUATE)(quick)
 
 
 def names() -> None:
@@ -73,7 +75,7 @@ def _weights(card: Card) -> str:
 
 
 def check(
-    address: Annotated[str, typer.Argument(help="an upstream's address")],
+    address: Annotated[str, typer.Argument(metavar="NAME", help="an upstream's address")],
     cost: Annotated[
         bool, typer.Option("--cost/--no-cost", help="measure speed and memory beside HuBERT Base with random weights")
     ] = True,
@@ -96,9 +98,10 @@ def check(
 
 def quick(
     name: Annotated[str, typer.Argument(metavar="NAME", help="an upstream's address")],
-    tasks: Annotated[str, typer.Option("--tasks", metavar="TASK,...", help="such as ks,sid; or all")] = "all",
-    out: Annotated[Path, typer.Option(help="results folder; finished runs are kept")] = Path("quick"),
-    jobs: Annotated[int | None, typer.Option(min=1, help="runs at a time; default: one per core")] = None,
+    tasks: TasksOrAll = "all",
+    out: Out = Path("quick"),
+    jobs: Jobs = None,
+    resume: Resume = False,
 ) -> None:
     """Get a first picture of an upstream in minutes: ten tiny tasks, FBANK and distilhubert_mini beside it.
 
@@ -109,6 +112,7 @@ def quick(
     superb-eval quick path/to/file.py:MyEncoder
     superb-eval quick hubert_mini --tasks ks,pr,sid
     """
+    del resume  # which it does anyway
     from superb_eval.cli import results, suite
     from superb_eval.report import page
     from superb_eval.results.table.build import TableOptions

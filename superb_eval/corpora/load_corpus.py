@@ -53,18 +53,30 @@ def is_official(task: str, root: Path) -> bool:
     return task in OFFICIAL_READERS and bool(_official_reader(task).present(root))
 
 
-def read_corpus(recipe: Recipe, root: Path, progress: Progress | None = None) -> Corpus:
+def read_corpus(recipe: Recipe, root: Path, progress: Progress | None = None, limit: int | None = None) -> Corpus:
     """Return the corpus under `root` as a recipe's task reads it; see `open_corpus` for `progress`.
 
+    With a `limit` that many utterances of each split are left, about (`BaseTask.limited`).
+
     Raises:
-        UserError: see `open_corpus` and the task's `annotate`.
+        UserError: see `open_corpus` and the task's `annotate` and `limited`.
     """
     task = tasks.get(recipe.task)
-    columns = task.needs(task.Head.model_validate(recipe.head))
+    head = task.Head.model_validate(recipe.head)
     try:
-        return task.annotate(open_corpus(recipe.task, root, columns, recipe.corpus, progress))
+        corpus = task.annotate(open_corpus(recipe.task, root, task.needs(head), recipe.corpus, progress))
     except MissingColumnsError as error:
         raise UserError(f"{error} {task.column_advice(error.present)}".rstrip()) from error
+    return corpus if limit is None else _marked(task.limited(corpus, limit, head), corpus, limit)
+
+
+def _marked(limited: Corpus, corpus: Corpus, limit: int) -> Corpus:
+    """Return the limited corpus with its limit and a note; the corpus as it was where nothing is left out."""
+    sizes = {name: (len(limited.splits[name]), len(split)) for name, split in corpus.splits.items()}
+    if all(kept == whole for kept, whole in sizes.values()):
+        return corpus
+    counts = ", ".join(f"{kept} of {whole} of {name}" for name, (kept, whole) in sizes.items())
+    return replace(limited, limit=limit, notes=(*corpus.notes, f"a try with --limit {limit}: {counts}"))
 
 
 def audio_digests(clips: Sequence[Clip], progress: Progress) -> dict[Clip, str]:

@@ -109,7 +109,7 @@ class Corpus:
     `name` appears in records and tables; `synthetic` marks generated speech, which no table may call SUPERB. `notes`
     are the corpus's deviations from the protocol, which the record repeats. `expected` is the number of utterances in
     each split of a complete copy of a published corpus. `shared` names what splits have in common by the protocol, so
-    that it isn't reported as a leak.
+    that it isn't reported as a leak. `limit` is how many utterances of a split a try has; None: it has all.
     """
 
     name: str
@@ -119,6 +119,7 @@ class Corpus:
     notes: tuple[str, ...] = ()
     expected: dict[str, int] = field(default_factory=dict)
     shared: str = ""
+    limit: int | None = None
 
     def complete(self) -> bool:
         """Return whether this is an official corpus of which no utterance is missing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,10 +96,19 @@ def remarks(task: BaseTask, splits: Mapping[str, Split]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def decode(probes: Sequence[Probe], task: TrainedTask, features: Features) -> list[list[Any]]:
-    """Return what the task decodes from each probe's output, per utterance; all probes share one pass.
+ReadOutput = Callable[[Any, Tensor], Sequence[Any]]
+"""Returns something for each utterance of a batch, of a head's output and the lengths [batch] of its features."""
 
-    A batch that memory can't hold is decoded in halves.
+
+def decode(probes: Sequence[Probe], task: TrainedTask, features: Features) -> list[list[Any]]:
+    """Return what the task decodes from each probe's output, per utterance; all probes share one pass."""
+    return apply(probes, features, task.decode)
+
+
+def apply(probes: Sequence[Probe], features: Features, read: ReadOutput) -> list[list[Any]]:
+    """Return what is read from each probe's output, per utterance; all probes share one pass.
+
+    A batch that memory can't hold is processed in halves.
     """
     device = next(probes[0].parameters()).device
     size = EVAL_BATCH[features.pooled]
@@ -111,7 +120,7 @@ def decode(probes: Sequence[Probe], task: TrainedTask, features: Features) -> li
             with torch.inference_mode(), closing(_batches(features, done, size)) as batches:
                 for batch in batches:
                     hidden, lengths = batch.to(device).hidden, batch.lengths
-                    outputs = [task.decode(probe(hidden, lengths), lengths) for probe in probes]
+                    outputs = [read(probe(hidden, lengths), lengths) for probe in probes]
                     for before, more in zip(decoded, outputs, strict=True):
                         before.extend(more)
         except (MemoryError, RuntimeError) as error:

@@ -30,7 +30,7 @@ def load_results(folder: str | Path) -> DataFrame:
     results = open_results(Path(folder))
     rows = [
         _row(run, metric, first=metric.key == run.record.metrics[0].key, shown=run.folder in results.shown)
-        for run in results.runs
+        for run in results.finished
         for metric in run.record.metrics
     ]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -52,6 +52,7 @@ COLUMNS = {
     "chance": "of the task's first metric",
     "n": "test units: utterances, trials, queries or recordings",
     "seed": "of the run",
+    "limit": "of a try, its --limit; missing: all utterances",
     "protocol": "strict or historical",
     "profile": "superb, mini or nano",
     "corpus": "name of the corpus",
@@ -89,6 +90,7 @@ def _row(run: Run, metric: MetricRecord, first: bool, shown: bool) -> dict[str, 
         record.chance if first else None,
         metric.units,
         record.seed,
+        record.limit,
         metric.protocol,
         record.profile,
         record.corpus.name,

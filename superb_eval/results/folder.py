@@ -33,10 +33,11 @@ DEPTH = 3
 """A run lies in `OUT/<upstream>/<task>/<run>`."""
 
 
-def run_name(profile: str, seed: int, recipe: str, fingerprint: str, corpus: str) -> str:
-    """Return the folder name of a run, from the digests of all that it depends on."""
+def run_name(profile: str, seed: int, recipe: str, fingerprint: str, corpus: str, limit: int | None = None) -> str:
+    """Return the folder name of a run, from the digests of all that it depends on, and its --limit."""
     digest = hashlib.sha256("|".join((recipe, fingerprint, corpus, str(seed))).encode()).hexdigest()[:10]
-    return f"{profile}-seed{seed}-{digest}"
+    part = "" if limit is None else f"limit{limit}-"
+    return f"{profile}-{part}seed{seed}-{digest}"
 
 
 def slug(address: str) -> str:
@@ -96,19 +97,30 @@ RunGroups = Mapping[tuple[str, str], RunGroup]
 class Results:
     """What a results folder holds.
 
-    `unreadable`: records that can't be read, by folder, with the reason. `unexpected`: a sentence for each entry that
-    is no finished run.
+    `tries`: finished runs with --limit, which neither tables nor reports show. `unreadable`: records that can't be
+    read, by folder, with the reason. `unexpected`: a sentence for each entry that is no finished run.
     """
 
     root: Path
     runs: tuple[Run, ...] = ()
+    tries: tuple[Run, ...] = ()
     unreadable: Mapping[Path, str] = field(default_factory=dict)
     unexpected: tuple[str, ...] = ()
 
     @property
     def left_out(self) -> list[str]:
         """A sentence for each entry that can't be shown."""
-        return [*self.unexpected, *self.unreadable.values()]
+        return [*self._about_tries(), *self.unexpected, *self.unreadable.values()]
+
+    @property
+    def finished(self) -> tuple[Run, ...]:
+        """All finished runs, those with --limit last."""
+        return self.runs + self.tries
+
+    def _about_tries(self) -> list[str]:
+        names = [f"{run.record.upstream.address} {run.record.task}" for run in self.tries[:MAX_LISTED]]
+        more = f" and {len(self.tries) - MAX_LISTED} more" if len(self.tries) > MAX_LISTED else ""
+        return [f"{len(self.tries)} run(s) with --limit: {', '.join(names)}{more}."] if names else []
 
     def of_tasks(self, tasks: Sequence[str]) -> Results:
         """Return the results of some tasks; of all where none are named.
@@ -199,7 +211,8 @@ def open_results(root: Path) -> Results:
             runs.append(Run(records.read(path), path.parent))
         except UserError as error:
             unreadable[path.parent] = str(error)
-    return Results(root, tuple(runs), unreadable, tuple(_unexpected_entries(root)))
+    whole, tries = (tuple(r for r in runs if (r.record.limit is None) is complete) for complete in (True, False))
+    return Results(root, whole, tries, unreadable, tuple(_unexpected_entries(root)))
 
 
 def _group(runs: list[Run]) -> RunGroup:

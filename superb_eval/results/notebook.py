@@ -44,6 +44,7 @@ def html(records: Sequence[RunRecord]) -> str:
                 }
             )
     notes = ["° not above chance"] if any(chance.of_record(record) for record in records) else []
+    notes += ["with --limit: a try on few utterances"] if any(record.limit is not None for record in records) else []
     notes += list(dict.fromkeys(text for record in records for text in [*record.corpus.leaks, *record.warnings]))
     table: str = pd.DataFrame(rows).to_html(index=False, border=0)
     return table + "".join(f"<p>{_escaped(note)}</p>" for note in notes)

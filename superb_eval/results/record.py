@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from superb_eval.errors import UserError
 from superb_eval.runtime import atomic_files
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Raised when a key is added, removed or changes its meaning; older records still load, with defaults for new keys.
 
 1: the first. 2: `code`, `heads` and `corpus.official`. 3: `upstream.identity`; `code` names versions. 4:
-`warnings`, and of each rate `skipped` and `diverged_at`. 5: `corpus.leaks` and `corpus.links`.
+`warnings`, and of each rate `skipped` and `diverged_at`. 5: `corpus.leaks` and `corpus.links`. 6: `limit`.
 """
 
 NAME = "result.json"
@@ -154,6 +154,9 @@ class RunRecord(RecordPart):
     task: str = Field(description="short name of the task")
     profile: str = Field(description="`superb` (official protocol), `mini` or `nano`")
     seed: int = Field(description="of head initialisation, sampling and dropout")
+    limit: int | None = Field(
+        None, description="of a try: --limit, the utterances of each split that were left, about; null: all of them"
+    )
     metrics: list[MetricRecord] = Field(
         description="on the test split; the first one chose the checkpoint on dev, except in SD (frame accuracy did)"
     )

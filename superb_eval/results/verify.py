@@ -72,13 +72,13 @@ def verify(results: Path, scope: Scope | None = None, progress: Progress | None 
     context = VerifyContext(scope)
     findings = [VerifyFinding(results, "unexpected", sentence, remark=True) for sentence in opened.unexpected]
     findings += [VerifyFinding(folder, "record", sentence) for folder, sentence in opened.unreadable.items()]
-    with progress.step("verifying", len(opened.runs)) as update:
-        for done, run in enumerate(opened.runs, start=1):
+    with progress.step("verifying", len(opened.finished)) as update:
+        for done, run in enumerate(opened.finished, start=1):
             for name, check in CHECKS.items():
                 findings += [VerifyFinding(run.folder, name, *result) for result in _run_check(check, run, context)]
             update(done, f"{run.record.upstream.address} {run.record.task}")
-    contributed = Counter(origin.contributor for run in opened.runs if (origin := origins.read_valid(run.folder)))
-    return VerifyReport(tuple(findings), len(opened.runs) + len(opened.unreadable), contributed)
+    contributed = Counter(origin.contributor for run in opened.finished if (origin := origins.read_valid(run.folder)))
+    return VerifyReport(tuple(findings), len(opened.finished) + len(opened.unreadable), contributed)
 
 
 def _run_check(check: Check, run: Run, context: VerifyContext) -> Iterator[CheckResult]:

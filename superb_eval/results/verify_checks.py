@@ -81,7 +81,7 @@ def _folder(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
     """The name of a run's folder is a digest of its inputs as the record names them."""
     del context
     r = run.record
-    expected = run_name(r.profile, r.seed, r.recipe_digest, r.upstream.fingerprint, r.corpus.digest)
+    expected = run_name(r.profile, r.seed, r.recipe_digest, r.upstream.fingerprint, r.corpus.digest, r.limit)
     if run.folder.name != expected:
         yield (f"its record belongs in a folder named {expected}: record or folder was changed",)
     if run.folder.parent.name != r.task or run.folder.parents[1].name != slug(r.upstream.address):
@@ -253,13 +253,14 @@ def _corpus(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
         yield f"not compared: {root} does not exist; give the corpus's folder with --data", True
         return
     chosen = _recipe_of(record)
-    key = ("corpus", str(root), chosen.task, chosen.corpus.model_dump_json(), json.dumps(chosen.head, sort_keys=True))
-    if context.once(key, lambda: _corpus_digest(chosen, root)) != record.corpus.digest:
+    settings = (chosen.corpus.model_dump_json(), json.dumps(chosen.head, sort_keys=True), record.limit)
+    key = ("corpus", str(root), chosen.task, *settings)
+    if context.once(key, lambda: _corpus_digest(chosen, root, record.limit)) != record.corpus.digest:
         yield (f"rows or audio of {record.task} under {root} are not those of the run",)
 
 
-def _corpus_digest(chosen: Recipe, root: Path) -> str:
-    corpus = load_corpus.read_corpus(chosen, root)
+def _corpus_digest(chosen: Recipe, root: Path, limit: int | None) -> str:
+    corpus = load_corpus.read_corpus(chosen, root, limit=limit)
     return load_corpus.corpus_digest(corpus, load_corpus.audio_digests(corpus.clips(), NoProgress()))
 
 

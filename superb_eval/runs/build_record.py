@@ -57,6 +57,7 @@ def build_record(
         task=recipe.task,
         profile=recipe.profile,
         seed=run.config.seed,
+        limit=run.corpus.limit,
         metrics=metrics,
         chance=run.folds[0].task.chance([row for result in results for row in result.rows]),
         upstream=_upstream(run, dataset),

@@ -34,7 +34,7 @@ class RunConfig:
     `upstream` is an address, `task` a task or a recipe file, `data` the corpus folder (None: the embedded corpus).
     Without a `profile`, the protocol follows the corpus (see `choose_recipe`). `store` and `store_gb` name the feature
     store and its budget (None: see `superb_eval.features.store.Store`). `fresh` reruns what is finished. `loggers` are
-    names of `superb_eval.runtime.loggers`.
+    names of `superb_eval.runtime.loggers`. `limit` is how many utterances of each split a try is made with.
     """
 
     upstream: str
@@ -49,6 +49,7 @@ class RunConfig:
     store: Path | None = None
     store_gb: float | None = None
     loggers: tuple[str, ...] = ()
+    limit: int | None = None
 
     def command(self) -> str:
         """Return the command line of the same run."""
@@ -56,6 +57,7 @@ class RunConfig:
         words += ["--data", str(self.data)] if self.data else []
         words += ["--profile", self.profile] if self.profile else []
         words += [word for text in self.overrides for word in ("-o", text)]
+        words += ["--limit", str(self.limit)] if self.limit is not None else []
         words += ["--seed", str(self.seed), "--device", self.device]
         return shlex.join(words)
 
@@ -111,7 +113,8 @@ class PreparedRun:
         return [self._folder(fingerprint) for fingerprint in legacy_fingerprints.legacy(self.fingerprint)]
 
     def _folder(self, fingerprint: str) -> Path:
-        name = run_name(self.recipe.profile, self.config.seed, self.recipe.digest(), fingerprint, self.corpus_digest)
+        inputs = (self.recipe.digest(), fingerprint, self.corpus_digest)
+        name = run_name(self.recipe.profile, self.config.seed, *inputs, self.corpus.limit)
         return self.config.out / slug(self.config.upstream) / self.recipe.task / name
 
     def probe_config(self) -> ProbeConfig:
@@ -140,7 +143,7 @@ def prepare(config: RunConfig, progress: Progress) -> PreparedRun:
     if recipe.train is not None:
         recipe.train.require_device(config.device)
     data = config.data or embedded.ensure_folder(recipe.profile, recipe.part, progress)
-    corpus = load_corpus.read_corpus(recipe, data, progress)
+    corpus = load_corpus.read_corpus(recipe, data, progress, config.limit)
     upstream = upstream_cache.load(config.upstream, config.device, config.store)
     folds = split_folds(recipe, corpus, upstream.get_downsample_rates(recipe.features.key))
     digests = load_corpus.audio_digests(corpus.clips(), progress)

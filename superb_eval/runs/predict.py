@@ -7,11 +7,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from downstreams import registry as tasks
-from downstreams.base import Setup, TrainedTask
+from downstreams.base import Scores, Setup, TrainedTask
 from superb_eval.data import links
 from superb_eval.data.audio import SAMPLE_RATE, Clip
 from superb_eval.data.importers.audio_files import ENDINGS, is_audio
@@ -20,7 +22,7 @@ from superb_eval.features.dataset import Features
 from superb_eval.features.extract import Extraction, extract
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.probing.folds import weights_name
-from superb_eval.probing.probe import Probe, decode, load_weights
+from superb_eval.probing.probe import Probe, apply, load_weights
 from superb_eval.recipe import Recipe
 from superb_eval.results import platforms
 from superb_eval.results import record as records
@@ -43,7 +45,16 @@ class TrainedProbe:
     probe: Probe
 
 
-def predict(run: Path, sources: Sequence[Path], device: str = "cpu") -> dict[Path, str]:
+@dataclass(frozen=True)
+class FileAnswer:
+    """The answer for an audio file, as text, and its scores (`TrainedTask.scores`); empty where none were asked for."""
+
+    file: Path
+    answer: str
+    scores: Scores
+
+
+def predict(run: Path, sources: Sequence[Path], device: str = "cpu", scores: bool = False) -> list[FileAnswer]:
     """Return the answer of a finished run's head (of its first fold) for each audio file, or file of a folder.
 
     Raises:
@@ -51,9 +62,16 @@ def predict(run: Path, sources: Sequence[Path], device: str = "cpu") -> dict[Pat
     """
     paths = _audio_files(sources)
     trained = load_trained(run, device)
-    features = _extract(trained.upstream, paths, trained.recipe, device)
-    (decoded,) = decode([trained.probe], trained.task, features)
-    return dict(zip(paths, trained.task.show(decoded), strict=True))
+    task, features = trained.task, _extract(trained.upstream, paths, trained.recipe, device)
+
+    def read(output: Tensor, lengths: Tensor) -> Sequence[tuple[Any, Tensor | None, int]]:
+        outputs = output.cpu() if scores else [None] * len(lengths)
+        return list(zip(task.decode(output, lengths), outputs, lengths.tolist(), strict=True))
+
+    (rows,) = apply([trained.probe], features, read)
+    decoded, outputs, lengths = (list(column) for column in zip(*rows, strict=True))
+    found = task.scores(decoded, outputs, lengths) if scores else [{}] * len(paths)
+    return [FileAnswer(*row) for row in zip(paths, task.show(decoded), found, strict=True)]
 
 
 def load_trained(run: Path, device: str = "cpu") -> TrainedProbe:

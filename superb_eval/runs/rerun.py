@@ -74,6 +74,7 @@ def rerun(record: RunRecord, out: Path, data: Path | None, store: Path | None, p
         out=out,
         device=str(record.hardware.get(platforms.DEVICE, "cpu")),
         store=store,
+        limit=record.limit,
     )
     count = int(record.hardware.get(platforms.TORCH_THREADS, threads.available_cores()))
     with threads.limit_threads(count):

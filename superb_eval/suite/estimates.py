@@ -48,20 +48,20 @@ def _add_workload(plan: Plan, task: str, profile: str, corpus: Path, overrides: 
     from superb_eval.analysis import workload
     from superb_eval.corpora.load_corpus import read_corpus
 
-    at_hand = plan.config.data is not None
+    at_hand, limit = plan.config.data is not None, plan.config.limit
     try:
         chosen = recipe.load(recipe.find(task, profile), overrides)
         if chosen.train is not None:
             chosen.train.require_device(plan.config.device)
         size = embedded.SIZES.get((profile, chosen.part))
         if not at_hand and profile == "superb":
-            plan.workloads[task, profile] = workload.of_published(chosen)
+            plan.workloads[task, profile] = workload.of_published(chosen).limited(limit)
             plan.published.append(task)
         elif not at_hand and size and not embedded.is_made(profile, chosen.part):  # it is made when the suite starts
-            plan.workloads[task, profile] = workload.of_size(chosen, *size)
+            plan.workloads[task, profile] = workload.of_size(chosen, *size).limited(limit)
             plan.synthesised.append(task)
         else:
-            plan.workloads[task, profile] = workload.of_corpus(chosen, read_corpus(chosen, corpus))
+            plan.workloads[task, profile] = workload.of_corpus(chosen, read_corpus(chosen, corpus, limit=limit))
     except UserError as error:
         _add_problem(plan, [job for job in plan.missing if (job.task, job.profile) == (task, profile)], error)
 

@@ -133,6 +133,7 @@ def _run_config(job: Job) -> RunConfig:
         store=job.store,
         store_gb=job.store_gb,
         loggers=job.loggers,
+        limit=job.limit,
     )
 
 

@@ -39,6 +39,7 @@ class SuiteConfig:
     store: Path | None = None
     store_gb: float | None = None
     loggers: tuple[str, ...] = ()
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Job:
     store: Path | None
     store_gb: float | None
     loggers: tuple[str, ...] = ()
+    limit: int | None = None
 
     def __str__(self) -> str:
         return f"{self.upstream} {self.task}" + (f" seed {self.seed}" if self.seed else "")
@@ -72,7 +74,7 @@ class Job:
             content[name] = None if content[name] is None else Path(content[name])
         for name in ("overrides", "loggers"):
             content[name] = tuple(content.get(name, ()))  # earlier versions planned without loggers
-        return cls(**{field.name: content[field.name] for field in fields(cls)})
+        return cls(**{field.name: content[field.name] for field in fields(cls) if field.name in content})
 
     @property
     def corpus(self) -> Path:
@@ -90,7 +92,8 @@ class Job:
     def receipt_path(self) -> Path:
         """Return the path of the run's receipt (`superb_eval.suite.job_state.Receipt`)."""
         key = (self.upstream, self.task, str(self.data and self.data.resolve()), self.profile, self.seed)
-        name = hashlib.sha256(json.dumps([*key, *self.overrides]).encode()).hexdigest()[:20]
+        tried = [] if self.limit is None else [f"--limit {self.limit}"]
+        name = hashlib.sha256(json.dumps([*key, *self.overrides, *tried]).encode()).hexdigest()[:20]
         return self.out / SUITE_FOLDER / f"{name}.json"
 
 
@@ -107,7 +110,7 @@ def expand(config: SuiteConfig) -> list[Job]:
     if not upstreams:
         raise UserError("--upstreams: names none; give NAME,NAME,...")
     profiles = {task: config.profile or _profile(task, config.data) for task in tasks}
-    common = (config.out, config.device, config.store, config.store_gb, config.loggers)
+    common = (config.out, config.device, config.store, config.store_gb, config.loggers, config.limit)
     return [
         Job(upstream, task, config.data, profiles[task], _overrides(config, task), seed, *common)
         for seed, upstream, task in itertools.product(config.seeds, upstreams, tasks)

@@ -125,6 +125,13 @@ def test_a_trained_head_answers_for_files_and_folders(call, tones: Path, tmp_pat
     as_json = json.loads(call("predict", folder, tones / "audio" / "test", "--format", "json").out)
     assert {row["file"]: row["answer"] for row in as_json} == answers
     refused(call("predict", tmp_path, tones), "result.json")
+    scored = json.loads(call("predict", folder, tones / "audio" / "test", "--format", "json", "--scores").out)
+    for row in scored:
+        probabilities = list(row["scores"].values())
+        assert row["answer"] == next(iter(row["scores"])) and probabilities == sorted(probabilities, reverse=True)
+        assert sum(probabilities) == pytest.approx(1, abs=1e-3), "all three classes are among the best five"
+    line = call("predict", folder, scored[0]["file"], "--scores").out.strip().split("\t")
+    assert line[1] == answers[line[0]] and re.fullmatch(rf"{line[1]} 0\.\d{{3}}(, \w+ 0\.\d{{3}}){{2}}", line[2])
     refused(call("predict", folder, tones / "ks"), "holds no audio file")
 
 

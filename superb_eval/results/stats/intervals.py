@@ -159,6 +159,8 @@ def _acceleration(score: Score, of: Population) -> float:
     """The skewness of the metric's influence, by leaving out blocks of what is drawn in turn."""
     weights = resampling.leave_out(score, of, BLOCKS)
     left = np.array([float(score.statistic(kept)) for kept in weights])
+    if np.isnan(left).all():  # such as the equal error rate of a few trials
+        return 0.0
     influence = np.nanmean(left) - left
     spread = np.nansum(influence**2) ** 1.5
     return float(np.nansum(influence**3) / (6 * spread)) if spread > 0 else 0.0

@@ -60,11 +60,13 @@ class Variance:
 
 
 def find(record: RunRecord, key: str) -> TrainingSpread | None:
-    """Return the spread that a run's recipe ships for a metric; None where its recipe or corpus was not measured."""
+    """Return the spread that a run's recipe ships for a metric; None where its recipe or corpus was not measured, or
+    not on all of its utterances."""
     task = registry.get_or_base(record.task)
     if issubclass(task, SearchTask):
         return TrainingSpread(0.0, 0.0, math.inf, "nothing is trained")
-    return _shipped().get((record.recipe_digest, record.corpus.name, key))
+    measured = _shipped().get((record.recipe_digest, record.corpus.name, key))
+    return measured if record.limit is None else None
 
 
 def of_metric(record: RunRecord, metric: MetricRecord) -> TrainingSpread | None:

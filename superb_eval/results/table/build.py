@@ -77,9 +77,10 @@ def _opened(folder: Path, may_be_empty: bool) -> Results:
     if may_be_empty and not folder.exists():
         return Results(folder)
     results = open_results(folder)
-    if not results.runs and not results.left_out and not may_be_empty:
+    if not results.runs and (results.tries or not results.left_out) and not may_be_empty:
+        tries = f" but {len(results.tries)} with --limit, which tables leave out" if results.tries else ""
         raise UserError(
-            f"{folder}: holds no finished run. `superb-eval run TASK -u UPSTREAM --out {folder}` makes one."
+            f"{folder}: holds no finished run{tries}. `superb-eval run TASK -u UPSTREAM --out {folder}` makes one."
         )
     return results
 
