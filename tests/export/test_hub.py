@@ -149,7 +149,6 @@ def test_a_new_repository_gets_card_and_records_that_name_no_folder(
     (result,) = card.data.eval_results
     assert (card.data.model_name, result.metric_type) == ("enc.py:Mine", "accuracy")
     assert result.metric_args["command"] == "superb-eval run ks -u enc.py:Mine --data ks --seed 0"
-    value = f"{result.metric_value:.2f}"
     assert "    superb-eval run ks -u enc.py:Mine --data ks" in card.text
     (line,) = [line for line in card.text.splitlines() if line.startswith("| KS ACC % ↑ |")]
     assert f"| {result.metric_value:.2f}" in line and "(2 seeds)" in line
