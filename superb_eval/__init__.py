@@ -39,7 +39,7 @@ def evaluate(  # type: ignore[overload-overlap]  # a str is a sequence of str
     store_gb: float | None = None,
     limit: int | None = None,
     progress: bool | None = None,
-    loggers: Sequence[str] = (),
+    loggers: str | Sequence[str] = (),
 ) -> RunRecord: ...
 
 
@@ -59,7 +59,7 @@ def evaluate(
     store_gb: float | None = None,
     limit: int | None = None,
     progress: bool | None = None,
-    loggers: Sequence[str] = (),
+    loggers: str | Sequence[str] = (),
 ) -> RecordList: ...
 
 
@@ -78,7 +78,7 @@ def evaluate(
     store_gb: float | None = None,
     limit: int | None = None,
     progress: bool | None = None,
-    loggers: Sequence[str] = (),
+    loggers: str | Sequence[str] = (),
 ) -> RunRecord | RecordList:
     """Run tasks on an upstream, as `superb-eval run` does, and return the record; of several runs, a list of them.
 
@@ -133,7 +133,7 @@ def evaluate(
             fresh=fresh,
             store=None if store is None else Path(store),
             store_gb=store_gb,
-            loggers=tuple(loggers),
+            loggers=(loggers,) if isinstance(loggers, str) else tuple(loggers),
             limit=limit,
         )
         records += [ShownRecord(**dict(record)) for record, _ in evaluate_seeds(config, seeds, shown)]

@@ -23,7 +23,7 @@ from upstreams.loading import legacy_fingerprints
 
 Protocol = Literal["strict", "historical"]
 
-OTHER_OUTPUTS = {"cost.json", "report.html"}
+OTHER_OUTPUTS = {"cost.json", "mlflow.db", "report.html"}
 """Files of other commands at the top of a results folder; names that begin with a dot are expected there too."""
 
 MAX_LISTED = 10
@@ -38,6 +38,14 @@ def run_name(profile: str, seed: int, recipe: str, fingerprint: str, corpus: str
     digest = hashlib.sha256("|".join((recipe, fingerprint, corpus, str(seed))).encode()).hexdigest()[:10]
     part = "" if limit is None else f"limit{limit}-"
     return f"{profile}-{part}seed{seed}-{digest}"
+
+
+def run_folder(record: RunRecord) -> Path:
+    """Return where a run lies in its results folder, by its record."""
+    inputs = (record.recipe_digest, record.upstream.fingerprint, record.corpus.digest)
+    return Path(
+        slug(record.upstream.address), record.task, run_name(record.profile, record.seed, *inputs, record.limit)
+    )
 
 
 def slug(address: str) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from superb_eval.errors import UserError
 from superb_eval.results import origin as origins
 from superb_eval.results import record as records
-from superb_eval.results.folder import DEPTH, MAX_LISTED, Run, run_name, slug
+from superb_eval.results.folder import DEPTH, MAX_LISTED, Run, run_folder
 from superb_eval.results.layer_record import FOLDER as LAYERS
 from superb_eval.results.origin import Origin
 from superb_eval.runtime import atomic_files
@@ -73,7 +73,7 @@ def merge(contributions: Sequence[Contribution], out: Path, keep_first: bool = F
             is full.
     """
     summary, conflicts = MergeSummary(), []
-    chosen: dict[Path, Run] = dict(_runs(out, summary.left_out)) if out.is_dir() else {}
+    chosen: dict[Path, Run] = dict(_runs(out, [])) if out.is_dir() else {}
     missing: dict[Path, Contribution] = {}
     for contribution in contributions:
         if out.is_dir() and contribution.folder.samefile(out):
@@ -149,11 +149,11 @@ def _place(run: Run, place: Path) -> Path:
     """Return the place of a run in its results folder.
 
     Raises:
-        UserError: its record belongs elsewhere, or names a file outside of its folder.
+        UserError: it is a try, its record belongs elsewhere, or names a file outside of its folder.
     """
-    r = run.record
-    name = run_name(r.profile, r.seed, r.recipe_digest, r.upstream.fingerprint, r.corpus.digest)
-    if place.parts != (slug(r.upstream.address), r.task, name):
+    if run.record.limit is not None:
+        raise UserError(f"{run.folder}: a try with --limit {run.record.limit}.")
+    if place != run_folder(run.record):
         raise UserError(f"{run.folder}: its record is of another run; `superb-eval verify` checks the folder.")
     for file in _digests(run):
         if Path(file).name != file or file in (records.NAME, origins.NAME):

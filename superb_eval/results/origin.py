@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
 from superb_eval.errors import UserError
+from superb_eval.results.formats import escape
 from superb_eval.results.record import RecordPart, format_error
 from superb_eval.runtime import atomic_files
 
@@ -43,6 +46,12 @@ def read(folder: Path) -> Origin | None:
         return Origin.model_validate_json(path.read_bytes())
     except ValidationError as error:
         raise UserError(f"{path}: does not name an origin: {format_error(error)}. Merge the run again.") from error
+
+
+def contributors(folders: Iterable[Path]) -> str:
+    """Return how many of these runs each contributor made, such as `anna 2, ben 1`; empty where none is known."""
+    found = [origin.contributor for folder in folders if (origin := read_valid(folder))]
+    return ", ".join(f"{escape.short(name)} {count}" for name, count in sorted(Counter(found).items()))
 
 
 def read_valid(folder: Path) -> Origin | None:

@@ -6,9 +6,8 @@ code, the upstream's weights and the corpus are those it was made with, as far a
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from superb_eval.data import audio
@@ -34,11 +33,11 @@ class VerifyFinding:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """The findings of `verify`, how many runs were checked, and how many of them each contributor made."""
+    """The findings of `verify`, how many runs were checked, and who made how many of them (`origin.contributors`)."""
 
     findings: tuple[VerifyFinding, ...]
     checked: int
-    contributed: Mapping[str, int] = field(default_factory=dict)
+    contributors: str = ""
 
     def faulty_folders(self) -> set[Path]:
         """Return the folders of the runs that have a finding that is no remark."""
@@ -56,8 +55,8 @@ class VerifyReport:
                 folders.setdefault(finding.check, set()).add(finding.folder)
         checks = ", ".join(f"{check} {len(runs)}" for check, runs in folders.items())
         found = f"{self.faulty()} with findings{f' ({checks})' if checks else ''}."
-        people = ", ".join(f"{name} {count}" for name, count in self.contributed.items())
-        return f"{self.checked} run(s) checked, {found}{f' Merged from: {people}.' if people else ''}"
+        people = f" Merged from: {self.contributors}." if self.contributors else ""
+        return f"{self.checked} run(s) checked, {found}{people}"
 
 
 def verify(results: Path, scope: Scope | None = None, progress: Progress | None = None) -> VerifyReport:
@@ -77,8 +76,8 @@ def verify(results: Path, scope: Scope | None = None, progress: Progress | None 
             for name, check in CHECKS.items():
                 findings += [VerifyFinding(run.folder, name, *result) for result in _run_check(check, run, context)]
             update(done, f"{run.record.upstream.address} {run.record.task}")
-    contributed = Counter(origin.contributor for run in opened.finished if (origin := origins.read_valid(run.folder)))
-    return VerifyReport(tuple(findings), len(opened.finished) + len(opened.unreadable), contributed)
+    contributors = origins.contributors(run.folder for run in opened.finished)
+    return VerifyReport(tuple(findings), len(opened.finished) + len(opened.unreadable), contributors)
 
 
 def _run_check(check: Check, run: Run, context: VerifyContext) -> Iterator[CheckResult]:

@@ -18,7 +18,7 @@ from superb_eval.recipe import Recipe
 from superb_eval.results import code_versions, platforms
 from superb_eval.results import origin as origins
 from superb_eval.results import record as records
-from superb_eval.results.folder import Run, run_name, slug
+from superb_eval.results.folder import Run, run_folder
 from superb_eval.results.record import MetricRecord, RunRecord
 from superb_eval.results.recorded_command import parse_command
 from superb_eval.results.stats import scoring
@@ -80,11 +80,10 @@ def _schema(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
 def _folder(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
     """The name of a run's folder is a digest of its inputs as the record names them."""
     del context
-    r = run.record
-    expected = run_name(r.profile, r.seed, r.recipe_digest, r.upstream.fingerprint, r.corpus.digest, r.limit)
-    if run.folder.name != expected:
-        yield (f"its record belongs in a folder named {expected}: record or folder was changed",)
-    if run.folder.parent.name != r.task or run.folder.parents[1].name != slug(r.upstream.address):
+    expected = run_folder(run.record)
+    if run.folder.name != expected.name:
+        yield (f"its record belongs in a folder named {expected.name}: record or folder was changed",)
+    if run.folder.parts[-3:-1] != expected.parts[:-1]:
         yield (f"lies under {run.folder.parents[1].name}/{run.folder.parent.name}, but its record is of another run",)
 
 

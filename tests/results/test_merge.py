@@ -52,6 +52,7 @@ def test_runs_of_two_people_become_one_table_that_names_them(
     typed(monkeypatch, "merge", f"anna={anna}", ben, "--out", out)
     assert "3 run(s) copied (anna 2, ben 1), 1 there already, 0 left out" in capsys.readouterr().out
     (table,), left_out = collect(out, TableOptions("strict"), NoProgress())
+    assert "Runs by contributor: anna 2, ben 1." in table.notes
     assert sorted(row.name for row in table.rows) == ["fbank", "hubert", "shared"] and not left_out
     typed(monkeypatch, "merge", f"anna={anna}", ben, "--out", out)
     assert "0 run(s) copied, 4 there already" in capsys.readouterr().out
@@ -126,9 +127,17 @@ def test_nothing_but_regular_files_of_the_record_is_copied(anna: Path, tmp_path:
     (run_of(anna, "damaged") / "result.json").write_text("{")
     (run_of(anna, "fbank") / "notes.txt").write_text("private")
     (anna / "link").symlink_to(tmp_path)
+    write_run(anna, vary(new_record("tried", "ks"), limit=8), answers(0.6, 0))
     summary = merge([Contribution("anna", anna)], tmp_path / "out")
-    assert len(open_results(tmp_path / "out").runs) == 2 and len(summary.left_out) == 6
-    for words in ("no regular file", "not the file that the run wrote", "no file of a run", "of another run", "schema"):
+    assert len(open_results(tmp_path / "out").runs) == 2 and len(summary.left_out) == 7
+    for words in (
+        "no regular file",
+        "not the file that the run wrote",
+        "no file of a run",
+        "of another run",
+        "schema",
+        "--limit 8",
+    ):
         assert any(words in sentence for sentence in summary.left_out), (words, summary.left_out)
     names = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert names == {"result.json", "predictions.csv", "origin.json"}

@@ -117,6 +117,19 @@ def test_each_seed_is_a_run_of_its_own_with_its_hyperparameters(
     assert "ACC" in capsys.readouterr().out
 
 
+def test_a_search_logs_the_dev_score_of_each_layer(
+    config: RunConfig, melodies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = OfflineLogger()
+    monkeypatch.setitem(loggers._LOGGERS, "mlflow", lambda run: logger)
+    monkeypatch.setattr(loggers, "_missing_packages", lambda name: [])
+    record, _ = evaluate(replace(config, task="qbe", data=melodies, overrides=(), loggers=("mlflow",)))
+    by_layer = record.training[0].tuned["dev_by_layer"]["cosine_exp"]
+    *searched, (_, figures) = logger.metrics
+    assert searched[0] == (0, {"cosine_exp/dev/mtwv": by_layer["0"]})
+    assert figures["test/mtwv"] == record.metrics[0].value
+
+
 def test_suites_hand_loggers_over_and_wrong_ones_are_named_before_anything_runs(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

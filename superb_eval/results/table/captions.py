@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from downstreams import registry
+from superb_eval.results import origin as origins
 from superb_eval.results import published
 from superb_eval.results.folder import OFFICIAL, Protocol, RunGroups
 from superb_eval.results.published import PublishedSystem
@@ -41,6 +42,9 @@ def measured_captions(
     yield from _about_seeds(table)
     yield from _about_marks(table, groups)
     yield from _about_totals(table)
+    people = origins.contributors(run.folder for group in groups.values() for run in group.runs)
+    if people:
+        yield f"Runs by contributor: {people}."
     if any(row.published for row in table.rows):
         yield "† published by others, without intervals; not ranked with measured figures."
         yield from _sources(systems)
