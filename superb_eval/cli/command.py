@@ -55,12 +55,16 @@ class LenientCommand(TyperCommand):
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is not None:
-                name = (param.metavar or param.name) if param.param_type_name == "argument" else record[0]
+                name = _argument(param) if param.param_type_name == "argument" else record[0]
                 kinds[param.param_type_name].append((name, record[1].replace("x>=", "at least ")))
         for kind, records in kinds.items():
             if records:
                 with formatter.section(f"{kind.capitalize()}s"):
                     formatter.write_dl(records)
+
+
+def _argument(param: Any) -> str:
+    return f"{param.metavar or param.name}{'' if param.nargs == 1 else '...'}"
 
 
 def _other_spellings(param: Any) -> Iterator[str]:

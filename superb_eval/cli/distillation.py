@@ -42,8 +42,8 @@ def distill(
 
     \b
     superb-eval distill distilhubert --out distill --data librispeech=DIR --device cuda
-    superb-eval distill distilhubert_mini --teacher hubert_mini@mini/model --out distill --data real=DIR ...
-    superb-eval distill distilhubert --teacher s3prl:wavlm_local@FILE -o student.initialise=[convolution] ...
+    superb-eval distill distilhubert_mini --teacher hubert_mini@mini/model --out distill --data real=DIR
+    superb-eval distill distilhubert --teacher s3prl:wavlm_local@FILE --out wavlm -o student.initialise=[convolution]
     superb-eval run ks -u distilhubert@distill/model -o features.key=paper
     """
     del resume  # which it does anyway
@@ -58,7 +58,7 @@ def distill(
 
 
 def cost(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="addresses; ratios are to the first")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="addresses; ratios are to the first")],
     device: options.Device = "cpu",
     seconds: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="length of the utterance")] = 10.0,
     rounds: Annotated[int, typer.Option(min=3, metavar="N", help="how often each is timed, alternating")] = 15,

@@ -67,7 +67,7 @@ def recipe_copy(
 
 
 def recipe_rates(task: Annotated[str, typer.Argument(metavar="TASK", help="a task such as sid")]) -> None:
-    """List learning rates reported to have worked for a task, with their sources: a first guess for -o train.lr=...
+    """List learning rates reported to have worked for a task, with their sources: a first guess for -o train.lr.
 
     \b
     superb-eval recipe rates sid

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from superb_eval.results.verify import VerifyReport
 
 
+ENDINGS: dict[str, Literal["markdown", "latex", "csv", "json"]] = {
+    ".md": "markdown",
+    ".tex": "latex",
+    ".csv": "csv",
+    ".json": "json",
+}
+"""The format that the name of a table's file ends with."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (table, verify):
@@ -35,20 +44,23 @@ def table(
         Literal["new", "these"], typer.Option(help="intervals for new speakers, or for new utterances of these")
     ] = "new",
     format: Annotated[
-        Literal["rich", "markdown", "latex", "csv", "json"],
-        typer.Option(help="for the terminal, a document, a paper, a spreadsheet, a program"),
-    ] = "rich",
+        Literal["rich", "markdown", "latex", "csv", "json"] | None,
+        typer.Option(help="rich: for a terminal; default: what FILE's ending names, such as .md or .tex, else rich"),
+    ] = None,
     tasks: Annotated[str, typer.Option(metavar="TASK,...", help="columns, such as ks,sid; default: all")] = "",
     sort: Annotated[
         str, typer.Option(metavar="COLUMN", help="best row first, by a column such as ks, 'asr cer' or mean")
     ] = "",
-    intervals: Annotated[bool, typer.Option("--intervals/--no-intervals", help="or the figures alone")] = True,
+    intervals: Annotated[
+        bool, typer.Option("--intervals/--no-intervals", help="intervals and differences, or the figures alone")
+    ] = True,
     wide: Annotated[
         bool | None,
         typer.Option("--wide/--compact", help="in a terminal: with intervals, or one line a row; default: what fits"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="file to write, in any format; default: print")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="file to write, rich tables in plain text; default: print"),
     ] = None,
 ) -> None:
     """Print upstreams x tasks with intervals, differences from a reference, and the direction of each metric.
@@ -63,12 +75,12 @@ def table(
 
     \b
     superb-eval table results/
-    superb-eval table results/ --against hubert_mini --format markdown --out table.md
-    superb-eval table results/ --tasks pr,asr,ks --no-intervals --format latex
+    superb-eval table results/ --against hubert_mini --out table.md
+    superb-eval table results/ --tasks pr,asr,ks --sort asr --no-intervals --format latex
     superb-eval table results/ --historical --published hubert_base,distilhubert
     superb-eval table --published all --against hubert_base
     """
-    from superb_eval.results.formats import escape
+    from superb_eval.results.formats import escape, terminal
     from superb_eval.results.stats.resampling import NEW_SPEAKERS, THESE_SPEAKERS
     from superb_eval.results.table import build as tables
     from superb_eval.runtime import atomic_files
@@ -84,7 +96,8 @@ def table(
         intervals,
     )
     found, left_out = tables.collect(results, wanted, TerminalProgress())
-    text = _in_terminal(found, wide, out is None) if format == "rich" else _formatted(found, left_out, format)
+    form = format or (ENDINGS.get(out.suffix.lower()) if out else None) or "rich"
+    text = terminal.text(found, wide, out is not None) if form == "rich" else _formatted(found, left_out, form)
     if out is None:
         print(text, end="")
     else:
@@ -103,25 +116,6 @@ def _formatted(tables: list[ResultTable], left_out: list[str], format: str) -> s
     if format == "csv":
         return tabular.as_csv(tables)
     return "\n\n".join(map(markdown if format == "markdown" else latex, tables)) + "\n"
-
-
-def _in_terminal(tables: list[ResultTable], wide: bool | None, coloured: bool) -> str:
-    """Return tables as a terminal shows them; by default with intervals where one table with them fits its width."""
-    from rich.console import Console
-
-    from superb_eval.results.formats import terminal
-
-    console = Console(no_color=None if coloured else True)
-    with console.capture() as capture:
-        for table in tables:
-            compact = not (terminal.fits(table, console.width) if wide is None else wide)
-            console.print(terminal.title(table), highlight=False, soft_wrap=True)
-            for part in (terminal.compact_tables if compact else terminal.wide_tables)(table, console.width):
-                console.print(part)
-            notes = terminal.compact_notes(table, console.width) if compact else terminal.notes(table)
-            console.print(notes, highlight=False)
-            console.print()
-    return capture.get()
 
 
 def verify(

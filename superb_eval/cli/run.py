@@ -121,7 +121,7 @@ def _about_limit(record: RunRecord) -> list[str]:
 
 def predict(
     run: FinishedRun,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="audio files, or folders of them")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="audio files, or folders of them")],
     format: Annotated[
         Literal["text", "json"], typer.Option(help="text: a line for each file, tabs between its parts; json: a list")
     ] = "text",

@@ -19,8 +19,57 @@ CellText = Callable[[Column, Cell], str]
 EXTRA = tuple(column.key for column in (costs.PARAMETERS, costs.SPEED, costs.MACS, totals.RETAINED_S, totals.RETAINED))
 """Columns that a compact table leaves out where they don't fit, the last first."""
 
-COMPACT_NOTE = "Left out here: {} (--wide). Green, red: distinguishably better, worse than {}."
+COMPACT_NOTE = "Left out here: {} (--wide). {}: distinguishably better, worse than {}."
 """Under a compact table."""
+
+BEST, BETTER, WORSE = "^", "+", "-"
+"""After a figure in plain text, in place of bold, green and red."""
+
+
+def text(tables: Sequence[ResultTable], wide: bool | None, to_file: bool) -> str:
+    """Return tables as a terminal shows them; for a file, or another program, in plain text.
+
+    Args:
+        tables: to be shown, one below the other.
+        wide: whether with intervals and differences; None: where one table with them fits the terminal's width.
+        to_file: whether no terminal will show them.
+    """
+    from rich.console import Console
+
+    console = Console()
+    plain = to_file or not console.is_terminal
+    console = Console(width=console.width, color_system=None) if plain else console
+    with console.capture() as capture:
+        for table in tables:
+            compact = not (fits(table, console.width) if wide is None else wide)
+            shown = without_styles(table, compact) if plain else table
+            console.print(title(shown), highlight=False, soft_wrap=True)
+            for number, part in enumerate((compact_tables if compact else wide_tables)(shown, console.width)):
+                if number and compact:
+                    console.print()
+                console.print(part)
+            notes_below = compact_notes(shown, console.width, plain) if compact else notes(shown)
+            console.print(notes_below, highlight=False)
+            console.print()
+    return "\n".join(line.rstrip() for line in capture.get().split("\n")) if plain else capture.get()
+
+
+def without_styles(table: ResultTable, compact: bool) -> ResultTable:
+    """Return a table with marks after its figures that mean what bold means, and in a compact table colours."""
+
+    def mark(cell: Cell, column: Column) -> str:
+        better = cell.better_than_reference(column)
+        if cell.rank == "best":  # which is better than the reference too
+            return BEST
+        return "" if better is None or cell.at_chance or not compact else BETTER if better else WORSE
+
+    rows = []
+    for row in table.rows:
+        found = [(column, row.cells[column.key]) for column in table.columns if column.key in row.cells]
+        cells = {column.key: replace(cell, marks=cell.marks + mark(cell, column)) for column, cell in found}
+        rows.append(replace(row, cells=cells))
+    captions = (note.replace("Bold with =:", "=").replace("Bold:", BEST) for note in table.notes)
+    return replace(table, rows=tuple(rows), notes=tuple(captions))
 
 
 def fits(table: ResultTable, width: int) -> bool:
@@ -60,14 +109,14 @@ def notes(table: ResultTable) -> str:
     return escape.rich(" ".join(table.notes))
 
 
-def compact_notes(table: ResultTable, width: int) -> str:
-    """Return the notes under a compact table."""
+def compact_notes(table: ResultTable, width: int, plain: bool = False) -> str:
+    """Return the notes under a compact table; in plain text its colours are marks."""
     shown = {column.key for column in _compact_columns(table, width)}
     missing = [column.title() for column in table.columns if column.key not in shown]
     left_out = ", ".join(["intervals and differences", *missing])
-    return escape.rich(COMPACT_NOTE.format(left_out, table.reference or "the reference (--against)") + " ") + notes(
-        table
-    )
+    colours = f"{BETTER}, {WORSE}" if plain else "Green, red"
+    reference = table.reference or "the reference (--against)"
+    return escape.rich(COMPACT_NOTE.format(left_out, colours, reference) + " ") + notes(table)
 
 
 def _compact_columns(table: ResultTable, width: int) -> tuple[Column, ...]:

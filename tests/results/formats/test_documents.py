@@ -170,6 +170,27 @@ def test_colours_stand_for_differences_that_are_distinguishable(table: ResultTab
     assert "[red]40.0[/]" in list(part.columns[1].cells)
 
 
+def test_plain_text_has_marks_in_place_of_styles(table: ResultTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as in a terminal
+    key, first = ("ks", "acc"), table.rows[1]
+    worse = replace(first.cells["pr", "per"], difference=Difference(20.0, 10.0, 30.0, "utterances", p=0.001), rank="")
+    changed = {key: replace(first.cells[key], rank="best"), ("pr", "per"): worse}
+    best = replace(first, cells={**first.cells, **changed})
+    shown = replace(
+        table, rows=(table.rows[0], best, *table.rows[2:]), notes=("Bold: best of its column.", *table.notes)
+    )
+    coloured, plain = (terminal.text([shown], wide=None, to_file=to_file) for to_file in (False, True))
+    assert "\x1b[" in coloured and "\x1b" not in plain
+    lines = plain.splitlines()
+    assert max(map(len, lines)) <= 100 and all(line == line.rstrip() for line in lines)
+    assert len([line for line in lines if line.startswith("hubert_mini ")]) == 1, "one box"
+    assert f" {best.cells[key].value:.1f}^" in plain and "^ best of its column" in plain and "Bold" not in plain
+    assert "+, -: distinguishably better" in " ".join(plain.split()) and f" {worse.value:.1f}- " in plain
+    wide = terminal.text([shown], wide=True, to_file=True)
+    assert f" {best.cells[key].value:.2f}^ " in wide and "Δ" in wide and "\x1b" not in wide
+
+
 def test_every_sign_of_our_own_is_typeset(table: ResultTable) -> None:
     own = [table.title, *table.notes, *(column.title() for column in table.columns)]
     own += [text for row in table.rows for key, cell in row.cells.items() for text in cell.texts(table.columns[0])]
