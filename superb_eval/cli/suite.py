@@ -110,7 +110,6 @@ def suite(
     from superb_eval.runtime.progress import TerminalProgress
     from superb_eval.suite import progress_view
     from superb_eval.suite.executors.local import Local
-    from superb_eval.suite.progress_view import ProgressView
     from superb_eval.suite.run import run
 
     if not (ray or slurm):
@@ -138,13 +137,7 @@ def suite(
         print(f"nothing to run. {_next_step(out, limit)}")
         return
     scheduler = remote or Local(workers, {each.job: each for each in suite_plan.runs}, suite_plan.memory)
-    outcome = run(
-        suite_plan,
-        scheduler,
-        lambda outcome, total: progress_view.show(ProgressView(total, min(workers, max(1, total)), outcome)),
-        TerminalProgress(),
-        retries,
-    )
+    outcome = run(suite_plan, scheduler, progress_view.of_plan(suite_plan, workers), TerminalProgress(), retries)
     _report(outcome, out, _next_step(out, limit))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,10 +72,26 @@ def load_or_extract(
         UserError: see `extract` and `Store.write`.
     """
     builder = _DatasetBuilder(source, clip_by_digest, store, passes)
+    stored = count_stored(source, clip_by_digest, store)
     for digests in _assign_to_shards(sorted(clip_by_digest)):
         builder.add(digests)
-        on_progress(len(builder.places) + len(builder.unstored))
+        on_progress(min(len(clip_by_digest), stored + builder.extracted + len(builder.unstored)))
+    on_progress(len(clip_by_digest))
     return builder.dataset()
+
+
+def count_stored(source: FeatureSource, digests: Iterable[str], store: Store) -> int:
+    """Return how many of these clips have their features in the store; no shard is opened."""
+    shards = _assign_to_shards(sorted(digests))
+    return sum(len(shard) for shard in shards if any(path.is_file() for path in _paths(source, shard, store)))
+
+
+def _paths(source: FeatureSource, digests: Sequence[str], store: Store) -> list[Path]:
+    """Return the path of a shard, and those under the upstream's earlier fingerprints."""
+    return [
+        store.address(str(VERSION), fingerprint, source.extraction.describe(), *digests)
+        for fingerprint in (source.fingerprint, *legacy_fingerprints.legacy(source.fingerprint))
+    ]
 
 
 class _DatasetBuilder:
@@ -97,11 +113,7 @@ class _DatasetBuilder:
 
     def add(self, digests: Sequence[str]) -> None:
         """Read or extract one shard, or mark its clips as live."""
-        source = self.source
-        path, *earlier = (
-            self.store.address(str(VERSION), fingerprint, source.extraction.describe(), *digests)
-            for fingerprint in (source.fingerprint, *legacy_fingerprints.legacy(source.fingerprint))
-        )
+        path, *earlier = _paths(self.source, digests, self.store)
         with self.store.lock(path):
             stored = next(filter(None, map(self.store.read, (path, *earlier))), None)
             shard = stored or self._extract_shard(path, digests)

@@ -165,7 +165,7 @@ class _Trainer:
             self._export()  # the run may have been killed between its last checkpoint and the export
             return self.state
         log = TrainingLog(self.folder, self.state.curve, self.fabric.is_global_zero, self.loggers)
-        with progress.step(name, self.settings.steps) as update, StopSignal() as stop, log:
+        with progress.step(name, self.settings.steps, self.state.step) as update, StopSignal() as stop, log:
             self._train(module, optimizer, log, stop, update)
         return self.state
 

@@ -15,7 +15,7 @@ from superb_eval.features.dataset import FeatureDataset
 from superb_eval.probing.config import Fold, ProbeConfig
 from superb_eval.probing.probe import Probe, Split, decode, load_weights, new_probe, remarks, splits_of
 from superb_eval.probing.probe_state import BEST, BEST_ON_TEST, ProbeState, TrainingState, best_on_dev
-from superb_eval.probing.training import Training, train
+from superb_eval.probing.training import Training, resume, train
 from superb_eval.recipe import TrainSettings
 from superb_eval.runtime import atomic_files, devices, threads
 from superb_eval.runtime.progress import Progress
@@ -85,7 +85,8 @@ def train_and_test(
         threads.flush_denormals(),
         devices.tf32_products(settings.precision == "tf32"),
     ):
-        with progress.step(_title(len(configs), settings, fold), settings.steps) as update:
+        title = _title(len(configs), settings, fold)
+        with progress.step(title, settings.steps, resume(trainings)) as update:
             train(trainings, readers, update)
         return _test(configs, fold, splits, [training.states for training in trainings])
 

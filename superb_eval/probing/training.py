@@ -4,8 +4,8 @@ One `Training` holds the probes of one fold and seed, one probe for each learnin
 `train` runs the loop over one `Training`, or over those of several seeds that draw the same micro-batches. A step is an
 update of the optimizer, from `accumulate` micro-batches. Dev is evaluated every `eval_every` steps and after the last
 one; a strictly better value saves the weights (s3prl `downstream/runner.py`). The checkpoint is written at each
-evaluation, so that a killed run resumes there and ends with the bits of an uninterrupted one. A learning rate that
-diverges is left out from then on.
+evaluation, so that a killed run continues there (`resume`) and ends with the bits of an uninterrupted one. A learning
+rate that diverges is left out from then on.
 """
 
 from __future__ import annotations
@@ -50,8 +50,15 @@ LogCurve = Callable[[ProbeState, Sequence[dict[str, float]]], None]
 """Called with a probe and all points of its curve, for loggers: step, loss, learning rate and metrics by name."""
 
 
+def resume(trainings: Sequence[Training]) -> int:
+    """Continue trainings from their checkpoints, where there are any; return the step that all of them have reached."""
+    for training in trainings:
+        training.resume()
+    return min(training.step for training in trainings)
+
+
 def train(trainings: Sequence[Training], readers: int, on_step: OnStep) -> None:
-    """Train to the last step, resuming from checkpoints; leave the best weights on dev in the probes' folders.
+    """Train to the last step; leave the best weights on dev in the probes' folders.
 
     Several trainings must share their order of utterances; one that is behind catches up first. `readers` threads read
     or compute the features of the next batches.
@@ -59,8 +66,6 @@ def train(trainings: Sequence[Training], readers: int, on_step: OnStep) -> None:
     Raises:
         UserError: every learning rate diverged, or the disk is full; the last checkpoint stays.
     """
-    for training in trainings:
-        training.resume()
     last = trainings[0].settings.steps
     while (step := min(training.step for training in trainings)) < last:
         together = [training for training in trainings if training.step == step]

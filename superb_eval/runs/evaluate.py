@@ -19,7 +19,7 @@ from superb_eval.data import audio
 from superb_eval.errors import UserError
 from superb_eval.features.dataset import FeatureDataset
 from superb_eval.features.extract import Extraction
-from superb_eval.features.load_or_extract import FeatureSource, load_or_extract
+from superb_eval.features.load_or_extract import FeatureSource, count_stored, load_or_extract
 from superb_eval.features.store import Store
 from superb_eval.probing.config import ProbeConfig
 from superb_eval.probing.folds import WORK, FoldResult, train_and_test
@@ -200,7 +200,7 @@ def load_features(run: PreparedRun, progress: Progress) -> FeatureDataset:
     source = FeatureSource(run.upstream, run.fingerprint, extraction, run.config.device)
     store = Store(run.config.store, run.config.store_gb)
     clip_by_digest = {digest: clip for clip, digest in run.digests.items()}
-    with progress.step("features", len(clip_by_digest)) as update:
+    with progress.step("features", len(clip_by_digest), count_stored(source, clip_by_digest, store)) as update:
         dataset = load_or_extract(source, clip_by_digest, store, update, _passes(run))
     stored = len(dataset.places) - dataset.extracted
     live = f", {len(dataset.unstored)} computed in every batch: the store has no room" if dataset.unstored else ""

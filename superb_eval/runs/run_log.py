@@ -47,7 +47,7 @@ class LoggingProgress:
         self._append(_stamped(text))
 
     @contextmanager
-    def step(self, name: str, total: int) -> Iterator[Update]:
+    def step(self, name: str, total: int, done: int = 0) -> Iterator[Update]:
         """Show the progress of a step; write a line a minute, and one at its end."""
         began = last = time.monotonic()
         line = name
@@ -60,7 +60,7 @@ class LoggingProgress:
                 self.write(line)
             forward(done, postfix, total)
 
-        with self.progress.step(name, total) as forward:
+        with self.progress.step(name, total, done) as forward:
             try:
                 yield update
             finally:

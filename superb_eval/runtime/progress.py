@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
+
+from superb_eval.runtime.pace import Pace, time_left
 
 LOG_EVERY = 10.0
 """Seconds between lines where there is no terminal to draw a bar in."""
@@ -25,8 +27,8 @@ class Progress(Protocol):
     def log(self, text: str) -> None:
         """Show one line."""
 
-    def step(self, name: str, total: int) -> AbstractContextManager[Update]:
-        """Show the progress of a step of `total` units while its context lasts."""
+    def step(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Update]:
+        """Show the progress of a step of `total` units, of which `done` were done before, while its context lasts."""
 
 
 class NoProgress:
@@ -36,9 +38,9 @@ class NoProgress:
         """Show nothing."""
 
     @contextmanager
-    def step(self, name: str, total: int) -> Iterator[Update]:
+    def step(self, name: str, total: int, done: int = 0) -> Iterator[Update]:
         """Show nothing."""
-        del name, total
+        del name, total, done
         yield lambda done, postfix="", total=None: None
 
 
@@ -55,29 +57,33 @@ class TerminalProgress:
         self.console.print(text, markup=False)
 
     @contextmanager
-    def step(self, name: str, total: int) -> Iterator[Update]:
+    def step(self, name: str, total: int, done: int = 0) -> Iterator[Update]:
         """Draw a bar with the time left, or print a line every ten seconds."""
         if self.console.is_terminal or self.console.is_jupyter:
-            with self._bar(name, total) as update:
+            with self._bar(name, total, done) as update:
                 yield update
         else:
             yield _lines(name, total)
 
     @contextmanager
-    def _bar(self, name: str, total: int) -> Iterator[Update]:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    def _bar(self, name: str, total: int, done: int) -> Iterator[Update]:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
 
         columns = (
             TextColumn("{task.description:<18}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             TextColumn("{task.fields[postfix]}", markup=False),
         )
         with Bar(*columns, console=self.console) as bar:
-            task = bar.add_task(name, total=total, postfix="")
-            yield lambda done, postfix="", total=None: bar.update(task, completed=done, postfix=postfix, total=total)
+            task = bar.add_task(name, total=total, completed=done, left="", postfix="")
+
+            def draw(done: int, total: int, left: str, postfix: str) -> None:
+                bar.update(task, completed=done, total=total, left=left, postfix=postfix)
+
+            yield _with_time_left(total, draw)
 
 
 def for_python(shown: bool | None) -> Progress:
@@ -86,20 +92,28 @@ def for_python(shown: bool | None) -> Progress:
     return bars if shown or (shown is None and bars.console.is_jupyter) else NoProgress()
 
 
-def _lines(name: str, total: int) -> Update:
-    """Return an update that prints a line every `LOG_EVERY` seconds."""
-    started = last = time.monotonic()
-    first: int | None = None
+def _with_time_left(total: int, show: Callable[[int, int, str, str], None]) -> Update:
+    """Return an update of a step of `total` units that calls `show` with (done, total, the time left, postfix)."""
+    pace, units = Pace(time.monotonic()), total
 
-    def update(done: int, postfix: str = "", total: int | None = total) -> None:
-        nonlocal last, first
-        total = total or 0
-        now = time.monotonic()
-        first = done - 1 if first is None else first  # not 0 where a killed run is resumed
-        if done < total and now - last < LOG_EVERY:
-            return
-        last = now
-        left = (now - started) / max(done - first, 1) * (total - done)
-        print(f"{name}: {done}/{total}, {left:.0f} s left  {postfix}".rstrip(), file=sys.stderr, flush=True)
+    def update(done: int, postfix: str = "", total: int | None = None) -> None:
+        nonlocal units
+        units, now = total or units, time.monotonic()
+        pace.update(done, now)
+        show(done, units, time_left(pace.seconds_left(units, now)) if done < units else "", postfix)
 
     return update
+
+
+def _lines(name: str, total: int) -> Update:
+    """Return an update that prints a line every `LOG_EVERY` seconds, and the last one."""
+    last = time.monotonic()
+
+    def print_line(done: int, total: int, left: str, postfix: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done >= total or now - last >= LOG_EVERY:
+            last = now
+            print("  ".join(filter(None, (f"{name}: {done}/{total}", left, postfix))), file=sys.stderr, flush=True)
+
+    return _with_time_left(total, print_line)

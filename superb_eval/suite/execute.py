@@ -147,8 +147,8 @@ class _LeaseProgress:
         self.progress.log(text)
 
     @contextmanager
-    def step(self, name: str, total: int) -> Iterator[Update]:
-        with self.progress.step(name, total) as forward:
+    def step(self, name: str, total: int, done: int = 0) -> Iterator[Update]:
+        with self.progress.step(name, total, done) as forward:
 
             def update(done: int, postfix: str = "", total: int | None = total) -> None:
                 for lease in self.leases:

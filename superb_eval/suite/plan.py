@@ -81,6 +81,7 @@ class Plan:
                     projection.live + projection.training,
                     projection.memory,
                     None if extracting is job else extracting,
+                    folds=workload.folds,
                 )
         return list(estimates.values())
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from superb_eval.runtime import devices
+from superb_eval.runtime.pace import duration
 from superb_eval.suite.plan import Plan
 from superb_eval.suite.schedule import RunEstimate, simulate
 
@@ -101,10 +102,3 @@ def _line(name: str, sizes: tuple[float, float], seconds: Sequence[float], unit:
 
 def _size(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as text, such as `45 s`, `12 min`, `3.4 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from superb_eval.runtime.pace import duration, time_left
 from superb_eval.suite.events import (
     Busy,
     Event,
@@ -22,10 +23,13 @@ from superb_eval.suite.events import (
     SuiteOutcome,
 )
 from superb_eval.suite.jobs import Job
-from superb_eval.suite.plan_text import duration
+from superb_eval.suite.time_left import TimeLeft
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from superb_eval.suite.plan import Plan
+    from superb_eval.suite.run import OpenView
 
 
 @dataclass
@@ -38,49 +42,44 @@ class Running:
 
 @dataclass
 class ProgressView:
-    """The progress of a suite of `total` runs, `workers` at a time. It handles events, and rich can draw it."""
+    """The progress of a suite of `total` runs. It handles events, and rich can draw it."""
 
     total: int
-    workers: int
     outcome: SuiteOutcome
+    time_left: TimeLeft
+    now: Callable[[], float] = time.monotonic
     running: dict[Job, Running] = field(default_factory=dict)
     waiting: set[Job] = field(default_factory=set)
     """Runs that wait for memory."""
-    durations: list[float] = field(default_factory=list)
+    over: int = 0
+    """Runs that finished or failed."""
 
     def handle(self, event: Event) -> None:
         """Update the view by an event."""
+        self.time_left.handle(event)
         if isinstance(event, Started):
-            self.running[event.job] = Running(time.monotonic())
+            self.running[event.job] = Running(self.now())
             self.waiting.discard(event.job)
         elif isinstance(event, OutOfMemory):
             self.running.pop(event.job, None)
             self.waiting.add(event.job)
         elif isinstance(event, JobProgress):
-            self.running.setdefault(event.job, Running(time.monotonic())).progress = event
+            self.running.setdefault(event.job, Running(self.now())).progress = event
         elif isinstance(event, Busy | Retried):
             self.running.pop(event.job, None)
         else:
-            since = self.running.pop(event.job, Running(time.monotonic())).since
-            self.durations.append(time.monotonic() - since)
+            self.running.pop(event.job, None)
+            self.over += 1
             if isinstance(event, Finished):
                 self.outcome.finished.append(event)
             else:
                 self.outcome.failed.append(event)
 
-    def seconds_left(self) -> float | None:
-        """Return an estimate of the seconds left; None before the first run is over."""
-        if not self.durations:
-            return None
-        mean = sum(self.durations) / len(self.durations)
-        return mean * (self.total - len(self.durations)) / self.workers
-
     def summary(self) -> str:
         """Return the suite's progress in one line."""
-        left = self.seconds_left()
-        failed = f", {len(self.outcome.failed)} failed" if self.outcome.failed else ""
-        about = "" if left is None else f", about {duration(left)} left"
-        return f"{len(self.durations)} of {self.total} runs done{failed}{about}"
+        failed = f"{len(self.outcome.failed)} failed" if self.outcome.failed else ""
+        left = time_left(self.time_left.seconds()) if self.over < self.total else ""
+        return ", ".join(filter(None, (f"{self.over} of {self.total} runs done", failed, left)))
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
@@ -95,11 +94,22 @@ class ProgressView:
             p = running.progress
             share = f"{p.done}/{p.total}" if p and p.total else ""
             detail = f"{share} {p.postfix}" if p else ""
-            since = duration(time.monotonic() - running.since)
+            since = duration(self.now() - running.since)
             table.add_row(escape(str(job)), escape(p.step if p else "starting"), escape(detail.strip()), since)
         for job in sorted(self.waiting.copy(), key=str):  # another thread handles events
             table.add_row(escape(str(job)), "waits for memory", "", "")
         return Group(table, Text(self.summary()))
+
+
+def of_plan(plan: Plan, workers: int) -> OpenView:
+    """Return what opens a view of a plan's runs, `workers` at a time."""
+
+    def open_view(outcome: SuiteOutcome, total: int) -> AbstractContextManager[EventHandler]:
+        failed = {each.job for each in outcome.failed}  # before they could start
+        runs = [run for run in plan.runs if run.job not in failed]
+        return show(ProgressView(total, outcome, TimeLeft(runs, workers, plan.memory)))
+
+    return open_view
 
 
 @contextmanager

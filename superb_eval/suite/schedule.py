@@ -20,7 +20,8 @@ class RunEstimate:
     """What a run takes, estimated: seconds to extract features, seconds to train and test, bytes of memory.
 
     `after` is the run that extracts the features which this one only reads; with `together` it trains this one too
-    (seeds with one `train.order_seed`), which then takes no seconds of its own.
+    (seeds with one `train.order_seed`), which then takes no seconds of its own. Its training is in `folds` of equal
+    length.
     """
 
     job: Job
@@ -29,6 +30,7 @@ class RunEstimate:
     memory: float = 0.0
     after: Job | None = None
     together: bool = False
+    folds: int = 1
 
     @property
     def seconds(self) -> float:

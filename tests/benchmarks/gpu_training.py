@@ -85,8 +85,8 @@ class UpdateClock(NoProgress):
         self._profiler = torch.profiler.profile(activities=activities) if cuda else None
 
     @contextmanager
-    def step(self, name: str, total: int) -> Iterator[Callable[..., None]]:
-        del name, total
+    def step(self, name: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+        del name, total, done
         yield self._update
 
     def _update(self, done: int, postfix: str = "", total: int | None = None) -> None:

@@ -67,7 +67,7 @@ def test_the_longest_chain_comes_first(tmp_path: Path) -> None:
     plan.arrange(2)
     assert [str(run.job) for run in plan.runs][:2] == ["a pr", "b pr"]
     lines = "\n".join(plan_text.describe(plan, 2))
-    assert "time: about 8 min; one at a time 16 min, all at once 7 min" in lines
+    assert "time: about 8.0 min; one at a time 16 min, all at once 6.7 min" in lines
     assert plan_text.describe(plan, 1)[0] == "6 runs: 0 finished, 6 to run, 1 at a time"
 
 
@@ -93,7 +93,7 @@ def test_a_plan_names_what_takes_most_and_its_parts(tmp_path: Path) -> None:
     assert lines[start + 1].split() == headings.split()
     assert [line.split()[0] for line in lines[start + 2 : start + 6]] == ["pr", "asr", "ks", "all"]
     assert lines[start + 3].split()[3:] == ["1.67", "0.00", "5.00", "6.67", "4.0"]
-    assert lines[start + 6] == "  asr takes most: 69 % (extraction 2 min, training and test 5 min)"
+    assert lines[start + 6] == "  asr takes most: 69 % (extraction 1.7 min, training and test 5.0 min)"
 
 
 def test_runs_that_can_not_be_executed_take_nothing(tmp_path: Path) -> None:

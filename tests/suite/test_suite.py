@@ -28,6 +28,8 @@ from superb_eval.suite.executors import local
 from superb_eval.suite.job_state import JobStates, Receipt
 from superb_eval.suite.jobs import Job, SuiteConfig
 from superb_eval.suite.run import run
+from superb_eval.suite.schedule import RunEstimate
+from superb_eval.suite.time_left import TimeLeft
 
 SHORT = ("train.steps=20", "train.eval_every=10", "train.lr=1e-2")
 
@@ -67,7 +69,7 @@ class FakeScheduler:
 
 @contextmanager
 def open_view(outcome: SuiteOutcome, total: int):  # type: ignore[no-untyped-def]
-    yield progress_view.ProgressView(total, 1, outcome).handle
+    yield progress_view.ProgressView(total, outcome, TimeLeft((), 1)).handle
 
 
 def run_suite(config: SuiteConfig, scheduler: FakeScheduler) -> SuiteOutcome:
@@ -199,8 +201,7 @@ def test_a_plan_prints_what_can_not_run(config: SuiteConfig) -> None:
 def test_the_progress_view_counts_and_estimates() -> None:
     (job,) = jobs.expand(SuiteConfig(("[bold]x",), ("ks",), Path("x"), "mini"))
     outcome = SuiteOutcome()
-    view = progress_view.ProgressView(4, 2, outcome)
-    assert view.seconds_left() is None
+    view = progress_view.ProgressView(4, outcome, TimeLeft([RunEstimate(job, training=600.0)], 1))
     view.handle(Started(job))
     view.handle(JobProgress(job, "training", 5, 10, "dev ACC 3"))
     from rich.console import Console
@@ -209,7 +210,7 @@ def test_the_progress_view_counts_and_estimates() -> None:
     console.print(view)
     assert "[bold]x ks" in console.export_text() and view.running[job].progress
     view.handle(Failed(job, "no", fixable=True))
-    assert view.summary().startswith("1 of 4 runs done, 1 failed, about")
+    assert view.summary().startswith("1 of 4 runs done, 1 failed, about 0 s left")
 
 
 @pytest.mark.slow
@@ -252,7 +253,7 @@ def test_a_killed_worker_fails_its_run_alone(config: SuiteConfig) -> None:
     """SIGKILL, as the system does when memory runs out."""
     scheduler, killed = local.Local(1), threading.Event()
     outcome = SuiteOutcome()
-    view = progress_view.ProgressView(2, 1, outcome)
+    view = progress_view.ProgressView(2, outcome, TimeLeft((), 1))
 
     def handle(event: object) -> None:
         view.handle(event)  # type: ignore[arg-type]

@@ -42,8 +42,8 @@ class EventWriter:
         print(text, file=sys.stderr, flush=True)
 
     @contextmanager
-    def step(self, name: str, total: int) -> Iterator[Update]:
-        """Send a step's progress every `REPORT_SECONDS`, and its end."""
+    def step(self, name: str, total: int, done: int = 0) -> Iterator[Update]:
+        """Send a step's progress as it begins, every `REPORT_SECONDS`, and at its end."""
         last = 0.0
 
         def update(done: int, postfix: str = "", total: int | None = total) -> None:
@@ -53,7 +53,7 @@ class EventWriter:
                 last = now
                 self.send(step=name, done=done, total=total or 0, postfix=postfix)
 
-        update(0)
+        update(done)
         yield update
 
 

@@ -24,6 +24,7 @@ from superb_eval.suite.job_state import JobStates
 from superb_eval.suite.jobs import Job, SuiteConfig
 from superb_eval.suite.progress_view import ProgressView
 from superb_eval.suite.schedule import RunEstimate
+from superb_eval.suite.time_left import TimeLeft
 from tests.suite import progress_views
 
 
@@ -159,7 +160,7 @@ class Steps(NoProgress):
         self.done: list[int] = []
 
     @contextmanager
-    def step(self, name: str, total: int) -> Iterator[Update]:
+    def step(self, name: str, total: int, done: int = 0) -> Iterator[Update]:
         yield lambda done, postfix="", total=None: self.done.append(done) if name.startswith("training") else None
 
 
@@ -228,7 +229,7 @@ def test_views_show_that_a_run_waits_for_memory(planned: list[Job], capsys: pyte
     assert "waits for memory" in capsys.readouterr().out
     with states.acquire(planned[0]):
         assert not states.waits_for_memory(planned[0])
-    view = ProgressView(2, 2, SuiteOutcome())
+    view = ProgressView(2, SuiteOutcome(), TimeLeft((), 2))
     view.handle(Started(planned[0]))
     view.handle(OutOfMemory(planned[0], "memory ran out"))
     assert view.waiting == {planned[0]} and not view.running and view.summary() == "0 of 2 runs done"
