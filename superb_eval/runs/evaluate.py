@@ -170,7 +170,7 @@ def _run(runs: Sequence[PreparedRun], timer: StepTimer, progress: LoggingProgres
         for run, each, results in zip(runs, opened, zip(*by_fold, strict=True), strict=True):
             record = _record(run, dataset, results, timer.shared_by(1))
             each.log_results(record.metrics, run.recipe.train.steps if run.recipe.train else 0)
-            progress.write(_figures(record))
+            progress.write("\n".join([_figures(record), *(f"warning: {text}" for text in record.warnings)]))
             records.write(record, run.folder())
 
 

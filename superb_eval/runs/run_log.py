@@ -7,10 +7,11 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
+from io import RawIOBase
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from superb_eval.errors import UserError
 from superb_eval.results.formats import escape
@@ -35,7 +36,7 @@ class LoggingProgress:
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
         self._earlier: list[str] = []
-        self._files: list[TextIO] = []
+        self._files: list[RawIOBase] = []
 
     def log(self, text: str) -> None:
         """Show and write one line."""
@@ -79,8 +80,8 @@ class LoggingProgress:
             stack.callback(self._files.clear)
             for folder, command in commands.items():
                 with atomic_files.explain_disk_errors(folder / NAME):
-                    file = stack.enter_context((folder / NAME).open("a", encoding="utf8", buffering=1))
-                    file.write(_stamped(f"{command}\n{_environment()}") + "".join(self._earlier))
+                    file = stack.enter_context((folder / NAME).open("ab", buffering=0))
+                    file.write((_stamped(f"{command}\n{_environment()}") + "".join(self._earlier)).encode())
                 self._files.append(file)
             stack.enter_context(self._warnings())
             try:
@@ -109,8 +110,8 @@ class LoggingProgress:
         if not self._files:
             self._earlier.append(lines)
         for file in self._files:
-            with atomic_files.explain_disk_errors(Path(file.name)):
-                file.write(lines)
+            with suppress(OSError):  # a full disk stops the run itself, not its log
+                file.write(lines.encode())
 
 
 def path_of(error: BaseException) -> Path | None:
