@@ -60,6 +60,11 @@ COMMANDS = {
 """Commands that people guess, and those of the same purpose."""
 
 
+COMMAND_FIRST = (
+    "A command comes first, such as superb-eval run ks -u NAME, or superb-eval suite -u NAME --tasks ks,sid."
+)
+
+
 def explain(error: Any) -> str:
     """Return in a sentence or two what is wrong with a command line, and what to type.
 
@@ -72,9 +77,12 @@ def explain(error: Any) -> str:
     what, advice = _lowered(" ".join(error.format_message().split())), ""
     if hasattr(error, "possibilities"):
         what = f"there is no option {error.option_name}"
-        advice = _about_option(error.option_name, error.possibilities or ())
+        grouped = hasattr(error.ctx.command, "commands")
+        advice = COMMAND_FIRST if grouped else _about_option(error.option_name, error.possibilities or ())
     elif "unexpected extra argument" in what and error.ctx.command.name == "run":
         advice = "`run` takes one task, and its upstream with -u; several: superb-eval suite -u NAME --tasks ks,sid."
+    elif "missing option '-u'" in what:
+        advice = "`superb-eval upstream list` lists upstreams and the other addresses."
     elif "no such command" in what:
         advice = _about_command(what.split("'")[1])
     what = what if what.endswith((".", "?")) else f"{what}."
