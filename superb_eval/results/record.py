@@ -19,7 +19,8 @@ SCHEMA_VERSION = 6
 """Raised when a key is added, removed or changes its meaning; older records still load, with defaults for new keys.
 
 1: the first. 2: `code`, `heads` and `corpus.official`. 3: `upstream.identity`; `code` names versions. 4:
-`warnings`, and of each rate `skipped` and `diverged_at`. 5: `corpus.leaks` and `corpus.links`. 6: `limit`.
+`warnings`, and of each rate `skipped` and `diverged_at`. 5: `corpus.leaks` and `corpus.links`. 6: `limit` and
+`peak_memory`.
 """
 
 NAME = "result.json"
@@ -189,6 +190,11 @@ class RunRecord(RecordPart):
     )
     started: str = Field(description="when the run (or its last resumption) began, ISO 8601, UTC")
     seconds: dict[str, float] = Field(description="wall-clock time per step since then")
+    peak_memory: float | None = Field(
+        None,
+        description="bytes in use at the peak of features, training and test: resident in the process, or allocated on "
+        "the accelerator; null where the system doesn't measure it",
+    )
     skipped: list[str] = Field(description="what was left out, and why; empty where nothing was")
     warnings: list[str] = Field(
         default_factory=list,

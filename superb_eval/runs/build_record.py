@@ -25,11 +25,15 @@ from superb_eval.runtime import atomic_files, environment, threads
 
 @dataclass
 class StepTimer:
-    """Wall-clock seconds by step; for steps that several runs share, each run's part."""
+    """Wall-clock seconds by step; for steps that several runs share, each run's part.
+
+    `peak_memory`: bytes in use at the peak of those steps; None where that isn't measured.
+    """
 
     runs: int = 1
     started: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
     seconds: dict[str, float] = field(default_factory=dict)
+    peak_memory: float | None = None
 
     def shared_by(self, runs: int) -> StepTimer:
         """Return a copy for the next steps, which so many runs share."""
@@ -75,6 +79,7 @@ def build_record(
         hardware=_hardware(run.config.device),
         started=timer.started,
         seconds=timer.seconds,
+        peak_memory=timer.peak_memory,
         skipped=[text for result in results for text in result.skipped],
         warnings=_warnings(run, results, metrics[0]),
     )

@@ -32,7 +32,7 @@ from superb_eval.runs.config import PreparedRun, RunConfig, prepare
 from superb_eval.runs.run_log import LoggingProgress
 from superb_eval.runs.run_loggers import RunLoggers
 from superb_eval.runs.upstream_address import resolve_address
-from superb_eval.runtime import atomic_files, loggers
+from superb_eval.runtime import atomic_files, loggers, memory
 from superb_eval.runtime.progress import NoProgress, Progress
 
 
@@ -159,14 +159,16 @@ def _clear(folder: Path) -> None:
 
 def _run(runs: Sequence[PreparedRun], timer: StepTimer, progress: LoggingProgress) -> None:
     """Compute runs that differ in their seeds, together, and write the record of each."""
-    first = runs[0]
+    first, device = runs[0], runs[0].config.device
     with ExitStack() as stack:
         opened = [stack.enter_context(RunLoggers(run)) for run in runs]
+        measured = memory.reset_peak(device)
         with timer.step("features"):
             dataset = load_features(first, progress)
         with timer.step("training and test"):
             configs = [replace(run.probe_config(), log=each.log) for run, each in zip(runs, opened, strict=True)]
             by_fold = _probe(first, configs, dataset, progress)
+        timer.peak_memory = memory.peak_since_reset(device) if measured else None
         for run, each, results in zip(runs, opened, zip(*by_fold, strict=True), strict=True):
             record = _record(run, dataset, results, timer.shared_by(1))
             each.log_results(record.metrics, run.recipe.train.steps if run.recipe.train else 0)

@@ -24,19 +24,37 @@ def free_bytes(device: str) -> float:
 
 def peak_bytes(work: Callable[[], object], device: str) -> float | None:
     """Return the bytes that a piece of work adds at its peak; None where the system doesn't measure it."""
-    if devices.kind(device) == "cuda":
-        allocated = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        work()
-        return float(torch.cuda.max_memory_allocated(device) - allocated)
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # give back what earlier work left, or this one would seem to need nothing
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak so far
-    except (OSError, AttributeError, TypeError):  # another system, or a sandbox
+    if not reset_peak(device):
         return None
-    before = _field("/proc/self/status", "VmRSS")
+    before = _held(device)
     work()
-    return max(0.0, _field("/proc/self/status", "VmHWM") - before)
+    return max(0.0, peak_since_reset(device) - before)
+
+
+def reset_peak(device: str) -> bool:
+    """Forget the peak of a device's memory so far; return whether the system measures it."""
+    if devices.kind(device) == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # give back what earlier work left, or later work would seem to need nothing
+        Path("/proc/self/clear_refs").write_text("5")  # Linux
+    except (OSError, AttributeError, TypeError):  # another system, or a sandbox
+        return False
+    return True
+
+
+def peak_since_reset(device: str) -> float:
+    """Return the most bytes held at a time since `reset_peak`: allocated on a GPU, else resident in this process."""
+    if devices.kind(device) == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return _field("/proc/self/status", "VmHWM")
+
+
+def _held(device: str) -> float:
+    if devices.kind(device) == "cuda":
+        return float(torch.cuda.memory_allocated(device))
+    return _field("/proc/self/status", "VmRSS")
 
 
 def _available() -> float:

@@ -15,6 +15,7 @@ from superb_eval.runs import run_log
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate, evaluate_seeds
 from superb_eval.runs.run_log import LoggingProgress
+from superb_eval.runtime import memory
 from superb_eval.runtime.progress import NoProgress
 from superb_eval.suite import jobs
 from superb_eval.suite.events import Event, Failed
@@ -58,6 +59,11 @@ def test_each_seed_has_a_log_of_its_own(config: RunConfig) -> None:
     logs = [(folder / "run.log").read_text(encoding="utf8") for _, folder in results]
     assert ["--seed 0" in logs[0], "--seed 1" in logs[0], "--seed 1" in logs[1]] == [True, False, True]
     assert not (set(logs[0].splitlines()) & {line for line in logs[1].splitlines() if "training" in line})
+
+
+def test_a_record_holds_the_peak_of_memory_where_the_system_measures_it(config: RunConfig) -> None:
+    record, _ = evaluate(config)
+    assert (record.peak_memory is not None and record.peak_memory > 1e7) == memory.reset_peak(config.device)
 
 
 def test_warnings_are_written_and_escapes_are_not(tmp_path: Path) -> None:
