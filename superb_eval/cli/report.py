@@ -44,15 +44,19 @@ def report(
     historical: Historical = False,
     data: RecordedData = None,
     audio_mb: Annotated[float, typer.Option(min=0, metavar="MB", help="size of the audio to embed; 0: none")] = 4.0,
+    title: Annotated[
+        str, typer.Option(metavar="TEXT", help="heading of the page; default: the name of the results folder")
+    ] = "",
 ) -> None:
     """Write a results folder as one self-contained HTML file; it needs no network.
 
     It shows the table, differences from the reference, quality against cost, layers, training curves, errors, and the
-    worst utterances, with players where the audio is at hand: those clips become part of the file.
+    worst utterances, with players where the audio is at hand: those clips become part of the file. Every chart can be
+    saved as SVG or PNG, and has its figures as a table.
 
     \b
     superb-eval report results/ --out report.html
-    superb-eval report results/ --against hubert_mini --audio-mb 0
+    superb-eval report results/ --against hubert_mini --audio-mb 0 --title "Our encoders"
     """
     from superb_eval.report import page
     from superb_eval.results.table.build import TableOptions
@@ -60,7 +64,7 @@ def report(
 
     names = tuple(published.replace(",", " ").split())
     wanted = TableOptions("historical" if historical else "strict", against, names)
-    print(page.write(results, out, page.ReportOptions(wanted, data, audio_mb), TerminalProgress()))
+    print(page.write(results, out, page.ReportOptions(wanted, data, audio_mb, title), TerminalProgress()))
 
 
 def layers(

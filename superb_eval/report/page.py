@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from markupsafe import Markup
 
 from downstreams.registry import task_order
 from superb_eval.errors import UserError
 from superb_eval.report import render
-from superb_eval.report.charts import comparison, pareto, svg, training
+from superb_eval.report.charts import cost, differences, training
 from superb_eval.report.charts import layers as layers_module
-from superb_eval.report.charts.comparison import Palette
+from superb_eval.report.charts.figure import Figure
+from superb_eval.report.charts.layers import WeightMaps
 from superb_eval.report.render import Command
 from superb_eval.report.sections import errors, result_grid
 from superb_eval.report.sections import headline as headline_module
 from superb_eval.report.sections.errors import TaskErrors
 from superb_eval.report.sections.headline import UpstreamSummary
-from superb_eval.report.sections.result_grid import GridRow
+from superb_eval.report.sections.result_grid import Grid
 from superb_eval.report.sections.worst_utterances import AudioClips
 from superb_eval.results import layer_record
 from superb_eval.results.folder import Results, RunGroup, RunGroups, open_results
 from superb_eval.results.layer_record import LayersRecord
-from superb_eval.results.table import build
+from superb_eval.results.table import build, costs
 from superb_eval.results.table.build import TableOptions
 from superb_eval.results.table.result_table import ResultTable
 from superb_eval.runtime import atomic_files
@@ -36,20 +35,13 @@ class ReportOptions:
     """What a report shows. `audio_mb` bounds the clips embedded, in 10^6 bytes; 0: none.
 
     `table.against` None: the measured upstream with the most parameters. `data`: where the corpora are now; None: where
-    they were when each run was made.
+    they were when each run was made. `title`: the page's heading; empty: the name of the results folder.
     """
 
     table: TableOptions = TableOptions()
     data: Path | None = None
     audio_mb: float = 4.0
-
-
-@dataclass(frozen=True)
-class LegendEntry:
-    """An entry of the legend: the colour and the mark of an upstream."""
-
-    name: str
-    swatch: Markup
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +49,7 @@ class TaskTraining:
     """The charts of one task's trainings."""
 
     task: str
-    charts: tuple[svg.Figure, ...]
+    charts: tuple[Figure, ...]
 
 
 @dataclass(frozen=True)
@@ -66,16 +58,15 @@ class TableView:
 
     key: str
     table: ResultTable
-    rows: tuple[GridRow, ...]
+    grid: Grid
     summaries: tuple[UpstreamSummary, ...]
     headline: tuple[str, ...]
-    legend: tuple[LegendEntry, ...]
-    forests: tuple[svg.Figure, ...]
-    parallel: svg.Figure | None
-    pareto: tuple[svg.Figure, ...]
-    maps: tuple[svg.Figure, ...]
-    probes: tuple[svg.Figure, ...]
-    similarities: tuple[svg.Figure, ...]
+    relative: Figure | None
+    forests: tuple[Figure, ...]
+    cost: tuple[Figure, ...]
+    weights: tuple[WeightMaps, ...]
+    probes: tuple[Figure, ...]
+    similarities: tuple[Figure, ...]
     training: tuple[TaskTraining, ...]
     errors: tuple[TaskErrors, ...]
     commands: tuple[Command, ...]
@@ -106,7 +97,7 @@ def html(folder: Path, options: ReportOptions, progress: Progress) -> str:
             views.append(_view(f"b{k}", table, groups, table_options, layers if k == 0 else [], clips, folder))
             update(k + 1)
     return render.render(
-        folder=folder.name or str(folder),
+        title=options.title or folder.name or str(folder),
         views=views,
         protocol=table_options.protocol,
         left_out=[*left_out, *problems],
@@ -125,9 +116,7 @@ def _with_reference(table_options: TableOptions, results: Results) -> TableOptio
     for (name, _), group in largest.items():
         count, _ = sizes.get(name, (0, 0))
         sizes[name] = (count + 1, group.record.upstream.parameters)
-    return TableOptions(
-        table_options.protocol, max(sorted(sizes), key=lambda name: sizes[name]), table_options.published
-    )
+    return replace(table_options, against=max(sorted(sizes), key=lambda name: sizes[name]))
 
 
 def _layers(folder: Path) -> tuple[list[LayersRecord], list[str]]:
@@ -149,24 +138,27 @@ def _view(
     clips: AudioClips,
     folder: Path,
 ) -> TableView:
-    palette = {row.name: series for series, row in enumerate(table.rows)}
+    table = costs.with_evaluation(table, groups)
+    names = [row.name for row in table.rows]
     summaries = headline_module.summaries(table, groups)
-    by_task = {task: _groups_of_task(groups, task) for task in sorted({task for _, task in groups}, key=task_order)}
+    by_task = {
+        task: {name: groups[name, task] for name in names if (name, task) in groups}
+        for task in sorted({task for _, task in groups}, key=task_order)
+    }
     trained = [
-        TaskTraining(task, tuple(training.figures(f"{key}-{task}", task, of_task, palette)))
+        TaskTraining(task, tuple(training.figures(f"{key}-{task}", task, of_task, names)))
         for task, of_task in by_task.items()
     ]
     return TableView(
         key=key,
         table=table,
-        rows=tuple(result_grid.rows(key, table, groups)),
+        grid=result_grid.grid(key, table, groups),
         summaries=tuple(summaries),
         headline=tuple(headline_module.headline(table, summaries)),
-        legend=tuple(_legend(palette, table)),
-        forests=tuple(comparison.forests(key, table)),
-        parallel=comparison.parallel(f"{key}-parallel", table, palette),
-        pareto=tuple(pareto.figures(key, table, folder, palette)),
-        maps=tuple(_maps(key, table, groups)),
+        relative=differences.relative(f"{key}-relative", table),
+        forests=tuple(differences.forests(key, table)),
+        cost=tuple(cost.figures(key, table, costs.read(folder))),
+        weights=tuple(layers_module.weight_maps(key, names, groups)),
         probes=tuple(
             chart
             for k, record in enumerate(layers)
@@ -176,28 +168,9 @@ def _view(
             chart for k, record in enumerate(layers) for chart in layers_module.similarity_charts(f"{key}-l{k}", record)
         ),
         training=tuple(t for t in trained if t.charts),
-        errors=tuple(errors.of_tasks(key, by_task, table_options.protocol, palette, clips)),
+        errors=tuple(errors.of_tasks(key, by_task, table_options.protocol, names, clips)),
         commands=tuple(_commands(by_task)),
     )
-
-
-def _groups_of_task(groups: RunGroups, task: str) -> dict[str, RunGroup]:
-    return {name: group for (name, t), group in groups.items() if t == task}
-
-
-def _legend(palette: Palette, table: ResultTable) -> Iterator[LegendEntry]:
-    for row in table.rows:
-        series = palette[row.name]
-        kind = f"course {svg.series_class(series)}{' thick' if row.name == table.reference else ''}"
-        parts = [svg.line(2, 8, 26, 8, kind), svg.mark(14.0, 8.0, series, hollow=row.published)]
-        swatch = svg.tag("svg", *parts, viewBox="0 0 28 16", width=28, height=16, aria_hidden="true")
-        yield LegendEntry(row.name, swatch)
-
-
-def _maps(key: str, table: ResultTable, groups: RunGroups) -> Iterator[svg.Figure]:
-    for k, row in enumerate(table.rows):
-        of_upstream = {task: group for (name, task), group in groups.items() if name == row.name}
-        yield from layers_module.maps(f"{key}-weights-{k}", row.name, of_upstream)
 
 
 def _commands(by_task: Mapping[str, Mapping[str, RunGroup]]) -> Iterator[Command]:

@@ -6,12 +6,14 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from superb_eval.report.charts import svg
+from superb_eval.report.charts.figure import CONFIG
+from superb_eval.report.markup import clean
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -39,24 +41,35 @@ def render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
     environment.filters |= {
         "cut": _cut,
         "day": lambda text: text[:10],
-        "after": lambda text, task: text.removeprefix(task.upper()).strip(),
         "by_text": _by_text,
     }
     style, script = ((TEMPLATES / name).read_text(encoding="utf8") for name in ("report.css", "report.js"))
+    scripts = (chart_library(), script)
     return environment.get_template("report.html.j2").render(
         style=Markup(style),
-        script=Markup(script),
+        scripts=[Markup(text) for text in scripts],
         style_hash=_hash(style),
-        script_hash=_hash(script),
+        script_hashes=" ".join(map(_hash, scripts)),
+        chart_config=CONFIG,
         **content,
     )
 
 
+@cache
+def chart_library() -> str:
+    """Return the source of Vega, Vega-Lite and vega-embed as one module, which defines `window.vegaEmbed`."""
+    import vl_convert
+
+    # Nothing in it may end the element that it stands in.
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;").replace("</script", "<\\/script")
+
+
 def _cut(text: object, most: int = 200) -> str:
-    return svg.clean(text, most)
+    return clean(text, most)
 
 
 def _by_text(commands: Sequence[Command], attribute: str) -> list[tuple[str, str]]:

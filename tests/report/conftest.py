@@ -185,4 +185,4 @@ def the_layers() -> LayersRecord:
 @pytest.fixture(scope="session")
 def by_hand() -> SimpleNamespace:
     """Helpers that write results folders and parse pages."""
-    return SimpleNamespace(a_run=a_run, predictions=predictions, Page=Page)
+    return SimpleNamespace(a_run=a_run, predictions=predictions, the_layers=the_layers, Page=Page)

@@ -7,6 +7,7 @@ file `axe.min.js` of axe-core in `$AXE_CORE`. They are no part of the setup; whe
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,18 @@ class Opened:
         self.page.goto(report.as_uri())
         self.page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
 
+    def draw(self) -> None:
+        """Scroll through the page, so that every chart is drawn."""
+        self.page.evaluate(
+            """async () => {
+              for (const figure of document.querySelectorAll("figure")) {
+                figure.scrollIntoView({behavior: "instant"});
+                await new Promise(requestAnimationFrame);
+              }
+            }"""
+        )
+        self.page.wait_for_selector("figure:not(.drawn)", state="detached")
+
 
 @pytest.fixture(params=SCREENS)
 def opened(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterator[Opened]:
@@ -75,29 +88,94 @@ def opened(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterat
 
 
 def test_it_logs_nothing_and_requests_nothing(opened: Opened, report: Path) -> None:
+    opened.draw()
     assert opened.messages == []
     assert {url.partition(":")[0] for url in opened.requests} <= {"file", "data", "blob"}
     assert [url for url in opened.requests if url.startswith("file")] == [report.as_uri()]
 
 
 def test_nothing_is_wider_than_the_screen(opened: Opened) -> None:
-    assert opened.page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    fits = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    opened.draw()
+    assert opened.page.evaluate(fits)
+    opened.page.locator(".tools .intervals").first.check()
+    assert opened.page.evaluate(fits)
+    places = "Array.from(document.querySelectorAll('table.results'), (table) => table.parentElement)"
+    assert opened.page.evaluate(f"{places}.every((place) => place.scrollWidth <= place.clientWidth)")
 
 
 def test_every_chart_is_drawn(opened: Opened) -> None:
+    opened.draw()
     sizes = opened.page.evaluate(
-        """Array.from(document.querySelectorAll("figure .drawing > svg"), (svg) => {
-          const marks = Array.from(svg.querySelectorAll("path, circle, rect, line"));
+        """Array.from(document.querySelectorAll("figure .chart svg.marks"), (svg) => {
+          const marks = Array.from(svg.querySelectorAll("path, rect, line"));
           const look = (mark) => getComputedStyle(mark);
           const seen = marks.filter((mark) => look(mark).fill !== "none" || look(mark).stroke !== "none");
           const box = svg.getBBox();
-          const outside = box.x < -2 || box.y < -2 || box.x + box.width > svg.viewBox.baseVal.width + 40;
-          return [svg.querySelector("title").textContent, box.width, box.height, seen.length, outside];
+          const place = svg.closest(".chart");
+          const fits = box.x > -8 && box.width < place.clientWidth + 8;
+          return [svg.closest("figure").id, box.width, box.height, seen.length, fits, svg.getAttribute("aria-label")];
         })"""
     )
-    assert len(sizes) > 30
-    for title, width, height, marks, outside in sizes:
-        assert width > 60 and height > 30 and marks > 3 and not outside, title
+    assert len(sizes) == opened.page.locator("figure").count() > 30
+    for key, width, height, marks, fits, label in sizes:
+        assert width > 60 and height > 30 and marks > 3 and fits and label, key
+
+
+@pytest.mark.parametrize("opened", ["light"], indirect=True)
+def test_charts_follow_the_colour_scheme_and_paper(opened: Opened) -> None:
+    opened.draw()
+    light, dark = (f"figure .chart svg text[fill='{colour}']" for colour in ("#566170", "#a3adba"))
+    assert opened.page.locator(light).count() > 30 and not opened.page.locator(dark).count()
+    opened.page.emulate_media(color_scheme="dark")
+    opened.page.wait_for_selector(light, state="detached")
+    opened.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    opened.page.wait_for_selector(dark, state="detached")
+    opened.page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    opened.page.wait_for_selector(light, state="detached")
+    assert opened.messages == []
+
+
+@pytest.mark.parametrize("opened", ["light"], indirect=True)
+def test_a_chart_has_tooltips_and_can_be_saved(opened: Opened) -> None:
+    figure = opened.page.locator("figure").nth(1)
+    figure.scroll_into_view_if_needed()
+    opened.page.wait_for_selector("figure.drawn .mark-symbol path")
+    figure.locator(".mark-symbol path").first.hover(force=True)
+    opened.page.wait_for_selector("#vg-tooltip-element.visible")
+    assert "PR PER" in opened.page.locator("#vg-tooltip-element").inner_text()
+    figure.locator(".vega-embed details summary, .chart details summary").first.click(force=True)
+    for kind in ("SVG", "PNG"):
+        with opened.page.expect_download() as saved:
+            figure.locator(".vega-actions a", has_text=kind).click(force=True)
+        assert Path(saved.value.path()).stat().st_size > 1000
+        assert saved.value.suggested_filename == f"{figure.get_attribute('id')}.{kind.lower()}"
+    assert opened.messages == []
+
+
+@pytest.mark.parametrize("opened", ["light"], indirect=True)
+def test_columns_can_be_chosen_and_rows_searched(opened: Opened) -> None:
+    shown = "Array.from(document.querySelectorAll('table.results thead th'), (t) => t.hidden ? '' : t.innerText)"
+    assert not any("params" in text for text in opened.page.evaluate(shown))
+    opened.page.locator(".choose").click()
+    opened.page.locator(".choices label", has_text="params M").locator("input").check()
+    assert any("params" in text for text in opened.page.evaluate(shown))
+    opened.page.keyboard.press("Escape")
+    opened.page.locator("#search").fill("fbank")
+    visible = "Array.from(document.querySelectorAll('table.results tbody tr')).filter((r) => !r.hidden).length"
+    assert opened.page.evaluate(visible) == 1
+    assert "rows" in opened.page.locator("#found").inner_text()
+    opened.page.locator("#search").fill("")
+    assert opened.page.evaluate(visible) == 3
+
+
+@pytest.mark.parametrize("opened", ["phone"], indirect=True)
+def test_on_a_phone_each_row_is_a_card_and_can_be_ordered(opened: Opened) -> None:
+    row = opened.page.locator("table.results tbody tr").first
+    assert row.evaluate("(row) => getComputedStyle(row).display") == "block"
+    first = names(opened)
+    opened.page.locator(".order").first.select_option(label="upstream")
+    assert names(opened) == sorted(first)
 
 
 def test_axe_finds_no_serious_fault(opened: Opened) -> None:
@@ -125,15 +203,19 @@ def test_columns_sort_by_mouse_and_by_keyboard(opened: Opened) -> None:
     first = names(opened)
     button = opened.page.locator("button.sort", has_text="ACC").first
     button.click()
-    figures = [float(cell.rstrip("=*")) for cell in column(opened, "KS")]
+    figures = [number(cell) for cell in column(opened, "KS")]
     assert figures == sorted(figures, reverse=True), "the best come first"
     assert button.locator("xpath=..").get_attribute("aria-sort") == "descending"
     button.press("Enter")
-    assert [float(cell.rstrip("=*")) for cell in column(opened, "KS")] == sorted(figures)
+    assert [number(cell) for cell in column(opened, "KS")] == sorted(figures)
     opened.page.locator("button.sort", has_text="upstream").click()
     assert names(opened) == sorted(first)
     opened.page.locator("button.sort", has_text="DER").click()
     assert column(opened, "SD")[-1] == "·", "gaps come last"
+
+
+def number(cell: str) -> float:
+    return float(re.sub(r"[^0-9.].*", "", cell))
 
 
 def column(opened: Opened, heading: str) -> list[str]:

@@ -37,7 +37,7 @@ class Page(HTMLParser):
         self._table = self._table and tag != "table"
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in {"script", "style"}:
+        if self.open and self.open[-1] not in {"script", "style", "option"}:
             self.texts.append(data)
         if self._in_cell and data.strip():
             self.cells[-1][-1].append(data.strip())

@@ -2,106 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from markupsafe import Markup
+import altair as alt
 
-from superb_eval.report.charts import svg
+from superb_eval.report.charts.figure import DataRow, Figure, chart_of, domain, figure, tips
 
-WIDEST = 330.0
-"""Width of a heat map with its labels, so that two fit side by side and one fits a phone."""
+TALLEST, LOWEST, HEIGHT = 20.0, 9.0, 330.0
+"""Most and least height of a square, and about that of a large heat map, in CSS pixels."""
 
-LEAST, MOST = 13.0, 34.0
-"""Shortest and longest side of a square; in squares of `WRITTEN` and more the value is printed."""
+WRITTEN = 16
+"""With more columns than that, values are not printed in the squares; tooltips and the table hold them."""
 
-WRITTEN = 22.0
+
+NAMED_BY_LABELS = {"upstream", "metric", "task"}
+"""What needs no title on its axis."""
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """What is drawn: `values[row][column]`, None where missing; `full` is the value with the strongest colour."""
+    """What is drawn: `values[row][column]`, None where missing.
+
+    `full` is the value with the strongest colour; None: the greatest. `signs` follow the printed values. `diverging`:
+    values below and above 0 have two colours.
+    """
 
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     values: tuple[tuple[float | None, ...], ...]
-    full: float = 1.0
+    full: float | None = None
     format: str = ".2f"
-    down: str = ""
-    """What rows are."""
-    across: str = ""
-    """What columns are."""
+    down: str = "row"
+    """What rows are, in words of this package."""
+    across: str = "column"
+    """What columns are, in words of this package."""
+    signs: tuple[tuple[str, ...], ...] = ()
+    diverging: bool = False
 
-    def text(self, value: float | None) -> str:
+    def text(self, row: int, column: int) -> str:
         """Return a value as text."""
+        value = self.values[row][column]
         return "" if value is None else format(value, self.format)
 
+    def limit(self) -> float:
+        """Return the value with the strongest colour; above 0."""
+        largest = max((abs(value) for row in self.values for value in row if value is not None), default=0.0)
+        return self.full or largest or 1.0
 
-def figure(key: str, title: str, note: str, matrix: Matrix) -> svg.Figure:
+    def height(self) -> float:
+        """Return the height of all rows, in CSS pixels."""
+        return len(self.rows) * min(TALLEST, max(LOWEST, HEIGHT / max(1, len(self.rows))))
+
+    def data_rows(self) -> list[DataRow]:
+        """Return a row of data for each value."""
+        return [
+            {
+                "row": name,
+                "column": column,
+                "value": value,
+                "figure": self.text(i, j),
+                "shown": f"{self.text(i, j).removeprefix('0') or '0'}{self.signs[i][j] if self.signs else ''}",
+                "strong": int(abs(value) > 0.55 * self.limit()),
+            }
+            for i, name in enumerate(self.rows)
+            for j, column in enumerate(self.columns)
+            if (value := self.values[i][j]) is not None
+        ]
+
+
+def heatmap(key: str, title: str, matrix: Matrix, note: str = "", wide: bool = False) -> Figure:
     """Return a heat map; its table holds the same figures."""
-    label = min(120.0, 14.0 + 5.8 * max(map(len, matrix.rows), default=0))
-    side = min(MOST, max(LEAST, (WIDEST - label) / max(1, len(matrix.columns))))
-    left, top = label, 34.0
-    parts = [svg.text(left, 12, matrix.across, class_="label"), svg.text(0, top - 6, matrix.down, class_="label")]
-    parts += [_row(matrix, k, left, top + k * _height(side), side) for k in range(len(matrix.rows))]
-    every = max(1, round(18 / side)) if _short(matrix.columns) else 1
-    bottom = top + len(matrix.rows) * _height(side)
-    parts += [_foot(name, left + k * side, bottom, side) for k, name in enumerate(matrix.columns) if k % every == 0]
-    foot = 18.0 if _short(matrix.columns) else 12 + 4.6 * max(map(len, map(_cut, matrix.columns)))
-    width = max(left + side * len(matrix.columns) + 2, 200)
-    return svg.Figure(
-        key=key,
-        title=title,
-        note=note,
-        svg=svg.chart(
-            key, title, note or "The stronger the colour, the greater the value.", (width, bottom + foot), *parts
-        ),
-        headings=("", *matrix.columns),
-        rows=tuple((name, *map(matrix.text, row)) for name, row in zip(matrix.rows, matrix.values, strict=True)),
-        wide=width > WIDEST + 60,
+    base = chart_of("squares").encode(
+        x=alt.X("column:N", scale=alt.Scale(domain=domain(matrix.columns), padding=0), axis=_across(matrix)),
+        y=alt.Y("row:N", scale=alt.Scale(domain=domain(matrix.rows), padding=0), axis=_down(matrix)),
+    )
+    squares = base.mark_rect(stroke="var(--paper)", strokeWidth=1).encode(
+        color=alt.Color("value:Q", scale=_colours(matrix), legend=None),
+        tooltip=tips(row=matrix.down, column=matrix.across, figure="value"),
+    )
+    ink = alt.Scale(domain=[0, 1], range=["var(--ink)", "var(--paper)"])
+    written = base.mark_text(fontSize=10).encode(
+        text=alt.Text("shown:N"), color=alt.Color("strong:N", scale=ink, legend=None)
+    )
+    layers = [squares, written] if len(matrix.columns) <= WRITTEN else [squares]
+    rows = [(name, *(matrix.text(i, j) for j in range(len(matrix.columns)))) for i, name in enumerate(matrix.rows)]
+    return figure(
+        alt.LayerChart(layer=layers, view=alt.ViewBackground(stroke="var(--rule)"))
+        .resolve_scale(color="independent")
+        .properties(height=matrix.height()),
+        {"squares": matrix.data_rows()},
+        key,
+        title,
+        "The stronger the colour, the greater the value.",
+        (("", *matrix.columns), rows),
+        note,
+        wide,
     )
 
 
-def _height(side: float) -> float:
-    return min(side, 24.0)
+def _colours(matrix: Matrix) -> alt.Scale:
+    most = matrix.limit()
+    if matrix.diverging:
+        colours = ["var(--bad)", "var(--panel)", "var(--good)"]
+        return alt.Scale(domain=[-most, 0, most], range=colours, interpolate="rgb", clamp=True)
+    return alt.Scale(domain=[0, most], range=["var(--panel)", "var(--accent)"], interpolate="rgb", clamp=True)
 
 
-def _cut(name: str) -> str:
-    return svg.shortened(name, 14)
+def _across(matrix: Matrix) -> alt.Axis:
+    """The axis of columns: long labels are slanted where they are few, and upright where they are many."""
+    long = any(len(name) > 3 for name in matrix.columns) and not matrix.diverging
+    angle = 0 if not long else -45 if len(matrix.columns) <= WRITTEN else -90
+    overlap: bool | Literal["greedy"] = "greedy" if len(matrix.columns) > WRITTEN else False
+    title = _title(matrix.across)
+    return alt.Axis(title=title, orient="top", labelAngle=angle, labelOverlap=overlap, domain=False, ticks=False)
 
 
-def _short(names: Sequence[str]) -> bool:
-    return all(len(name) <= 3 for name in names)
+def _down(matrix: Matrix) -> alt.Axis:
+    return alt.Axis(title=_title(matrix.down), labelOverlap="greedy", domain=False, ticks=False, labelLimit=130)
 
 
-def _row(matrix: Matrix, k: int, left: float, y: float, side: float) -> Markup:
-    height = _height(side)
-    parts = [svg.text(left - 6, y + height / 2 + 4, svg.shortened(matrix.rows[k], 18), "end", _kind(side))]
-    for column, value in enumerate(matrix.values[k]):
-        if value is None:
-            continue
-        strength = min(1.0, max(0.0, value / matrix.full if matrix.full else 0.0))
-        x, text = left + column * side, matrix.text(value)
-        hint = svg.tag("title", f"{matrix.rows[k]}, {matrix.columns[column]}: {text}")
-        size = {"width": side - 1, "height": height - 1}
-        parts.append(svg.tag("rect", x=x, y=y, class_="square", **size))
-        parts.append(svg.tag("rect", hint, x=x, y=y, class_="heat", fill_opacity=round(strength, 3), **size))
-        if side >= WRITTEN:
-            kind = "figure strong" if strength > 0.55 else "figure"
-            written = text.removeprefix("0") or "0"
-            parts.append(svg.text(x + side / 2 - 0.5, y + height / 2 + 3.5, written, "middle", kind))
-    return Markup("").join(parts)
-
-
-def _kind(side: float) -> str:
-    return "tick" if side > 15 else "tick small"
-
-
-def _foot(name: str, x: float, bottom: float, side: float) -> Markup:
-    middle = x + side / 2
-    if len(name) <= 3:
-        return svg.text(middle, bottom + 14, name, "middle", "tick")
-    rotated = f"rotate(-55 {svg.number(middle)} {svg.number(bottom + 8)})"
-    return svg.tag(
-        "text", _cut(name), x=middle + 3, y=bottom + 10, text_anchor="end", class_=_kind(side), transform=rotated
-    )
+def _title(words: str) -> str | None:
+    return None if words in NAMED_BY_LABELS else words

@@ -3,50 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
+import altair as alt
+
 from downstreams.registry import task_order
-from superb_eval.report.charts import heatmap, svg
-from superb_eval.report.charts.heatmap import Matrix
-from superb_eval.report.charts.svg import Box
-from superb_eval.results.folder import RunGroup
-from superb_eval.results.layer_record import LayerSimilarity, LayersRecord, TaskProbes
+from superb_eval.report.charts.figure import DataRow, Figure, chart_of, figure, tips
+from superb_eval.report.charts.heatmap import Matrix, heatmap
+from superb_eval.results.folder import RunGroup, RunGroups
+from superb_eval.results.layer_record import LayerProbe, LayerSimilarity, LayersRecord, TaskProbes
 from superb_eval.results.record import RunRecord
 
-RAW = "In %, mean over folds and seeds. QbE has no weights: a full square is the layer that dev chose."
+RAW = "Mean over folds and seeds. QbE has no weights: a full square is the layer that dev chose."
+
 CORRECTED = (
-    "In %: the weights times the mean length of each layer's vectors. A short vector with a large weight may "
-    "contribute less than a long one with a small weight."
+    "The weights times the mean length of each layer's vectors: a short vector with a large weight may contribute less "
+    "than a long one with a small weight."
 )
 
+Weights = Mapping[str, Sequence[float]]
+"""The weight of each layer, by task."""
 
-def maps(key: str, name: str, groups: dict[str, RunGroup]) -> list[svg.Figure]:
-    """Return the heat maps of an upstream's layer weights: raw, and corrected for norms where records hold them.
 
-    `groups` are by task. Empty where the upstream has one layer, or every head was trained on a single one.
+@dataclass(frozen=True)
+class WeightMaps:
+    """The layer weights of all upstreams on one scale; `full` is the weight with the strongest colour, in %."""
+
+    title: str
+    note: str
+    full: float
+    figures: tuple[Figure, ...]
+
+
+def weight_maps(key: str, names: Sequence[str], groups: RunGroups) -> Iterator[WeightMaps]:
+    """Yield the layer weights of upstreams: raw, and corrected for norms where records hold them.
+
+    Upstreams with one layer are left out: there is nothing to weigh.
     """
+    by_upstream = {name: {task: group for (n, task), group in groups.items() if n == name} for name in names}
+    raw = {name: _weights_by_task(of_name) for name, of_name in by_upstream.items()}
+    corrected = {
+        name: {task: _corrected(values, by_upstream[name][task].record) for task, values in weights.items()}
+        for name, weights in raw.items()
+    }
+    for kind, title, note, weights in (("raw", "Raw", RAW, raw), ("norm", "Norm-corrected", CORRECTED, corrected)):
+        shown = {name: found for name, of_name in weights.items() if (found := {t: w for t, w in of_name.items() if w})}
+        if shown:
+            full = 100 * _largest(shown)
+            maps = [
+                _map(f"{key}-weights-{names.index(name)}-{kind}", name, found, full) for name, found in shown.items()
+            ]
+            yield WeightMaps(title, note, full, tuple(maps))
+
+
+def _weights_by_task(groups: Mapping[str, RunGroup]) -> dict[str, list[float]]:
     weights = {task: _weights(groups[task]) for task in sorted(groups, key=task_order)}
-    weighted = {task: values for task, values in weights.items() if len(values) > 1}
-    if not weighted:
-        return []
-    corrected = {task: _corrected(values, groups[task].record) for task, values in weighted.items()}
-    with_norms = {task: values for task, values in corrected.items() if values}
-    charts = [_map(f"{key}-raw", f"Layer weights: {name}", RAW, weighted)]
-    if with_norms:
-        charts.append(_map(f"{key}-norm", f"Norm-corrected: {name}", CORRECTED, with_norms))
-    return charts
-
-
-def _map(key: str, title: str, note: str, weights: dict[str, list[float]]) -> svg.Figure:
-    layers = max(map(len, weights.values()))
-    # A layer that dev chose has all the weight; scaled to it, the other tasks would look empty.
-    largest = [max(values) for values in weights.values() if max(values) < 1]
-    full = max(largest, default=1.0)
-    rows = tuple((*(100 * v for v in values), *(None,) * (layers - len(values))) for values in weights.values())
-    names = tuple(task.upper() for task in weights)
-    columns = tuple(map(str, range(layers)))
-    matrix = Matrix(names, columns, rows, 100 * full, format=".0f", across="layer, 0 nearest the input")
-    return heatmap.figure(key, title, note, matrix)
+    return {task: values for task, values in weights.items() if len(values) > 1}
 
 
 def _weights(group: RunGroup) -> list[float]:
@@ -64,7 +77,27 @@ def _corrected(weights: Sequence[float], record: RunRecord) -> list[float]:
     return [product / sum(products) for product in products] if sum(products) > 0 else []
 
 
-def probe_charts(key: str, record: LayersRecord, groups: Mapping[tuple[str, str], RunGroup]) -> Iterator[svg.Figure]:
+def _largest(weights: Mapping[str, Weights]) -> float:
+    """The largest weight; that of a layer that dev chose is 1: scaled to it, the other tasks would look empty."""
+    largest = [max(values) for of_name in weights.values() for values in of_name.values()]
+    return max((value for value in largest if value < 1), default=1.0)
+
+
+def _map(key: str, name: str, weights: Weights, full: float) -> Figure:
+    layers = max(map(len, weights.values()))
+    matrix = Matrix(
+        rows=tuple(task.upper() for task in weights),
+        columns=tuple(map(str, range(layers))),
+        values=tuple((*(100 * v for v in row), *(None,) * (layers - len(row))) for row in weights.values()),
+        full=full,
+        format=".0f",
+        down="task",
+        across="layer",
+    )
+    return heatmap(key, name, matrix)
+
+
+def probe_charts(key: str, record: LayersRecord, groups: RunGroups) -> Iterator[Figure]:
     """Yield a chart for each task that was probed layer by layer, beside the figure of the head on all layers."""
     for k, task in enumerate(record.tasks):
         weighted_sum = _weighted_sum(task, groups.get((record.upstream, task.task)))
@@ -78,56 +111,69 @@ def _weighted_sum(task: TaskProbes, group: RunGroup | None) -> float | None:
     return group.record.metrics[0].value
 
 
-def _probe_chart(key: str, name: str, task: TaskProbes, weighted_sum: float | None) -> svg.Figure:
-    box = Box(48, 30, 330, 190)
-    ends = [end for probe in task.probes for end in (probe.low, probe.high)] + (
-        [] if weighted_sum is None else [weighted_sum]
-    )
-    low, high = min(ends), max(ends)
-    up = (
-        svg.linear(low, high, box.bottom - 6, box.top + 6)
-        if task.higher_is_better
-        else svg.linear(low, high, box.top + 6, box.bottom - 6)
-    )
-    across = svg.linear(-0.5, len(task.probes) - 0.5, box.left, box.right)
-    every = max(1, round(len(task.probes) / 13))
+def _probe_chart(key: str, name: str, task: TaskProbes, weighted_sum: float | None) -> Figure:
     heading = f"{task.task.upper()} {task.heading} {task.unit} {'↑' if task.higher_is_better else '↓'}"
-    parts = [box.up(up, svg.ticks(low, high, 4), heading)]
-    parts.append(box.across(across, [p.layer for p in task.probes][::every], "layer alone, 0 nearest the input"))
-    parts.append(svg.path([(across(p.layer), up(p.value)) for p in task.probes], "course s1"))
-    for p in task.probes:
-        hint = f"layer {p.layer}: {p.value:.2f} [{p.low:.2f}, {p.high:.2f}]"
-        parts += [
-            svg.line(across(p.layer), up(p.low), across(p.layer), up(p.high), "whisker s1"),
-            svg.mark(across(p.layer), up(p.value), 0, hint, hollow=p != task.best()),
-        ]
+    scale = alt.Scale(zero=False, reverse=not task.higher_is_better)
+    base = chart_of("probes").encode(
+        x=alt.X("layer:O", title="layer alone, 0 nearest the input", axis=alt.Axis(labelAngle=0))
+    )
+    y = alt.Y("value:Q", title=heading, scale=scale)
+    layers = [
+        base.mark_line(color="var(--s1)", strokeWidth=1.2).encode(y=y),
+        base.mark_rule(color="var(--s1)").encode(y=alt.Y("low:Q", scale=scale), y2=alt.Y2("high:Q")),
+        base.mark_point(filled=True, size=55, opacity=1, stroke="var(--s1)").encode(
+            y=y,
+            fill=alt.Fill("best:N", scale=alt.Scale(domain=BEST, range=["var(--s1)", "var(--paper)"])).legend(None),
+            tooltip=tips(layer="layer", figure="figure", interval="interval", best="best"),
+        ),
+    ]
+    datasets = {"probes": [_probe_row(probe, task) for probe in task.probes]}
     if weighted_sum is not None:
-        parts.append(
-            svg.path(
-                [(box.left, up(weighted_sum)), (box.right, up(weighted_sum))],
-                "front",
-                f"weighted sum: {weighted_sum:.2f}",
-            )
-        )
-        parts.append(svg.text(box.right, up(weighted_sum) - 4, f"weighted sum {weighted_sum:.2f}", "end", "tick halo"))
-    title = f"{task.task.upper()} on each layer alone: {name}"
-    return svg.Figure(
-        key=key,
-        title=title,
-        note=f"On {task.corpus} (profile {task.profile}), with 95 % intervals. Filled: the best.",
-        svg=svg.chart(key, title, "A point for each layer.", (344, box.bottom + 40), *parts),
-        headings=("layer", heading, "interval", "command"),
-        rows=tuple((str(p.layer), f"{p.value:.2f}", f"[{p.low:.2f}, {p.high:.2f}]", p.command) for p in task.probes),
+        layers += _weighted_sum_line()
+        datasets["sum"] = [{"sum": weighted_sum, "text": f"weighted sum {weighted_sum:.2f}"}]
+    rows = [(str(p.layer), f"{p.value:.2f}", f"[{p.low:.2f}, {p.high:.2f}]", p.command) for p in task.probes]
+    return figure(
+        alt.LayerChart(layer=layers).properties(height=200),
+        datasets,
+        key,
+        f"{task.task.upper()} on each layer alone: {name}",
+        "A point for each layer with its 95 % interval, better on top.",
+        (("layer", heading, "interval", "command"), rows),
+        f"On {task.corpus} (profile {task.profile}). Filled: the best.",
     )
 
 
-def similarity_charts(key: str, record: LayersRecord) -> Iterator[svg.Figure]:
+BEST = ["yes", "no"]
+
+
+def _probe_row(probe: LayerProbe, task: TaskProbes) -> DataRow:
+    return {
+        "layer": probe.layer,
+        "value": probe.value,
+        "low": probe.low,
+        "high": probe.high,
+        "figure": f"{probe.value:.2f}",
+        "interval": f"[{probe.low:.2f}, {probe.high:.2f}]",
+        "best": "yes" if probe == task.best() else "no",
+    }
+
+
+def _weighted_sum_line() -> list[alt.Chart]:
+    base = chart_of("sum").encode(y=alt.Y("sum:Q"))
+    text = base.mark_text(align="right", dy=-6, color="var(--muted)")
+    return [
+        base.mark_rule(strokeDash=[3, 3]),
+        text.encode(x=alt.value("width"), text=alt.Text("text:N")),
+    ]
+
+
+def similarity_charts(key: str, record: LayersRecord) -> Iterator[Figure]:
     """Yield the CKA of an upstream with each one that it was compared with."""
     for k, similarity in enumerate(record.alike):
         yield _similarity_chart(f"{key}-cka-{k}", record.upstream, similarity)
 
 
-def _similarity_chart(key: str, name: str, similarity: LayerSimilarity) -> svg.Figure:
+def _similarity_chart(key: str, name: str, similarity: LayerSimilarity) -> Figure:
     values = [value for row in similarity.by_chance for value in row if value is not None]
     chance = " to ".join(dict.fromkeys([f"{min(values):.2f}", f"{max(values):.2f}"])) if values else ""
     note = (
@@ -138,7 +184,8 @@ def _similarity_chart(key: str, name: str, similarity: LayerSimilarity) -> svg.F
         rows=tuple(map(str, range(len(similarity.cka)))),
         columns=tuple(map(str, range(len(similarity.cka[0]) if similarity.cka else 0))),
         values=tuple(map(tuple, similarity.cka)),
-        across=f"layer of {svg.shortened(similarity.against, 40)}",
-        down="layer",
+        full=1.0,
+        down="layer of the first",
+        across="layer of the second",
     )
-    return heatmap.figure(key, f"Layer similarity: {name} and {similarity.against}", note, matrix)
+    return heatmap(key, f"Layer similarity: {name} and {similarity.against}", matrix, note)

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import altair as alt
 
 from downstreams import registry
 from superb_eval.errors import UserError
-from superb_eval.report.charts import svg
-from superb_eval.report.charts.comparison import Palette
-from superb_eval.report.charts.svg import Box
+from superb_eval.report.charts.figure import (
+    DataRow,
+    Figure,
+    chart_of,
+    figure,
+    tips,
+    upstream_colour,
+    upstream_scale,
+    upstream_shape,
+    zoom,
+)
 from superb_eval.results.folder import RunGroup
 from superb_eval.results.record import RateRecord
 
 MOST_POINTS = 200
 """Points drawn of a curve; the record holds them all."""
+
+HEIGHT = 190
+
+TESTED = ["yes", "no"]
+
+FROM_ZERO = alt.Scale(zero=True, nice=False)
 
 
 @dataclass(frozen=True)
@@ -26,6 +42,14 @@ class LearningCurve:
     seed: int
     rate: RateRecord
     chosen: bool
+
+    def label(self) -> str:
+        """Return fold, seed and learning rate in words."""
+        return f"fold {self.fold}, seed {self.seed}, lr {self.rate.lr:g}"
+
+    def row(self) -> DataRow:
+        """Return what each of its rows of data holds."""
+        return {"upstream": self.name, "training": self.label(), "tested": TESTED[not self.chosen]}
 
 
 def curves(groups: dict[str, RunGroup]) -> list[LearningCurve]:
@@ -39,18 +63,20 @@ def curves(groups: dict[str, RunGroup]) -> list[LearningCurve]:
     ]
 
 
-def figures(key: str, task: str, groups: dict[str, RunGroup], palette: Palette) -> list[svg.Figure]:
-    """Return the charts of one task's trainings; empty where nothing was trained."""
+def figures(key: str, task: str, groups: dict[str, RunGroup], names: Sequence[str]) -> list[Figure]:
+    """Return the charts of one task's trainings; empty where nothing was trained. `names`: all upstreams."""
     trained = [curve for curve in curves(groups) if curve.rate.curve]
     if not trained:
         return []
-    dev, loss = f"{task.upper()}: {_criterion(task)} on dev", f"{task.upper()}: training loss"
+    criterion = _criterion(task)
     charts = [
-        _by_step(f"{key}-dev", dev, "dev", trained, palette),
-        _by_step(f"{key}-loss", loss, "loss", trained, palette),
+        _by_step(f"{key}-dev", f"{task.upper()}: {criterion} on dev", "dev", trained, names),
+        _by_step(f"{key}-loss", f"{task.upper()}: training loss", "loss", trained, names),
     ]
     if any(len({c.rate.lr for c in trained if c.name == name}) > 1 for name in groups):
-        charts.append(_by_rate(f"{key}-lr", task, trained, palette))
+        charts.append(
+            _by_rate(f"{key}-lr", f"{task.upper()}: best {criterion} on dev by learning rate", trained, names)
+        )
     return charts
 
 
@@ -64,96 +90,73 @@ def _criterion(task: str) -> str:
     return f"{metric.heading} {metric.unit} {'↑' if metric.higher_is_better else '↓'}"
 
 
-def _by_step(
-    key: str, title: str, quantity: str, learning_curves: Sequence[LearningCurve], palette: Palette
-) -> svg.Figure:
-    box = Box(48, 22, 330, 170)
-    across, up = _scales(
-        box, [(p["step"], p[quantity]) for c in learning_curves for p in c.rate.curve if quantity in p]
-    )
-    values = [p[quantity] for c in learning_curves for p in c.rate.curve]
-    parts = [
-        box.up(up, svg.ticks(min(values), max(values), 4), ""),
-        box.across(across, _steps(learning_curves), "updates"),
+def _by_step(key: str, title: str, quantity: str, trained: Sequence[LearningCurve], names: Sequence[str]) -> Figure:
+    rows = [
+        {**c.row(), "step": point["step"], "value": point[quantity], "figure": f"{point[quantity]:.3f}"}
+        for c in trained
+        for point in _thinned(c.rate.curve)
     ]
-    for c in sorted(learning_curves, key=lambda c: c.chosen):
-        points = [(across(p["step"]), up(p[quantity])) for p in _thinned(c.rate.curve)]
-        kind = f"course thin {svg.series_class(palette[c.name])}{'' if c.chosen else ' faint'}"
-        parts.append(svg.path(points, kind, _name(c)))
-        if c.chosen and len(points) < 25:
-            parts += [svg.mark(x, y, palette[c.name]) for x, y in points[-1:]]
-    return svg.Figure(
-        key=key,
-        title=title,
-        note="",
-        svg=svg.chart(key, title, "One line for each training.", (344, box.bottom + 40), *parts),
-        headings=("training", "first", "last", "updates"),
-        rows=tuple(
-            (_name(c), f"{c.rate.curve[0][quantity]:.3f}", f"{c.rate.curve[-1][quantity]:.3f}", str(c.rate.steps))
-            for c in learning_curves
+    base = chart_of("points").encode(
+        x=alt.X(
+            "step:Q", title="updates", scale=alt.Scale(zero=True, nice=False), axis=alt.Axis(tickCount=5, grid=False)
         ),
+        y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
+        color=upstream_colour(names),
+        detail=alt.Detail("training:N"),
+        opacity=alt.Opacity("tested:O", scale=alt.Scale(domain=TESTED, range=[1, 0.35])).legend(None),
+    )
+    points = base.mark_point(filled=True, size=18, clip=True).encode(
+        tooltip=tips(upstream="upstream", training="training", step="update", figure="value", tested="tested")
+    )
+    chart = (base.mark_line(strokeWidth=1.3, clip=True) + points).add_params(zoom("view"))
+    table = [
+        (c.name, c.label(), f"{c.rate.curve[0][quantity]:.3f}", f"{c.rate.curve[-1][quantity]:.3f}", str(c.rate.steps))
+        for c in trained
+    ]
+    headings = ("upstream", "training", "first", "last", "updates")
+    return figure(
+        chart.properties(height=HEIGHT), {"points": rows}, key, title, "One line for each training.", (headings, table)
     )
 
 
-def _by_rate(key: str, task: str, learning_curves: Sequence[LearningCurve], palette: Palette) -> svg.Figure:
-    box = Box(48, 22, 330, 170)
-    rates = [c.rate.lr for c in learning_curves]
-    best = [c.rate.best_dev for c in learning_curves]
-    across = svg.logarithmic(min(rates) / 1.5, max(rates) * 1.5, box.left, box.right)
-    up = svg.linear(min(best), max(best), box.bottom - 6, box.top + 6)
-    parts = [
-        box.up(up, svg.ticks(min(best), max(best), 4), ""),
-        box.across(across, svg.decades(min(rates), max(rates)), "learning rate"),
+def _by_rate(key: str, title: str, trained: Sequence[LearningCurve], names: Sequence[str]) -> Figure:
+    rows = [
+        {**c.row(), "lr": c.rate.lr, "value": c.rate.best_dev, "figure": f"{c.rate.best_dev:.2f}"}
+        | {"group": f"{c.fold} {c.seed}", "rate": f"{c.rate.lr:g}"}
+        for c in trained
     ]
-    for group in _grouped(learning_curves, lambda c: (c.name, c.fold, c.seed)):
-        points = sorted((c.rate.lr, c.rate.best_dev, c) for c in group)
-        parts.append(
-            svg.path(
-                [(across(lr), up(dev)) for lr, dev, _ in points],
-                f"course thin {svg.series_class(palette[group[0].name])}",
-            )
-        )
-        parts += [
-            svg.mark(across(lr), up(dev), palette[c.name], f"{_name(c)}: {dev:.2f}", hollow=not c.chosen)
-            for lr, dev, c in points
-        ]
-    title = f"{task.upper()}: best {_criterion(task)} on dev by learning rate"
+    base = chart_of("points").encode(
+        x=alt.X("lr:Q", title="learning rate", scale=alt.Scale(type="log"), axis=_rate_axis(trained)),
+        y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
+        color=upstream_colour(names),
+    )
+    points = base.mark_point(size=50, strokeWidth=1.5).encode(
+        shape=upstream_shape(names),
+        fill=alt.Fill("upstream:N", scale=upstream_scale(names)).legend(None),
+        fillOpacity=alt.FillOpacity("tested:O", scale=alt.Scale(domain=TESTED, range=[1, 0])).legend(None),
+        tooltip=tips(upstream="upstream", training="training", figure="best on dev", tested="tested"),
+    )
     note = "Filled: the rate chosen on dev; its head was tested."
-    return svg.Figure(
-        key=key,
-        title=title,
-        note=note,
-        svg=svg.chart(key, title, note, (344, box.bottom + 40), *parts),
-        headings=("training", "best on dev", "at update", "tested"),
-        rows=tuple(
-            (_name(c), f"{c.rate.best_dev:.2f}", str(c.rate.best_step), "yes" if c.chosen else "no")
-            for c in learning_curves
-        ),
+    table = [
+        (c.name, c.label(), f"{c.rate.best_dev:.2f}", str(c.rate.best_step), TESTED[not c.chosen]) for c in trained
+    ]
+    return figure(
+        (base.mark_line(strokeWidth=1.2).encode(detail=alt.Detail("group:N")) + points).properties(height=HEIGHT),
+        {"points": rows},
+        key,
+        title,
+        note,
+        (("upstream", "training", "best on dev", "at update", "tested"), table),
+        note,
     )
 
 
-def _name(c: LearningCurve) -> str:
-    return f"{c.name}, fold {c.fold}, seed {c.seed}, lr {c.rate.lr:g}"
-
-
-def _scales(box: Box, points: Iterable[tuple[float, float]]) -> tuple[svg.Scale, svg.Scale]:
-    xs, ys = zip(*points, strict=True)
-    return svg.linear(0, max(xs), box.left, box.right), svg.linear(min(ys), max(ys), box.bottom - 6, box.top + 6)
-
-
-def _steps(learning_curves: Sequence[LearningCurve]) -> list[float]:
-    return svg.ticks(0, max(c.rate.steps for c in learning_curves), 4)
+def _rate_axis(trained: Sequence[LearningCurve]) -> alt.Axis:
+    """Ticks at the rates that were tried: there are few."""
+    values = sorted({c.rate.lr for c in trained})
+    return alt.Axis(values=values, format="~g", grid=False, labelOverlap=True)
 
 
 def _thinned(curve: Sequence[dict[str, float]]) -> list[dict[str, float]]:
     step = max(1, len(curve) // MOST_POINTS)
     return [*curve[::step], *([curve[-1]] if (len(curve) - 1) % step else [])]
-
-
-def _grouped(
-    learning_curves: Sequence[LearningCurve], by: Callable[[LearningCurve], tuple[object, ...]]
-) -> list[list[LearningCurve]]:
-    groups: dict[tuple[object, ...], list[LearningCurve]] = {}
-    for curve in learning_curves:
-        groups.setdefault(by(curve), []).append(curve)
-    return list(groups.values())

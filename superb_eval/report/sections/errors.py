@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from downstreams.base import BaseTask, Prediction
 from superb_eval.errors import UserError
-from superb_eval.report.charts import confusion, svg
-from superb_eval.report.charts.comparison import Palette
+from superb_eval.report.charts import confusion, det
+from superb_eval.report.charts.figure import Figure
 from superb_eval.report.sections import worst_utterances
 from superb_eval.report.sections.worst_utterances import AudioClips, WorstUtterance
 from superb_eval.results.folder import Protocol, Run, RunGroup
@@ -21,14 +21,19 @@ class TaskErrors:
 
     task: str
     title: str
-    charts: tuple[svg.Figure, ...]
+    charts: tuple[Figure, ...]
     worst: tuple[WorstUtterance, ...]
+
+    @property
+    def marked(self) -> bool:
+        """Whether answers are transcripts with their errors marked."""
+        return any(answer.marked is not None for utterance in self.worst for answer in utterance.answers)
 
 
 def of_tasks(
-    key: str, by_task: Mapping[str, Mapping[str, RunGroup]], protocol: Protocol, palette: Palette, clips: AudioClips
+    key: str, by_task: Mapping[str, Mapping[str, RunGroup]], protocol: Protocol, names: Sequence[str], clips: AudioClips
 ) -> Iterator[TaskErrors]:
-    """Yield the errors of each task whose predictions can be read; those of the first seed."""
+    """Yield the errors of each task whose predictions can be read; those of the first seed. `names`: all upstreams."""
     for task, groups in by_task.items():
         scored = {name: read for name, group in groups.items() if (read := _read(group.runs[0], protocol))}
         if not scored:
@@ -36,7 +41,7 @@ def of_tasks(
         scorer = next(iter(scored.values()))[0]
         rows = {name: read[1] for name, read in scored.items()}
         worst = _worst(scorer, rows, groups, clips)
-        charts = _charts(f"{key}-{task}", scorer, rows, palette)
+        charts = _charts(f"{key}-{task}", scorer, rows, names)
         yield TaskErrors(task, scorer.title, tuple(charts), tuple(worst))
 
 
@@ -51,12 +56,12 @@ def _read(run: Run, protocol: Protocol) -> tuple[BaseTask, list[Prediction]] | N
     return task, rows
 
 
-def _charts(key: str, task: BaseTask, rows: Mapping[str, list[Prediction]], palette: Palette) -> Iterator[svg.Figure]:
+def _charts(key: str, task: BaseTask, rows: Mapping[str, list[Prediction]], names: Sequence[str]) -> Iterator[Figure]:
     if task.label_column:
         for k, (name, of_name) in enumerate(rows.items()):
             yield confusion.confusion(f"{key}-confusion-{k}", name, task.name, of_name)
     elif task.name == "asv":
-        yield confusion.det(f"{key}-det", task.name, rows, palette)
+        yield det.det(f"{key}-det", task.name, rows, names)
 
 
 def _worst(

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from superb_eval.report.charts import comparison, svg
+from superb_eval.report import verdicts
+from superb_eval.report.markup import tag
+from superb_eval.report.verdicts import Verdict, short_name, task_columns
 from superb_eval.results.folder import RunGroups
 from superb_eval.results.table import costs, totals
 from superb_eval.results.table.result_table import Column, ResultTable, Row
@@ -38,21 +40,19 @@ class UpstreamSummary:
     def bar(self) -> Markup:
         """Return the counts of better, inconclusive and worse as a bar."""
         parts, x = [], 0.0
-        for kind, names in (("better", self.better), ("inconclusive", self.inconclusive), ("worse", self.worse)):
+        kinds: tuple[tuple[Verdict, tuple[str, ...]], ...] = (
+            ("better", self.better),
+            ("inconclusive", self.inconclusive),
+            ("worse", self.worse),
+        )
+        for kind, names in kinds:
             for name in names:
-                hint = svg.tag("title", f"{name}: {WORDS[kind]}")
-                parts.append(svg.tag("rect", hint, x=x, y=1, width=12, height=12, class_=f"effect {kind}"))
+                hint = tag("title", f"{name}: {verdicts.WORDS[kind]}")
+                parts.append(tag("rect", hint, x=x, y=1, width=12, height=12, class_=f"effect {kind}"))
                 x += 14
-        return svg.tag(
+        return tag(
             "svg", *parts, viewBox=f"0 0 {max(14, int(x))} 14", width=max(14.0, x), height=14, aria_hidden="true"
         )
-
-
-WORDS = {
-    "better": "better beyond chance",
-    "inconclusive": "inconclusive",
-    "worse": "worse beyond chance",
-}
 
 
 def summaries(table: ResultTable, groups: RunGroups) -> list[UpstreamSummary]:
@@ -85,14 +85,13 @@ def _against(s: UpstreamSummary, reference: str) -> str:
 
 def _summary(table: ResultTable, row: Row, groups: RunGroups) -> UpstreamSummary:
     kinds: dict[str, list[str]] = {"better": [], "inconclusive": [], "worse": []}
-    for column in comparison.task_columns(table):
+    for column in task_columns(table):
         cell = row.cells.get(column.key)
-        if cell and cell.difference and cell.difference.p is not None:
-            better = (cell.difference.value > 0) == column.higher_is_better
-            kind = "inconclusive" if not cell.difference.distinguishable else "better" if better else "worse"
-            kinds[kind].append(f"{column.key[0].upper()} {column.heading}")
+        kind = verdicts.verdict(cell, column) if cell else ""
+        if kind in kinds:
+            kinds[kind].append(short_name(column))
     ranked_keys = {key for other in table.rows for key, cell in other.cells.items() if cell.rank}
-    own = [column for column in comparison.task_columns(table) if column.key in row.cells]
+    own = [column for column in task_columns(table) if column.key in row.cells]
     ranked = [column for column in own if column.key in ranked_keys]
     return UpstreamSummary(
         name=row.name,
@@ -127,7 +126,7 @@ def _relative_size(table: ResultTable, row: Row) -> str:
     return f", with {100 * own.value / other.value:.0f} % of its parameters"
 
 
-COSTS = (costs.PARAMETERS.key, costs.MACS.key, costs.SPEED.key)
+COSTS = tuple(column.key for column in (costs.PARAMETERS, costs.MACS, costs.SPEED, costs.TIME, costs.MEMORY))
 
 
 def _upstream_texts(row: Row, columns: Sequence[Column], cost: bool) -> Iterator[str]:

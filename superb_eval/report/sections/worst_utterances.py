@@ -21,7 +21,8 @@ from superb_eval.data.links import CorpusFolder
 from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
-from superb_eval.report.charts import confusion, speaker_turns
+from superb_eval.report.charts import det, speaker_turns
+from superb_eval.report.sections.marked_errors import mark_errors
 from superb_eval.results.record import RunRecord
 from superb_eval.results.recorded_command import parse_command
 
@@ -34,12 +35,16 @@ SECONDS = 12.0
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of an upstream's head; `error` 0: right. `drawing` replaces the text of speaker turns."""
+    """The answer of an upstream's head; `error` 0: right.
+
+    `drawing` replaces the text of speaker turns; `marked` is a transcript's text with its errors marked.
+    """
 
     name: str
     text: str
     error: float
     drawing: Markup | None = None
+    marked: Markup | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def _utterance(task: BaseTask, row: tuple[str, str], answers: Mapping[str, tuple
         texts
     )
     shown = [
-        Answer(name, text, error, drawing)
+        Answer(name, text, error, drawing, mark_errors(task.name, truth, text))
         for (name, (text, error)), drawing in zip(answers.items(), drawings[1:], strict=True)
     ]
     return WorstUtterance(row_id, task.truth_names.get(truth, truth), tuple(shown), drawing=drawings[0])
@@ -101,7 +106,7 @@ def _distances_beyond_threshold(rows: Sequence[Prediction]) -> NDArray[np.float6
     finite = np.isfinite(scores)
     if not (finite & target).any() or not (finite & ~target).any():
         return np.zeros(len(rows))
-    curve = confusion.trade_off(target[finite], scores[finite])
+    curve = det.trade_off(target[finite], scores[finite])
     threshold = curve.thresholds[curve.equal_error_index()]
     spread = scores[finite].std() or 1.0
     beyond = np.where(target, threshold - scores, scores - threshold) / spread

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from superb_eval.errors import UserError
 from superb_eval.results.folder import RunGroups
-from superb_eval.results.table.result_table import Cell, Column, Row
+from superb_eval.results.record import RunRecord
+from superb_eval.results.table.result_table import Cell, Column, ColumnKey, ResultTable, Row
 from superb_eval.runtime import atomic_files
 
 NAME = "cost.json"
@@ -18,6 +19,8 @@ NAME = "cost.json"
 PARAMETERS = Column(("", "parameters_m"), "params M", "", higher_is_better=None)
 MACS = Column(("", "gmacs_per_second"), "GMAC/s", "", higher_is_better=None)
 SPEED = Column(("", "speed_up"), "speed-up", "x", higher_is_better=None)
+TIME = Column(("", "evaluation_minutes"), "evaluation", "min", higher_is_better=None, decimals=1)
+MEMORY = Column(("", "peak_memory_gb"), "peak memory", "GB", higher_is_better=None)
 
 Costs = Mapping[str, Mapping[str, float]]
 
@@ -67,3 +70,28 @@ def _with_cost(row: Row, groups: RunGroups, costs: Costs, reference: str | None)
     if own.get("real_time_factor") and other.get("real_time_factor"):
         cells[SPEED.key] = Cell(other["real_time_factor"] / own["real_time_factor"])
     return replace(row, cells={**cells, **row.cells})
+
+
+def with_evaluation(table: ResultTable, groups: RunGroups) -> ResultTable:
+    """Return a table with what the evaluation of its measured rows took: minutes of all runs, and memory at the peak.
+
+    A run whose features were in the store took no time to extract them. Older records hold no memory.
+    """
+    rows = [
+        replace(row, cells={**row.cells, **_of_evaluation(_records(row.name, groups))}) if not row.published else row
+        for row in table.rows
+    ]
+    filled = {key for row in rows for key in row.cells}
+    columns = tuple(column for column in (TIME, MEMORY) if column.key in filled)
+    return replace(table, rows=tuple(rows), columns=(*table.columns, *columns))
+
+
+def _records(name: str, groups: RunGroups) -> list[RunRecord]:
+    return [run.record for (upstream, _), group in groups.items() if upstream == name for run in group.runs]
+
+
+def _of_evaluation(records: Sequence[RunRecord]) -> dict[ColumnKey, Cell]:
+    seconds = sum(sum(record.seconds.values()) for record in records)
+    peaks = [record.peak_memory for record in records if record.peak_memory is not None]
+    cells = {TIME.key: Cell(seconds / 60)}
+    return {**cells, MEMORY.key: Cell(max(peaks) / 1e9)} if peaks else cells
