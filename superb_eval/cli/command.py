@@ -69,7 +69,6 @@ def _argument(param: Any) -> str:
 
 def _other_spellings(param: Any) -> Iterator[str]:
     """Yield the spellings of an option that help doesn't show."""
-    shown = [*param.opts, *param.secondary_opts] if param.param_type_name == "option" else []
-    others = [spelling for option in shown for spelling in SPELLINGS.get(option, ())]
+    others = [spelling for option in param.opts for spelling in SPELLINGS.get(option, ())]
     yield from others
-    yield from (f"--{long[2:].replace('-', '_')}" for long in (*param.opts, *others) if long[:2] == "--")
+    yield from (f"--{long[2:].replace('-', '_')}" for long in (*param.opts, *others) if long.startswith("--"))

@@ -160,11 +160,12 @@ def check(
 
 
 def export(
-    data: Annotated[
-        Path, typer.Argument(metavar="ROOT", help="official corpora, manifests, or data of other toolkits")
-    ],
     task: Task,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="folder to write; an unfinished export is resumed")],
+    data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="official corpora, manifests, or data of other toolkits")
+    ] = None,
+    folder: Annotated[str | None, typer.Argument(metavar="FOLDER", help="the corpus, in place of --data")] = None,
     override: Overrides = None,
     resume: Resume = False,
 ) -> None:
@@ -174,13 +175,18 @@ def export(
     of the corpus' licence.
 
     \b
-    superb-eval corpus export my-corpus ks --out ks-dataset
+    superb-eval corpus export ks --data my-corpus --out ks-dataset
     """
     del resume  # which it does anyway
+    from downstreams import registry
     from superb_eval.corpora.load_corpus import read_corpus
     from superb_eval.export import hf_dataset
     from superb_eval.runs.config import choose_recipe
     from superb_eval.runtime.progress import TerminalProgress
 
+    if folder is not None:  # which came before the task once
+        task, data = (task, Path(folder)) if task in registry.names() else (folder, Path(task))
+    if data is None:
+        raise UserError("corpus export: whose rows? Give the corpus with --data FOLDER.")
     corpus = read_corpus(choose_recipe(task, data, overrides=override or ()), data, TerminalProgress())
     print(f"data set: {hf_dataset.export(corpus, task, out, TerminalProgress())}")

@@ -101,7 +101,6 @@ Jobs = Annotated[
 Historical = Annotated[
     bool, typer.Option("--historical/--strict", help="figures as published, or with everything chosen on dev")
 ]
-Against = Annotated[str | None, typer.Option(metavar="NAME", help="the upstream that others are compared with")]
 Published = Annotated[
     str, typer.Option(metavar="NAME,...", help="rows that others published, such as hubert_base,distilhubert; or all")
 ]

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 def merge(
     contributions: Annotated[
         list[str],
-        typer.Argument(metavar="[NAME=]FOLDER", help="results folders, and whose they are; default: their names"),
+        typer.Argument(metavar="FOLDER", help="results folders; NAME=FOLDER names who made the runs"),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="results folder to copy them into")],
     keep_first: Annotated[

@@ -17,6 +17,7 @@ from superb_eval.cli.options import (
     Loggers,
     Out,
     Profile,
+    Results,
     Resume,
     Seeds,
     Store,
@@ -171,7 +172,7 @@ def plan(
 
 
 def board(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="results folder of a suite")],
+    results: Results = Path("results"),
     once: Annotated[bool, typer.Option("--once", help="print it once, as where there is no terminal")] = False,
 ) -> None:
     """Show what a suite has planned, is running (and where), has finished, and what failed: from any terminal.
@@ -181,7 +182,7 @@ def board(
     """
     from superb_eval.suite import status
 
-    status.show(out, follow=not once)
+    status.show(results, follow=not once)
 
 
 def _remote_scheduler(

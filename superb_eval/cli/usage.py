@@ -23,12 +23,7 @@ OPTIONS = {
     ("-n", "-p", "--name", "--expname", "--expdir"): (
         "A run's folder follows from what is run, OUT/UPSTREAM/TASK/RUN; choose OUT with --out."
     ),
-    (
-        "-a",
-        "-e",
-        "--auto_resume",
-        "--past_exp",
-    ): "The same command resumes an interrupted run, and keeps a finished one.",
+    ("-a", "-e", "--auto_resume", "--past_exp"): "The same command resumes a run, and keeps a finished one.",
     ("-k", "--upstream_ckpt", "--ckpt", "--checkpoint", "--model_args", "--pretrained"): (
         "Weights are part of the address: -u NAME@CHECKPOINT."
     ),
@@ -59,6 +54,11 @@ COMMANDS = {
 }
 """Commands that people guess, and those of the same purpose."""
 
+COMMAND_FIRST = (
+    "A command comes first, such as superb-eval run ks -u NAME, or superb-eval suite -u NAME --tasks ks,sid."
+)
+"""After an option that stands where a command is expected."""
+
 
 def explain(error: Any) -> str:
     """Return in a sentence or two what is wrong with a command line, and what to type.
@@ -72,9 +72,12 @@ def explain(error: Any) -> str:
     what, advice = _lowered(" ".join(error.format_message().split())), ""
     if hasattr(error, "possibilities"):
         what = f"there is no option {error.option_name}"
-        advice = _about_option(error.option_name, error.possibilities or ())
+        known = error.possibilities or ()
+        advice = COMMAND_FIRST if error.ctx.parent is None else _about_option(error.option_name, known)
     elif "unexpected extra argument" in what and error.ctx.command.name == "run":
         advice = "`run` takes one task, and its upstream with -u; several: superb-eval suite -u NAME --tasks ks,sid."
+    elif "missing option '-u'" in what:
+        advice = "`superb-eval upstream list` lists upstreams and the other addresses."
     elif "no such command" in what:
         advice = _about_command(what.split("'")[1])
     what = what if what.endswith((".", "?")) else f"{what}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,22 +11,36 @@ import pytest
 import superb_eval
 from superb_eval.results import record as records
 from superb_eval.results.folder import open_results
+from superb_eval.runtime.progress import NoProgress
+from superb_eval.suite import jobs
+from superb_eval.suite.execute import execute
+from superb_eval.suite.jobs import SuiteConfig
 from tests.cli.test_app import SHORT, call, refused
 
 __all__ = ["call"]  # a fixture
 
 
+@pytest.fixture(scope="module")
+def made(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a full run, and of a try of the same with --limit 4."""
+    folder = tmp_path_factory.mktemp("made") / "r"
+    for limit in (None, 4):
+        options = {"overrides": SHORT[1::2], "out": folder, "store": folder.parent / "store", "limit": limit}
+        superb_eval.evaluate("fbank", "ks", tones, **options)
+    return folder
+
+
 @pytest.fixture
-def out(call, tones: Path, tmp_path: Path) -> Path:  # type: ignore[no-untyped-def]
-    """Results of a full run, and of a try with the same words and --limit."""
-    words = ("run", "ks", "-u", "fbank", "--data", tones, "--out", tmp_path / "r", *SHORT)
-    assert call(*words).code == 0
-    tried = call(*words, "--limit", "4")
+def out(made: Path, tmp_path: Path) -> Path:
+    """A copy of them."""
+    return shutil.copytree(made, tmp_path / "r")
+
+
+def test_run_states_that_it_is_a_try(call, tones: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    tried = call("run", "ks", "-u", "fbank", "--data", tones, "--out", tmp_path / "r", *SHORT, "--limit", "4")
     assert tried.code == 0, tried.err
     assert "warning: --limit 4: a try on few utterances, which tables and reports leave out" in tried.out
     assert "a try with --limit 4: 4 of 36 of train, 4 of 18 of dev, 4 of 18 of test" in tried.err
-    assert "done before" not in tried.err
-    return tmp_path / "r"
 
 
 def test_a_try_is_another_run_that_is_marked_and_in_no_table(call, out: Path, tones: Path) -> None:  # type: ignore[no-untyped-def]
@@ -57,10 +72,12 @@ def test_a_try_is_resumed_predicted_with_and_verified(call, out: Path, tones: Pa
 
 
 def test_a_suite_tries_too(call, out: Path, tones: Path) -> None:  # type: ignore[no-untyped-def]
-    words = ("suite", "-u", "fbank", "--tasks", "ks", "--data", tones, "--out", out, *SHORT, "--jobs", "1")
-    tried = call(*words, "--limit", "5")
-    assert tried.code == 0 and "With --limit 5 they are tries on few utterances" in tried.out
-    assert "nothing to run. With --limit 5" in call(*words, "--limit", "5").out
+    config = SuiteConfig(("fbank",), ("ks",), tones, overrides=tuple(SHORT[1::2]), out=out, limit=5)
+    (job,) = jobs.expand(config)
+    assert jobs.Job.loads(job.dumps()) == job
+    execute(job, NoProgress())
+    words = ("suite", "-u", "fbank", "--tasks", "ks", "--data", tones, "--out", out, *SHORT)
+    assert "nothing to run. With --limit 5 they are tries" in call(*words, "--limit", "5", "--resume").out
     assert "1 to run" in call(*words, "--dry-run").out, "the receipt of a try is none of the full run"
     assert len(open_results(out).tries) == 2
 

@@ -28,6 +28,7 @@ GUESSES = {
     "run ks -u fbank -o results2": "such as train.steps=100. To choose where output goes: --out results2.",
     # of lm-evaluation-harness
     "run --model hubert --tasks ks": "The task comes first: superb-eval run ks -u NAME; several: superb-eval suite",
+    "--model hubert --tasks ks --limit 10": "A command comes first, such as superb-eval run ks -u NAME",
     "suite --model hubert --tasks ks --num_fewshot 5": "there are no shots",
     "suite --model hubert --model_args pretrained=x": "Weights are part of the address: -u NAME@CHECKPOINT.",
     "suite --model hubert --batch_size 8": "-o train.batch_size=N; of extraction: -o features.batch_seconds=S",
@@ -36,7 +37,7 @@ GUESSES = {
     "run all -u fbank": "several: superb-eval suite -u fbank --tasks all",
     "run ks,pr -u fbank": "several: superb-eval suite -u fbank --tasks ks,pr",
     "run ks -u fbank,hubert": "several: superb-eval suite -u fbank,hubert --tasks ks",
-    "run ks fbank": "missing option '-u' / '--upstream'",
+    "run ks fbank": "missing option '-u' / '--upstream'. `superb-eval upstream list` lists upstreams",
     "run ks pr -u fbank": "`run` takes one task, and its upstream with -u",
     "run ks -u fbank --fresh --resume": "--fresh and --resume exclude each other. Give one of them.",
     "run ks -u fbank --limit 0.1": "invalid value for '--limit'",
@@ -62,6 +63,15 @@ def test_a_wrong_guess_ends_in_a_sentence_that_helps(
     assert list(tmp_path.iterdir()) == [], "nothing was begun"
 
 
+def test_an_interrupted_command_ends_in_a_sentence(call, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    def interrupt(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("superb_eval.runs.evaluate.evaluate_seeds", interrupt)
+    called = call("run", "ks", "-u", "fbank")
+    assert called.code == 130 and called.err.strip() == "superb-eval: interrupted; the same command resumes it."
+
+
 SPELLED = {
     "run ks --model fbank --output_path r --limit 3": {"upstream": "fbank", "out": Path("r"), "limit": 3},
     "run ks --upstreams fbank --store_gb 2": {"upstream": "fbank", "store_gb": 2.0},
@@ -79,6 +89,17 @@ SPELLED = {
 def test_what_is_unambiguous_is_accepted(line: str) -> None:
     _, given = commands.parse(["superb-eval", *shlex.split(line)])
     assert {key: given[key] for key in SPELLED[line]} == SPELLED[line]
+
+
+def test_corpus_export_takes_its_folder_in_three_places(
+    call, tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    exported = []
+    monkeypatch.setattr("superb_eval.export.hf_dataset.export", lambda *given: exported.append(given[:3]))
+    for words in (("ks", "--data", tones), (tones, "ks"), ("ks", tones)):
+        assert call("corpus", "export", *words, "--out", tmp_path).code == 0
+    assert [(corpus.name, task, out) for corpus, task, out in exported] == [(tones.name, "ks", tmp_path)] * 3
+    refused(call("corpus", "export", "ks", "--out", tmp_path / "d"), "Give the corpus with --data FOLDER")
 
 
 def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
