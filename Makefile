@@ -21,14 +21,14 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 	$(UV) --constraint constraints.txt --editable '.[synth,dev]'
 	touch $(STAMP)
 
-# Each step resumes what was interrupted and skips what is finished.
+# Each step resumes what was interrupted and skips what is finished; the report is drawn beside the table.
 quickstart: setup
 	$(BIN)/superb-eval corpus synth --size mini --out quickstart/corpus
 	$(BIN)/superb-eval suite --upstreams $(UPSTREAMS) --tasks all --profile mini --data quickstart/corpus \
 	  --out quickstart/results --store quickstart/features
 	test -f quickstart/results/cost.json || $(BIN)/superb-eval cost $(subst $(COMMA), ,$(UPSTREAMS)) --out quickstart/results
-	$(BIN)/superb-eval table quickstart/results --against hubert_mini
-	$(BIN)/superb-eval report quickstart/results --against hubert_mini --out quickstart/report.html
+	$(BIN)/superb-eval report quickstart/results --against hubert_mini --out quickstart/report.html & \
+	  $(BIN)/superb-eval table quickstart/results --against hubert_mini && wait $$!
 
 test: setup
 	$(BIN)/python -m pytest -n auto --dist worksteal --durations 10

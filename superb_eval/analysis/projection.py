@@ -6,6 +6,7 @@ optimizer on random features of the right shape.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ from upstreams.base import SAMPLE_RATE, Upstream
 TIMED_SECONDS = 6.0
 """Audio at most that an upstream is timed on on a CPU, where a batch takes as long as its audio lasts."""
 
+TIMED_LENGTHS = 2.0
+"""On a CPU clips are timed at a power of this in frames: throughput depends little on length, so few are timed."""
+
 TIMED_FRAMES = 1000
 """Of a training batch on a CPU, all utterances together: its time is proportional to its frames."""
 
@@ -63,7 +67,7 @@ BATCH_COPIES = 3
 
 @dataclass(frozen=True)
 class TimedBatch:
-    """A batch of extraction: `clips` of `samples` each; `share` of it is timed."""
+    """A batch that is timed: `clips` of `samples` each, `share` of a batch of extraction."""
 
     clips: int
     samples: int
@@ -112,14 +116,16 @@ class TaskProjection:
 
 
 def timed_batch(upstream: Upstream, workload: Workload, device: str) -> TimedBatch:
-    """Return a batch as extraction makes them of clips of a corpus's mean length; on a CPU, a part of one."""
+    """Return a batch as extraction makes them of clips of a corpus's mean length; on a CPU, a part of one, of about
+    that length."""
     extraction = Extraction.of(workload.recipe.features, workload.pooled)
     shapes = BatchShapes.of(upstream, device, extraction.batch_seconds)
     clips = len(shapes.plan([workload.seconds] * min(workload.clips, SHARD_UTTERANCES))[0])
     samples = GRID_STRIDE * padding.grid_frames(round(workload.seconds * SAMPLE_RATE / GRID_STRIDE))
     if device != devices.CPU:
         return TimedBatch(clips, samples, extraction)
-    timed_samples = min(samples, round(TIMED_SECONDS * SAMPLE_RATE))
+    about = GRID_STRIDE * round(TIMED_LENGTHS ** round(math.log(samples / GRID_STRIDE, TIMED_LENGTHS)))
+    timed_samples = min(about, round(TIMED_SECONDS * SAMPLE_RATE))
     timed_clips = max(1, min(clips, round(TIMED_SECONDS * SAMPLE_RATE) // timed_samples))
     return TimedBatch(timed_clips, timed_samples, extraction, timed_clips * timed_samples / (clips * samples))
 

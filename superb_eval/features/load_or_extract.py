@@ -73,9 +73,11 @@ def load_or_extract(
     """
     builder = _DatasetBuilder(source, clip_by_digest, store, passes)
     stored = count_stored(source, clip_by_digest, store)
-    for digests in _assign_to_shards(sorted(clip_by_digest)):
+    *shards, last = _assign_to_shards(sorted(clip_by_digest))
+    for digests in shards:
         builder.add(digests)
-        on_progress(min(len(clip_by_digest), stored + builder.extracted + len(builder.unstored)))
+        on_progress(min(len(clip_by_digest) - len(last), stored + builder.extracted + len(builder.unstored)))
+    builder.add(last)
     on_progress(len(clip_by_digest))
     return builder.dataset()
 

@@ -9,6 +9,9 @@ from typing import NamedTuple
 RECENT = 0.5
 """Share of the time so far whose pace counts: long enough to hold evaluations, and a slow start is soon over."""
 
+LEAST_UNITS, LEAST_SHARE = 10, 0.1
+"""So many units, or this share of them where that is less, make an estimate: single ones differ."""
+
 SAMPLED = 0.01
 """Share of the time so far between two samples of the progress at least, so that there are few of them."""
 
@@ -24,6 +27,7 @@ class Pace:
     def __init__(self, started: float) -> None:
         self.started = started
         self._samples: deque[_Sample] = deque()
+        self._first: _Sample | None = None
         self._latest: _Sample | None = None
 
     def update(self, done: int, now: float) -> None:
@@ -31,14 +35,17 @@ class Pace:
         if self._latest is not None and done == self._latest.done:
             return
         self._latest, elapsed = _Sample(now, done), now - self.started
+        self._first = self._first or self._latest
         if not self._samples or now - self._samples[-1].time >= SAMPLED * elapsed:
             self._samples.append(self._latest)
         while len(self._samples) > 2 and self._samples[1].time <= now - RECENT * elapsed:
             self._samples.popleft()
 
     def seconds_left(self, total: int, now: float) -> float | None:
-        """Return an estimate of the seconds until `total` units are done; None before the second update."""
-        if self._latest is None or self._latest.done <= self._samples[0].done:
+        """Return an estimate of the seconds until `total` units are done; None as long as too few of them are."""
+        if self._first is None or self._latest is None:
+            return None
+        if self._latest.done - self._first.done < min(LEAST_UNITS, LEAST_SHARE * (total - self._first.done)):
             return None
         first, latest = self._samples[0], self._latest
         each = (latest.time - first.time) / (latest.done - first.done)

@@ -90,9 +90,11 @@ class _Projector:
                 workload = self.plan.workloads.get(task)
                 if workload is not None:
                     batch = projection.timed_batch(upstream, workload, self.device)
-                    if batch not in measured:
-                        measured[batch] = projection.measure(upstream, batch, self.device)
-                    self._add(address, workload, measured[batch])
+                    part = replace(batch, share=1.0)
+                    if part not in measured:
+                        measured[part] = projection.measure(upstream, part, self.device)
+                    throughput = measured[part]
+                    self._add(address, workload, replace(throughput, batch=throughput.batch / batch.share))
         except UserError as error:
             _add_problem(self.plan, [job for job in self.plan.missing if job.upstream == address], error)
         return [task for task, _ in tasks]

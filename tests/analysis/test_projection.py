@@ -133,6 +133,9 @@ def test_extraction_is_timed_in_its_own_batches(monkeypatch: pytest.MonkeyPatch)
     part = projection.timed_batch(upstream, ks, "cpu")
     assert 1 < part.clips * part.samples / 16_000 <= projection.TIMED_SECONDS and 0 < part.share < 0.2
     assert projection.timed_batch(upstream, pr, "cpu").samples == 16_000 * projection.TIMED_SECONDS
+    lengths = [replace(ks, seconds=seconds) for seconds in (1.0, 1.25, 1.46, 1.77, 3.0)]
+    parts = {replace(projection.timed_batch(upstream, each, "cpu"), share=1.0) for each in lengths}
+    assert len(parts) == 2, "corpora of about the same clips are timed once"
     sizes: list[tuple[int, ...]] = []
     forward_padded = type(upstream).forward_padded
 

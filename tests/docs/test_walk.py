@@ -61,7 +61,7 @@ def _own_caches() -> None:
 def quickstarts() -> list[tuple[str, set[str]]]:
     """The commands that `make quickstart` runs, and which arguments each is given."""
     text = (ROOT / "Makefile").read_text(encoding="utf8").replace("\\\n", " ")
-    found = re.findall(r"\$\(BIN\)/(superb-eval .+)", text)
+    found = re.findall(r"\$\(BIN\)/(superb-eval [^&\n]+)", text)
     return [_given(shlex.split(re.sub(r"\$\([^()]*(\([^()]*\)[^()]*)*\)", "fbank", line))) for line in found]
 
 

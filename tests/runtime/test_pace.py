@@ -52,9 +52,18 @@ def test_nothing_is_estimated_from_the_first_update() -> None:
     assert pace.seconds_left(1000, 5.0) is None
     pace.update(1, 9.2)
     assert pace.seconds_left(1000, 9.2) is None
-    pace.update(2, 9.3)
-    assert pace.seconds_left(1000, 9.3) == pytest.approx(99.8)
-    assert pace.seconds_left(1000, 19.3) == pytest.approx(89.8), "counted down between updates"
+    for done in range(2, 12):
+        pace.update(done, 9.2 + 0.1 * (done - 1))
+    assert pace.seconds_left(1000, 10.2) == pytest.approx(98.9)
+    assert pace.seconds_left(1000, 20.2) == pytest.approx(88.9), "counted down between updates"
+
+
+def test_few_units_that_differ_make_no_estimate() -> None:
+    """The thirteenth of forty comparisons took fourteen seconds, and 6.6 min were printed for a step of 16 s."""
+    pace = Pace(0.0)
+    for done, now in ((12, 1.0), (13, 15.0)):
+        pace.update(done, now)
+    assert pace.seconds_left(40, 15.0) is None
 
 
 def test_few_samples_are_held_however_many_updates_there_are() -> None:
@@ -73,8 +82,9 @@ def test_a_log_has_the_time_left_and_the_finishing_time(
         for done in range(1, 101):
             clock[0] += 9.0 if done == 1 else 1.0
             update(done, "loss 1.0")
-    first, *_, last = capsys.readouterr().err.splitlines()
-    assert first.startswith("training: 2/100  about 1.6 min left, finishes at ")
+    first, second, *_, last = capsys.readouterr().err.splitlines()
+    assert first == "training: 2/100  loss 1.0"
+    assert second.startswith("training: 12/100  about 88 s left, finishes at ") and second.endswith("  loss 1.0")
     assert last == "training: 100/100  loss 1.0"
 
 
