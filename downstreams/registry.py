@@ -5,10 +5,29 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABCMeta
+from collections.abc import Sequence
 
 import downstreams
 from downstreams.base import BaseTask
 from superb_eval.errors import UserError, near_miss
+
+S3PRL_NAMES = {
+    "speech_commands": "ks",
+    "voxceleb1": "sid",
+    "sv_voxceleb1": "asv",
+    "fluent_commands": "ic",
+    "emotion": "er",
+    "diarization": "sd",
+    "quesst14_dtw": "qbe",
+    "ctc": "pr or sf",
+}
+"""What s3prl calls tasks (`-d`), and what they are called here."""
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """Return which of the known tasks an unknown name may stand for, in a sentence; empty where none is near."""
+    here = S3PRL_NAMES.get(name)
+    return f" s3prl's {name} is {here} here." if here else near_miss(name, known)
 
 
 def names() -> list[str]:
@@ -24,7 +43,7 @@ def get(name: str) -> type[BaseTask]:
         UserError: there is none; near misses are offered.
     """
     if name not in names():
-        raise UserError(f"no task is called '{name}'.{near_miss(name, names())} Known: {', '.join(names())}.")
+        raise UserError(f"no task is called '{name}'.{suggestion(name, names())} Known: {', '.join(names())}.")
     module = importlib.import_module(f"downstreams.{name}")
     defined = [
         c

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from superb_eval.data.recipe_sections import CorpusSettings, Section, explain
-from superb_eval.errors import UserError, near_miss
+from superb_eval.errors import UserError
 from superb_eval.runtime import devices, plain_yaml
 
 PROFILES = ("superb", "mini", "nano")
@@ -239,8 +239,11 @@ def find(name: str, profile: str) -> Path:
         return path
     path = folder() / profile / f"{name}.yaml"
     if not path.is_file():
+        from downstreams import registry
+
         tasks = sorted(p.stem for p in (folder() / profile).glob("*.yaml"))
-        raise UserError(f"no {profile} recipe for task '{name}'.{near_miss(name, tasks)} Known: {', '.join(tasks)}.")
+        near = registry.suggestion(name, tasks)
+        raise UserError(f"no {profile} recipe for task '{name}'.{near} Known: {', '.join(tasks)}.")
     return path
 
 
@@ -345,6 +348,10 @@ def _apply(content: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         folder = "" if equals else f" To choose where output goes: --out {override}."
         raise UserError(f"-o {override}: -o changes the recipe, by KEY=VALUE such as train.steps=100.{folder}")
+    if key.startswith(("config.", "args.")):
+        raise UserError(
+            f"-o {override}: is a key of s3prl. Here it is such as train.lr; `superb-eval recipe show TASK` lists all."
+        )
     *sections, last = key.strip().split(".")
     for section in sections:
         content = content.setdefault(section, {})

@@ -250,10 +250,10 @@ def _default(device: str) -> int:
 
 
 def _next_step(out: Path, limit: int | None) -> str:
-    """Return the command that shows the figures; of a try, that none does."""
+    """Return the command that shows the figures; of tries, that none does."""
     if limit is None:
         return f"superb-eval table {out}"
-    return f"With --limit {limit} they are tries on few utterances, which tables and reports leave out."
+    return f"Tables and reports leave out the runs that --limit {limit} cut: tries on few utterances."
 
 
 def _report(outcome: SuiteOutcome, out: Path, next_step: str) -> None:

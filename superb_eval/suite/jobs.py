@@ -131,7 +131,10 @@ def _tasks(names: Sequence[str]) -> list[str]:
     known = recipe.tasks()
     for name in names:
         if name not in known:
-            raise UserError(f"--tasks: no task is called '{name}'.{near_miss(name, known)} Known: {', '.join(known)}.")
+            from downstreams import registry
+
+            near = registry.suggestion(name, known)
+            raise UserError(f"--tasks: no task is called '{name}'.{near} Known: {', '.join(known)}.")
     if not names:
         raise UserError(f"--tasks: names none; give all, or some of {', '.join(known)}.")
     return list(dict.fromkeys(names))

@@ -26,6 +26,9 @@ GUESSES = {
     "run ks -u hubert -c my.yaml": "superb-eval recipe copy ks",
     "run ks -u hubert -l 3": "-o features.layer=N",
     "run ks -u fbank -o results2": "such as train.steps=100. To choose where output goes: --out results2.",
+    "run speech_commands -u fbank": "s3prl's speech_commands is ks here.",
+    "suite -u fbank --tasks ctc": "s3prl's ctc is pr or sf here.",
+    "run ks -u fbank -o config.optimizer.lr=1e-3": "is a key of s3prl. Here it is such as train.lr;",
     # of lm-evaluation-harness
     "run --model hubert --tasks ks": "The task comes first: superb-eval run ks -u NAME; several: superb-eval suite",
     "--model hubert --tasks ks --limit 10": "A command comes first, such as superb-eval run ks -u NAME",
@@ -112,7 +115,7 @@ def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 EVERY = dict(leaves(typer.main.get_command(app)))
 
 LEFTOVERS = re.compile(
-    r"<(?![\w|]*\|)|list\[|\brange>|x>=|\[default: \(|None\b|\b(TyperPath|INTEGER|TEXT)\b|\.\.\.$", re.MULTILINE
+    r"<(?![\w|]*\|)|list\[|\brange>|x>=|\[default: \(|None\b|\b(TyperPath|INTEGER)\b|\.\.\.$", re.MULTILINE
 )
 """What a framework prints of its own accord: names of types, tuples, sentences that it cut."""
 
