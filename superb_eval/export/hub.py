@@ -92,7 +92,7 @@ def push(export: HubExport, repository: str, public: bool) -> str:
     token = get_token()
     if token is None:
         raise UserError("--hub: no token of the Hugging Face Hub. `hf auth login` stores one; or set HF_TOKEN.")
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token)
     with _errors_explained(repository):
         api.create_repo(repository, private=not public, exist_ok=True)
         readme = merged_card(_existing_card(api, repository), export)

@@ -82,18 +82,14 @@ def merge(contributions: Sequence[Contribution], out: Path, keep_first: bool = F
             first = chosen.setdefault(place, run)
             if first is run:
                 missing[place] = contribution
-                continue
-            summary.present += 1
-            conflicts += [f"{run.folder} and {first.folder}: {text}" for text in _differences(first, run)]
+            elif differences := list(_differences(first, run)):
+                conflicts.append(f"{run.folder} and {first.folder}: {', '.join(differences)}")
+            else:
+                summary.present += 1
     if conflicts and not keep_first:
         raise UserError(_refusal(conflicts))
     summary.left_out += conflicts
     for place, contribution in missing.items():
-        try:
-            _check_files(chosen[place])
-        except UserError as error:
-            summary.left_out.append(str(error))
-            continue
         _copy(chosen[place], contribution, out / place)
         summary.copied[contribution.contributor] += 1
     return summary
@@ -106,35 +102,40 @@ def _refusal(conflicts: Sequence[str]) -> str:
 
 
 def _runs(root: Path, left_out: list[str]) -> Iterator[tuple[Path, Run]]:
-    """Yield the runs of a folder, each with its place in it; add a sentence for each record that is no such run."""
-    for folder in _folders(root, DEPTH):
+    """Yield the runs of a folder, each with its place in it; add a sentence for each that is left out."""
+    for folder in _folders(root, DEPTH, left_out):
         path = folder / records.NAME
         if not os.path.lexists(path):
             continue
         try:
             run = Run(records.read(_regular(path)), folder)
-            yield _place(run, folder.relative_to(root)), run
+            _check(run, folder.relative_to(root))
         except UserError as error:
             left_out.append(str(error))
+        else:
+            yield folder.relative_to(root), run
 
 
-def _folders(root: Path, depth: int) -> Iterator[Path]:
+def _folders(root: Path, depth: int, left_out: list[str]) -> Iterator[Path]:
     """Yield the folders that lie `depth` levels below `root`, without following links."""
     if not depth:
         yield root
+        return
+    if not os.access(root, os.R_OK | os.X_OK):
+        left_out.append(f"{root}: may not be read.")
         return
     with os.scandir(root) as entries:
         inside = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     for name in inside:
         if not name.startswith(".") and name != LAYERS:
-            yield from _folders(root / name, depth - 1)
+            yield from _folders(root / name, depth - 1, left_out)
 
 
 def _regular(path: Path) -> Path:
     """Return a path of a regular file.
 
     Raises:
-        UserError: it is a link, a pipe, a device or a folder, or isn't there.
+        UserError: it is a link, a pipe, a device or a folder, isn't there, or may not be read.
     """
     try:
         regular = stat.S_ISREG(path.lstat().st_mode)
@@ -142,32 +143,24 @@ def _regular(path: Path) -> Path:
         raise UserError(f"{path}: can't be read ({error.strerror}).") from error
     if not regular:
         raise UserError(f"{path}: is no regular file.")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path}: may not be read.")
     return path
 
 
-def _place(run: Run, place: Path) -> Path:
-    """Return the place of a run in its results folder.
+def _check(run: Run, place: Path) -> None:
+    """Check that a run belongs in its place, and that its files are regular and those that its record names.
 
     Raises:
-        UserError: it is a try, its record belongs elsewhere, or names a file outside of its folder.
+        UserError: it doesn't, one is not, it is a try, or its origin is damaged.
     """
     if run.record.limit is not None:
         raise UserError(f"{run.folder}: a try with --limit {run.record.limit}.")
     if place != run_folder(run.record):
         raise UserError(f"{run.folder}: its record is of another run; `superb-eval verify` checks the folder.")
-    for file in _digests(run):
-        if Path(file).name != file or file in (records.NAME, origins.NAME):
-            raise UserError(f"{run.folder}: its record names {file!r}, which is no file of a run.")
-    return place
-
-
-def _check_files(run: Run) -> None:
-    """Check that a run's files are regular, and those that its record names.
-
-    Raises:
-        UserError: one is not, or its origin is damaged.
-    """
     for name, digest in _digests(run).items():
+        if Path(name).name != name or name in (records.NAME, origins.NAME):
+            raise UserError(f"{run.folder}: its record names {name!r}, which is no file of a run.")
         if atomic_files.sha256(_regular(run.folder / name)) != digest:
             raise UserError(f"{run.folder / name}: is not the file that the run wrote.")
     if os.path.lexists(run.folder / origins.NAME):

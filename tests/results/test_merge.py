@@ -79,7 +79,7 @@ def test_a_run_with_other_figures_is_refused_or_kept_from_the_first(anna: Path, 
         merge([Contribution("anna", anna), Contribution("other", other)], tmp_path / "out")
     assert not (tmp_path / "out").exists(), caught.value
     summary = merge([Contribution("other", other), Contribution("anna", anna)], tmp_path / "out", keep_first=True)
-    assert summary.copied == {"other": 1, "anna": 1} and len(summary.left_out) == 1
+    assert (summary.copied, summary.present, len(summary.left_out)) == ({"other": 1, "anna": 1}, 0, 1)
     kept = {run.record.upstream.address: run.folder for run in open_results(tmp_path / "out").runs}
     theirs = next((other / "shared").rglob("predictions.csv"))
     assert (kept["shared"] / "predictions.csv").read_bytes() == theirs.read_bytes()
@@ -145,6 +145,18 @@ def test_nothing_but_regular_files_of_the_record_is_copied(anna: Path, tmp_path:
     assert any("no regular file" in text for text in open_results(tmp_path / "out").left_out), (
         "and no reader waits for it"
     )
+
+
+def test_what_may_not_be_read_is_left_out_and_a_good_copy_is_taken_elsewhere(
+    anna: Path, ben: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = run_of(anna, "shared") / "predictions.csv"
+    closed = {anna / "fbank", shared}
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path not in closed and allowed(path, mode))
+    summary = merge([Contribution("anna", anna), Contribution("ben", ben)], tmp_path / "out")
+    assert sorted(summary.left_out) == [f"{path}: may not be read." for path in sorted(closed)]
+    assert summary.copied == {"ben": 2}
 
 
 @pytest.mark.parametrize(
