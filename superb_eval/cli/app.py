@@ -106,6 +106,8 @@ def main() -> None:
     except usage.UsageError as error:
         print(usage.explain(error), file=sys.stderr)
         sys.exit(USER_ERROR)
+    except typer.Abort:  # how earlier versions of typer end an interrupted command
+        code = INTERRUPTED
     if code == INTERRUPTED:
         print("superb-eval: interrupted; the same command resumes it.", file=sys.stderr)
     sys.exit(code)
