@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from superb_eval.suite import jobs
 from superb_eval.suite.jobs import Job, SuiteConfig
-from superb_eval.suite.schedule import RunEstimate, arrange
+from superb_eval.suite.schedule import START_SECONDS, RunEstimate, arrange
 
 if TYPE_CHECKING:
     from superb_eval.analysis.projection import TaskProjection, Throughput
@@ -86,8 +86,10 @@ class Plan:
         return list(estimates.values())
 
     def arrange(self, workers: int) -> None:
-        """Put the missing runs into the order that takes less time."""
-        self.runs = arrange(self._estimates(), workers, self.memory)
+        """Put the missing runs into the order that takes less time; the first ones start the worker processes."""
+        runs = arrange(self._estimates(), workers, self.memory)
+        first = [run.job for run in runs if run.after is None and run.seconds][:workers]
+        self.runs = [replace(run, start=START_SECONDS) if run.job in first else run for run in runs]
         self.missing = [run.job for run in self.runs]
 
 

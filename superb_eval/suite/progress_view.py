@@ -23,6 +23,7 @@ from superb_eval.suite.events import (
     SuiteOutcome,
 )
 from superb_eval.suite.jobs import Job
+from superb_eval.suite.schedule import RunEstimate
 from superb_eval.suite.time_left import TimeLeft
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def of_plan(plan: Plan, workers: int) -> OpenView:
 
     def open_view(outcome: SuiteOutcome, total: int) -> AbstractContextManager[EventHandler]:
         failed = {each.job for each in outcome.failed}  # before they could start
-        runs = [run for run in plan.runs if run.job not in failed]
+        estimated = plan.runs or [RunEstimate(job) for job in plan.missing]  # nothing was timed for another machine
+        runs = [run for run in estimated if run.job not in failed]
         return show(ProgressView(total, outcome, TimeLeft(runs, workers, plan.memory)))
 
     return open_view

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 
 from superb_eval.suite.jobs import Job
 
+START_SECONDS = 8.0
+"""From the start of a worker process to its first features, and to import what its first update needs (two cores)."""
+
 
 @dataclass(frozen=True)
 class RunEstimate:
@@ -21,7 +24,7 @@ class RunEstimate:
 
     `after` is the run that extracts the features which this one only reads; with `together` it trains this one too
     (seeds with one `train.order_seed`), which then takes no seconds of its own. Its training is in `folds` of equal
-    length.
+    length. Where its process is still to start, that takes `start` seconds.
     """
 
     job: Job
@@ -31,11 +34,12 @@ class RunEstimate:
     after: Job | None = None
     together: bool = False
     folds: int = 1
+    start: float = 0.0
 
     @property
     def seconds(self) -> float:
-        """Extraction, training and test."""
-        return self.extraction + self.training
+        """The start of its process, extraction, training and test."""
+        return self.start + self.extraction + self.training
 
 
 class RunQueue:
@@ -101,7 +105,7 @@ def simulate(runs: Iterable[RunEstimate], workers: int, memory: float = math.inf
     numbers = itertools.count()  # orders what ends at the same time
     while queue.waiting or ends:
         while len(queue.running) < workers and (run := queue.start()):
-            heapq.heappush(ends, (now + run.extraction, next(numbers), False, run))
+            heapq.heappush(ends, (now + run.start + run.extraction, next(numbers), False, run))
             heapq.heappush(ends, (now + run.seconds, next(numbers), True, run))
         now, _, over, run = heapq.heappop(ends)
         (queue.finish if over else queue.features_stored)(run.job)

@@ -116,8 +116,8 @@ class _CurrentPhase:
         """Return how long the phase still takes: by its own pace, and by its estimate times `factor`."""
         done, measured = self.share - self.before, self.at - self.since
         whole = (measured + PHASE_WEIGHT * self.estimated * factor) / (done + PHASE_WEIGHT)
-        late = now - self.at
-        return max(whole * (1 - self.share) - late, LATE * late)
+        start, late = 0.0 if self.steps else self.run.start, now - self.at
+        return max(start + whole * (1 - self.share) - late, LATE * late)
 
 
 class TimeLeft:
@@ -134,7 +134,7 @@ class TimeLeft:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         remaining, self.workers, self.memory, self.now = list(runs), workers, memory, now
-        self._estimated = any(run.seconds for run in remaining)
+        self._estimated = any(run.extraction + run.training for run in remaining)
         if not self._estimated:
             remaining = [replace(run, training=1.0) for run in remaining]
         self._remaining = {run.job: run for run in remaining}
@@ -187,7 +187,7 @@ class TimeLeft:
     def _runs_left(self, corrections: Corrections, now: float) -> Iterator[RunEstimate]:
         """Yield what is left of each run, the current ones first."""
         for job, current in self._current.items():
-            whole = corrections.corrected(current.run)
+            whole = replace(corrections.corrected(current.run), start=0.0)
             left = current.seconds_left(corrections.factor(current.phase, job.upstream, job.task), now)
             if current.phase == "extraction":
                 yield replace(whole, extraction=left, after=None)

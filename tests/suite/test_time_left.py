@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from superb_eval.suite import progress_view
 from superb_eval.suite.events import (
     FEATURES_STEP,
     Event,
@@ -28,7 +29,8 @@ from superb_eval.suite.events import (
     Started,
     SuiteOutcome,
 )
-from superb_eval.suite.jobs import Job
+from superb_eval.suite.jobs import Job, SuiteConfig
+from superb_eval.suite.plan import Plan
 from superb_eval.suite.progress_view import ProgressView
 from superb_eval.suite.schedule import RunEstimate
 from superb_eval.suite.time_left import Corrections, Measurement, TimeLeft
@@ -156,6 +158,28 @@ def test_time_that_passes_without_events_is_counted_down() -> None:
     now = 200.0
     left = estimate.seconds()
     assert left is not None and left > 50, "late: the training is still to come"
+
+
+def test_the_start_of_a_process_counts_until_its_first_features() -> None:
+    now, job = 0.0, job_of("a", "ks")
+    estimate = TimeLeft([RunEstimate(job, 10.0, 50.0, start=8.0)], 1, now=lambda: now)
+    assert estimate.seconds() == pytest.approx(68)
+    estimate.handle(Started(job))
+    now = 5.0
+    assert estimate.seconds() == pytest.approx(63)
+    estimate.handle(JobProgress(job, FEATURES_STEP, 0, 4))
+    now = 6.0
+    assert estimate.seconds() == pytest.approx(59)
+
+
+def test_a_suite_for_another_machine_has_a_time_left_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its plan has no estimates at all; the mean of what is over stands for the others."""
+    first, second = job_of("a", "ks"), job_of("b", "ks")
+    plan = Plan(SuiteConfig(("a", "b"), ("ks",), out=tmp_path), missing=[first, second])
+    with progress_view.of_plan(plan, 1)(SuiteOutcome(), 2) as handle:
+        for event in (Started(first), JobProgress(first, FEATURES_STEP, 4, 4), Finished(first, "", "ACC 1.00", 1.0)):
+            handle(event)
+    assert "1 of 2 runs done, about 0 s left, finishes at" in capsys.readouterr().err
 
 
 def test_folds_are_parts_of_one_training() -> None:
