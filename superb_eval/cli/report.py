@@ -45,7 +45,7 @@ def report(
     data: RecordedData = None,
     audio_mb: Annotated[float, typer.Option(min=0, metavar="MB", help="size of the audio to embed; 0: none")] = 4.0,
     title: Annotated[
-        str, typer.Option(metavar="TEXT", help="heading of the page; default: the name of the results folder")
+        str, typer.Option(metavar="TITLE", help="heading of the page; default: the name of the results folder")
     ] = "",
 ) -> None:
     """Write a results folder as one self-contained HTML file; it needs no network.

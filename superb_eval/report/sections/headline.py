@@ -37,6 +37,12 @@ class UpstreamSummary:
         """How many metrics have a paired difference."""
         return len(self.better) + len(self.inconclusive) + len(self.worse)
 
+    @property
+    def counts(self) -> str:
+        """The counts of better, inconclusive and worse in words; what didn't occur is left out."""
+        kinds = {"better": self.better, "inconclusive": self.inconclusive, "worse": self.worse}
+        return ", ".join(f"{len(names)} {kind}" for kind, names in kinds.items() if names)
+
     def bar(self) -> Markup:
         """Return the counts of better, inconclusive and worse as a bar."""
         parts, x = [], 0.0
