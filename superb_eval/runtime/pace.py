@@ -62,7 +62,7 @@ def duration(seconds: float) -> str:
 
 
 def time_left(seconds: float | None, clock: datetime | None = None) -> str:
-    """Return the time left and the finishing time as text, such as `about 12 min left, finishes at 18:12`.
+    """Return the time left and the finishing time as text, such as `about 12 min left, until 18:12`.
 
     `clock` is the time of day now; empty where the seconds are unknown.
     """
@@ -71,4 +71,4 @@ def time_left(seconds: float | None, clock: datetime | None = None) -> str:
     clock = clock or datetime.now()
     end = clock + timedelta(seconds=seconds)
     day = "" if end.date() == clock.date() else f"{end:%a %d %b}, "
-    return f"about {duration(seconds)} left, finishes at {day}{end:%H:%M}"
+    return f"about {duration(seconds)} left, until {day}{end:%H:%M}"

@@ -28,7 +28,7 @@ PHASE_WEIGHT = 0.1
 LATE = 0.1
 """What should be over takes this share of its delay longer."""
 
-REFRESH_SECONDS = 0.5
+REFRESH_SECONDS = 1.0
 """Seconds for which an estimate is counted down before the runs are simulated again."""
 
 

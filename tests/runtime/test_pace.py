@@ -84,7 +84,7 @@ def test_a_log_has_the_time_left_and_the_finishing_time(
             update(done, "loss 1.0")
     first, second, *_, last = capsys.readouterr().err.splitlines()
     assert first == "training: 2/100  loss 1.0"
-    assert second.startswith("training: 12/100  about 88 s left, finishes at ") and second.endswith("  loss 1.0")
+    assert second.startswith("training: 12/100  about 88 s left, until ") and second.endswith("  loss 1.0")
     assert last == "training: 100/100  loss 1.0"
 
 
@@ -97,6 +97,6 @@ def test_durations_are_rounded_to_less_than_a_tenth(seconds: float, text: str) -
 
 def test_the_finishing_time_names_the_day_where_it_is_another() -> None:
     clock = datetime(2026, 11, 26, 18, 0)
-    assert time_left(750, clock) == "about 12 min left, finishes at 18:12"
-    assert time_left(12 * 3600, clock) == "about 12.0 h left, finishes at Fri 27 Nov, 06:00"
+    assert time_left(750, clock) == "about 12 min left, until 18:12"
+    assert time_left(12 * 3600, clock) == "about 12.0 h left, until Fri 27 Nov, 06:00"
     assert time_left(None) == ""

@@ -179,7 +179,7 @@ def test_a_suite_for_another_machine_has_a_time_left_too(tmp_path: Path, capsys:
     with progress_view.of_plan(plan, 1)(SuiteOutcome(), 2) as handle:
         for event in (Started(first), JobProgress(first, FEATURES_STEP, 4, 4), Finished(first, "", "ACC 1.00", 1.0)):
             handle(event)
-    assert "1 of 2 runs done, about 0 s left, finishes at" in capsys.readouterr().err
+    assert "1 of 2 runs done, about 0 s left, until" in capsys.readouterr().err
 
 
 def test_folds_are_parts_of_one_training() -> None:
@@ -218,4 +218,4 @@ def test_ratios_are_of_what_broader_ones_leave_unexplained() -> None:
 def test_one_line_has_the_time_left_and_the_finishing_time() -> None:
     job = job_of("a", "ks")
     view = ProgressView(2, SuiteOutcome(), TimeLeft([RunEstimate(job, 0.0, 600.0)], 1))
-    assert view.summary().startswith("0 of 2 runs done, about 10 min left, finishes at ")
+    assert view.summary().startswith("0 of 2 runs done, about 10 min left, until ")
