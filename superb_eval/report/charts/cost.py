@@ -257,8 +257,8 @@ Box = tuple[float, float, float, float]
 
 def _spots(rows: Sequence[DataRow]) -> list[tuple[float, float]]:
     """Where marks stand in a chart of the usual width."""
-    low, high = (math.log(end) for end in _ends(rows, "cost", "cost"))
-    across = linear(low, high, 0.08 * WIDTH, 0.92 * WIDTH)
+    left, right = (math.log(end) for end in _across(rows))
+    across = linear(left, right, 0.0, WIDTH)
     up = linear(*_ends(rows, "low", "high"), 0.94 * HEIGHT, 0.06 * HEIGHT)
     return [(across(math.log(row["cost"])), up(row["value"])) for row in rows]
 
