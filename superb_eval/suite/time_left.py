@@ -7,6 +7,7 @@ extraction and of training, of each upstream, and of each task. A ratio with lit
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -142,9 +143,15 @@ class TimeLeft:
         self._measurements: list[Measurement] = []
         self._weight = ESTIMATE_WEIGHT * fmean(run.seconds for run in remaining) if remaining else 0.0
         self._simulated = (-math.inf, 0.0)
+        self._lock = threading.Lock()
+        """Held while an event is handled or runs are simulated: a view is drawn by another thread."""
 
     def handle(self, event: Event) -> None:
         """Take account of an event."""
+        with self._lock:
+            self._handle(event)
+
+    def _handle(self, event: Event) -> None:
         now, job = self.now(), event.job
         if job not in self._remaining:
             return
@@ -173,11 +180,12 @@ class TimeLeft:
 
     def seconds(self) -> float | None:
         """Return an estimate of the seconds left; None as long as nothing is known."""
-        now = self.now()
-        at, left = self._simulated
-        if now - at >= REFRESH_SECONDS:
-            at, left = self._simulated = now, self._simulate(now)
-        return max(0.0, left - (now - at)) if self._estimated or self._measurements else None
+        with self._lock:
+            now = self.now()
+            at, left = self._simulated
+            if now - at >= REFRESH_SECONDS:
+                at, left = self._simulated = now, self._simulate(now)
+            return max(0.0, left - (now - at)) if self._estimated or self._measurements else None
 
     def _simulate(self, now: float) -> float:
         current = [each.measurement(each.share, each.at) for each in self._current.values() if each.share > each.before]

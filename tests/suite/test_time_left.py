@@ -12,13 +12,14 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from superb_eval.suite import progress_view
+from superb_eval.suite import progress_view, time_left
 from superb_eval.suite.events import (
     FEATURES_STEP,
     Event,
@@ -180,6 +181,24 @@ def test_a_suite_for_another_machine_has_a_time_left_too(tmp_path: Path, capsys:
         for event in (Started(first), JobProgress(first, FEATURES_STEP, 4, 4), Finished(first, "", "ACC 1.00", 1.0)):
             handle(event)
     assert "1 of 2 runs done, about 0 s left, until" in capsys.readouterr().err
+
+
+def test_a_view_may_be_drawn_while_events_are_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich draws it from a thread of its own: an event waits until the runs that it would change are simulated."""
+    first, second = job_of("a", "ks"), job_of("b", "ks")
+    estimate = TimeLeft([RunEstimate(first, 1.0, 1.0), RunEstimate(second, 1.0, 1.0)], 2, now=lambda: 0.0)
+    estimate.handle(Started(first))
+    with ThreadPoolExecutor(1) as pool:
+
+        def interrupted(runs: Iterator[RunEstimate], workers: int, memory: float) -> float:
+            next(runs)
+            assert wait([pool.submit(estimate.handle, Started(second))], timeout=0.1).not_done
+            return sum(run.seconds for run in runs)
+
+        monkeypatch.setattr(time_left, "simulate", interrupted)
+        assert estimate.seconds() == pytest.approx(2)
+    monkeypatch.undo()
+    assert estimate.seconds() == pytest.approx(2), "both runs are current"
 
 
 def test_folds_are_parts_of_one_training() -> None:
