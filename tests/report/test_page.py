@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from superb_eval.report import page, verdicts
 from superb_eval.report.page import ReportOptions
 from superb_eval.report.sections import result_grid
 from superb_eval.report.sections.result_grid import arranged
-from superb_eval.results.folder import open_results
+from superb_eval.results.folder import RunGroup, open_results
 from superb_eval.results.table import build, costs, totals
 from superb_eval.results.table.build import TableOptions
 from superb_eval.results.table.result_table import Column
@@ -157,6 +158,11 @@ def test_what_an_evaluation_took_is_summed_over_its_runs(results: Path) -> None:
     minutes = {row.name: row.cells[costs.TIME.key].value for row in found.rows}
     assert minutes == pytest.approx({TEACHER: 6 / 60, STUDENT: 6 / 60, FBANK: 5 / 60}), "a second for each run"
     assert costs.MEMORY not in found.columns, "no record holds it"
+    (run,) = groups[STUDENT, "ks"].runs
+    heavy = replace(run, record=run.record.model_copy(update={"peak_memory": 2.5e9}))
+    measured = costs.with_evaluation(table, {**groups, (STUDENT, "ks"): RunGroup((heavy,))})
+    peaks = {row.name: row.cells[costs.MEMORY.key].value for row in measured.rows if costs.MEMORY.key in row.cells}
+    assert peaks == {STUDENT: 2.5} and costs.MEMORY in measured.columns
 
 
 def test_errors_of_phones_are_marked(parsed: Any) -> None:
@@ -187,9 +193,6 @@ def test_clips_are_embedded_where_the_audio_is_available(parsed: Any, tones: Pat
 
 
 def test_the_budget_of_clips_is_respected(results: Path, by_hand: Any) -> None:
-    none = page.html(results, ReportOptions(audio_mb=0), NoProgress())
-    body = none[none.index("<body>") : none.index('<script type="module">')]
-    assert "<audio" not in body and "not available" not in body
     few = by_hand.Page(page.html(results, ReportOptions(audio_mb=0.01), NoProgress()))
     assert sum(len(src) for src in few.attributes("src")) <= 10_000
     assert "over the budget" in " ".join(few.texts)
@@ -245,9 +248,13 @@ def test_published_rows_stand_apart(results: Path, by_hand: Any) -> None:
     assert [a for tag, a in parsed.elements if tag == "tbody" and a.get("class") == "published"]
 
 
-def test_it_is_written_completely_under_the_title_that_was_given(results: Path, by_hand: Any, tmp_path: Path) -> None:
+def test_it_is_written_completely_under_its_title_and_without_audio_where_none_is_wanted(
+    results: Path, by_hand: Any, tmp_path: Path
+) -> None:
     options = ReportOptions(audio_mb=0, title="Ours <b>& theirs")
     written = page.write(results, tmp_path / "deep" / "report.html", options).read_text(encoding="utf8")
     assert written.rstrip().endswith("</html>")
     texts = by_hand.Page(written).texts
+    body = written[written.index("<body>") : written.index('<script type="module">')]
+    assert "<audio" not in body and "not available" not in body
     assert texts.count("Ours <b>& theirs") == 1 and "Ours <b>& theirs: superb-eval report" in texts
