@@ -248,9 +248,7 @@ def test_published_rows_stand_apart(results: Path, by_hand: Any) -> None:
     assert [a for tag, a in parsed.elements if tag == "tbody" and a.get("class") == "published"]
 
 
-def test_it_is_written_completely_under_its_title_and_without_audio_where_none_is_wanted(
-    results: Path, by_hand: Any, tmp_path: Path
-) -> None:
+def test_it_is_written_completely_with_a_title_and_no_audio(results: Path, by_hand: Any, tmp_path: Path) -> None:
     options = ReportOptions(audio_mb=0, title="Ours <b>& theirs")
     written = page.write(results, tmp_path / "deep" / "report.html", options).read_text(encoding="utf8")
     assert written.rstrip().endswith("</html>")
