@@ -1,6 +1,7 @@
 """Intervals have their nominal coverage, and equal systems are found to differ no more often than nominal.
 
-The study of all cases is `python -m tests.benchmarks calibration`; its figures are in `docs/intervals.md`.
+The study of all cases is `python -m tests.benchmarks calibration`; its figures are in `docs/intervals.md`. ASV's are
+there alone: a simulation takes seconds, and a few of them show nothing.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ CASE_BY_TASK = {case.name.partition(":")[0]: case for case in reversed(CASES)}
 @pytest.mark.parametrize(
     ("task", "of", "simulations"),
     [
-        ("KS", NEW_SPEAKERS, 200),
-        ("KS", THESE_SPEAKERS, 100),
+        ("KS", NEW_SPEAKERS, 100),
+        ("KS", THESE_SPEAKERS, 50),
         ("PR", NEW_SPEAKERS, 200),
         ("SF", THESE_SPEAKERS, 100),
         ("SD", NEW_UNITS, 200),
-        ("QbE", NEW_UNITS, 30),
-        ("ASV", NEW_SPEAKERS, 8),  # four seconds each; both kinds of interval are in the study
+        ("QbE", NEW_UNITS, 20),
     ],
 )
 def test_coverage_and_size(task: str, of: Population, simulations: int) -> None:

@@ -78,7 +78,7 @@ def test_a_killed_worker_leaves_the_table_as_it_was(
 
     monkeypatch.setattr(on_ray, "POLL_SECONDS", 0.05)
     monkeypatch.setattr("superb_eval.suite.job_state.HEARTBEAT", 0.05)
-    slow = (*SHORT, "train.steps=1500")
+    slow = (*SHORT, "train.steps=700")
     chosen = replace(config, overrides=slow)
     outcome = run.run(
         plans.make_plan(chosen), Killing("local", Resources(), 2), progress_views.recording([]), NoProgress()
