@@ -40,7 +40,7 @@ app = typer.Typer(
   superb-eval run ks -u fbank_nonorm                        # embedded synthetic corpus
   superb-eval run ks -u s3prl:fbank --data my-corpus        # a folder of manifests
   superb-eval run ks -u hubert --data /path/to/corpora      # official corpus and protocol
-  superb-eval suite -u fbank,hubert_mini@random --tasks all # tasks x upstreams
+  superb-eval suite -u fbank_nonorm,hubert_mini@random --tasks all # tasks x upstreams
   superb-eval table results/
   superb-eval upstream check path/to/file.py:MyEncoder
 """,

@@ -98,7 +98,7 @@ def suite(
     suites may share one results folder: each run is executed by one of them. `superb-eval board OUT` shows them all.
 
     \b
-    superb-eval suite -u fbank,hubert_mini@random --tasks all --profile mini
+    superb-eval suite -u fbank_nonorm,hubert_mini@random --tasks all --profile mini
     superb-eval suite -u fbank_nonorm --data my-corpus -o "ic:head.slots=[size, roast]"
     superb-eval suite -u hubert,s3prl:wav2vec2 --tasks ks,sid,asv --data /path/to/corpora --seeds 3
     superb-eval suite -u hubert --data /path/to/corpora --limit 20 -o train.steps=50   # a try of everything
@@ -161,7 +161,7 @@ def plan(
     Upstreams are timed in the batches that extraction makes, heads on an update: for seconds, on noise.
 
     \b
-    superb-eval plan -u fbank,hubert_mini@random --tasks all --profile mini
+    superb-eval plan -u fbank_nonorm,hubert_mini@random --tasks all --profile mini
     superb-eval plan -u hubert --profile superb --device cuda --jobs 4     # the official protocol, without its corpora
     """
     from superb_eval.runtime import devices

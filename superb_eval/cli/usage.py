@@ -70,6 +70,7 @@ def explain(error: Any) -> str:
         return str(error.format_message())
     path = error.ctx.command_path if error.ctx else "superb-eval"
     what, advice = _lowered(" ".join(error.format_message().split())), ""
+    what = what.replace(": Value error, ", ": ")  # by which typer names the kind of exception
     if hasattr(error, "possibilities"):
         what = f"there is no option {error.option_name}"
         known = error.possibilities or ()

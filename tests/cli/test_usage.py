@@ -51,7 +51,7 @@ GUESSES = {
     "ks -u fbank": "Type superb-eval run ks -u NAME.",
     "models": "Type superb-eval upstream list.",
     "suite --tasks": "option '--tasks' requires an argument.",
-    "table --format html": "'html' is not one of 'rich', 'markdown', 'latex', 'csv', 'json'",
+    "table --format html": "invalid value for '--format': 'html' is not one of 'rich', 'markdown', 'latex'",
 }
 
 

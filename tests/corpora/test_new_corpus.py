@@ -82,7 +82,7 @@ def test_class_folders_become_a_corpus_of_whole_speakers(tmp_path: Path) -> None
     assert "  divided by whole speakers, shares 80,10,10, seed 0" in lines
     assert lines[-2:] == [
         f"  superb-eval corpus check ks --data {tmp_path / 'out'}",
-        f"  superb-eval run ks -u fbank --data {tmp_path / 'out'}",
+        f"  superb-eval run ks -u fbank_nonorm --data {tmp_path / 'out'}",
     ]
     clip = corpus.splits["dev"].utterances[0].clip
     assert clip.path.is_symlink() and clip.path.resolve().is_relative_to(source)

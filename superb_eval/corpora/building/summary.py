@@ -57,7 +57,7 @@ def _next_commands(summary: Mapping[str, Any], request: CorpusRequest) -> list[l
     data = ["--data", str(request.out), *overrides]
     return [
         ["superb-eval", "corpus", "check", request.task, *data],
-        ["superb-eval", "run", request.task, "-u", "fbank", *data],
+        ["superb-eval", "run", request.task, "-u", "fbank_nonorm", *data],
     ]
 
 
