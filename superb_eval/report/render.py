@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from superb_eval.report.charts.figure import CONFIG
 from superb_eval.report.markup import clean
+from superb_eval.results.record import RunRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -44,7 +45,7 @@ def render(**content: Any) -> str:
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
     environment.filters |= {
         "cut": _cut,
-        "day": lambda text: text[:10],
+        "days": _days,
         "by_text": _by_text,
     }
     style, script = ((TEMPLATES / name).read_text(encoding="utf8") for name in ("report.css", "report.js"))
@@ -70,6 +71,12 @@ def chart_library() -> str:
 
 def _cut(text: object, most: int = 200) -> str:
     return clean(text, most)
+
+
+def _days(records: Sequence[RunRecord]) -> str:
+    """The first and the last day on which a run began."""
+    days = sorted({record.started[:10] for record in records})
+    return " to ".join(dict.fromkeys((days[0], days[-1])))
 
 
 def _by_text(commands: Sequence[Command], attribute: str) -> list[tuple[str, str]]:

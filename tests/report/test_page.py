@@ -16,7 +16,7 @@ import soundfile
 
 from downstreams.base import Prediction
 from superb_eval.errors import UserError
-from superb_eval.report import page, verdicts
+from superb_eval.report import page, render, verdicts
 from superb_eval.report.page import ReportOptions
 from superb_eval.report.sections import result_grid
 from superb_eval.report.sections.result_grid import arranged
@@ -25,7 +25,7 @@ from superb_eval.results.table import build, costs, totals
 from superb_eval.results.table.build import TableOptions
 from superb_eval.results.table.result_table import Column
 from superb_eval.runtime.progress import NoProgress
-from tests.results.runs import known_training
+from tests.results.runs import known_training, new_record
 
 TEACHER, STUDENT, FBANK = "hubert_mini@teacher", "distilhubert_mini", "fbank_nonorm"
 """As in `conftest.py`."""
@@ -256,3 +256,10 @@ def test_it_is_written_completely_with_a_title_and_no_audio(results: Path, by_ha
     body = written[written.index("<body>") : written.index('<script type="module">')]
     assert "<audio" not in body and "not available" not in body
     assert texts.count("Ours <b>& theirs") == 1 and "Ours <b>& theirs: superb-eval report" in texts
+
+
+def test_the_days_of_the_runs_are_named_once() -> None:
+    record = new_record("hubert", "ks")
+    later = record.model_copy(update={"started": "2031-01-02T03:04:05+00:00"})
+    assert render._days([record, record]) == record.started[:10]
+    assert render._days([later, record]) == f"{record.started[:10]} to 2031-01-02"
