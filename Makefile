@@ -9,7 +9,10 @@ UPSTREAMS := fbank_nonorm,hubert_mini,distilhubert_mini
 NUMERICAL := $(addprefix tests/,downstreams faults/test_out_of_memory.py features pretraining probing runs \
   test_pinned_figures.py upstreams/test_pinned_outputs.py)
 # Pip alone would do; uv installs the same locked set several times faster.
-UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+
+# Modules are compiled when they are first imported, not all of them at installation.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup quickstart test test-rounding test-fast check docs bench lock clean
 
