@@ -37,11 +37,18 @@ class RunLoggers:
     def __enter__(self) -> RunLoggers:
         self._loggers = loggers.open_loggers(self.names, self.run)
         if self._path.is_file():
-            self._logged = json.loads(self._path.read_text(encoding="utf8"))
+            self._logged = self._read()
         return self
 
     def __exit__(self, *error: object) -> None:
         loggers.close_loggers(self._loggers, succeeded=error[0] is None)
+
+    def _read(self) -> dict[str, float]:
+        """Return how far each series was logged; of a damaged file nothing: steps logged twice lose no figure."""
+        try:
+            return {str(series): float(step) for series, step in json.loads(self._path.read_bytes()).items()}
+        except (ValueError, TypeError, AttributeError):
+            return {}
 
     def log(self, series: str, points: Sequence[Mapping[str, float]]) -> None:
         """Log the points of a series that were not logged before; each has its `step`, and metrics by name."""

@@ -12,8 +12,10 @@ import pytest
 from superb_eval.cli import app
 from superb_eval.errors import UserError
 from superb_eval.probing import probe_state
+from superb_eval.probing.folds import WORK
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
+from superb_eval.runs.run_loggers import LOGGED
 from superb_eval.runtime import loggers
 from superb_eval.suite import jobs
 from superb_eval.suite.jobs import Job, SuiteConfig
@@ -142,3 +144,13 @@ def test_suites_hand_loggers_over_and_wrong_ones_are_named_before_anything_runs(
     with pytest.raises(UserError, match="no logger is called 'board'"):
         evaluate(replace(config, loggers=("board",)))
     assert not config.out.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff{", b"[1]", b'{"lr1": "x"}', b'{"lr1": null}'])
+def test_a_damaged_note_of_what_was_logged_stops_no_run(config: RunConfig, content: bytes) -> None:
+    record, folder = evaluate(config)
+    path = folder / WORK / LOGGED
+    path.parent.mkdir()
+    path.write_bytes(content)
+    (folder / "result.json").unlink()
+    assert evaluate(config)[0].metrics == record.metrics

@@ -30,8 +30,6 @@ HEIGHT = 190
 
 TESTED = ["yes", "no"]
 
-FROM_ZERO = alt.Scale(zero=True, nice=False)
-
 
 @dataclass(frozen=True)
 class LearningCurve:
