@@ -32,7 +32,7 @@ ORDER = (
 )
 """The packages from the bottom to the top. None imports one above it; those of one row don't import one another."""
 
-OPEN_TO_ALL = {"superb_eval.errors", "superb_eval.runtime.lazy_torch"}
+OPEN_TO_ALL = {"superb_eval.errors", "superb_eval.runtime.lazy_torch", "superb_eval.runtime.outside_files"}
 """What upstreams and downstreams may import besides `superb_eval.data`."""
 
 

@@ -18,18 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from superb_eval.errors import UserError
-from superb_eval.runtime import processes
-
-_REMEDIES = {
-    errno.ENOSPC: "the disk is full. Free some space and run the same command again: finished runs are not repeated.",
-    errno.EDQUOT: "the disk quota is used up. Free some space and run the same command again.",
-    errno.EFBIG: "files may not grow that large here (`ulimit -f`). Raise the limit and run the same command again.",
-    errno.EACCES: "writing there is not permitted. Choose another folder.",
-    errno.EPERM: "writing there is not permitted. Choose another folder.",
-    errno.ENOTDIR: "there is a file where a folder should be. Choose another folder.",
-    errno.EEXIST: "there is a file where a folder should be. Choose another folder.",
-    errno.EROFS: "the file system is read-only. Choose another folder.",
-}
+from superb_eval.runtime import processes, system_errors
 
 
 @contextmanager
@@ -42,10 +31,11 @@ def explain_disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0)
-        if remedy is None:
+        error.filename = os.fspath(path)  # not the temporary file
+        sentence = system_errors.sentence(error)
+        if sentence is None:
             raise
-        raise UserError(f"{path}: {remedy}") from error
+        raise UserError(sentence) from error
 
 
 def write(path: Path, save: Callable[[Path], object]) -> None:

@@ -1,0 +1,52 @@
+"""What the operating system refuses, as one sentence that names the file and what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from superb_eval.runtime import out_of_memory
+
+AGAIN = "Free some space and run the same command again: finished runs are not repeated."
+
+_REMEDIES = {
+    errno.ENOENT: "no such file or folder.",
+    errno.ENOSPC: f"the disk is full. {AGAIN}",
+    errno.EDQUOT: f"the disk quota is used up. {AGAIN}",
+    errno.EFBIG: "files may not grow that large here (`ulimit -f`). Raise the limit and run the same command again.",
+    errno.EACCES: "you don't have the permission. Choose another, or ask its owner.",
+    errno.EPERM: "you don't have the permission. Choose another, or ask its owner.",
+    errno.ENOTDIR: "there is a file where a folder should be. Choose another folder.",
+    errno.EISDIR: "is a folder. Name a file in it.",
+    errno.EEXIST: "there is a file where a folder should be. Choose another folder.",
+    errno.EROFS: "the file system is read-only. Choose another folder.",
+    errno.ENAMETOOLONG: "the name is longer than the file system allows. Choose a shorter one.",
+    errno.ELOOP: "its links lead in a circle. Name the file itself.",
+    errno.EMFILE: "too many files are open (`ulimit -n`). Raise the limit and run the same command again.",
+    errno.ENFILE: "too many files are open on this machine. Run the same command again later.",
+    errno.ENOMEM: "the machine's memory ran out. Run the same command again with more, or beside less.",
+    errno.EIO: "the disk doesn't read or write it (input/output error). Check the disk.",
+    errno.ESTALE: "the network file system lost it. Mount it anew and run the same command again.",
+    errno.ENXIO: "is a pipe or a device without another end. Name a regular file.",
+    errno.EINVAL: "the file system refuses the name or the operation. Choose another folder.",
+    errno.EILSEQ: "the file system refuses the letters of the name. Choose another one.",
+}
+
+_WITHOUT_MEMORY = ("Cannot allocate memory", "can't start new thread", "failed to map segment")
+"""Texts of errors, of libraries that are loaded or threads that are started, where memory is limited."""
+
+
+def sentence(error: BaseException, path: str | os.PathLike[str] | None = None) -> str | None:
+    """Return an error of the operating system as a sentence; None: it is another error, to be seen in full.
+
+    `path` is the file where the error names none.
+    """
+    if out_of_memory.is_out_of_memory(error) or any(text in str(error) for text in _WITHOUT_MEMORY):
+        return (
+            f"memory ran out ({out_of_memory.first_line(error)}). "
+            "Allow more (`ulimit -v`), or make features.batch_seconds, train.batch_size or --workers smaller."
+        )
+    if not isinstance(error, OSError) or error.errno not in _REMEDIES:
+        return None
+    name = path if isinstance(error.filename, int | None) else error.filename  # int: a descriptor
+    return None if name is None else f"{os.fsdecode(name)}: {_REMEDIES[error.errno]}"
