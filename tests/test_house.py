@@ -122,7 +122,10 @@ COMMANDS = sorted((ROOT / "superb_eval/cli").glob("*.py"))
 def test_the_command_line_imports_nothing_heavy(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf8"))
     names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            package = node.module == "superb_eval.runtime"
+            names |= {f"{node.module}.{alias.name}" if package else node.module or "" for alias in node.names}
     light = {
         "__future__",
         "collections.abc",
@@ -138,6 +141,7 @@ def test_the_command_line_imports_nothing_heavy(path: Path) -> None:
         "typer",
     }
     light |= {"typer.core", "superb_eval.errors", "superb_eval.version"}
+    light |= {"superb_eval.runtime.screen", "superb_eval.runtime.system_errors"}
     assert all(name in light or name.startswith("superb_eval.cli") for name in names), names
 
 
@@ -213,3 +217,11 @@ def test_former_names_are_gone_and_a_class_name_has_one_meaning() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(module)
     assert not {name: found for name, found in places.items() if len(found) > 1}
+
+
+def test_one_module_prints() -> None:
+    """Elsewhere `print` would show what others wrote as it stands."""
+    for name, path in modules().items():
+        calls = [n.func for n in ast.walk(ast.parse(path.read_text(encoding="utf8"))) if isinstance(n, ast.Call)]
+        printed = [call.lineno for call in calls if isinstance(call, ast.Name) and call.id == "print"]
+        assert not printed or name == "superb_eval.runtime.screen", f"{name}, line {printed}"

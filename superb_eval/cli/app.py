@@ -23,10 +23,11 @@ from superb_eval.cli import (
 from superb_eval.cli.command import LenientCommand
 from superb_eval.cli.sections import INSPECT, UPSTREAMS, CommandGroup, SectionedGroup
 from superb_eval.errors import UserError
+from superb_eval.runtime import screen, system_errors
 from superb_eval.version import __version__
 
-USER_ERROR, INTERRUPTED = 2, 130
-"""Exit codes beside 0 (done) and 1 (something broke: a traceback follows)."""
+USER_ERROR, INTERRUPTED, UNREAD = 2, 130, 141
+"""Exit codes beside 0 (done) and 1 (something broke: a traceback follows); UNREAD: nobody reads its output."""
 
 app = typer.Typer(
     cls=SectionedGroup,
@@ -70,7 +71,7 @@ share.register(app)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"superb-eval {__version__}")
+        screen.show(f"superb-eval {__version__}")
         raise typer.Exit
 
 
@@ -91,26 +92,49 @@ def doctor() -> None:
     from superb_eval.runtime import environment
 
     for finding in environment.check(default_folder()):
-        print(f"{'ok  ' if finding.works else 'no  '}{finding.name:<24}{finding.detail}")
+        screen.show(f"{'ok  ' if finding.works else 'no  '}{finding.name:<24}{finding.detail}")
         if finding.remedy and not finding.works:
-            print(f"{'':<28}{finding.remedy}")
+            screen.show(f"{'':<28}{finding.remedy}")
 
 
 def main() -> None:
     """Run the command line: a user's mistake is one sentence and exit code 2, never a traceback."""
+    screen.prepare()
+    code, message = _run(sys.argv[1:])
+    unwritten = screen.finish()
+    if unwritten and not code:
+        code, message = USER_ERROR, f"superb-eval: {unwritten}"
+    if message:
+        screen.show(message, error=True)
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> tuple[int, str]:
+    """Run the command that the arguments name; return its exit code and the message about what was wrong."""
     try:
-        code = app(prog_name="superb-eval", standalone_mode=False)
+        _check_letters(arguments)
+        code = app(arguments, prog_name="superb-eval", standalone_mode=False) or 0
     except UserError as error:
-        print(f"superb-eval: {error}", file=sys.stderr)
-        sys.exit(USER_ERROR)
+        return USER_ERROR, f"superb-eval: {error}"
     except usage.UsageError as error:
-        print(usage.explain(error), file=sys.stderr)
-        sys.exit(USER_ERROR)
+        return USER_ERROR, usage.explain(error)
+    except BrokenPipeError:
+        return UNREAD, ""
     except typer.Abort:  # how earlier versions of typer end an interrupted command
         code = INTERRUPTED
-    if code == INTERRUPTED:
-        print("superb-eval: interrupted; the same command resumes it.", file=sys.stderr)
-    sys.exit(code)
+    except Exception as error:
+        sentence = system_errors.sentence(error)
+        if sentence is None:
+            raise
+        return USER_ERROR, f"superb-eval: {sentence}"
+    return code, "superb-eval: interrupted; the same command resumes it." if code == INTERRUPTED else ""
+
+
+def _check_letters(arguments: list[str]) -> None:
+    """Refuse names that are no text, which neither records nor tables could hold."""
+    for argument in arguments:
+        if not argument.isascii() and any("\ud800" <= letter <= "\udfff" for letter in argument):
+            raise UserError(f"{argument}: is no UTF-8. Rename the file or folder, or write the text as UTF-8.")
 
 
 if __name__ == "__main__":

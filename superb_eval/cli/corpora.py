@@ -10,6 +10,7 @@ import typer
 from superb_eval.cli.command import LenientCommand
 from superb_eval.cli.options import Resume
 from superb_eval.errors import UserError
+from superb_eval.runtime.screen import show
 
 Task = Annotated[str, typer.Argument(metavar="TASK", help="a task such as ks")]
 Overrides = Annotated[
@@ -93,7 +94,7 @@ def new(
         trials=trials,
         audio=audio,
     )
-    print("\n".join(summary.describe(new_corpus.make_corpus(request, TerminalProgress()), request)))
+    show("\n".join(summary.describe(new_corpus.make_corpus(request, TerminalProgress()), request)))
 
 
 def synth(
@@ -121,7 +122,7 @@ def synth(
     from superb_eval.runtime.progress import TerminalProgress
 
     embedded.synthesise(size, out, seed, TerminalProgress(), tasks.replace(",", " ").split())
-    print(f"corpus: {out}")
+    show(f"corpus: {out}")
 
 
 def check(
@@ -150,13 +151,13 @@ def check(
     corpus = read_corpus(chosen, data, TerminalProgress())
     with TerminalProgress().step("examining", sum(map(len, corpus.splits.values()))) as update:
         report = checks.check_corpus(corpus, kind.label_column, full, lambda done, total: update(done, total=total))
-    print("\n".join(checks.describe(report)))
+    show("\n".join(checks.describe(report)))
     if report.problems:
         raise UserError(f"{corpus.name} has {len(report.problems)} problem(s); see above.")
     head = kind.Head.model_validate(chosen.head)
     for fold in kind.folds(corpus):
         for text in checks.row_remarks(kind(Setup(kind.learn(fold, head), head)), fold):
-            print(f"  remark: {text} (at 50 frames per second, as HuBERT's)")
+            show(f"  remark: {text} (at 50 frames per second, as HuBERT's)")
 
 
 def export(
@@ -189,4 +190,4 @@ def export(
     if data is None:
         raise UserError("corpus export: whose rows? Give the corpus with --data FOLDER.")
     corpus = read_corpus(choose_recipe(task, data, overrides=override or ()), data, TerminalProgress())
-    print(f"data set: {hf_dataset.export(corpus, task, out, TerminalProgress())}")
+    show(f"data set: {hf_dataset.export(corpus, task, out, TerminalProgress())}")

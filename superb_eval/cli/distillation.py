@@ -12,6 +12,7 @@ from superb_eval.cli import options
 from superb_eval.cli.command import LenientCommand
 from superb_eval.cli.pretraining import Device, Devices, Loggers, Named, Out, Overrides, listed
 from superb_eval.cli.sections import INSPECT, TRAIN
+from superb_eval.runtime.screen import show
 
 
 def register(app: typer.Typer, upstream_app: typer.Typer) -> None:
@@ -54,7 +55,7 @@ def distill(
     overrides = [*(override or ()), *([f"teacher.address={json.dumps(teacher)}"] if teacher else ())]
     settings = load(recipe, "distill", DistillationRecipe, overrides)
     folder = train(settings, data or (), out, device, devices, TerminalProgress(), listed(loggers))
-    print(f"student: distilhubert@{folder}")
+    show(f"student: distilhubert@{folder}")
 
 
 def cost(
@@ -84,7 +85,7 @@ def cost(
     measured = costs.measure(names, device, seconds, rounds)
     if out is not None:
         cost_file.write(out, {cost.name: cost.figures() for cost in measured})
-    print(costs.render(measured))
+    show(costs.render(measured))
 
 
 def export(
@@ -122,4 +123,4 @@ def export(
     released = load_weights.shipped_weights(parsed.name) if parsed.seed is None else None
     text = card.read_text(encoding="utf8") if card else exports.read_card(folder or released)
     exports.export_upstream(registry.load(address), out, dtype=dtype, layers=keep_layers, card=text)
-    print(f"exported: {out}")
+    show(f"exported: {out}")

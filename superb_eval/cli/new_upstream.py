@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from superb_eval.errors import UserError
+from superb_eval.runtime.screen import show
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -32,8 +33,8 @@ def new(
     superb-eval upstream check my_encoder        # in a checkout; elsewhere my_encoder.py:MyEncoder
     """
     paths, address = write(name, out)
-    print("\n".join(f"wrote {path}" for path in paths))
-    print(f"next: superb-eval upstream check {address}\n      superb-eval quick {address}")
+    show("\n".join(f"wrote {path}" for path in paths))
+    show(f"next: superb-eval upstream check {address}\n      superb-eval quick {address}")
 
 
 def write(name: str, out: Path | None = None) -> tuple[tuple[Path, Path], str]:

@@ -10,6 +10,7 @@ import typer
 from superb_eval.cli.command import LenientCommand
 from superb_eval.cli.options import Resume
 from superb_eval.cli.sections import TRAIN
+from superb_eval.runtime.screen import show
 
 Named = Annotated[
     list[str] | None, typer.Option("--data", metavar="NAME=PATH", help="where a source of the recipe lies; repeatable")
@@ -72,7 +73,7 @@ def pretrain(
 
     settings = load(recipe, "pretrain", PretrainRecipe, override or ())
     folder = train(settings, data or (), out, device, devices, TerminalProgress(), listed(loggers))
-    print(f"encoder: hubert@{folder}")
+    show(f"encoder: hubert@{folder}")
 
 
 def listed(loggers: str | None) -> list[str] | None:

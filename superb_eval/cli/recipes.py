@@ -10,6 +10,7 @@ import typer
 from superb_eval.cli.command import LenientCommand
 from superb_eval.cli.options import Overrides
 from superb_eval.errors import UserError
+from superb_eval.runtime.screen import show
 
 
 def register(task_app: typer.Typer, recipe_app: typer.Typer) -> None:
@@ -28,7 +29,7 @@ def task_list() -> None:
     for name in registry.names():
         task = registry.get(name)
         metrics = ", ".join(f"{m.heading} {'↑' if m.higher_is_better else '↓'}" for m in task.metrics)
-        print(f"{name:<8}{task.title:<24}{metrics:<12}columns: {', '.join(task.columns)}")
+        show(f"{name:<8}{task.title:<24}{metrics:<12}columns: {', '.join(task.columns)}")
 
 
 def recipe_list() -> None:
@@ -38,7 +39,7 @@ def recipe_list() -> None:
     paths = recipe.shipped((*recipe.PROFILES, "pretrain", "distill"))
     width = max(map(len, paths))
     for path in paths:
-        print(f"{path:<{width}}  {recipe.heading(recipe.folder().parent / path)}")
+        show(f"{path:<{width}}  {recipe.heading(recipe.folder().parent / path)}")
 
 
 def recipe_copy(
@@ -63,7 +64,7 @@ def recipe_copy(
     target = out or Path(source.name)
     if not atomic_files.create_text(target, source.read_text(encoding="utf8")):
         raise UserError(f"{target}: exists. Give another file with --out.")
-    print(f"{target}: a copy of {source}")
+    show(f"{target}: a copy of {source}")
 
 
 def recipe_rates(task: Annotated[str, typer.Argument(metavar="TASK", help="a task such as sid")]) -> None:
@@ -81,9 +82,9 @@ def recipe_rates(task: Annotated[str, typer.Argument(metavar="TASK", help="a tas
         rows = [row for row in csv.DictReader(file) if row["task"] == task]
     for row in rows:
         figure = f" gave {row['figure']}" if row["figure"] else ""
-        print(f"{row['upstream']} on {task}: lr {float(row['lr']):g}{figure} ({row['source']})")
+        show(f"{row['upstream']} on {task}: lr {float(row['lr']):g}{figure} ({row['source']})")
     if not rows:
-        print(f"no rate is known for {task}")
+        show(f"no rate is known for {task}")
 
 
 def recipe_show(
@@ -102,4 +103,4 @@ def recipe_show(
     from superb_eval import recipe
 
     resolved = recipe.load(recipe.find(task, profile), override or ())
-    print(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
+    show(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")

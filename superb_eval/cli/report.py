@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +22,7 @@ from superb_eval.cli.options import (
     StoreGb,
 )
 from superb_eval.cli.sections import COMPARE, INSPECT
+from superb_eval.runtime.screen import console, show
 
 if TYPE_CHECKING:
     from superb_eval.results.layer_record import LayersRecord
@@ -64,7 +64,7 @@ def report(
 
     names = tuple(published.replace(",", " ").split())
     wanted = TableOptions("historical" if historical else "strict", against, names)
-    print(page.write(results, out, page.ReportOptions(wanted, data, audio_mb, title), TerminalProgress()))
+    show(page.write(results, out, page.ReportOptions(wanted, data, audio_mb, title), TerminalProgress()))
 
 
 def layers(
@@ -101,12 +101,11 @@ def layers(
     config = RunConfig(name, "", data, profile, tuple(override or ()), seed, out, device, False, store, store_gb)
     record, path = analyse(LayerQuestion(config, tuple(tasks.replace(",", " ").split()), against), TerminalProgress())
     _show(record)
-    print(f"layers: {path}", file=sys.stderr)
+    show(f"layers: {path}", error=True)
 
 
 def _show(record: LayersRecord) -> None:
     """Print a small table: a row for each layer, a column for each task and each upstream compared with."""
-    from rich.console import Console
     from rich.table import Table
 
     from superb_eval.results.formats.escape import rich as escape
@@ -125,7 +124,7 @@ def _show(record: LayersRecord) -> None:
         columns.append([_most_alike(row, chance) for row, chance in zip(alike.cka, alike.by_chance, strict=True)])
     for layer in range(max(map(len, columns), default=0)):
         table.add_row(str(layer), *(column[layer] if layer < len(column) else "" for column in columns))
-    Console().print(table)
+    console().print(table)
 
 
 def _most_alike(row: list[float | None], chance: list[float | None]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +11,7 @@ from superb_eval.cli.command import LenientCommand
 from superb_eval.cli.options import Historical, Published, RecordedData, Results
 from superb_eval.cli.sections import COMPARE
 from superb_eval.errors import UserError
+from superb_eval.runtime.screen import show, show_rendered, visible
 
 if TYPE_CHECKING:
     from superb_eval.results.table.result_table import ResultTable
@@ -80,7 +80,7 @@ def table(
     superb-eval table results/ --historical --published hubert_base,distilhubert
     superb-eval table --published all --against hubert_base
     """
-    from superb_eval.results.formats import escape, terminal
+    from superb_eval.results.formats import terminal
     from superb_eval.results.stats.resampling import NEW_SPEAKERS, THESE_SPEAKERS
     from superb_eval.results.table import build as tables
     from superb_eval.runtime import atomic_files
@@ -99,11 +99,11 @@ def table(
     form = format or (ENDINGS.get(out.suffix.lower()) if out else None) or "rich"
     text = terminal.text(found, wide, out is not None) if form == "rich" else _formatted(found, left_out, form)
     if out is None:
-        print(text, end="")
+        show_rendered(text) if form == "rich" else show(text, end="")
     else:
         atomic_files.write_text(out, text)
     for problem in left_out:
-        print(f"left out: {escape.visible(problem)}", file=sys.stderr)
+        show(f"left out: {visible(problem)}", error=True)
 
 
 def _formatted(tables: list[ResultTable], left_out: list[str], format: str) -> str:
@@ -144,14 +144,13 @@ def verify(
     superb-eval verify results/ --again 2
     """
     from superb_eval.results import verify as verification
-    from superb_eval.results.formats import escape
     from superb_eval.results.verify_checks import Scope
     from superb_eval.runtime.progress import TerminalProgress
 
     report = verification.verify(results, Scope(data, quick), TerminalProgress())
     for finding in report.findings:
-        print(escape.visible(str(finding)))
-    print(report.summary())
+        show(visible(str(finding)))
+    show(report.summary())
     faulty = report.faulty_folders() | (_run_again(results, report, again, data, store) if again else set())
     if faulty:
         raise UserError(f"{results}: {len(faulty)} of {report.checked} run(s) don't hold; see above.")
@@ -161,14 +160,13 @@ def _run_again(results: Path, report: VerifyReport, count: int, data: Path | Non
     """Make runs again, print how they compare with their records, and return the folders of those that don't hold."""
     from superb_eval.results import verify_reruns
     from superb_eval.results.folder import open_results
-    from superb_eval.results.formats import escape
     from superb_eval.runs import rerun
     from superb_eval.runtime.progress import TerminalProgress
 
     runs = rerun.repeatable(open_results(results).finished, report.findings)
     reruns = []
     for result in rerun.rerun_all(rerun.choose(runs, count), data, store, TerminalProgress()):
-        print(escape.visible(str(result)), flush=True)
+        show(visible(str(result)), flush=True)
         reruns.append(result)
-    print(verify_reruns.summary(reruns, asked=count))
+    show(verify_reruns.summary(reruns, asked=count))
     return {result.folder for result in reruns if result.faulty()}

@@ -26,10 +26,12 @@ from superb_eval.cli.options import (
 )
 from superb_eval.cli.sections import EVALUATE, UPSTREAMS
 from superb_eval.errors import UserError
+from superb_eval.runtime.screen import show, visible
 
 if TYPE_CHECKING:
     from downstreams.base import Scores
     from superb_eval.results.record import RunRecord
+    from superb_eval.runs.predict import FileAnswer
 
 
 def register(app: typer.Typer) -> None:
@@ -102,15 +104,15 @@ def _print_result(record: RunRecord, folder: Path, seed: str) -> None:
         population = metric.population.replace("units", registry.get_or_base(record.task).unit)
         interval = f"95 % interval for {population} {low:.2f} to {high:.2f}"
         figure = f"{metric.heading} {metric.value:.2f} {metric.unit}"
-        print(f"{record.task}{seed} {figure} ({interval}, {metric.protocol}, {metric.units} test units)")
+        show(f"{record.task}{seed} {figure} ({interval}, {metric.protocol}, {metric.units} test units)")
     if training_spread.of_metric(record, record.metrics[0]) is None:
-        print("training variance unknown: the interval is for the test set alone; several seeds measure it")
+        show("training variance unknown: the interval is for the test set alone; several seeds measure it")
     if record.chance is not None:
         below = ": not above it beyond the interval" if chance.of_record(record) else ""
-        print(f"chance: {record.chance:.2f}{below}")
+        show(f"chance: {record.chance:.2f}{below}")
     for warning in [*record.skipped, *record.warnings, *_about_limit(record)]:
-        print(f"warning: {warning}")
-    print(f"record: {folder / 'result.json'}")
+        show(f"warning: {warning}")
+    show(f"record: {folder / 'result.json'}")
 
 
 def _about_limit(record: RunRecord) -> list[str]:
@@ -146,12 +148,17 @@ def predict(
     found = answers(run, files, device, scores)
     if format == "text":
         for each in found:
-            print("\t".join([str(each.file), each.answer, *([_scores_text(each.scores)] if scores else [])]))
+            show("\t".join(map(visible, _parts(each, scores))))
         return
     rows = [
         {"file": str(each.file), "answer": each.answer, **({"scores": each.scores} if scores else {})} for each in found
     ]
-    print(json.dumps(rows, ensure_ascii=False, indent=2))
+    show(json.dumps(rows, ensure_ascii=False, indent=2))
+
+
+def _parts(answer: FileAnswer, scores: bool) -> list[str]:
+    """Return what a line of text shows of a file's answer."""
+    return [str(answer.file), answer.answer, *([_scores_text(answer.scores)] if scores else [])]
 
 
 def _scores_text(scores: Scores) -> str:
@@ -173,4 +180,4 @@ def onnx(
     """
     from superb_eval.export.onnx import export
 
-    print(f"{out}: {export(run, out).summary()}")
+    show(f"{out}: {export(run, out).summary()}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +11,7 @@ from superb_eval.cli.command import LenientCommand
 from superb_eval.cli.options import Historical, Results
 from superb_eval.cli.sections import COMPARE
 from superb_eval.errors import UserError
+from superb_eval.runtime.screen import show, visible
 
 
 def register(app: typer.Typer) -> None:
@@ -39,14 +39,13 @@ def merge(
     superb-eval merge anna=/shared/anna/results ben=/shared/ben/results --out merged
     superb-eval table merged
     """
-    from superb_eval.results.formats import escape
     from superb_eval.results.merge import Contribution
     from superb_eval.results.merge import merge as merge_results
 
     summary = merge_results([Contribution.parse(text) for text in contributions], out, keep_first)
     for problem in summary.left_out:
-        print(f"left out: {escape.visible(problem)}", file=sys.stderr)
-    print(f"{escape.visible(str(summary))} superb-eval table {out}")
+        show(f"left out: {visible(problem)}", error=True)
+    show(f"{visible(str(summary))} superb-eval table {out}")
 
 
 def export(
@@ -90,10 +89,10 @@ def export(
     if hub is not None:
         _push(results, model_card, protocol, hub, public, predictions, dry_run)
     elif model_card is not None:
-        print(model_index(results, model_card, protocol), end="")
+        show(model_index(results, model_card, protocol), end="")
     if submission is not None:
         for path in submissions.write(results, submission, protocol, out):
-            print(path)
+            show(path)
 
 
 def _push(
@@ -109,4 +108,4 @@ def _push(
     from superb_eval.export import hub
 
     prepared = hub.prepare(results, name, protocol, predictions)
-    print(prepared.describe() if dry_run else hub.push(prepared, repository, public))
+    show(prepared.describe() if dry_run else hub.push(prepared, repository, public))

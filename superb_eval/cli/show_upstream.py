@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from superb_eval.runtime.screen import show
+
 if TYPE_CHECKING:
     from upstreams.registry import Address
 
@@ -15,7 +17,7 @@ Lines = dict[str, object]
 UNKNOWN_LICENCE = "unknown: see where the weights come from"
 
 
-def show(
+def upstream_show(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE|FOLDER|ADDRESS", help="what `run -u` takes")],
 ) -> None:
     """Show what an upstream is. Of a name: its card (size, stride, licence, source, training data).
@@ -34,7 +36,7 @@ def show(
     address = registry.canonical(name)
     lines = _stored(address, registry.parse(address)) or _card(address)
     for key, value in lines.items():
-        print(f"{key:<17}{'; '.join(map(str, value)) if isinstance(value, tuple) else value}")
+        show(f"{key:<17}{'; '.join(map(str, value)) if isinstance(value, tuple) else value}")
 
 
 def _card(address: str) -> Lines:

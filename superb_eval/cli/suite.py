@@ -27,6 +27,7 @@ from superb_eval.cli.options import (
 )
 from superb_eval.cli.sections import EVALUATE
 from superb_eval.errors import UserError
+from superb_eval.runtime.screen import show
 
 if TYPE_CHECKING:
     from superb_eval.suite.events import Scheduler, SuiteOutcome
@@ -135,7 +136,7 @@ def suite(
     if dry_run:
         return
     if not suite_plan.missing:
-        print(f"nothing to run. {_next_step(out, limit)}")
+        show(f"nothing to run. {_next_step(out, limit)}")
         return
     scheduler = remote or Local(workers, {each.job: each for each in suite_plan.runs}, suite_plan.memory)
     outcome = run(suite_plan, scheduler, progress_view.of_plan(suite_plan, workers), TerminalProgress(), retries)
@@ -239,7 +240,7 @@ def _planned(
     suite_plan = make_plan(config)
     if suite_plan.missing:
         estimate(suite_plan, TerminalProgress(), workers)
-    print("\n".join(describe(suite_plan, workers)), flush=True)
+    show("\n".join(describe(suite_plan, workers)), flush=True)
     return suite_plan
 
 
@@ -265,10 +266,10 @@ def _report(outcome: SuiteOutcome, out: Path, next_step: str) -> None:
     from superb_eval.results.stats import chance
 
     finished, before, failures = len(outcome.finished), len(outcome.done_before), len(outcome.failed)
-    print(f"{finished} run(s) finished, {before} done before, {failures} failed. {next_step}")
+    show(f"{finished} run(s) finished, {before} done before, {failures} failed. {next_step}")
     for failed in outcome.failed:
         where = f" (log: {failed.log})" if failed.log else ""
-        print(f"failed: {failed.job}: {failed.message}{where}", file=sys.stderr)
+        show(f"failed: {failed.job}: {failed.message}{where}", error=True)
     jobs: dict[tuple[str, str], list[str]] = {}
     for run in outcome.finished:
         record = records.read(out / run.run / records.NAME)
@@ -277,7 +278,7 @@ def _report(outcome: SuiteOutcome, out: Path, next_step: str) -> None:
             jobs.setdefault((record.task, warning), []).append(str(run.job))
     for (_, warning), of_jobs in jobs.items():
         more = f" and {len(of_jobs) - 1} more" if len(of_jobs) > 1 else ""
-        print(f"warning: {of_jobs[0]}{more}: {warning}", file=sys.stderr)
+        show(f"warning: {of_jobs[0]}{more}: {warning}", error=True)
     if any(not failed.fixable for failed in outcome.failed):
         sys.exit(1)
     if outcome.failed:

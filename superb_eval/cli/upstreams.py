@@ -11,8 +11,9 @@ from superb_eval.cli.command import LenientCommand
 from superb_eval.cli.new_upstream import new
 from superb_eval.cli.options import Jobs, Out, Resume, TasksOrAll
 from superb_eval.cli.sections import EVALUATE
-from superb_eval.cli.show_upstream import show
+from superb_eval.cli.show_upstream import upstream_show
 from superb_eval.errors import UserError
+from superb_eval.runtime.screen import show
 
 if TYPE_CHECKING:
     from upstreams.base import Card
@@ -36,7 +37,7 @@ FILE.py:Class[@CHECKPOINT]"""
 def register(app: typer.Typer, upstream_app: typer.Typer) -> None:
     """Add the commands to the command line."""
     upstream_app.command("list", cls=LenientCommand)(names)
-    upstream_app.command("show", cls=LenientCommand)(show)
+    upstream_app.command("show", cls=LenientCommand)(upstream_show)
     upstream_app.command("check", cls=LenientCommand)(check)
     upstream_app.command("new", cls=LenientCommand)(new)
     app.command(cls=LenientCommand, rich_help_panel=EVALUATE)(quick)
@@ -53,8 +54,8 @@ def names() -> None:
     rows += [(name, "", "", registry.card(name).summary) for name in others]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-    print(f"\n{ADDRESSES}")
+        show("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    show(f"\n{ADDRESSES}")
 
 
 def _size(card: Card) -> str:
@@ -91,7 +92,7 @@ def check(
     from superb_eval.analysis.upstream_check import check_upstream
 
     report = check_upstream(address, cost)
-    print(report)
+    show(report)
     if report.broken:
         raise UserError(f"{address} breaks {len(report.broken)} of {len(report.findings)} rules; see above.")
 
@@ -129,6 +130,6 @@ def quick(
         reference = QUICK_BASELINES[0]
         results.table(out, against=reference)
         options = page.ReportOptions(TableOptions("strict", reference, ()), None, 0.0)  # no audio in it
-        print(f"report: {page.write(out, out / 'report.html', options, TerminalProgress())}\n{QUICK_NOTE}")
+        show(f"report: {page.write(out, out / 'report.html', options, TerminalProgress())}\n{QUICK_NOTE}")
     if failure is not None:
         raise failure

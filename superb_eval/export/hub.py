@@ -23,6 +23,7 @@ from superb_eval.results.formats import escape
 from superb_eval.results.formats.markdown import one_row
 from superb_eval.results.table.build import TableOptions, collect
 from superb_eval.results.table.result_table import ResultTable
+from superb_eval.runtime.screen import visible
 from superb_eval.version import __version__
 
 if TYPE_CHECKING:
@@ -185,6 +186,6 @@ def _section(tables: Sequence[ResultTable], groups: Sequence[RunGroup]) -> str:
         f"Weights {record.upstream.fingerprint[:10]}, superb-eval {record.versions.get('superb-eval', '?')}, last run "
         f"{record.started[:10]}. `{FOLDER}/` holds the records, with corpora, recipes and versions. Commands:",
         "",
-        *(f"    {escape.visible(command)}" for command in commands),
+        *(f"    {visible(command)}" for command in commands),
     ]
     return "\n".join(lines)

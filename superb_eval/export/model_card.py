@@ -10,10 +10,10 @@ from typing import Any
 from downstreams import registry
 from superb_eval.errors import UserError, near_miss
 from superb_eval.results.folder import Protocol, Results, RunGroup, open_results
-from superb_eval.results.formats import escape
 from superb_eval.results.record import MetricRecord, RunRecord
 from superb_eval.results.recorded_command import shareable, without_folders
 from superb_eval.results.stats import training_spread
+from superb_eval.runtime.screen import visible
 
 METRIC_TYPES: Mapping[str, str] = {"acc": "accuracy", "wer_lm": "wer"}
 """The hub's name for a metric, where it isn't ours."""
@@ -36,7 +36,7 @@ def model_index(results: Path, name: str, protocol: Protocol) -> str:
 
 def index(groups: Sequence[RunGroup], protocol: Protocol) -> list[dict[str, Any]]:
     """Return the value of `model-index`: the name of the groups' upstream, a result for each task and metric."""
-    name = escape.visible(without_folders(groups[0].record.upstream.address))
+    name = visible(without_folders(groups[0].record.upstream.address))
     entries = [_entry(group, metric, protocol) for group in groups for metric in group.runs[0].metrics(protocol)]
     return [{"name": name, "results": entries}]
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from superb_eval.errors import UserError
-from superb_eval.results.formats import escape
 from superb_eval.runtime import atomic_files, environment
 from superb_eval.runtime.progress import Progress, Update
+from superb_eval.runtime.screen import visible
 
 NAME = "run.log"
 
@@ -123,7 +123,7 @@ def path_of(error: BaseException) -> Path | None:
 def _stamped(text: str) -> str:
     """Return lines with the time before each; what a terminal would act on is written as its code."""
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
-    return "".join(f"{now}  {escape.visible(line)}\n" for line in text.splitlines())
+    return "".join(f"{now}  {visible(line)}\n" for line in text.splitlines())
 
 
 def _environment() -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+from superb_eval.runtime import screen
 from superb_eval.runtime.pace import Pace, time_left
 
 LOG_EVERY = 10.0
@@ -48,9 +48,7 @@ class TerminalProgress:
     """Bars with rich in a terminal (standard error) and in a notebook; a line every ten seconds elsewhere."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
-        self.console = Console(stderr=True, highlight=False)
+        self.console = screen.console(stderr=True, highlight=False)
 
     def log(self, text: str) -> None:
         """Print one line; what looks like markup in it is printed as it stands."""
@@ -114,6 +112,6 @@ def _lines(name: str, total: int) -> Update:
         now = time.monotonic()
         if done >= total or now - last >= LOG_EVERY:
             last = now
-            print("  ".join(filter(None, (f"{name}: {done}/{total}", left, postfix))), file=sys.stderr, flush=True)
+            screen.show("  ".join(filter(None, (f"{name}: {done}/{total}", left, postfix))), error=True, flush=True)
 
     return _with_time_left(total, print_line)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from superb_eval.runtime import screen
 from superb_eval.runtime.pace import duration, time_left
 from superb_eval.suite.events import (
     Busy,
@@ -109,18 +109,17 @@ def of_plan(plan: Plan, workers: int) -> OpenView:
         failed = {each.job for each in outcome.failed}  # before they could start
         estimated = plan.runs or [RunEstimate(job) for job in plan.missing]  # nothing was timed for another machine
         runs = [run for run in estimated if run.job not in failed]
-        return show(ProgressView(total, outcome, TimeLeft(runs, workers, plan.memory)))
+        return shown(ProgressView(total, outcome, TimeLeft(runs, workers, plan.memory)))
 
     return open_view
 
 
 @contextmanager
-def show(view: ProgressView) -> Iterator[EventHandler]:
+def shown(view: ProgressView) -> Iterator[EventHandler]:
     """Show a view while the context lasts: drawn on a terminal, else a line for each run; yield its event handler."""
-    from rich.console import Console
     from rich.live import Live
 
-    console = Console(stderr=True, highlight=False)
+    console = screen.console(stderr=True, highlight=False)
     if not console.is_terminal:
         yield lambda event: _print_lines(view, event)
         return
@@ -137,7 +136,7 @@ def show(view: ProgressView) -> Iterator[EventHandler]:
 def _print_lines(view: ProgressView, event: Event) -> None:
     view.handle(event)
     for line in _lines(event):
-        print(f"{line}  ({view.summary()})", file=sys.stderr, flush=True)
+        screen.show(f"{line}  ({view.summary()})", error=True, flush=True)
 
 
 def _lines(event: Event) -> Iterator[str]:

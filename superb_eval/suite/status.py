@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from superb_eval.errors import UserError
+from superb_eval.runtime import screen
 from superb_eval.runtime.pace import duration
 from superb_eval.suite.job_state import Failure, JobStates, Receipt
 from superb_eval.suite.jobs import SUITE_FOLDER, Job
@@ -92,10 +93,9 @@ def show(out: Path, follow: bool) -> None:
     Raises:
         UserError: no suite was ever started there.
     """
-    from rich.console import Console
     from rich.live import Live
 
-    view, console = StatusView(out), Console(highlight=False)
+    view, console = StatusView(out), screen.console(highlight=False)
     if not follow or not console.is_terminal:
         console.print(view)
         for status in view.read():

@@ -10,7 +10,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from superb_eval.cli.show_upstream import show
+from superb_eval.cli.show_upstream import upstream_show as show
 from superb_eval.errors import UserError
 from tests.upstreams.configs import LARGE, TINY
 from upstreams import registry

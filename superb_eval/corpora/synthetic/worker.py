@@ -22,6 +22,7 @@ from superb_eval.corpora.synthetic.shards import ClipRecord, ClipShard, save, sp
 from superb_eval.corpora.synthetic.tasks import PARTS
 from superb_eval.errors import UserError
 from superb_eval.runtime import atomic_files
+from superb_eval.runtime.screen import show
 
 
 def render_shard(shard: ClipShard, out: Path) -> None:
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with atomic_files.explain_disk_errors(options.out):
             render_shard(split(options.part, options.size, options.seed)[options.shard], options.out)
     except UserError as error:
-        print(error, file=sys.stderr)
+        show(error, error=True)
         return 2
     return 0
 

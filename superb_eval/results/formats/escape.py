@@ -7,7 +7,8 @@ formulas, escape sequences, or letters that run from right to left.
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from superb_eval.runtime.screen import visible
 
 LONGEST = 60
 """Characters of a name in a table that people read; CSV and JSON hold all."""
@@ -41,11 +42,6 @@ _TEX = {
     "§": r"\S{}",
     "¶": r"\P{}",
 }
-
-
-def visible(text: str) -> str:
-    r"""Return text with control characters and marks of direction, which terminals act on, as `\u202e`."""
-    return "".join(f"\\u{ord(c):04x}" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
 
 
 def short(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from superb_eval.results.formats import escape, layout
 from superb_eval.results.table import costs, totals
 from superb_eval.results.table.result_table import Cell, Column, ResultTable
+from superb_eval.runtime import screen
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -36,7 +37,7 @@ def text(tables: Sequence[ResultTable], wide: bool | None, to_file: bool) -> str
     """
     from rich.console import Console
 
-    console = Console()
+    console = screen.console()
     plain = to_file or not console.is_terminal
     console = Console(width=console.width, color_system=None) if plain else console
     with console.capture() as capture:

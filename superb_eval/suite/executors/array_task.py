@@ -12,6 +12,7 @@ from pathlib import Path
 
 from superb_eval.errors import UserError
 from superb_eval.runtime.progress import TerminalProgress
+from superb_eval.runtime.screen import show
 from superb_eval.suite.jobs import Job
 from superb_eval.suite.leases import BusyError
 
@@ -26,11 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if kind == "passes":
             extract(job, TerminalProgress())
         else:
-            print(execute(job, TerminalProgress()).figures)
+            show(execute(job, TerminalProgress()).figures)
     except BusyError as error:
-        print(f"{job}: {error} executes it already.", file=sys.stderr)
+        show(f"{job}: {error} executes it already.", error=True)
     except UserError as error:
-        print(f"superb-eval: {error}", file=sys.stderr)
+        show(f"superb-eval: {error}", error=True)
         return 2
     return 0
 

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from superb_eval.errors import UserError
-from superb_eval.runtime import out_of_memory
+from superb_eval.runtime import out_of_memory, system_errors
 from superb_eval.runtime.progress import Update
+from superb_eval.runtime.screen import show
 from superb_eval.suite.jobs import Job
 from superb_eval.suite.leases import BusyError
 
@@ -39,7 +40,7 @@ class EventWriter:
 
     def log(self, text: str) -> None:
         """Write one line to the worker's log."""
-        print(text, file=sys.stderr, flush=True)
+        show(text, error=True, flush=True)
 
     @contextmanager
     def step(self, name: str, total: int, done: int = 0) -> Iterator[Update]:
@@ -61,7 +62,7 @@ def serve(lines: IO[str], writer: EventWriter) -> None:
     """Execute jobs until the input ends."""
     for text in _until_orphaned(lines):
         job = Job.loads(text)
-        print(f"--- {job}", file=sys.stderr, flush=True)
+        show(f"--- {job}", error=True, flush=True)
         try:
             writer.send(**_execute(job, writer))
         except BusyError as error:
@@ -78,6 +79,9 @@ def _failure(error: Exception) -> dict[str, Any]:
         return {"out_of_memory": out_of_memory.first_line(error)}
     if isinstance(error, UserError):
         return {"failed": str(error), "fixable": True, "log": ""}
+    sentence = system_errors.sentence(error)
+    if sentence is not None:
+        return {"failed": sentence, "fixable": True, "log": ""}
     from superb_eval.runs import run_log
 
     log = run_log.path_of(error)
