@@ -32,6 +32,9 @@ from upstreams.loading import addresses
 INTERFACE = {Upstream.__module__.rpartition(".")[2], __name__.rpartition(".")[2]}
 """The modules at the ground level of this folder that are no family: the base class and the registry."""
 
+OPENED_BY_OTHERS = ("s3prl", "torchaudio")
+"""Schemes whose checkpoints are opened by the code of another library."""
+
 
 @dataclass(frozen=True)
 class Address:
@@ -130,6 +133,25 @@ def weight_files(text: str) -> list[Path] | None:
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.suffix in {".json", ".safetensors", ".bin"})
     return [path] if path.is_file() else None  # None: a hub id, perhaps
+
+
+def code_files(text: str) -> list[str]:
+    """Return the files that decide which code runs when an address is opened: a user's own code, and what it loads.
+
+    Of `FILE.py:Class@CHECKPOINT` both; of s3prl's and torchaudio's entries and of those of other packages the
+    checkpoint, which their code opens. Empty where this package reads files as data alone, as in `hubert@FILE`.
+
+    Raises:
+        UserError: no upstream has that name.
+    """
+    address = parse(canonical(text))
+    loaded = [address.checkpoint] if address.checkpoint else []
+    if address.scheme:
+        if address.scheme.endswith(".py"):
+            return [address.scheme, *loaded]
+        return loaded if address.scheme in OPENED_BY_OTHERS else []
+    module, _ = _find_card(address.name)
+    return loaded if isinstance(module, EntryPoint) else []
 
 
 def _files_of_address(address: Address) -> list[Path] | None:

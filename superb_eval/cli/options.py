@@ -109,6 +109,14 @@ Results = Annotated[Path, typer.Argument(metavar="RESULTS", help="results folder
 FinishedRun = Annotated[
     Path, typer.Argument(metavar="RUN", help="folder of a finished run, or one above it that holds no other")
 ]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trust",
+        metavar="FILE",
+        help="code that a recorded upstream may run, such as my_encoder.py; repeatable; default: none is run",
+    ),
+]
 Loggers = Annotated[
     str, typer.Option(metavar="NAME,...", help="log curves and figures to tensorboard, wandb or mlflow; default: none")
 ]

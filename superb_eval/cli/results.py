@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from superb_eval.cli.command import LenientCommand
-from superb_eval.cli.options import Historical, Published, RecordedData, Results
+from superb_eval.cli.options import Historical, Published, RecordedData, Results, Trust
 from superb_eval.cli.sections import COMPARE
 from superb_eval.errors import UserError
 from superb_eval.runtime.screen import show, show_rendered, visible
@@ -16,6 +16,7 @@ from superb_eval.runtime.screen import show, show_rendered, visible
 if TYPE_CHECKING:
     from superb_eval.results.table.result_table import ResultTable
     from superb_eval.results.verify import VerifyReport
+    from superb_eval.results.verify_checks import Scope
 
 
 ENDINGS: dict[str, Literal["markdown", "latex", "csv", "json"]] = {
@@ -131,8 +132,12 @@ def verify(
         Path | None,
         typer.Option(metavar="FOLDER", help="feature store for --again; an empty folder extracts features again, too"),
     ] = None,
+    trust: Trust = None,
 ) -> None:
     """Score all predictions again, and name the runs that no longer match their recipe, code, weights or data.
+
+    An upstream that is somebody's own code (FILE.py:Class) is run only where --trust names its file; without, the
+    digests of its files are compared.
 
     --again N makes N runs again, in a temporary folder, by their recorded commands. Reproduced means to the bit, on the
     same processor, vector instructions, threads and versions. Elsewhere rounding counts like another seed, and the new
@@ -142,21 +147,23 @@ def verify(
     superb-eval verify results/
     superb-eval verify results/ --data /path/to/corpora
     superb-eval verify results/ --again 2
+    superb-eval verify results/ --trust my_encoder.py
     """
     from superb_eval.results import verify as verification
     from superb_eval.results.verify_checks import Scope
     from superb_eval.runtime.progress import TerminalProgress
 
-    report = verification.verify(results, Scope(data, quick), TerminalProgress())
+    scope = Scope(data, quick, tuple(trust or ()))
+    report = verification.verify(results, scope, TerminalProgress())
     for finding in report.findings:
         show(visible(str(finding)))
     show(report.summary())
-    faulty = report.faulty_folders() | (_run_again(results, report, again, data, store) if again else set())
+    faulty = report.faulty_folders() | (_run_again(results, report, again, scope, store) if again else set())
     if faulty:
         raise UserError(f"{results}: {len(faulty)} of {report.checked} run(s) don't hold; see above.")
 
 
-def _run_again(results: Path, report: VerifyReport, count: int, data: Path | None, store: Path | None) -> set[Path]:
+def _run_again(results: Path, report: VerifyReport, count: int, scope: Scope, store: Path | None) -> set[Path]:
     """Make runs again, print how they compare with their records, and return the folders of those that don't hold."""
     from superb_eval.results import verify_reruns
     from superb_eval.results.folder import open_results
@@ -165,7 +172,7 @@ def _run_again(results: Path, report: VerifyReport, count: int, data: Path | Non
 
     runs = rerun.repeatable(open_results(results).finished, report.findings)
     reruns = []
-    for result in rerun.rerun_all(rerun.choose(runs, count), data, store, TerminalProgress()):
+    for result in rerun.rerun_all(rerun.choose(runs, count), scope.data, store, TerminalProgress(), scope.trusted):
         show(visible(str(result)), flush=True)
         reruns.append(result)
     show(verify_reruns.summary(reruns, asked=count))

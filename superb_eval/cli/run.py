@@ -21,6 +21,7 @@ from superb_eval.cli.options import (
     Seeds,
     Store,
     StoreGb,
+    Trust,
     Upstream,
     named_loggers,
 )
@@ -131,6 +132,7 @@ def predict(
         bool, typer.Option("--scores", help="add class probabilities, or what else shows how sure an answer is")
     ] = False,
     device: Device = "cpu",
+    trust: Trust = None,
 ) -> None:
     """Apply the head of a finished run to audio files: an answer for each.
 
@@ -140,12 +142,13 @@ def predict(
     \b
     superb-eval predict results/fbank_nonorm/ks/mini-seed0-1a2b3c4d5e one.wav two.flac
     superb-eval predict results/fbank_nonorm/ks recordings/ --format json --scores
+    superb-eval predict results/my_encoder.py-MyEncoder-5d2c1a/ks one.wav --trust my_encoder.py
     """
     import json
 
     from superb_eval.runs.predict import predict as answers
 
-    found = answers(run, files, device, scores)
+    found = answers(run, files, device, scores, trust or ())
     if format == "text":
         for each in found:
             show("\t".join(map(visible, _parts(each, scores))))
@@ -170,6 +173,7 @@ def _scores_text(scores: Scores) -> str:
 def onnx(
     run: FinishedRun,
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="file to write")] = Path("model.onnx"),
+    trust: Trust = None,
 ) -> None:
     """Write the upstream and head of a finished run as one ONNX model: a waveform in, the head's output out.
 
@@ -180,4 +184,4 @@ def onnx(
     """
     from superb_eval.export.onnx import export
 
-    show(f"{out}: {export(run, out).summary()}")
+    show(f"{out}: {export(run, out, trust or ()).summary()}")

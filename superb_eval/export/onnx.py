@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,15 +88,15 @@ class EndToEnd(nn.Module):
         return self.probe(hidden, lengths)  # type: ignore[no-any-return]
 
 
-def export(run: Path, out: Path) -> Exported:
-    """Write the model of a finished run, of its first fold.
+def export(run: Path, out: Path, trusted: Sequence[str] = ()) -> Exported:
+    """Write the model of a finished run, of its first fold; `trusted` is the code that its upstream may run.
 
     Raises:
         UserError: see `superb_eval.runs.predict`; onnx isn't installed; or its output would differ
             at other lengths than the traced one.
     """
     _check_installed()
-    found = load_trained(run)
+    found = load_trained(run, trusted=trusted)
     if found.recipe.corpus.trim_silence:
         raise UserError(
             f"{run}: its recipe trims silence before the upstream, which ONNX can't. Train "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,12 +15,13 @@ from superb_eval import recipe
 from superb_eval.corpora import embedded, load_corpus
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
-from superb_eval.results import code_versions, platforms
+from superb_eval.results import code_versions, platforms, recorded_upstream
 from superb_eval.results import origin as origins
 from superb_eval.results import record as records
 from superb_eval.results.folder import Run, run_folder
 from superb_eval.results.record import MetricRecord, RunRecord
 from superb_eval.results.recorded_command import parse_command
+from superb_eval.results.recorded_upstream import UntrustedCodeError
 from superb_eval.results.stats import scoring
 from superb_eval.runtime import atomic_files
 from superb_eval.runtime.progress import NoProgress
@@ -32,10 +33,14 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Scope:
-    """What to check. `data`: where the corpora are now; `quick`: leave out upstreams and corpora."""
+    """What to check. `data`: where the corpora are now; `quick`: leave out upstreams and corpora.
+
+    `trusted`: the code that recorded upstreams may run (`recorded_upstream.check_trusted`).
+    """
 
     data: Path | None = None
     quick: bool = False
+    trusted: tuple[str, ...] = ()
 
 
 CheckResult = tuple[str] | tuple[str, bool]
@@ -208,7 +213,14 @@ def _upstream(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
         return
     address, recorded = run.record.upstream.address, run.record.upstream.identity
     try:
-        now = context.once(("upstream", address), lambda: _identity(address))
+        now = context.once(("upstream", address), lambda: _identity(run.record, context.scope.trusted))
+    except UntrustedCodeError as error:
+        changed = recorded_upstream.changed_files(run.record.upstream)
+        if changed:
+            yield (f"{address} has changed: {', '.join(changed)}",)
+        else:
+            yield f"its outputs are not compared: {error}", True
+        return
     except UserError as error:
         yield f"not compared: {error}", True
         return
@@ -233,10 +245,8 @@ def _upstream(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
         yield (f"{address} has changed: {', '.join(identity.differences(recorded, now))}",)
 
 
-def _identity(address: str) -> dict[str, str]:
-    from upstreams import registry
-
-    return registry.load(address).identity()
+def _identity(record: RunRecord, trusted: Sequence[str]) -> dict[str, str]:
+    return recorded_upstream.load(record.upstream, trusted).identity()
 
 
 def _current_platform(record: RunRecord) -> platforms.Platform:

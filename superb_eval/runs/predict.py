@@ -24,12 +24,11 @@ from superb_eval.features.featurizer import Featurizer
 from superb_eval.probing.folds import weights_name
 from superb_eval.probing.probe import Probe, apply, load_weights
 from superb_eval.recipe import Recipe
-from superb_eval.results import platforms
+from superb_eval.results import platforms, recorded_upstream
 from superb_eval.results import record as records
 from superb_eval.results.folder import find_run
 from superb_eval.results.record import RunRecord
 from superb_eval.runtime import devices
-from upstreams import registry as upstreams
 from upstreams.base import Upstream
 from upstreams.loading import identity, legacy_fingerprints
 
@@ -54,14 +53,18 @@ class FileAnswer:
     scores: Scores
 
 
-def predict(run: Path, sources: Sequence[Path], device: str = "cpu", scores: bool = False) -> list[FileAnswer]:
+def predict(
+    run: Path, sources: Sequence[Path], device: str = "cpu", scores: bool = False, trusted: Sequence[str] = ()
+) -> list[FileAnswer]:
     """Return the answer of a finished run's head (of its first fold) for each audio file, or file of a folder.
+
+    `trusted` is the code that its upstream may run (`recorded_upstream.check_trusted`).
 
     Raises:
         UserError: see `load_trained`; or a file can't be read.
     """
     paths = _audio_files(sources)
-    trained = load_trained(run, device)
+    trained = load_trained(run, device, trusted)
     task, features = trained.task, _extract(trained.upstream, paths, trained.recipe, device)
 
     def read(output: Tensor, lengths: Tensor) -> Sequence[tuple[Any, Tensor | None, int]]:
@@ -74,16 +77,16 @@ def predict(run: Path, sources: Sequence[Path], device: str = "cpu", scores: boo
     return [FileAnswer(*row) for row in zip(paths, task.show(decoded), found, strict=True)]
 
 
-def load_trained(run: Path, device: str = "cpu") -> TrainedProbe:
+def load_trained(run: Path, device: str = "cpu", trusted: Sequence[str] = ()) -> TrainedProbe:
     """Load the head of a finished run, of its first fold, and its upstream.
 
     Raises:
-        UserError: the folder holds no finished run, or the upstream has changed since it was trained.
+        UserError: the folder holds no finished run, its upstream is code that is not trusted, or has changed since.
     """
     devices.require(device)
     run = find_run(run)
     record = records.read(run / records.NAME)
-    upstream = upstreams.load(record.upstream.address).to(device)
+    upstream = recorded_upstream.load(record.upstream, trusted).to(device)
     _check_same(run, record, upstream)
     recipe = Recipe.of_record(record.recipe)
     task_type = tasks.get(record.task)

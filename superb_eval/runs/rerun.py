@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from superb_eval.errors import UserError
-from superb_eval.results import platforms, verify_reruns
+from superb_eval.results import platforms, recorded_upstream, verify_reruns
 from superb_eval.results.folder import Run
 from superb_eval.results.record import RunRecord
 from superb_eval.results.recorded_command import parse_command
@@ -40,16 +40,20 @@ def choose(runs: Sequence[Run], count: int) -> list[Run]:
     return shuffled[:count]
 
 
-def rerun_all(runs: Sequence[Run], data: Path | None, store: Path | None, progress: Progress) -> Iterator[RerunResult]:
+def rerun_all(
+    runs: Sequence[Run], data: Path | None, store: Path | None, progress: Progress, trusted: Sequence[str] = ()
+) -> Iterator[RerunResult]:
     """Make runs again and compare each with its record. What they write is removed; the recorded folders are only read.
 
     `data` is where the corpora are now (None: where each run found them), `store` the feature store (None: the default
-    one, which may hold the features that the recorded runs were made from).
+    one, which may hold the features that the recorded runs were made from), `trusted` the code that their upstreams may
+    run.
     """
     for number, run in enumerate(runs, start=1):
         progress.log(f"run {number} of {len(runs)} again: {run.folder}")
         with tempfile.TemporaryDirectory(prefix="superb-eval-again-") as folder:
             try:
+                recorded_upstream.check_trusted(run.record.upstream.address, trusted)
                 again = rerun(run.record, Path(folder), data, store, progress)
             except UserError as error:
                 yield RerunResult(run.folder, "FAILED", str(error))

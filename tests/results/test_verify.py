@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from superb_eval.cli import app
 from superb_eval.errors import UserError
 from superb_eval.results import code_versions
 from superb_eval.results import record as records
+from superb_eval.results import verify as verification
 from superb_eval.results.folder import run_name
-from superb_eval.results.verify import VerifyReport, verify
+from superb_eval.results.verify import VerifyReport
 from superb_eval.results.verify_checks import Scope
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
@@ -59,6 +61,11 @@ def results(made: Path, tmp_path: Path) -> Path:
     evaluate(order)
     assert verify(tmp_path / "results").findings == ()
     return tmp_path / "results"
+
+
+def verify(results: Path, scope: Scope | None = None) -> VerifyReport:
+    """Verify results with the code of their encoder trusted."""
+    return verification.verify(results, replace(scope or Scope(), trusted=(f"{results.parent}/encoder.py",)))
 
 
 def the(results: Path, name: str) -> Path:

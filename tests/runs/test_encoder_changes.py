@@ -77,12 +77,13 @@ def change_weights(root: Path) -> str:
 @pytest.mark.parametrize("fresh", [False, True])
 def test_changed_encoders_are_computed_again_and_named(config: RunConfig, tmp_path: Path, change, fresh: bool) -> None:  # type: ignore[no-untyped-def]
     first, folder = evaluate(config)
-    assert verify(config.out).findings == ()
+    trusted = (config.upstream,)
+    assert verify(config.out, Scope(trusted=trusted)).findings == ()
     name = change(tmp_path)
-    (finding,) = verify(config.out).findings
+    (finding,) = verify(config.out, Scope(trusted=trusted)).findings
     assert finding.check == "weights" and name in finding.message and not finding.remark
     with pytest.raises(UserError, match=rf"{name}.*changed\)\. Run it again with --fresh"):
-        load_trained(folder)
+        load_trained(folder, trusted=trusted)
     second, other = evaluate(replace(config, fresh=fresh))
     assert (second.features.extracted, second.features.stored) == (72, 0)
     assert folder != other
@@ -97,7 +98,7 @@ def test_a_head_that_was_trained_on_another_processor_is_loaded(config: RunConfi
     content["upstream"]["fingerprint"] = "1" * 64
     path.write_text(json.dumps(content))
     with pytest.warns(UserWarning, match="another processor or library version may be why"):
-        load_trained(folder)
+        load_trained(folder, trusted=(config.upstream,))
 
 
 OLD, NEW = "fbank_nonorm", registry.load("fbank_nonorm").fingerprint()

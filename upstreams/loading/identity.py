@@ -27,6 +27,8 @@ PROBE_LENGTHS = (8_000, 16_000, 32_000)
 ENTRY, SETTINGS, WEIGHTS, OUTPUTS = "entry", "settings", "weights", "outputs"
 """Names of the parts; any other part is a file that was imported or read, by its name."""
 
+PARTS = frozenset({ENTRY, SETTINGS, WEIGHTS, OUTPUTS})
+
 _PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
 _OWN_PACKAGES = {"superb_eval", "upstreams", "downstreams", "torch"}
 
