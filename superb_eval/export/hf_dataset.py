@@ -18,11 +18,14 @@ import soundfile
 from superb_eval.data import audio
 from superb_eval.data.audio import Clip, Waveform
 from superb_eval.data.manifest import Corpus, Manifest, Utterance
-from superb_eval.runtime import atomic_files
+from superb_eval.runtime import atomic_files, own_folder
 from superb_eval.runtime.progress import Progress
 
 FOLDERS = {"train": "train", "dev": "validation", "test": "test"}
 """Names of the splits in `datasets`."""
+
+KIND = "data set"
+"""Of the folder, in its marker."""
 
 METADATA, TRIALS, CARD = "metadata.parquet", "trials.csv", "README.md"
 
@@ -35,8 +38,9 @@ def export(corpus: Corpus, task: str, out: Path, progress: Progress) -> Path:
     utterance ids. An interrupted export is resumed. Return `out`.
 
     Raises:
-        UserError: audio can't be read, or the disk is full.
+        UserError: `out` holds something else, audio can't be read, or the disk is full.
     """
+    own_folder.claim(out, KIND)
     labels = dict.fromkeys(label for split in corpus.splits.values() for u in split for label in u.labels)
     columns = list(dict.fromkeys(["file_name", "id", "speaker", *labels]))
     with progress.step("exporting", sum(map(len, corpus.splits.values()))) as update:
@@ -75,11 +79,15 @@ def _name(utterance: Utterance, clip: Clip) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', utterance.id)[:80]}-{audio.digest(clip)[:10]}.flac"
 
 
+NAME = re.compile(r"[A-Za-z0-9_-]*-[0-9a-f]{10}\.flac")
+"""The file names of clips, from `_name`."""
+
+
 def _write_table(folder: Path, table: pd.DataFrame) -> None:
     """Write the table of a split, last; remove clips of an earlier export that it doesn't list."""
     listed = set(table["file_name"])
     for path in folder.glob("*.flac"):
-        if path.name not in listed:
+        if path.name not in listed and NAME.fullmatch(path.name):
             path.unlink()
     atomic_files.write(folder / METADATA, lambda path: table.to_parquet(path, index=False))
 

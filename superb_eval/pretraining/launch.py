@@ -19,13 +19,16 @@ from superb_eval.pretraining.export import MODEL
 from superb_eval.pretraining.objective import Objective
 from superb_eval.pretraining.recipe import DistillationRecipe, PretrainRecipe
 from superb_eval.pretraining.sources import parse_paths
-from superb_eval.runtime import atomic_files
+from superb_eval.runtime import atomic_files, own_folder
 from superb_eval.runtime import loggers as runtime_loggers
 from superb_eval.runtime.devices import set_up_cuda
 from superb_eval.runtime.progress import NoProgress, Progress
 
 RECIPE = "recipe.yaml"
 """In a training's folder: the recipe as resolved."""
+
+KIND = "training"
+"""Of a training's folder, in its marker."""
 
 Device = Literal["cpu", "cuda"]
 
@@ -104,7 +107,8 @@ def prepare(
         padding_counts: whether the padding of a batch may change the loss; then it has no more than it needs.
 
     Raises:
-        UserError: an option, the audio or the device can't be used, or `out` belongs to another recipe.
+        UserError: an option, the audio or the device can't be used, or `out` belongs to another recipe or holds
+            something else.
     """
     names = runtime_loggers.choose(loggers)
     paths = parse_paths(data, recipe.data, recipe.probe)
@@ -112,12 +116,13 @@ def prepare(
     fabric = launch_fabric(device, devices, recipe.optim.precision, skips_layers=skips_layers)
     progress = progress if fabric.is_global_zero else NoProgress()
     text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-    _refuse_other_recipe(out, text)
+    own_folder.check(out, KIND, earlier=_holds_recipe(out, text))
     audio = load_audio(recipe.data, paths, recipe.seed, progress)
     batches = Batches(audio, recipe.data, recipe.seed, grid=device != "cpu" and not padding_counts)
     if fabric.is_global_zero:  # last, so that a training that can't start leaves no folder behind
+        own_folder.claim(out, KIND, earlier=_holds_recipe(out, text))
         atomic_files.create_text(out / RECIPE, text)
-        _refuse_other_recipe(out, text)  # another may have started meanwhile
+        _holds_recipe(out, text)  # another may have started meanwhile
     return TrainingSetup(recipe, out, device, fabric, progress, audio, batches, names, probe_corpus)
 
 
@@ -175,7 +180,13 @@ def _process_layout(devices: int) -> tuple[int, int]:
     return devices, 1
 
 
-def _refuse_other_recipe(out: Path, recipe: str) -> None:
+def _holds_recipe(out: Path, recipe: str) -> bool:
+    """Return whether a folder holds this recipe as resolved, which only a training writes.
+
+    Raises:
+        UserError: it holds another one.
+    """
     path = out / RECIPE
     if path.is_file() and path.read_text(encoding="utf8") != recipe:
         raise UserError(f"{out}: holds a training by another recipe. Choose another --out, or remove that folder.")
+    return path.is_file()

@@ -116,7 +116,7 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     source = class_folders(tmp_path / "words")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()
-    with pytest.raises(UserError, match=r"out: holds something else already \(thesis.tex\). Choose another folder"):
+    with pytest.raises(UserError, match=r"out: holds thesis.tex, which this command didn't write. Choose a new"):
         make("ks", source, tmp_path / "out")
     assert os.listdir(tmp_path / "out") == ["thesis.tex"]
 

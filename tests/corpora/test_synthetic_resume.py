@@ -123,6 +123,21 @@ def test_two_generations_into_one_folder_are_refused(tmp_path: Path) -> None:
         synthesise("nano", tmp_path, tasks=TASKS)
 
 
+def test_what_a_user_put_there_is_not_touched(whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "ks").mkdir()
+    (tmp_path / "ks/train.csv").write_text("mine")
+    with pytest.raises(UserError, match="holds ks/, which this command didn't write"):
+        synthesise("nano", tmp_path, tasks=TASKS)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "ks/train.csv"]
+    out = tmp_path / "ours"
+    shutil.copytree(whole, out)
+    (out / "sid").mkdir()
+    (out / "sid/train.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"sid/train\.csv: isn't the manifest that is generated there"):
+        synthesise("nano", out, tasks=("sid",))
+    assert (out / "sid/train.csv").read_text() == "mine" and same(out, whole)
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"file/corpus: there is a file where a folder should be\."):
@@ -143,8 +158,8 @@ def test_a_worker_explains_a_missing_permission(
 
 def test_a_worker_raises_other_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
-        raise FileNotFoundError(errno.ENOENT, "No such file")
+        raise OSError(errno.ECHILD, "No child processes")
 
     monkeypatch.setattr(worker, "render_shard", fail)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ChildProcessError):
         worker.main(["ks", "nano", "0", "1", str(tmp_path)])

@@ -19,9 +19,10 @@ import torch
 from safetensors.torch import load_file
 
 from superb_eval.errors import UserError
-from superb_eval.pretraining import trainer
+from superb_eval.pretraining import launch, trainer
 from superb_eval.pretraining.pretrain import pretrain
 from superb_eval.pretraining.recipe import OptimSettings, PretrainRecipe
+from superb_eval.runtime import own_folder
 from superb_eval.runtime.progress import NoProgress
 from tests.rounding import assert_near_losses, assert_near_weights
 from upstreams import registry
@@ -166,7 +167,7 @@ def test_a_folder_belongs_to_one_recipe_and_a_checkpoint_to_one_network(toy: Toy
     with pytest.raises(UserError, match="holds a training by another recipe"):
         train(toy("optim.lr=3e-3"), speech, tmp_path)
     other = tmp_path / "other"
-    other.mkdir()
+    own_folder.claim(other, launch.KIND)
     shutil.copy(tmp_path / "last.pt", other)
     with pytest.raises(UserError, match=r"last\.pt: is the checkpoint of another network or seed"):
         train(toy("network.hidden=16"), speech, other)

@@ -15,10 +15,13 @@ from filelock import FileLock, Timeout
 from superb_eval.corpora.building.request import manifests_folder
 from superb_eval.data import manifest
 from superb_eval.errors import UserError
-from superb_eval.runtime import atomic_files
+from superb_eval.runtime import atomic_files, own_folder
 
 STATE = ".corpus-new"
 """The subfolder that names unfinished tasks; it is removed with the last of them."""
+
+KIND = "corpus"
+"""Of the folder, in its marker."""
 
 SHARED_SETTINGS = ("source", "audio")
 """Settings that all tasks in one folder have in common."""
@@ -40,11 +43,8 @@ class NewCorpusFolder:
         Raises:
             UserError: the folder holds something else, or was made by another command.
         """
-        present = {path.name for path in self.out.iterdir()} if self.out.is_dir() else set()
         made = self._made()
-        if present - {STATE} and not made and STATE not in present:
-            shown = ", ".join(sorted(present)[:5])
-            raise UserError(f"{self.out}: holds something else already ({shown}). Choose another folder, or a new one.")
+        own_folder.check(self.out, KIND, earlier=self._was_begun())
         for task, there in [*made.items(), *self._unfinished().items()]:
             self._check(task, there["settings"], settings)
         return made[self.task]["summary"] if self.task in made else None
@@ -58,8 +58,9 @@ class NewCorpusFolder:
         Raises:
             UserError: another process is writing there.
         """
+        own_folder.claim(self.out, KIND, earlier=self._was_begun())
         with atomic_files.explain_disk_errors(self.out):
-            (self.out / STATE).mkdir(parents=True, exist_ok=True)
+            (self.out / STATE).mkdir(exist_ok=True)
         try:
             with FileLock(self.out / STATE / "lock", timeout=0):
                 self._reserve(settings)
@@ -83,6 +84,10 @@ class NewCorpusFolder:
 
     def _reserve(self, settings: dict[str, Any]) -> None:
         atomic_files.write_text(self._state_file(), _json({"settings": settings}))
+
+    def _was_begun(self) -> bool:
+        """Return whether a command made something here, perhaps of a version that left no marker."""
+        return bool(self._made()) or (self.out / STATE).is_dir()
 
     def _made(self) -> dict[str, Any]:
         made = manifest.read_description(self.out).get("made")
