@@ -16,6 +16,13 @@ def _device(text: str) -> str:
     return devices.parse(text)
 
 
+def _store_gb(gigabytes: float | None) -> float | None:
+    from superb_eval.features.budget import budget_bytes
+
+    budget_bytes(gigabytes)
+    return gigabytes
+
+
 def _seeds(text: str | tuple[int, ...]) -> tuple[int, ...]:
     """Return seeds of a text such as `3`, which are 0, 1 and 2, or `0,2,5`; or a default as it is."""
     if isinstance(text, tuple):
@@ -87,7 +94,8 @@ Store = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="feature store; default: $SUPERB_EVAL_STORE or the user's cache")
 ]
 StoreGb = Annotated[
-    float | None, typer.Option(min=0, metavar="GB", help="size budget of the feature store; default: 50")
+    float | None,
+    typer.Option(metavar="GB", callback=_store_gb, help="size budget of the feature store, above 0; default: 50"),
 ]
 Jobs = Annotated[
     int | None,

@@ -19,10 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from superb_eval.data import audio
 from superb_eval.data.audio import Clip
 from superb_eval.features.dataset import FeatureDataset, Place
 from superb_eval.features.extract import VERSION, Extraction, extract
-from superb_eval.features.store import Shard, Store
+from superb_eval.features.store import MADE_ON, UPSTREAM, Shard, Store
 from upstreams.base import Upstream
 from upstreams.loading import legacy_fingerprints
 
@@ -115,18 +116,22 @@ class _DatasetBuilder:
 
     def add(self, digests: Sequence[str]) -> None:
         """Read or extract one shard, or mark its clips as live."""
-        path, *earlier = _paths(self.source, digests, self.store)
-        with self.store.lock(path):
-            stored = next(filter(None, map(self.store.read, (path, *earlier))), None)
-            shard = stored or self._extract_shard(path, digests)
+        paths = _paths(self.source, digests, self.store)
+        shard = self._stored(paths, digests)  # without a lock: others' stores may be read alone
+        if shard is None:
+            with self.store.lock(paths[0]):
+                shard = self._stored(paths, digests) or self._extract_shard(paths[0], digests)
         if shard is None:
             self.unstored.update(digests)
         else:
             self._add_shard(digests, shard)
 
+    def _stored(self, paths: Sequence[Path], digests: Sequence[str]) -> Shard | None:
+        return next(filter(None, (self.store.read(path, len(digests)) for path in paths)), None)
+
     def dataset(self) -> FeatureDataset:
         """Return the features of all clips added."""
-        made_on = self.made_on or {_header(self.source)["made_on"]}
+        made_on = self.made_on or {_header(self.source)[MADE_ON]}
         return FeatureDataset(
             pooled=self.source.extraction.kind == "pooled",
             layers=self.shape[0],
@@ -151,13 +156,22 @@ class _DatasetBuilder:
         self.shape = tensors["values"].shape[-2], tensors["values"].shape[-1]
         size = sum(tensor.nbytes for tensor in tensors.values())
         count = len(digests)
-        if self.passes is not None and not self.store.has_room(size):
+        if self.passes is None:
+            self.store.require_budget(size * self._share_of_all(digests))
+        elif not self.store.has_room(size):
             self.costs = ClipCosts(size / count, (extracted - start) / count, 0.0)
             return None
         shard = self.store.write(path, tensors, _header(self.source))
         self.costs = ClipCosts(size / count, (extracted - start) / count, (time.perf_counter() - extracted) / count)
         self.extracted += count
         return shard
+
+    def _share_of_all(self, digests: Sequence[str]) -> float:
+        """Return how many times the features of a shard those of all clips are, by their number or their seconds."""
+        if self.source.extraction.kind == "pooled":
+            return len(self.clip_by_digest) / len(digests)
+        seconds = {digest: audio.seconds(clip) for digest, clip in self.clip_by_digest.items()}
+        return sum(seconds.values()) / sum(seconds[digest] for digest in digests)
 
     def _add_shard(self, digests: Sequence[str], shard: Shard) -> None:
         values, number, first = shard.tensors["values"], len(self.shards), 0
@@ -167,7 +181,7 @@ class _DatasetBuilder:
             first += length
         self.shards.append(values)
         self.shape = (values.shape[-2], values.shape[-1])
-        self.made_on.add(shard.header["made_on"])
+        self.made_on.add(shard.header[MADE_ON])
 
     def _extract_live(self, digests: Sequence[str]) -> list[Tensor]:
         source, clips = self.source, [self.clip_by_digest[digest] for digest in digests]
@@ -186,7 +200,7 @@ def _assign_to_shards(digests: Sequence[str]) -> list[list[str]]:
 
 
 def _header(source: FeatureSource) -> dict[str, str]:
-    return {"made_on": f"{source.device} {source.extraction.precision}", "upstream": source.upstream.card.name}
+    return {MADE_ON: f"{source.device} {source.extraction.precision}", UPSTREAM: source.upstream.card.name}
 
 
 def _extract_tensors(source: FeatureSource, clips: Sequence[Clip]) -> dict[str, Tensor]:

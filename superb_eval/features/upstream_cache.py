@@ -12,6 +12,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from threading import Lock
@@ -24,7 +25,7 @@ import upstreams
 from superb_eval.data.padding import PaddedWavs
 from superb_eval.errors import UserError
 from superb_eval.features.store import default_folder
-from superb_eval.runtime import atomic_files
+from superb_eval.runtime import atomic_files, outside_files
 from upstreams import registry
 from upstreams.base import Card, Upstream, freeze
 
@@ -117,7 +118,8 @@ def load(address: str, device: str, folder: Path | None = None) -> Upstream:
     if facts is not None:
         return freeze(CachedUpstream(address, device, facts))
     upstream = registry.load(address).to(device)
-    atomic_files.write_text(path, _facts(upstream).model_dump_json(indent=1))
+    with suppress(UserError):  # a store that may only be read, or a full disk: the upstream itself is at hand
+        atomic_files.write_text(path, _facts(upstream).model_dump_json(indent=1))
     return upstream
 
 
@@ -139,11 +141,17 @@ def _version(package: str) -> str:
 def _read(path: Path) -> UpstreamFacts | None:
     """Return cached facts; None where there are none, where they are damaged, or where their code was edited since."""
     try:
-        facts = UpstreamFacts.model_validate_json(path.read_bytes())
-        edited = any(atomic_files.sha256(Path(name)) != digest for name, digest in facts.code.items())
-    except (OSError, ValidationError):
+        facts = UpstreamFacts.model_validate_json(outside_files.read_bytes(path))
+        edited = any(_sha256(Path(name)) != digest for name, digest in facts.code.items())
+    except (UserError, OSError, ValidationError):
         return None
     return None if edited else facts
+
+
+def _sha256(path: Path) -> str:
+    """Return the SHA-256 of a source file that cached facts name."""
+    outside_files.check_regular(path)
+    return atomic_files.sha256(path)
 
 
 def _facts(upstream: Upstream) -> UpstreamFacts:

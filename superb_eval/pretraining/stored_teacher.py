@@ -56,13 +56,15 @@ def extract(
     Clips without space are processed whenever a batch needs them.
 
     Raises:
-        UserError: the recipe makes the teacher's output change between passes, or a clip can't be read.
+        UserError: the recipe makes the teacher's output change between passes, a clip can't be read, or the budget of
+            the feature store is no number above 0.
     """
     if recipe.teacher.dropout or recipe.loss.padding:
         raise UserError(
             "teacher.stored: with teacher.dropout or loss.padding the teacher's output changes between passes. "
             "Leave one of them out."
         )
+    store = Store()
     extraction = Extraction(
         "frames",
         batch_seconds=recipe.data.batch_seconds,
@@ -75,7 +77,7 @@ def extract(
     passes = recipe.optim.steps * recipe.data.batch_seconds / (3600 * audio.hours)
     clip_of = {digest: clip for clip, digest in digest_of.items()}
     with progress.step("teacher", len(clip_of)) as update:
-        dataset = load_or_extract(source, clip_of, Store(), update, passes)
+        dataset = load_or_extract(source, clip_of, store, update, passes)
     progress.log(
         f"teacher: {dataset.extracted} clips extracted, {len(dataset.places) - dataset.extracted} from the store"
     )

@@ -15,6 +15,7 @@ from superb_eval import recipe as recipes
 from superb_eval.corpora import embedded, leaks, load_corpus
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Corpus
+from superb_eval.features.budget import budget_bytes
 from superb_eval.probing.config import Fold, ProbeConfig
 from superb_eval.recipe import Recipe
 from superb_eval.results.folder import run_name, slug
@@ -134,10 +135,12 @@ def prepare(config: RunConfig, progress: Progress) -> PreparedRun:
     """Load the recipe, corpus and upstream of a run, and check that they fit together.
 
     Raises:
-        UserError: an unknown name or key, a missing device or corpus, bad rows, unreadable audio or weights.
+        UserError: an unknown name or key, a missing device or corpus, bad rows, unreadable audio or weights, or a
+            budget of the feature store that is no number above 0.
     """
     from superb_eval.features import upstream_cache  # imports torch, which takes seconds: only a run should wait for it
 
+    budget_bytes(config.store_gb)
     recipe = choose_recipe(config.task, config.data, config.profile, config.overrides)
     devices.require(config.device)
     if recipe.train is not None:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from downstreams.base import Prediction, TrainedTask
 from downstreams.batching.sampling import batches_per_epoch
@@ -32,7 +32,7 @@ from superb_eval.runs.config import PreparedRun, RunConfig, prepare
 from superb_eval.runs.run_log import LoggingProgress
 from superb_eval.runs.run_loggers import RunLoggers
 from superb_eval.runs.upstream_address import resolve_address
-from superb_eval.runtime import atomic_files, loggers, memory
+from superb_eval.runtime import atomic_files, locks, loggers, memory
 from superb_eval.runtime.progress import NoProgress, Progress
 
 
@@ -132,21 +132,15 @@ def _lock(folder: Path) -> Iterator[None]:
     """Lock a run's folder.
 
     Raises:
-        UserError: another process has locked it.
+        UserError: another process has locked it, or see `locks.hold`.
     """
-    with atomic_files.explain_disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        with atomic_files.explain_disk_errors(folder):
-            lock.acquire(timeout=0)
-    except Timeout:
-        message = f"{folder}: another process computes this run. Wait for it, or choose another --out."
-        raise UserError(message) from None
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locks.hold(folder / ".lock", timeout=0))
+        except Timeout:
+            message = f"{folder}: another process computes this run. Wait for it, or choose another --out."
+            raise UserError(message) from None
         yield
-    finally:
-        lock.release()
 
 
 def _clear(folder: Path) -> None:

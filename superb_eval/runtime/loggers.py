@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock
-
 from superb_eval.errors import UserError, near_miss
-from superb_eval.runtime import atomic_files
+from superb_eval.runtime import atomic_files, locks
 
 PROJECT = "superb-eval"
 """Of the runs in Weights & Biases; the experiment's name in MLflow."""
@@ -137,7 +135,7 @@ def _mlflow(run: LoggedRun) -> Logger:
     number = id_file.read_text(encoding="utf8").strip() if id_file.is_file() else None
     server = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(run.database / 'mlflow.db').resolve()}"
     mlflow = MLFlowLogger(experiment_name=PROJECT, run_name=run.name, tracking_uri=server, run_id=number)
-    with FileLock(run.database / ".mlflow.lock"):  # of two processes that create the experiment, one would fail
+    with locks.hold(run.database / ".mlflow.lock"):  # of two processes that create the experiment, one would fail
         atomic_files.write_text(id_file, str(mlflow.run_id))
     logger: Logger = mlflow
     return logger

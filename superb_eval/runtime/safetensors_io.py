@@ -58,6 +58,21 @@ def read_unchecked(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return tensors, dict(file.metadata() or {})
 
 
+def header(path: Path) -> dict[str, str]:
+    """Return the header of a file, without its tensors.
+
+    Raises:
+        DamagedError: the file can't be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise DamagedError(str(error)) from error
+
+
 def _checksum(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):

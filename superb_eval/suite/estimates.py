@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from superb_eval.corpora import embedded
 from superb_eval.errors import UserError
+from superb_eval.features.budget import budget_bytes
 from superb_eval.runtime import devices, memory
 from superb_eval.runtime.progress import Progress
 from superb_eval.suite.jobs import Job
@@ -70,10 +71,8 @@ class _Projector:
     """Adds throughputs and projections to a plan; what is alike is timed once."""
 
     def __init__(self, plan: Plan) -> None:
-        from superb_eval.features.store import Store
-
         self.plan, self.device = plan, plan.config.device
-        self.store_bytes = Store(plan.config.store, plan.config.store_gb).budget
+        self.store_bytes = budget_bytes(plan.config.store_gb)
         self.trained = _training_seconds(plan.config.out)
         self._heads: dict[tuple[object, ...], HeadCost] = {}
 

@@ -17,15 +17,13 @@ import secrets
 import socket
 import threading
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock
-
 from superb_eval.errors import UserError
-from superb_eval.runtime import atomic_files, processes
+from superb_eval.runtime import atomic_files, locks, processes
 from superb_eval.suite import jobs
 from superb_eval.suite.jobs import SUITE_FOLDER, Job
 from superb_eval.suite.leases import TIMEOUT, BusyError, Lease, LeaseWatcher
@@ -185,10 +183,8 @@ class JobStates:
             raise BusyError(self.lease(job) or lease)
         return HeldLease(path, lease)
 
-    def _lock(self) -> FileLock:
-        with atomic_files.explain_disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / "states.lock")
+    def _lock(self) -> AbstractContextManager[None]:
+        return locks.hold(self.folder / "states.lock")
 
     def _path(self, job: Job, state: str) -> Path:
         return self.folder / f"{job.receipt_path().stem}.{state}.json"

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from superb_eval.corpora.building.request import manifests_folder
 from superb_eval.data import manifest
 from superb_eval.errors import UserError
-from superb_eval.runtime import atomic_files, own_folder
+from superb_eval.runtime import atomic_files, locks, own_folder
 
 STATE = ".corpus-new"
 """The subfolder that names unfinished tasks; it is removed with the last of them."""
@@ -56,13 +56,11 @@ class NewCorpusFolder:
         After a `UserError`, which may ask for other options, it is reserved for the same source only.
 
         Raises:
-            UserError: another process is writing there.
+            UserError: another process is writing there, or nobody may.
         """
         own_folder.claim(self.out, KIND, earlier=self._was_begun())
-        with atomic_files.explain_disk_errors(self.out):
-            (self.out / STATE).mkdir(exist_ok=True)
         try:
-            with FileLock(self.out / STATE / "lock", timeout=0):
+            with locks.hold(self.out / STATE / "lock", timeout=0):
                 self._reserve(settings)
                 try:
                     yield

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 import superb_eval
 from superb_eval.corpora.synthetic import espeak
@@ -20,7 +20,7 @@ from superb_eval.corpora.synthetic.manifests import to_csv
 from superb_eval.corpora.synthetic.shards import STATE, ClipShard, is_done, load, split
 from superb_eval.corpora.synthetic.tasks import FOLDERS, SIZES, TASKS, parts_of
 from superb_eval.errors import UserError, near_miss
-from superb_eval.runtime import atomic_files, own_folder
+from superb_eval.runtime import atomic_files, locks, own_folder
 from superb_eval.runtime.threads import available_cores
 
 GENERATOR_VERSION = 4
@@ -125,9 +125,8 @@ def _check_same_settings(generation: _Generation, present: dict[str, object], ex
 def _generate(generation: _Generation, workers: int, progress: ProgressCallback) -> None:
     out, version = generation.out, espeak.version()
     own_folder.claim(out, KIND, earlier=(out / STATE).is_dir())
-    (out / STATE).mkdir(exist_ok=True)
     try:
-        with FileLock(out / STATE / "lock", timeout=0):
+        with locks.hold(out / STATE / "lock", timeout=0):
             _write_settings(generation, generation.settings() | {"espeak_version": version})
             parts = parts_of(generation.tasks)
             shards = [shard for part in parts for shard in split(part, generation.size, generation.seed)]
