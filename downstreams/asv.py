@@ -22,6 +22,7 @@ from downstreams.metrics import eer
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 from superb_eval.data import limits
+from superb_eval.data.bounds import Count, Seconds, Weight, Width
 from superb_eval.data.manifest import NO_SPEAKER, Corpus, Manifest, Utterance
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
@@ -37,20 +38,20 @@ class VerificationHead(HeadSettings):
     more, as s3prl does (`XVector`).
     """
 
-    hidden: int = 512
-    wide: int = 1500
-    scale: float = 30.0
-    margin: float = 0.4
+    hidden: Width = 512
+    wide: Width = 1500
+    scale: Weight = 30.0
+    margin: Weight = 0.4
     one_frame_more: bool = True
 
 
 class VerificationCorpus(CorpusSettings):
     """Which utterances and speakers train."""
 
-    min_seconds: float = Field(
+    min_seconds: Seconds = Field(
         0.0, ge=0, description="training utterances must last longer, in s, after trimming; 2 in the protocol"
     )
-    dev_speakers: int = Field(
+    dev_speakers: Count = Field(
         40, ge=2, description="official corpus: training speakers held out for trials that choose the checkpoint"
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -27,6 +27,7 @@ from downstreams.batching.targets import Targets
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types.classification import ProjectorHead
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
+from superb_eval.data.bounds import at_most_items
 from superb_eval.data.manifest import Corpus, Utterance
 from superb_eval.errors import UserError
 from superb_eval.runtime.lazy_torch import torch
@@ -41,7 +42,7 @@ SLOTS = ("action", "object", "location")
 class IntentHead(ProjectorHead):
     """`slots`: the label columns to recognise; the output holds their values in this order."""
 
-    slots: tuple[str, ...] = Field(SLOTS, min_length=1)
+    slots: Annotated[tuple[str, ...], at_most_items(100, "each is a label column")] = Field(SLOTS, min_length=1)
 
 
 class IntentClassification(UtteranceTask):

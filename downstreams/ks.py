@@ -12,6 +12,7 @@ from pydantic import Field
 
 from downstreams.task_types.classification import Classification
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
+from superb_eval.data.bounds import Count
 from superb_eval.data.recipe_sections import CorpusSettings
 
 OFFICIAL_CLASSES = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go", "_unknown_", "_silence_")
@@ -21,7 +22,7 @@ OFFICIAL_CLASSES = ("yes", "no", "up", "down", "left", "right", "on", "off", "st
 class KeywordCorpus(CorpusSettings):
     """`silence_crops`: how much of the class `_silence_` is made of an official corpus's background noise."""
 
-    silence_crops: int = Field(
+    silence_crops: Count = Field(
         500, ge=1, description="official corpus: fixed 1 s crops per background file, for train and for dev"
     )
 

@@ -19,6 +19,7 @@ from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types import ctc
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 from downstreams.text.vocabulary import ARPABET, SPECIALS, Tokens
+from superb_eval.data.bounds import Width
 from superb_eval.data.manifest import Corpus, Manifest, Utterance
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 class PhoneHead(HeadSettings):
     """`projector_dim`: width of the projection of each frame."""
 
-    projector_dim: int = 256
+    projector_dim: Width = 256
 
 
 class PhonemeRecognition(FrameTask):

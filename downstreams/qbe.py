@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from downstreams.metrics.mtwv import Detections, MtwvCurve, beta, mtwv_curve, st
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval.data import limits
+from superb_eval.data.bounds import Count, Weight, at_most_items
 from superb_eval.data.manifest import Corpus, Manifest, Trial
 from superb_eval.data.recipe_sections import CorpusSettings
 
@@ -44,12 +45,12 @@ class QuerySettings(HeadSettings):
     """
 
     distance: Distance = "cosine_exp"
-    also: tuple[Distance, ...] = ()
-    p_target: float = Field(0.0008, gt=0, lt=1)
-    c_fa: float = Field(1.0, gt=0)
-    c_miss: float = Field(100.0, gt=0)
+    also: Annotated[tuple[Distance, ...], at_most_items(10, "each is a search of its own")] = ()
+    p_target: float = Field(0.0008, ge=1e-9, lt=1)
+    c_fa: Weight = Field(1.0, ge=1e-9)
+    c_miss: Weight = Field(100.0, ge=1e-9)
     missing_score: float = -10.0
-    shortest: int = Field(5, ge=1)
+    shortest: Count = Field(5, ge=1)
 
 
 class QueryCorpus(CorpusSettings):

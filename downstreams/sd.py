@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby, product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from downstreams.metrics.diarization import EXTRA_FRAMES
 from downstreams.metrics.scores import Metric, Score, ratio
 from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval.data import limits
+from superb_eval.data.bounds import Seconds, Width, at_most
 from superb_eval.data.manifest import Corpus, Manifest, Turn, Utterance
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
@@ -38,20 +39,23 @@ MEDIANS = (1, 11)
 """Frames; 1 is no filter. Each threshold is tried with each (s3prl `downstream/diarization/score.sh`)."""
 
 
+Speakers = Annotated[int, Field(ge=1), at_most(6, "the loss compares every order of them, of six 720")]
+
+
 class DiarizationHead(HeadSettings):
     """`hidden`: width of the LSTM; `speakers`: how many a recording has at most."""
 
-    hidden: int = 512
-    speakers: int = 2
+    hidden: Width = 512
+    speakers: Speakers = 2
 
 
 class DiarizationCorpus(CorpusSettings):
     """Which recordings are read, and how they are cut."""
 
-    speakers: int = Field(2, ge=1, description="manifests: recordings with another number of speakers are left out")
-    chunk_seconds: float = Field(
+    speakers: Speakers = Field(2, description="manifests: recordings with another number of speakers are left out")
+    chunk_seconds: Seconds = Field(
         40.0,
-        gt=0,
+        ge=0.05,
         description="recordings are processed in chunks of this length, in s; the protocol: 2 000 frames",
     )
     merge_turns: bool = Field(

@@ -16,7 +16,6 @@ from pydantic import (
     BaseModel,
     Discriminator,
     Field,
-    PositiveFloat,
     SerializeAsAny,
     Tag,
     ValidationError,
@@ -24,12 +23,22 @@ from pydantic import (
     field_validator,
 )
 
+from superb_eval.data.bounds import BatchCount, BatchSize, LayerIndex, Rate, Seconds, Seed, Updates, at_most_items
 from superb_eval.data.recipe_sections import CorpusSettings, Section, explain
 from superb_eval.errors import UserError
-from superb_eval.runtime import devices, plain_yaml
+from superb_eval.runtime import devices, outside_files, plain_yaml
 
 PROFILES = ("superb", "mini", "nano")
 RATES = "rates.csv"  # known learning rates, in the folder of the recipes
+
+MOST_BYTES = 2**18
+"""Of a recipe; the shipped ones have some 2 000."""
+
+MOST_SHOWN = 200
+"""Letters of an override in a message."""
+
+MOST_SECTIONS = 8
+"""Of a key in an override."""
 
 FORMER_CORPUS_KEYS = {
     "silence_crops": 500,
@@ -52,10 +61,10 @@ class FeatureSettings(Section):
     """Which features of the upstream the head is given, and how they are computed."""
 
     key: str = Field("hidden_states", description="the upstream's feature; `superb-eval upstream show` lists them")
-    layer: int | Literal["last"] | None = Field(None, description="one layer alone instead of the weighted sum")
+    layer: LayerIndex | Literal["last"] | None = Field(None, description="one layer alone instead of the weighted sum")
     normalize: bool = Field(False, description="layer norm over each frame of each layer, without parameters")
     pooled: bool = Field(True, description="store means over time where the task allows (exact); false: every frame")
-    batch_seconds: float = Field(60.0, gt=0, description="most padded seconds in a batch of extraction; on a GPU 5 x")
+    batch_seconds: Seconds = Field(60.0, gt=0, description="most padded seconds in a batch of extraction; on a GPU 5 x")
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the upstream")
     dtype: Literal["float32", "float16"] = Field("float32", description="how features are stored")
 
@@ -68,11 +77,13 @@ class FeatureSettings(Section):
 class Sweep(Section):
     """Learning rates to try: the best on dev is tested, and every curve is stored in the record."""
 
-    sweep: tuple[PositiveFloat, ...] = Field(min_length=1, description="learning rates, each trained from the start")
+    sweep: Annotated[tuple[Rate, ...], at_most_items(100, "each is a training of its own")] = Field(
+        min_length=1, description="learning rates, each trained from the start"
+    )
 
 
-Rate = Annotated[
-    Annotated[PositiveFloat, Tag("one rate")] | Annotated[Sweep, Tag("several rates")],
+RateOrSweep = Annotated[
+    Annotated[Rate, Tag("one rate")] | Annotated[Sweep, Tag("several rates")],
     Discriminator(lambda value: "several rates" if isinstance(value, dict | Sweep) else "one rate"),
 ]
 
@@ -80,21 +91,21 @@ Rate = Annotated[
 class TrainSettings(Section):
     """How the head is trained. A step is an update of the optimiser."""
 
-    steps: int = Field(ge=1, description="updates")
-    batch_size: int = Field(32, ge=1, description="utterances per micro-batch")
-    accumulate: int = Field(1, ge=1, description="micro-batches per update")
-    lr: Rate = Field(1e-4, description="learning rate of the first update; or {sweep: [1e-1, 1e-2, ...]}")
+    steps: Updates = Field(description="updates")
+    batch_size: BatchSize = Field(32, description="utterances per micro-batch")
+    accumulate: BatchCount = Field(1, ge=1, description="micro-batches per update")
+    lr: RateOrSweep = Field(1e-4, description="learning rate of the first update; or {sweep: [1e-1, 1e-2, ...]}")
     schedule: Literal["constant", "linear"] = Field(
         "constant",
         description="linear: the rate falls linearly to zero after the last update (Defazio et al. 2023, "
         "arXiv:2310.07831); the SUPERB protocol's is constant",
     )
     optimizer: Literal["adam", "adamw"] = Field("adam", description="torch's, with its default betas and eps")
-    crop_seconds: float | None = Field(
+    crop_seconds: Seconds | None = Field(
         None, gt=0, description="training utterances are cut at random to this length, anew at each draw; frame tasks"
     )
     clip: float = Field(1.0, gt=0, description="bound on the global gradient norm, featurizer and head together")
-    eval_every: int = Field(ge=1, description="updates between evaluations on dev; training state is saved then")
+    eval_every: Updates = Field(description="updates between evaluations on dev; training state is saved then")
     balance: tuple[Literal["train", "dev"], ...] = Field(
         (), description="splits drawn so that classes come equally often"
     )
@@ -103,9 +114,8 @@ class TrainSettings(Section):
         description="arithmetic of the head; tf32: float32 with matrix products in TF32, on CUDA alone, where cuDNN's "
         "convolutions and recurrences use it anyway",
     )
-    order_seed: int | None = Field(
+    order_seed: Seed | None = Field(
         None,
-        ge=0,
         description="seed of the order and the cuts of utterances, for several seeds to share; null: the run's",
     )
 
@@ -331,11 +341,13 @@ def _check_train(path: Path, recipe: Recipe, trains: bool) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = plain_yaml.parse(path.read_text(encoding="utf8"))
+        content = plain_yaml.parse(outside_files.read_text(path, MOST_BYTES))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}: line {line}: not valid YAML: {error.problem}.") from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except RecursionError as error:
+        raise UserError(f"{path}: can't be read as a recipe: it is nested too deeply.") from error
+    except (ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: can't be read as a recipe: {str(error)[:300]}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys such as 'task' and 'train', found {type(content).__name__}.")
@@ -345,22 +357,34 @@ def _read(path: Path) -> dict[str, Any]:
 def _apply(content: dict[str, Any], override: str) -> None:
     """Set one `a.b=value` in place; the value is read as YAML, so `1e-3`, `true` and `[train]` have their types."""
     key, equals, text = override.partition("=")
+    shown = override[:MOST_SHOWN]
     if not equals or not key.strip():
-        folder = "" if equals else f" To choose where output goes: --out {override}."
-        raise UserError(f"-o {override}: -o changes the recipe, by KEY=VALUE such as train.steps=100.{folder}")
+        folder = "" if equals else f" To choose where output goes: --out {shown}."
+        raise UserError(f"-o {shown}: -o changes the recipe, by KEY=VALUE such as train.steps=100.{folder}")
     if key.startswith(("config.", "args.")):
         raise UserError(
-            f"-o {override}: is a key of s3prl. Here it is such as train.lr; `superb-eval recipe show TASK` lists all."
+            f"-o {shown}: is a key of s3prl. Here it is such as train.lr; `superb-eval recipe show TASK` lists all."
         )
     *sections, last = key.strip().split(".")
+    if len(sections) > MOST_SECTIONS:
+        raise UserError(f"-o {shown}: names {len(sections)} sections in one another. Expected such as train.steps.")
     for section in sections:
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
-            raise UserError(f"-o {override}: '{section}' is no section.")
+            raise UserError(f"-o {shown}: '{section}' is no section.")
+    content[last] = _number(_override_value(shown, text))
+
+
+def _override_value(shown: str, text: str) -> Any:
+    """Return the value of an override, which messages call `shown`."""
     try:
-        content[last] = _number(plain_yaml.parse(text))
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"-o {override}: '{text}' is not a value that YAML can read.") from error
+        return plain_yaml.parse(text)
+    except RecursionError as error:
+        raise UserError(f"-o {shown}: is nested too deeply to be a setting.") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"-o {shown}: '{text[:MOST_SHOWN]}' is not a value that YAML can read.") from error
+    except ValueError as error:
+        raise UserError(f"-o {shown}: {str(error)[:MOST_SHOWN]}") from error
 
 
 def _number(value: Any) -> Any:

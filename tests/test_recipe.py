@@ -7,8 +7,11 @@ import pytest
 
 from downstreams import registry
 from superb_eval import recipe
+from superb_eval.cli import options
+from superb_eval.data import bounds
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
+from tests.campaigns.commands import type_command
 
 MINIMAL = "task: ks\nprofile: nano\ntrain: {steps: 10, eval_every: 5}\n"
 
@@ -93,7 +96,7 @@ def test_every_mistake_is_told_at_once(path: Path) -> None:
         (b"task: ks\n  bad: [", "line 2: not valid YAML"),
         (b"- a\n- b\n", "found list"),
         (b"", "found NoneType"),
-        (b"\xff\xfe\x00", "can't be read as a recipe"),
+        (b"\xff\xfe\x00", "is no UTF-8 text"),
         (b"task: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
     ],
 )
@@ -157,7 +160,11 @@ def test_a_key_of_another_task_in_a_former_record_is_in_its_digest_alone() -> No
             r"unknown key 'corpus\.chunk_seconds'\. Known here: .*, silence_crops",
         ),
         ("ks", "corpus.silence_crop=3", r"unknown key 'corpus\.silence_crop'\. Did you mean 'silence_crops'\?"),
-        ("sd", "corpus.chunk_seconds=0", r"'corpus\.chunk_seconds' is 0: input should be greater than 0"),
+        (
+            "sd",
+            "corpus.chunk_seconds=0",
+            r"'corpus\.chunk_seconds' is 0: input should be greater than or equal",
+        ),
         ("pr", "corpus.gain_bd=3", r"unknown key 'corpus\.gain_bd'\. Did you mean 'gain_db'\?"),
         ("asv", "corpus=3", r"'corpus' is 3: input should be a valid dictionary"),
     ],
@@ -188,3 +195,46 @@ def test_tf32_is_refused_where_no_device_has_it(path: Path, device: str) -> None
         train.require_device(device)
     for precision in ("float32", "bf16"):
         recipe.load(path, [f"train.precision={precision}"]).train_settings.require_device(device)
+
+
+@pytest.mark.parametrize(
+    ("task", "override", "sentence"),
+    [
+        ("ks", "train.steps=1e12", r"'train\.steps' is 1000000000000.0: at most 100000000 is allowed: the longest"),
+        ("ks", "train.steps=1e20", r"'train\.steps' is 1e\+20: unable to parse .*, exceeded maximum size"),
+        ("ks", "train.accumulate=1e9", r"'train\.accumulate' is 1000000000.0: at most 10000 is allowed"),
+        ("ks", f"train.steps=1{'0' * 30}", r"-o train\.steps=10+: 10+ is an integer of more than 64 bits"),
+        ("ks", f"train.lr={{sweep: {[1e-3] * 9000}}}", r"'train\.lr\.sweep' is .*: it has 9000 items, at most 100"),
+        ("ks", "train.lr={sweep: [.nan]}", r"'train\.lr\.sweep\.0' is nan"),
+        ("ks", "train.lr=.inf", r"'train\.lr' is inf: input should be a finite number"),
+        ("ks", "train.clip=nan", r"'train\.clip' is nan: input should be a finite number"),
+        ("ks", "train.order_seed=4294967296", r"'train\.order_seed' is 4294967296: at most 4294967295 is allowed"),
+        ("ks", "train.order_seed=-1", r"'train\.order_seed' is -1: input should be greater than or equal to 0"),
+        ("ks", "corpus.gain_db=1e9", r"'corpus\.gain_db' is 1000000000\.0: input should be less than or equal to 200"),
+        (
+            "ks",
+            "head.projector_dim=1e12",
+            r"'head\.projector_dim' is 1000000000000.0: at most 65536 is allowed",
+        ),
+        ("sd", "head.speakers=12", r"'head\.speakers' is 12: at most 6 is allowed: the loss compares every order"),
+        ("asr", "head.layers=10000000", r"'head\.layers' is 10000000: at most 200 is allowed"),
+        ("ks", 'corpus.folder="\\ud800"', r"holds a NUL or half of a character"),
+        ("ks", "train.steps=!!int ''", r"a value has a tag that doesn't fit it"),
+        ("ks", f"train{'.a' * 1000}=1", r"names 1000 sections in one another"),
+        ("ks", f"train.steps={'[' * 5000}", r"is nested too deeply to be a setting"),
+    ],
+)
+def test_values_beyond_every_experiment_are_refused(task: str, override: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence) as caught:
+        recipe.load(recipe.find(task, "mini"), [override])
+    assert len(str(caught.value)) < 1000
+
+
+def test_the_bound_of_seeds_is_one() -> None:
+    assert options.MOST_SEED == bounds.MOST_SEED
+
+
+@pytest.mark.parametrize("words", [["--seed", "4294967296"], ["--seeds", "999999999"], ["--seeds", "9" * 5000]])
+def test_seeds_that_no_library_takes_are_refused_at_once(words: list[str]) -> None:
+    called = type_command("run", "ks", "-u", "fbank", *words)
+    assert called.refused and "seed" in called.err

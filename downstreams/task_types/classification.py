@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
-
 from downstreams.base import (
     HeadSettings,
     Prediction,
@@ -19,6 +17,7 @@ from downstreams.base import (
 )
 from downstreams.batching.targets import Targets
 from downstreams.metrics.scores import Metric, Score
+from superb_eval.data.bounds import Width
 from superb_eval.data.manifest import Corpus, Utterance
 from superb_eval.runtime.lazy_torch import torch
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 class ProjectorHead(HeadSettings):
     """`projector_dim`: width of the projection before the mean over time."""
 
-    projector_dim: int = Field(256, ge=1)
+    projector_dim: Width = 256
 
 
 class Classification(UtteranceTask):

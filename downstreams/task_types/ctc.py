@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from downstreams.base import HeadSettings, Scores
 from downstreams.batching.targets import Targets
 from downstreams.text.vocabulary import VocabularySettings
+from superb_eval.data.bounds import Count, Depth, Width, at_most
 from superb_eval.data.manifest import Manifest, Utterance
 from superb_eval.runtime.lazy_torch import torch
 
@@ -53,25 +54,28 @@ def mean_log_probability(logits: Tensor, length: int) -> Scores:
     return {"mean log probability": round(float(best.mean()), 4)}
 
 
+Masks = Annotated[int, at_most(1000, "they cover everything long before")]
+
+
 class SpecAugmentSettings(HeadSettings):
     """The defaults are the protocol's (s3prl `asr/config.yaml`); a count of 0 leaves a part out."""
 
-    warp: int = Field(5, ge=0, description="frames that the warped point may move; 0: no warping")
-    dim_masks: int = Field(4, ge=0, description="stretches of feature dimensions set to zero")
-    dim_width: int = Field(50, ge=1, description="each is narrower than this")
-    time_masks: int = Field(2, ge=0, description="stretches of frames set to zero")
-    time_width: int = Field(40, ge=1, description="each is shorter than this")
+    warp: Count = Field(5, ge=0, description="frames that the warped point may move; 0: no warping")
+    dim_masks: Masks = Field(4, ge=0, description="stretches of feature dimensions set to zero")
+    dim_width: Width = Field(50, description="each is narrower than this")
+    time_masks: Masks = Field(2, ge=0, description="stretches of frames set to zero")
+    time_width: Count = Field(40, ge=1, description="each is shorter than this")
 
 
 class RecogniserSettings(HeadSettings):
     """The head of ASR and SF; the defaults are the protocol's."""
 
-    projector_dim: int = Field(1024, ge=1, description="width of the projection of each frame")
-    hidden_dim: int = Field(1024, ge=1, description="width of each direction of each recurrent layer")
-    layers: int = Field(2, ge=1, description="recurrent layers")
+    projector_dim: Width = Field(1024, description="width of the projection of each frame")
+    hidden_dim: Width = Field(1024, description="width of each direction of each recurrent layer")
+    layers: Depth = Field(2, ge=1, description="recurrent layers")
     dropout: float = Field(0.2, ge=0, lt=1, description="after each recurrent layer, in training")
     specaug: SpecAugmentSettings | None = Field(SpecAugmentSettings(), description="masks and warps in training")
-    frame_samples: int | None = Field(
+    frame_samples: Count | None = Field(
         None, ge=1, description="samples per frame of the head, at most: shorter ones are stacked; null: the upstream's"
     )
     vocabulary: VocabularySettings = Field("characters", description="or {sentencepiece: SIZE}")

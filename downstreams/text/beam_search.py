@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from downstreams.base import HeadSettings
+from superb_eval.data.bounds import Hypotheses, Weight
 from superb_eval.data.manifest import bad_rows_message
 from superb_eval.errors import UserError
 
@@ -31,10 +32,10 @@ class LanguageModelSettings(HeadSettings):
     lexicon: str | None = Field(
         None, description="lines of a word, a tab and its letters with spaces between, | at last"
     )
-    beam: int = Field(5, ge=1, description="hypotheses at each frame")
-    beam_threshold: float = Field(25.0, gt=0, description="how much worse than the best they may score")
-    lm_weight: float = Field(2.0, description="weight of the language model")
-    word_score: float = Field(-1.0, description="added for each word")
+    beam: Hypotheses = Field(5, description="hypotheses at each frame")
+    beam_threshold: Weight = Field(25.0, gt=0, description="how much worse than the best they may score")
+    lm_weight: Weight = Field(2.0, description="weight of the language model")
+    word_score: Weight = Field(-1.0, description="added for each word")
 
 
 class BeamSearch:

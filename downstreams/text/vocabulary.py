@@ -17,6 +17,7 @@ import sentencepiece
 from pydantic import Field
 
 from downstreams.base import HeadSettings
+from superb_eval.data.bounds import VocabularySize
 from superb_eval.errors import UserError
 
 PAD, EOS, UNK = 0, 1, 2
@@ -43,7 +44,7 @@ ARPABET = ("SIL", "SPN", *sorted((*(v + stress for v in VOWELS for stress in "01
 class SentencePiece(HeadSettings):
     """`sentencepiece`: size of a vocabulary of subwords (BPE), trained on the training text."""
 
-    sentencepiece: int = Field(gt=len(SPECIALS), description="outputs, the three special ones included")
+    sentencepiece: VocabularySize = Field(gt=len(SPECIALS), description="outputs, the three special ones included")
 
 
 VocabularySettings = Literal["characters"] | SentencePiece

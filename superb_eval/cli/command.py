@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,11 +57,15 @@ class LenientCommand(TyperCommand):
             record = param.get_help_record(ctx)
             if record is not None:
                 name = _argument(param) if param.param_type_name == "argument" else record[0]
-                kinds[param.param_type_name].append((name, record[1].replace("x>=", "at least ")))
+                kinds[param.param_type_name].append((name, _limits_in_words(record[1])))
         for kind, records in kinds.items():
             if records:
                 with formatter.section(f"{kind.capitalize()}s"):
                     formatter.write_dl(records)
+
+
+def _limits_in_words(text: str) -> str:
+    return re.sub(r"(\d+)<=x<=(\d+)", r"\1 to \2", text).replace("x>=", "at least ")
 
 
 def _argument(param: Any) -> str:

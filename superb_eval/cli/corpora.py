@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from superb_eval.cli.command import LenientCommand
-from superb_eval.cli.options import Resume
+from superb_eval.cli.options import MOST_SEED, Resume
 from superb_eval.errors import UserError
 from superb_eval.runtime.screen import show
 
@@ -45,7 +45,7 @@ def new(
         str,
         typer.Option(metavar="N,N,N", help="divide anew into train, dev and test; 80,10,10 where FROM is undivided"),
     ] = "",
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="of the division and of trials")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, metavar="N", help="of the division and of trials")] = 0,
     split_by: Annotated[
         Literal["speaker", "utterance"], typer.Option(help="speaker: where known, each is in one split only")
     ] = "speaker",
@@ -101,7 +101,7 @@ def synth(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="folder to write; an unfinished one is resumed")],
     size: Annotated[Literal["nano", "mini"], typer.Option(help="nano: for tests; mini: for the quickstart")] = "mini",
     seed: Annotated[
-        int, typer.Option(min=0, metavar="N", help="the same seed gives the same bytes on one platform")
+        int, typer.Option(min=0, max=MOST_SEED, metavar="N", help="the same seed gives the same bytes on one platform")
     ] = 0,
     tasks: Annotated[
         str,

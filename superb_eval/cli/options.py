@@ -9,6 +9,11 @@ import typer
 
 from superb_eval.errors import UserError
 
+MOST_SEED = 2**32 - 1
+"""As `superb_eval.data.bounds.MOST_SEED`, whose import takes longer than `--help` may."""
+
+MOST_SEEDS = 1000
+
 
 def _device(text: str) -> str:
     from superb_eval.runtime import devices
@@ -30,10 +35,13 @@ def _seeds(text: str | tuple[int, ...]) -> tuple[int, ...]:
     words = [word for word in text.replace(",", " ").split() if word]
     if not words or not all(word.isdecimal() and len(word) < 10 for word in words) or text.strip() == "0":
         raise UserError(
-            f"--seeds {text}: expected a number of seeds, such as 3 for 0, 1 and 2, or a list such as 0,2,5."
+            f"--seeds {text[:200]}: expected a number of seeds, such as 3 for 0, 1 and 2, or a list such as 0,2,5."
         )
     numbers = tuple(int(word) for word in words)
-    return numbers if "," in text or len(numbers) > 1 else tuple(range(numbers[0]))
+    listed = "," in text or len(numbers) > 1
+    if (count := len(numbers) if listed else numbers[0]) > MOST_SEEDS:
+        raise UserError(f"--seeds {text[:200]}: are {count} seeds, at most {MOST_SEEDS} are run by one command.")
+    return numbers if listed else tuple(range(numbers[0]))
 
 
 Upstream = Annotated[

@@ -9,6 +9,7 @@ import typer
 
 from superb_eval.cli.command import LenientCommand
 from superb_eval.cli.options import (
+    MOST_SEED,
     Data,
     Device,
     Historical,
@@ -79,7 +80,7 @@ def layers(
         Path, typer.Option(metavar="FOLDER", help="results folder; the layers go to its folder `layers`")
     ] = Path("results"),
     override: Overrides = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="of initialisation and sampling")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, metavar="N", help="of initialisation and sampling")] = 0,
     device: Device = "cpu",
     store: Store = None,
     store_gb: StoreGb = None,

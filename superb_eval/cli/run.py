@@ -10,6 +10,7 @@ import typer
 
 from superb_eval.cli.command import LenientCommand
 from superb_eval.cli.options import (
+    MOST_SEED,
     Data,
     Device,
     FinishedRun,
@@ -51,7 +52,8 @@ def run(
     override: Overrides = None,
     limit: Limit = None,
     seed: Annotated[
-        list[int] | None, typer.Option(min=0, metavar="N", help="a seed; repeatable, each in turn; default: 0")
+        list[int] | None,
+        typer.Option(min=0, max=MOST_SEED, metavar="N", help="a seed; repeatable, each in turn; default: 0"),
     ] = None,
     seeds: Seeds = None,
     device: Device = "cpu",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -10,11 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from superb_eval.errors import near_miss
 
+_SHORT = reprlib.Repr()
+"""Values in messages, of which some are nested by the thousand."""
+_SHORT.maxstring = _SHORT.maxother = 200
+
 
 class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused."""
+    """A part of a recipe: unknown keys are refused, and numbers that are infinite or none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class CorpusSettings(Section):
@@ -27,7 +32,10 @@ class CorpusSettings(Section):
         "counted in the record",
     )
     gain_db: float = Field(
-        0.0, description="gain applied to every clip, in dB; the protocol applies -3 in KS, QbE and ASV"
+        0.0,
+        ge=-200,
+        le=200,
+        description="gain applied to every clip, in dB; the protocol applies -3 in KS, QbE and ASV",
     )
     trim_silence: bool = Field(
         False, description="remove silence as sox's `silence 1 0.1 0.1% -1 0.1 0.1%` does, as in the ASV protocol"
@@ -57,7 +65,7 @@ def _error_message(details: Any, schema: type[BaseModel], sections: Mapping[str,
         return f"unknown key '{key}'.{near_miss(str(details['loc'][-1]), keys)} Known here: {', '.join(keys)}."
     if details["type"] == "missing":
         return f"'{key}' is missing; write it in the recipe or give -o {key}=VALUE."
-    return f"'{key}' is {repr(details['input'])[:200]}: {details['msg'][0].lower()}{details['msg'][1:]}."
+    return f"'{key}' is {_SHORT.repr(details['input'])[:200]}: {details['msg'][0].lower()}{details['msg'][1:]}."
 
 
 def _keys(schema: type[BaseModel], sections: Mapping[str, type[BaseModel]], location: Sequence[Any]) -> list[str]:

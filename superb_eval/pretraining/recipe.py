@@ -6,11 +6,28 @@ No recipe contains a path of somebody's disk: each source has a name, and `--dat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
 from superb_eval import recipe
+from superb_eval.data.bounds import (
+    BatchCount,
+    BatchFrames,
+    BatchSize,
+    Count,
+    Depth,
+    LayerIndex,
+    Rate,
+    Seconds,
+    Seed,
+    Tries,
+    Updates,
+    Weight,
+    Width,
+    at_most,
+    at_most_items,
+)
 from superb_eval.data.recipe_sections import Section
 
 KINDS = ("corpus", "librispeech", "folder", "manifest", "synthetic")
@@ -18,6 +35,13 @@ KINDS = ("corpus", "librispeech", "folder", "manifest", "synthetic")
 
 Part = Literal["convolution", "encoder", "norms"]
 """Parts of a student that may be copied from its teacher."""
+
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+"""A decay rate of Adam's moments."""
+
+StateIndex = Annotated[LayerIndex, Field(ge=0)]
+"""Of a hidden state, 0 the input of the first layer."""
 
 
 class Source(Section):
@@ -65,98 +89,106 @@ class DataSettings(Section):
         (), description="manifest files, or corpora whose dev and test rows, name files never to train on (by content)"
     )
     share: float = Field(1.0, gt=0, le=1, description="share of all clips to use, drawn once by the seed")
-    min_seconds: float = Field(2.0, ge=0.05, description="shorter clips are left out")
-    max_seconds: float | None = Field(None, gt=0, description="longer clips are left out; default: none are")
-    crop_seconds: float = Field(15.625, gt=0, description="longer clips are cropped at random, anew in each epoch")
-    batch_seconds: float = Field(
+    min_seconds: Seconds = Field(2.0, ge=0.05, description="shorter clips are left out")
+    max_seconds: Seconds | None = Field(None, gt=0, description="longer clips are left out; default: none are")
+    crop_seconds: Seconds = Field(15.625, ge=0.05, description="longer clips are cropped at random, anew in each epoch")
+    batch_seconds: Annotated[float, at_most(10**6, "a batch lies in memory as a whole")] = Field(
         87.5,
         gt=0,
         description="bound on the padded length of a batch over all devices together, in s; on a GPU it is "
         "padded further to one of few shapes, by up to 30 % where clips have a second or more",
     )
-    batch_clips: int | None = Field(None, ge=1, description="bound on the clips of such a batch too; default: none")
-    memory_gb: float = Field(4.0, ge=0, description="audio that fits into this memory (as 16 bit) is cached there")
+    batch_clips: BatchSize | None = Field(None, description="bound on the clips of such a batch too; default: none")
+    memory_gb: float = Field(
+        4.0, ge=0, le=10**6, description="audio that fits into this memory (as 16 bit) is cached there"
+    )
 
 
 class OptimSettings(Section):
     """AdamW with linear warm-up and linear decay. A step is an update of the optimiser."""
 
-    steps: int = Field(ge=1, description="updates")
-    lr: float = Field(5e-4, gt=0, description="peak learning rate")
-    betas: tuple[float, float] = Field((0.9, 0.98), description="of AdamW")
-    eps: float = Field(1e-6, gt=0, description="of AdamW")
-    weight_decay: float = Field(0.01, ge=0, description="of AdamW, on every weight")
+    steps: Updates = Field(description="updates")
+    lr: Rate = Field(5e-4, description="peak learning rate")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.98), description="of AdamW")
+    eps: float = Field(1e-6, gt=0, le=1, description="of AdamW")
+    weight_decay: Weight = Field(0.01, ge=0, description="of AdamW, on every weight")
     warmup: float = Field(0.08, ge=0, lt=1, description="share of the steps in which the rate rises from 0")
     clip: float = Field(10.0, gt=0, description="bound on the global gradient norm")
-    accumulate: int = Field(1, ge=1, description="batches per update")
-    front_lr: float = Field(
+    accumulate: BatchCount = Field(1, ge=1, description="batches per update")
+    front_lr: Weight = Field(
         1.0,
         ge=0,
         description="factor on the rate of the convolutions; Adam is nearly invariant to a factor on their gradients",
     )
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic; bf16 keeps float32 weights")
-    log_every: int = Field(50, ge=1, description="updates between lines of the log")
-    save_minutes: float = Field(5.0, ge=0, description="minutes between checkpoints; 0: after every update")
+    log_every: Updates = Field(50, description="updates between lines of the log")
+    save_minutes: float = Field(5.0, ge=0, le=10**6, description="minutes between checkpoints; 0: after every update")
 
 
 class NetworkSettings(Section):
     """The network: transformers' HubertConfig; the common sizes have names here, `more` gives the rest."""
 
-    hidden: int = Field(768, ge=1, description="width of the transformer")
-    layers: int = Field(12, ge=1, description="transformer layers")
-    heads: int = Field(12, ge=1, description="attention heads")
-    feed_forward: int = Field(3072, ge=1, description="width of the feed-forward layers")
-    conv: tuple[int, ...] = Field((512,) * 7, min_length=7, max_length=7, description="channels of the convolutions")
+    hidden: Width = Field(768, description="width of the transformer")
+    layers: Depth = Field(12, ge=1, description="transformer layers")
+    heads: Width = Field(12, description="attention heads")
+    feed_forward: Width = Field(3072, description="width of the feed-forward layers")
+    conv: tuple[Width, ...] = Field((512,) * 7, min_length=7, max_length=7, description="channels of the convolutions")
     dropout: float = Field(0.1, ge=0, lt=1, description="in the transformer, on its attention and on its input")
     layerdrop: float = Field(0.05, ge=0, lt=1, description="probability that a layer is skipped")
     more: dict[str, Any] = Field(default_factory=dict, description="other entries of HubertConfig, by their own names")
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> NetworkSettings:
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden={self.hidden} is no multiple of heads={self.heads}; each head has an equal share")
+        return self
 
 
 class MaskSettings(Section):
     """Spans of frames that are replaced by a learned vector (fairseq's `compute_mask_indices`, static lengths)."""
 
     probability: float = Field(0.08, gt=0, lt=1, description="spans per frame: fairseq's mask_prob over mask_length")
-    length: int = Field(10, ge=1, description="frames of a span; spans may overlap")
-    minimum: int = Field(2, ge=1, description="spans of a clip at least")
+    length: Count = Field(10, ge=1, description="frames of a span; spans may overlap")
+    minimum: Count = Field(2, ge=1, description="spans of a clip at least")
 
 
 class PredictSettings(Section):
     """The loss: cosine to class embeddings over a temperature, cross-entropy on masked and, if set, other frames."""
 
-    width: int = Field(256, ge=1, description="of class embeddings")
-    temperature: float = Field(0.1, gt=0, description="the cosine is divided by it")
-    unmasked: tuple[float, float] = Field(
+    width: Width = Field(256, description="of class embeddings")
+    temperature: Weight = Field(0.1, gt=0, description="the cosine is divided by it")
+    unmasked: tuple[Weight, Weight] = Field(
         (0.0, 0.0), description="weight of the loss on unmasked frames, first and last; linear in between"
     )
-    penalty: float = Field(10.0, ge=0, description="weight of the mean square of the convolutions' output")
+    penalty: Weight = Field(10.0, ge=0, description="weight of the mean square of the convolutions' output")
 
 
 class TargetSettings(Section):
     """The prediction targets: clusters of MFCC (iteration 1), or of one layer of an upstream (iteration 2)."""
 
     features: str = Field("mfcc", description="mfcc, or an upstream's address such as hubert@FOLDER")
-    layer: int | None = Field(None, ge=0, description="of the upstream: which hidden state is clustered")
+    layer: LayerIndex | None = Field(None, ge=0, description="of the upstream: which hidden state is clustered")
     clusters: int = Field(100, ge=2, le=65_535, description="of k-means")
     centre: Literal["none", "c0", "all"] = Field("none", description="MFCC: whose mean over the clip is removed")
-    weights: tuple[float, float, float, float] | None = Field(
+    weights: tuple[Weight, Weight, Weight, Weight] | None = Field(
         None, description="MFCC: standardised and weighted, C0 / C1-12 / deltas / delta-deltas; default: as they are"
     )
-    fit_hours: float = Field(10.0, gt=0, description="hours of audio that k-means is fitted on, drawn by the seed")
-    batch_size: int = Field(10_000, ge=1, description="frames per batch of k-means")
-    restarts: int = Field(20, ge=1, description="initialisations of k-means that are tried")
+    fit_hours: Weight = Field(10.0, gt=0, description="hours of audio that k-means is fitted on, drawn by the seed")
+    batch_size: BatchFrames = Field(10_000, description="frames per batch of k-means")
+    restarts: Tries = Field(20, description="initialisations of k-means that are tried")
 
 
 class FrontSettings(Section):
     """Warm start: the convolutions are trained to regress a log-mel spectrogram, before masked prediction."""
 
     optim: OptimSettings = Field(description="as the recipe's own, whose precision is used here too")
-    mels: int = Field(80, ge=8, description="mel bands")
+    mels: int = Field(80, ge=8, le=200, description="mel bands")
 
 
 class ProbeSettings(Section):
     """A quick probe on dev at intervals, to follow the encoder's usefulness and to choose a checkpoint."""
 
-    every: int = Field(ge=1, description="updates between probes")
+    every: Updates = Field(description="updates between probes")
     tasks: tuple[str, ...] = Field(("ks", "pr"), min_length=1, description="tasks, each by its nano recipe")
     data: str | None = Field(None, description="name of a folder of manifests; default: the embedded corpus")
     overrides: tuple[str, ...] = Field((), description="changes to the tasks' recipes, such as train.steps=100")
@@ -166,7 +198,7 @@ class ProbeSettings(Section):
 class PretrainRecipe(Section):
     """HuBERT pre-training: one iteration."""
 
-    seed: int = Field(0, ge=0, description="of initialisation, data order, masks and clusters")
+    seed: Seed = Field(0, description="of initialisation, data order, masks and clusters")
     data: DataSettings
     network: NetworkSettings = NetworkSettings()
     front: FrontSettings | None = Field(None, description="warm start of the convolutions; default: none")
@@ -194,11 +226,11 @@ class TeacherSettings(Section):
 class StudentSettings(Section):
     """The network. A size that isn't given is the teacher's, or HuBERT Base's where the teacher is no HuBERT."""
 
-    layers: int = Field(2, ge=1, description="transformer layers")
-    hidden: int | None = Field(None, ge=1, description="width of the transformer")
-    heads: int | None = Field(None, ge=1, description="attention heads")
-    feed_forward: int | None = Field(None, ge=1, description="width of the feed-forward layers")
-    conv: tuple[int, ...] | None = Field(None, min_length=7, max_length=7, description="channels of the convolutions")
+    layers: Depth = Field(2, ge=1, description="transformer layers")
+    hidden: Width | None = Field(None, description="width of the transformer")
+    heads: Width | None = Field(None, description="attention heads")
+    feed_forward: Width | None = Field(None, description="width of the feed-forward layers")
+    conv: tuple[Width, ...] | None = Field(None, min_length=7, max_length=7, description="channels of the convolutions")
     projection_norm: bool = Field(False, description="LayerNorm between convolutions and projection; the paper: none")
     dropout: float = Field(0.1, ge=0, lt=1, description="in the transformer layers and on their attention")
     initialise: tuple[Part, ...] = Field(
@@ -211,11 +243,13 @@ class StudentSettings(Section):
 class DistillationSettings(Section):
     """The loss of a frame: l1 x L1 / D + l2 x L2 / D + cosine x -log sigmoid(cos), averaged over predicted layers."""
 
-    layers: tuple[int, ...] = Field((4, 8, 12), min_length=1, description="hidden states of the teacher to predict")
-    l1: float = Field(1.0, ge=0, description="weight of the mean absolute difference")
-    l2: float = Field(0.0, ge=0, description="weight of the mean squared difference")
-    cosine: float = Field(1.0, ge=0, description="weight of -log sigmoid of the cosine similarity: the paper's lambda")
-    standardise: int = Field(
+    layers: Annotated[tuple[StateIndex, ...], at_most_items(100, "each is predicted by a head of its own")] = Field(
+        (4, 8, 12), min_length=1, description="hidden states of the teacher to predict"
+    )
+    l1: Weight = Field(1.0, ge=0, description="weight of the mean absolute difference")
+    l2: Weight = Field(0.0, ge=0, description="weight of the mean squared difference")
+    cosine: Weight = Field(1.0, ge=0, description="weight of -log sigmoid of the cosine similarity: the paper's lambda")
+    standardise: Count = Field(
         0,
         ge=0,
         description="batches over which each dimension of the targets is standardised; 0: predicted as they are",
@@ -230,7 +264,7 @@ class DistillationSettings(Section):
 class DistillationRecipe(Section):
     """Layer-wise distillation of any upstream into a small HuBERT."""
 
-    seed: int = Field(0, ge=0, description="of heads, data order and dropout")
+    seed: Seed = Field(0, description="of heads, data order and dropout")
     teacher: TeacherSettings = TeacherSettings()
     student: StudentSettings = StudentSettings()
     loss: DistillationSettings = DistillationSettings()

@@ -73,3 +73,20 @@ def test_names_of_sources_are_checked(tmp_path: Path) -> None:
 def test_unknown_recipes_are_explained_on_the_command_line() -> None:
     result = CliRunner().invoke(app, ["pretrain", "hubert_mni", "--out", "x"])
     assert isinstance(result.exception, UserError) and "Did you mean 'hubert_mini'" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("network.layers=10000000", r"'network\.layers' is 10000000: at most 200 is allowed"),
+        ("network.heads=7", r"hidden=\d+ is no multiple of heads=7"),
+        ("optim.betas=[2, 3]", r"'optim\.betas\.0' is 2: input should be less than 1"),
+        ("optim.steps=1e9", r"'optim\.steps' is 1000000000\.0: at most 100000000 is allowed"),
+        ("data.crop_seconds=1e-9", r"'data\.crop_seconds' is 1e-09: input should be greater than or equal to 0\.05"),
+        ("seed=4294967296", r"'seed' is 4294967296: at most .* numpy and scikit-learn take seeds of 32 bits"),
+        ("predict.unmasked=[.inf, 0]", r"'predict\.unmasked\.0' is inf: input should be a finite number"),
+    ],
+)
+def test_values_beyond_every_training_are_refused(override: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        load("hubert_toy", "pretrain", PretrainRecipe, [override])
