@@ -315,7 +315,7 @@ class TrainedTask(BaseTask):
 
     def classes(self, manifest: Manifest) -> list[str] | None:
         """Return the class of each row where sampling may balance them, or None where the task has no classes."""
-        return [u.labels[self.label_column] for u in manifest] if self.label_column else None
+        return manifest.labels(self.label_column) if self.label_column else None
 
 
 class UtteranceTask(TrainedTask):
@@ -374,7 +374,7 @@ def closed_set(corpus: Corpus, column: str) -> list[str]:
     for name, split in corpus.splits.items():
         if name != "train":
             check_labels(train, split, column)
-    return sorted({u.labels[column] for u in train})
+    return sorted(set(train.labels(column)))
 
 
 def accuracy(metric: Metric, rows: Sequence[Prediction]) -> Score:

@@ -130,8 +130,8 @@ def describe(report: CorpusReport) -> list[str]:
 
 def _check_column(corpus: Corpus, column: str | None) -> None:
     for split in corpus.splits.values():
-        for utterance in split:
-            if column is not None and column not in utterance.labels:
+        for utterance in split if column is not None else ():
+            if column not in utterance.labels:
                 columns = ", ".join(utterance.labels) or "none"
                 raise UserError(f"{split.source}: {split.split} has no label column '{column}' (found: {columns}).")
 
@@ -159,7 +159,7 @@ def _read(split: str, utterance: Utterance, full: bool) -> _ClipCheck:
 
 
 def _split(corpus: Corpus, name: str, column: str | None, clip_checks: Iterable[_ClipCheck]) -> SplitReport:
-    labels = [u.labels[column] for u in corpus.splits[name]] if column else []
+    labels = corpus.splits[name].labels(column) if column else []
     return SplitReport(
         utterances=len(corpus.splits[name]),
         expected=corpus.expected.get(name),

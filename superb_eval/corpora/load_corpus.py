@@ -12,9 +12,9 @@ from typing import Any
 
 from downstreams import registry as tasks
 from superb_eval.corpora import imported
-from superb_eval.data import audio, manifest
+from superb_eval.data import audio, read_manifest
 from superb_eval.data.audio import Clip
-from superb_eval.data.manifest import SPLITS, Corpus, Manifest, MissingColumnsError
+from superb_eval.data.manifest import SPLITS, Corpus, MissingColumnsError
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
@@ -124,7 +124,7 @@ def open_corpus(
         raise UserError(_no_corpus_message(task, root))
     if task in MANIFEST_READERS:
         return _with_audio_settings(_reader(MANIFEST_READERS[task]).read(root, settings), settings)
-    corpus = manifest.read(
+    corpus = read_manifest.read(
         root, folder, columns, allow_links=settings.allow_links, aliases=tasks.get(task).column_aliases
     )
     return _with_audio_settings(corpus, settings)
@@ -150,9 +150,5 @@ def _reader(name: str) -> Any:
 
 def _with_audio_settings(corpus: Corpus, settings: CorpusSettings) -> Corpus:
     """Set the gain and trimming of the recipe on every clip."""
-    changes = {"gain_db": settings.gain_db, "trim_silence": settings.trim_silence}
-    return replace(corpus, splits={name: _change_clips(split, changes) for name, split in corpus.splits.items()})
-
-
-def _change_clips(split: Manifest, changes: dict[str, Any]) -> Manifest:
-    return replace(split, utterances=tuple(replace(u, clip=replace(u.clip, **changes)) for u in split))
+    splits = {name: s.with_audio(settings.gain_db, settings.trim_silence) for name, s in corpus.splits.items()}
+    return replace(corpus, splits=splits)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from superb_eval.data import manifest, table_io
+from superb_eval.data import manifest, read_manifest, table_io
 from superb_eval.data.manifest import Corpus, Manifest, Trial, Utterance, bad_rows_message
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
@@ -57,7 +57,7 @@ def _by_split(folder: Path, name: str, root: Path, allow_links: bool | None) -> 
     path = _table_path(folder, name)
     by_split: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     bad = []
-    for utterance in manifest.read_split(folder, name, ("split",), root, allow_links=allow_links):
+    for utterance in read_manifest.read_split(folder, name, ("split",), root, allow_links=allow_links):
         split = utterance.labels["split"]
         row_name = f"{table_io.row_unit(path)} {utterance.line}"
         if split not in SPLITS:
@@ -95,7 +95,7 @@ def _trials(path: Path, utterances: UtterancesByFile) -> dict[str, list[Trial]]:
     trials: dict[str, list[Trial]] = {split: [] for split in SPLITS}
     seen: dict[tuple[str, ...], int] = {}
     bad: list[str] = []
-    for number, row in zip(table.row_numbers, table.rows, strict=True):
+    for number, row in table.rows():
         cells = dict(zip(table.columns, row, strict=False))
         wrong = list(_problems([cells.get(column, "") for column in PAIR], utterances, seen, number))
         if wrong:

@@ -10,7 +10,7 @@ from pathlib import Path
 from downstreams.sd import DiarizationCorpus
 from superb_eval.corpora import recordings
 from superb_eval.corpora.recordings import Recording
-from superb_eval.data import audio, manifest, rttm
+from superb_eval.data import audio, read_manifest, rttm
 from superb_eval.data.manifest import Corpus, Manifest, Utterance
 
 TASK = "sd"
@@ -25,7 +25,7 @@ def read(root: Path, settings: DiarizationCorpus) -> Corpus:
     Raises:
         UserError: rows or RTTM lines are bad (all are named), or no recording is left.
     """
-    corpus = manifest.read(root, TASK, (), speaker=False, allow_links=settings.allow_links)
+    corpus = read_manifest.read(root, TASK, (), speaker=False, allow_links=settings.allow_links)
     notes: list[str] = []
     splits = {name: _split(rows, settings, notes) for name, rows in corpus.splits.items()}
     return Corpus(corpus.name, root, splits, corpus.synthetic, tuple(notes))

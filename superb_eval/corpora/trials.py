@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from downstreams.asv import VerificationCorpus
-from superb_eval.data import audio, manifest, table_io
+from superb_eval.data import audio, read_manifest, table_io
 from superb_eval.data.manifest import Corpus, Manifest, Trial, Utterance, bad_rows_message
 from superb_eval.errors import UserError, near_miss
 
@@ -26,7 +26,7 @@ def read(root: Path, settings: VerificationCorpus) -> Corpus:
     Raises:
         UserError: rows or trials are bad; all are named.
     """
-    corpus = manifest.read(root, TASK, (), allow_links=settings.allow_links)
+    corpus = read_manifest.read(root, TASK, (), allow_links=settings.allow_links)
     splits = {
         name: _with_trials(root, split) if name in TRIAL_FILES else split for name, split in corpus.splits.items()
     }
@@ -80,7 +80,7 @@ def _with_trials(root: Path, split: Manifest) -> Manifest:
         raise UserError(f"{path}: missing column(s) {', '.join(missing)} (found: {', '.join(table.columns)}).{hint}")
     utterances = {name: u for u in split for name in (u.clip.path.relative_to(root).as_posix(), u.id)}
     trials, bad = [], []
-    for number, cells in zip(table.row_numbers, table.rows, strict=True):
+    for number, cells in table.rows():
         row = dict(zip(table.columns, cells, strict=False))
         wrong = _problems(row, utterances, split)
         bad += [f"{table_io.row_unit(path)} {number}: {'; '.join(wrong)}"] if wrong else []

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice, repeat
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from superb_eval.data import table_io
 from superb_eval.data.audio import Clip
-from superb_eval.errors import UserError, near_miss
+from superb_eval.errors import UserError
 
 SPLITS = ("train", "dev", "test")
 
@@ -21,8 +25,6 @@ MAX_LISTED = 20
 
 NO_SPEAKER = "_none_"
 """The speaker of clips without speech."""
-
-_NO_LABELS = ("id", "path", "speaker", "start", "end", "duration_s", "")
 
 
 class MissingColumnsError(UserError):
@@ -46,6 +48,80 @@ class Utterance:
     speaker: str
     labels: dict[str, str] = field(default_factory=dict)
     line: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class UtteranceRows(Sequence[Utterance]):  # noqa: PLW1641 - utterances can't be hashed either
+    """Utterances over columns, each built when it is read: a million objects take 1 GB, their columns 60 MB.
+
+    They equal any sequence of the same utterances.
+
+    `ids`, `paths` (relative to `root`), `speakers` and each of `labels` are a `pyarrow.StringArray`; without `speakers`
+    the clips are without speech. `starts` and `ends` are in seconds (NaN: at the end of the file); `lines` are row
+    numbers. `gain_db` and `trim_silence` are those of every clip.
+    """
+
+    root: Path
+    ids: Any
+    paths: Any
+    starts: NDArray[np.float64]
+    ends: NDArray[np.float64]
+    speakers: Any | None
+    labels: dict[str, Any]
+    lines: NDArray[np.int64]
+    gain_db: float = 0.0
+    trim_silence: bool = False
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __iter__(self) -> Iterator[Utterance]:
+        for first in range(0, len(self), table_io.BATCH):
+            yield from self._build(first, min(table_io.BATCH, len(self) - first))
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Utterance, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Utterance | tuple[Utterance, ...]:
+        places = range(len(self))[index]
+        if isinstance(places, int):
+            return next(self._build(places, 1))
+        if places.step == 1:
+            return tuple(self._build(places.start, len(places)))
+        return tuple(self[place] for place in places)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    def column(self, label: str) -> list[str]:
+        """Return the cells of a label column, without building a row."""
+        cells: list[str] = self.labels[label].to_pylist()
+        return cells
+
+    def _build(self, first: int, count: int) -> Iterator[Utterance]:
+        """Yield `count` utterances from index `first` on."""
+        batch = slice(first, first + count)
+        names = self.paths[batch].to_pylist()
+        labels = zip(*(cells[batch].to_pylist() for cells in self.labels.values()), strict=True)
+        paths = {name: self.root / name for name in set(names)}  # segments of one file share its path
+        for row in zip(
+            self.ids[batch].to_pylist(),
+            map(paths.__getitem__, names),
+            self.starts[batch].tolist(),
+            self.ends[batch].tolist(),
+            repeat(NO_SPEAKER, count) if self.speakers is None else self.speakers[batch].to_pylist(),
+            labels if self.labels else repeat((), count),
+            self.lines[batch].tolist(),
+            strict=True,
+        ):
+            name, path, start, end, speaker, values, line = row
+            clip = Clip(path, start, None if math.isnan(end) else end, self.gain_db, self.trim_silence)
+            yield Utterance(name, clip, speaker, dict(zip(self.labels, values, strict=True)), line)
 
 
 @dataclass(frozen=True)
@@ -75,7 +151,7 @@ class Manifest:
     """One split of one task; `trials` are those of tasks that compare utterances."""
 
     split: str
-    utterances: tuple[Utterance, ...]
+    utterances: Sequence[Utterance]
     source: Path
     trials: tuple[Trial, ...] = ()
 
@@ -90,12 +166,35 @@ class Manifest:
 
         The bytes of the audio are hashed where they are read (`superb_eval.data.audio.digest`).
         """
-        content = [
+        digest = hashlib.sha256(b"[[")
+        rows = (
             (u.id, u.clip.path.name, u.clip.start, u.clip.end, u.clip.gain_db, u.speaker, sorted(u.labels.items()))
             for u in self
-        ]
+        )
+        separator = ""
+        while batch := list(islice(rows, table_io.BATCH)):  # the JSON of a million rows takes a gigabyte
+            digest.update(f"{separator}{json.dumps(batch)[1:-1]}".encode())
+            separator = ", "
         trials = [(t.enroll, t.test, t.target, t.count) for t in self.trials]
-        return hashlib.sha256(json.dumps([content, trials]).encode()).hexdigest()
+        digest.update(f"], {json.dumps(trials)}]".encode())
+        return digest.hexdigest()
+
+    def labels(self, column: str) -> list[str]:
+        """Return the cells of a label column, row by row.
+
+        Raises:
+            KeyError: a row has no such column.
+        """
+        rows = self.utterances
+        return rows.column(column) if isinstance(rows, UtteranceRows) else [u.labels[column] for u in rows]
+
+    def with_audio(self, gain_db: float, trim_silence: bool) -> Manifest:
+        """Return the split with this gain, and with or without trimming, of every clip."""
+        rows = self.utterances
+        if isinstance(rows, UtteranceRows):
+            return replace(self, utterances=replace(rows, gain_db=gain_db, trim_silence=trim_silence))
+        clips = (replace(u.clip, gain_db=gain_db, trim_silence=trim_silence) for u in rows)
+        return replace(self, utterances=tuple(replace(u, clip=clip) for u, clip in zip(rows, clips, strict=True)))
 
     def row_name(self, utterance: Utterance) -> str:
         """Return how messages name an utterance's row: its line, its row number, or its id where there is neither."""
@@ -130,103 +229,11 @@ class Corpus:
         return list(dict.fromkeys(u.clip for split in self.splits.values() for u in split))
 
 
-def read(
-    root: Path,
-    task: str,
-    columns: Sequence[str],
-    splits: Sequence[str] = SPLITS,
-    *,
-    allow_links: bool | None = None,
-    speaker: bool = True,
-    aliases: Mapping[str, str] | None = None,
-) -> Corpus:
-    """Read `<root>/<task>/{train,dev,test}.csv` (or `.parquet`); paths in them are relative to `root`.
-
-    `allow_links=False` refuses audio that symbolic links lead to outside `root`. With `speaker=False` that column is
-    optional. `aliases` are other names under which a column is read where it is missing.
-
-    Raises:
-        UserError: a split is missing, or rows are bad; then every bad row is named with its line.
-    """
-    if not root.is_dir():
-        raise UserError(f"{root}: no such corpus folder. Give an existing folder with --data.")
-    folder = root / task
-    if not folder.is_dir():
-        tasks = sorted(p.parent.name for suffix in ("csv", "parquet") for p in root.glob(f"*/train.{suffix}"))
-        present = ", ".join(tasks) or "none"
-        raise UserError(f"{root}: has no folder '{task}' with manifests (tasks there: {present}).")
-    description = read_description(root)
-    return Corpus(
-        name=str(description.get("name", root.resolve().name)),
-        root=root,
-        splits={
-            split: read_split(
-                folder, split, columns, root, allow_links=allow_links, speaker=speaker, aliases=aliases or {}
-            )
-            for split in splits
-        },
-        synthetic=bool(description.get("synthetic", False)),
-    )
-
-
-def read_split(
-    folder: Path,
-    split: str,
-    columns: Sequence[str],
-    root: Path,
-    *,
-    allow_links: bool | None = None,
-    speaker: bool = True,
-    aliases: Mapping[str, str] | None = None,
-) -> Manifest:
-    """Read and validate one split; `columns` are the label columns that the task needs, `aliases` their other names.
-
-    Raises:
-        MissingColumnsError: columns are missing.
-        UserError: naming every bad row (up to `MAX_LISTED`) with its line and what is wrong.
-    """
-    path = _split_file(folder, split)
-    table = table_io.read(path)
-    canonical = {other: name for name, other in (aliases or {}).items() if name not in table.columns}
-    table = replace(table, columns=[canonical.get(column, column) for column in table.columns])
-    required = tuple(dict.fromkeys(("id", "path", *(("speaker",) if speaker else ()), *columns)))
-    _check_columns(path, table.columns, required)
-    if not table.rows:
-        raise UserError(f"{path}: has column names but no rows. Add a row for each utterance.")
-    labels = [column for column in table.columns if column in columns or column not in _NO_LABELS]
-    with table_io.paused_garbage_collection():
-        utterances, bad = _utterances(table, required, labels, table_io.AudioPaths(root, allow_links), root)
-    if bad:
-        raise UserError(bad_rows_message(path, [f"{table_io.row_unit(path)} {problem}" for problem in bad]))
-    return Manifest(split=split, utterances=tuple(utterances), source=path)
-
-
-def _utterances(
-    table: table_io.Table, required: Sequence[str], labels: Sequence[str], paths: table_io.AudioPaths, root: Path
-) -> tuple[list[Utterance], list[str]]:
-    """Return the utterances of valid rows, and for each bad row its number and its problems."""
-    bad: list[str] = []
-    seen: dict[str, int] = {}
-    utterances: list[Utterance] = []
-    for number, row in zip(table.row_numbers, table.rows, strict=True):
-        cells = dict(zip(table.columns, row, strict=False))
-        problems = (
-            _problems(cells, required, paths, seen) if len(row) == len(table.columns) else [_wrong_width(row, table)]
-        )
-        seen.setdefault(cells.get("id", ""), number)
-        if problems:
-            bad.append(f"{number}: {'; '.join(problems)}")
-        else:
-            clip = Clip(root / cells["path"], *clip_bounds(cells))
-            # The speaker is a label where a task asks for it.
-            values = {column: cells[column] for column in labels}
-            utterances.append(Utterance(cells["id"], clip, cells.get("speaker", NO_SPEAKER), values, number))
-    return utterances, bad
-
-
 def unseen_labels(train: Manifest, other: Manifest, column: str) -> list[str]:
     """Return a sentence for each row of `other` whose label is in no training row: the head has no output for it."""
-    trained = {u.labels[column] for u in train}
+    trained = set(train.labels(column))
+    if trained.issuperset(other.labels(column)):
+        return []
     shown = sorted(trained)[:12]
     more = f" and {len(trained) - len(shown)} more" if len(trained) > len(shown) else ""
     return [
@@ -248,10 +255,14 @@ def check_labels(train: Manifest, other: Manifest, column: str) -> None:
         raise UserError(bad_rows_message(other.source, problems))
 
 
-def bad_rows_message(path: Path, bad: Sequence[str]) -> str:
-    """Return the message that names the bad rows of a file, at most `MAX_LISTED` of them."""
-    more = f"\n  (+{len(bad) - MAX_LISTED} more)" if len(bad) > MAX_LISTED else ""
-    return f"{path}: {len(bad)} bad row(s):\n  " + "\n  ".join(bad[:MAX_LISTED]) + more
+def bad_rows_message(path: Path, bad: Sequence[str], count: int | None = None) -> str:
+    """Return the message that names the bad rows of a file, at most `MAX_LISTED` of them.
+
+    `count` is how many there are, where `bad` holds the first ones alone.
+    """
+    count = len(bad) if count is None else count
+    more = f"\n  (+{count - MAX_LISTED} more)" if count > MAX_LISTED else ""
+    return f"{path}: {count} bad row(s):\n  " + "\n  ".join(bad[:MAX_LISTED]) + more
 
 
 def read_description(root: Path) -> dict[str, object]:
@@ -270,67 +281,3 @@ def read_description(root: Path) -> dict[str, object]:
     if not isinstance(description, dict):
         raise UserError(f'{path}: expected an object such as {{"name": "mine"}}, found {type(description).__name__}.')
     return description
-
-
-def _split_file(folder: Path, split: str) -> Path:
-    for path in (folder / f"{split}.csv", folder / f"{split}.parquet"):
-        if path.is_file():
-            return path
-    raise UserError(f"{folder}: has no {split}.csv (or .parquet). A manifest corpus holds {', '.join(SPLITS)}.")
-
-
-def _check_columns(path: Path, columns: Sequence[str], required: Sequence[str]) -> None:
-    missing = [column for column in required if column not in columns]
-    if missing:
-        labels = [column for column in columns if column not in _NO_LABELS]
-        hint = "".join(near_miss(column, labels if column not in _NO_LABELS else columns) for column in missing)
-        if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
-            hint = " Separate the columns with commas."
-        present = ", ".join(columns)
-        message = f"{path}: missing column(s) {', '.join(missing)} (found: {present}).{hint}"
-        raise MissingColumnsError(message, labels)
-    twice = sorted({column for column in columns if column and columns.count(column) > 1})
-    if twice:
-        raise UserError(f"{path}: column(s) {', '.join(twice)} appear twice. Remove one of each.")
-
-
-def _wrong_width(row: Sequence[str], table: table_io.Table) -> str:
-    return f"has {len(row)} cells where there are {len(table.columns)} columns (quote cells that hold commas)"
-
-
-def _problems(
-    cells: Mapping[str, str], required: Sequence[str], paths: table_io.AudioPaths, seen: Mapping[str, int]
-) -> list[str]:
-    """Return a sentence for each problem of one row."""
-    problems = [f"empty {column}" for column in required if not cells[column]]
-    if cells["id"] and cells["id"] in seen:
-        problems.append(f"id '{cells['id']}' is already that of {seen[cells['id']]}")
-    if cells["path"]:
-        problems += paths.problems(cells["path"])
-    return problems + _time_problems(cells)
-
-
-def _time_problems(cells: Mapping[str, str]) -> list[str]:
-    if not cells.get("start") and not cells.get("end"):
-        return []
-    try:
-        start, end = clip_bounds(cells)
-    except ValueError:
-        return [f"start '{cells.get('start', '')}' and end '{cells.get('end', '')}' must be seconds, or empty"]
-    # Written so that NaN, which compares false with everything, is refused too.
-    if not (0 <= start < math.inf and (end is None or start < end < math.inf)):
-        return [f"start {start} s and end {end} s do not bound a segment of audio"]
-    return []
-
-
-def clip_bounds(cells: Mapping[str, str]) -> tuple[float, float | None]:
-    """Return where a row's clip starts and ends, in seconds (None: at the end of the file).
-
-    Raises:
-        ValueError: a cell isn't a number.
-    """
-    return _seconds(cells.get("start")) or 0.0, _seconds(cells.get("end"))
-
-
-def _seconds(cell: str | None) -> float | None:
-    return float(cell) if cell else None

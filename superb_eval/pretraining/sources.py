@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from superb_eval.data import links, manifest, table_io
+from superb_eval.data import links, manifest, read_manifest, table_io
 from superb_eval.data.audio import Clip
+from superb_eval.data.audio_paths import AudioPaths
 from superb_eval.data.importers.audio_files import is_audio
 from superb_eval.errors import UserError, near_miss
 from superb_eval.pretraining.recipe import DataSettings, ProbeSettings, Source
@@ -145,7 +146,7 @@ def _excluded_files(path: Path) -> set[Path]:
 def _manifests(root: Path) -> list[Path]:
     """Return the manifests of all tasks of a corpus: tables that have a column of paths."""
     tables = sorted(path for suffix in ("csv", "parquet") for path in root.glob(f"*/*.{suffix}"))
-    return [path for path in tables if "path" in table_io.read(path).columns]
+    return [path for path in tables if "path" in table_io.column_names(path)]
 
 
 def _audio_root(path: Path) -> Path:
@@ -153,7 +154,7 @@ def _audio_root(path: Path) -> Path:
     table = table_io.read(path)
     if "path" not in table.columns:
         raise UserError(f"{path}: has no column 'path' (found: {', '.join(table.columns)}).")
-    first = table.rows[0][table.columns.index("path")] if table.rows else ""
+    first = table.cells[table.columns.index("path")][0].as_py() if len(table) else ""
     return path.parent if (path.parent / first).is_file() else path.parent.parent
 
 
@@ -161,11 +162,11 @@ def _rows(path: Path, root: Path) -> Iterable[tuple[str, Clip]]:
     """Yield the split and the clip of each row: the split is the file's name, or in a column `split`."""
     table = table_io.read(path)
     bad = []
-    files = table_io.AudioPaths(root)
-    for line, row in zip(table.row_numbers, table.rows, strict=True):
+    files = AudioPaths(root)
+    for line, row in table.rows():
         cells = dict(zip(table.columns, row, strict=False))
         try:
-            clip = Clip(root / cells["path"], *manifest.clip_bounds(cells))
+            clip = Clip(root / cells["path"], *read_manifest.clip_bounds(cells))
         except (KeyError, ValueError):
             bad.append(f"{table_io.row_unit(path)} {line}: no path, or start and end are no seconds")
             continue

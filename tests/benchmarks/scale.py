@@ -1,5 +1,4 @@
-"""Memory and time as a corpus grows ten times: extraction, training and scoring, each corpus in its own process;
-and the time to validate a manifest of a million rows."""
+"""Memory and time as a corpus grows ten times: extraction, training and scoring, each corpus in its own process."""
 
 from __future__ import annotations
 
@@ -7,16 +6,12 @@ import csv
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from superb_eval.data import manifest
-
 CLIPS, GROWTH, UPSTREAM = 600, 10, "hubert_nano@random"
-ROWS, FILES = 1_000_000, 1_000
 
 _RUN = """
 import sys, time
@@ -43,7 +38,6 @@ def run() -> str:
                 f"scale, {kind}, {CLIPS} and {GROWTH * CLIPS} clips of 1 s: memory of the process {few[1]:.0f} and "
                 f"{many[1]:.0f} MB ({100 * (many[1] / few[1] - 1):+.0f} %), CPU {few[0]:.1f} and {many[0]:.1f} s"
             )
-        lines.append(_manifest(Path(folder) / "rows"))
     return "\n".join(lines)
 
 
@@ -66,18 +60,6 @@ def _evaluate(root: Path, pooled: str) -> list[float]:
         [sys.executable, "-c", _RUN, str(root), UPSTREAM, pooled], check=True, capture_output=True, text=True
     )
     return [float(word) for word in done.stdout.split()[-2:]]
-
-
-def _manifest(root: Path) -> str:
-    (root / "audio").mkdir(parents=True)
-    for k in range(FILES):
-        (root / "audio" / f"{k}.wav").touch()
-    rows = [[str(k), f"audio/{k % FILES}.wav", "a", "yes", str(k // FILES), str(k // FILES + 1)] for k in range(ROWS)]
-    (root / "ks").mkdir()
-    _write(root / "ks" / "train.csv", [["id", "path", "speaker", "keyword", "start", "end"], *rows])
-    before = time.process_time()
-    assert len(manifest.read_split(root / "ks", "train", ("keyword",), root)) == ROWS
-    return f"manifest of {ROWS} rows: {time.process_time() - before:.1f} s on one core"
 
 
 def _write(path: Path, rows: list[list[str]]) -> None:

@@ -155,11 +155,11 @@ def _parquet(folder: Path) -> list[bytes]:
 
 
 def _read_manifest(path: Path) -> object:
-    from superb_eval.data import manifest
+    from superb_eval.data import read_manifest
 
     renamed = path.rename(path.with_name(f"train{path.suffix}"))
     try:
-        split = manifest.read_split(path.parent, "train", ("keyword",), path.parent)
+        split = read_manifest.read_split(path.parent, "train", ("keyword",), path.parent)
     finally:
         renamed.rename(path)
     assert all(path.parent in u.clip.path.resolve().parents for u in split)

@@ -14,7 +14,7 @@ import soundfile
 
 from superb_eval.corpora.synthetic import generate, ks, synthesise
 from superb_eval.corpora.synthetic.manifests import SPLITS
-from superb_eval.data import manifest
+from superb_eval.data import read_manifest
 from superb_eval.errors import UserError
 
 pytest.importorskip("espeakng_loader")
@@ -65,7 +65,7 @@ def test_classes_are_balanced_and_speakers_disjoint(nano: Path) -> None:
 
 
 def test_it_is_read_as_a_manifest_corpus(nano: Path) -> None:
-    corpus = manifest.read(nano, "ks", ks.COLUMNS)
+    corpus = read_manifest.read(nano, "ks", ks.COLUMNS)
     assert corpus.synthetic
     assert corpus.name == "synthetic-nano-seed0"
     assert {split: len(part) for split, part in corpus.splits.items()} == {"train": 48, "dev": 24, "test": 24}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from superb_eval.data import manifest
+from superb_eval.data import manifest, read_manifest
 from superb_eval.data.audio import Clip
 from superb_eval.errors import UserError
 
@@ -35,7 +35,7 @@ def write(root: Path, *rows: str, split: str = "train", header: str = HEADER) ->
 
 
 def read(root: Path, columns: tuple[str, ...] = ("keyword",)) -> manifest.Manifest:
-    return manifest.read_split(root / "ks", "train", columns, root)
+    return read_manifest.read_split(root / "ks", "train", columns, root)
 
 
 def refusal(root: Path, columns: tuple[str, ...] = ("keyword",)) -> str:
@@ -146,9 +146,9 @@ def test_paths_that_lead_out_of_the_folder_are_refused_and_links_on_request(root
     write(root, "x,link.wav,anna,yes", "y,../outside/s.wav,anna,yes")
     assert "line 3: path '../outside/s.wav' leads out of the corpus folder; it must be relative" in refusal(root)
     write(root, "x,link.wav,anna,yes")
-    assert len(manifest.read_split(root / "ks", "train", ("keyword",), root)) == 1
+    assert len(read_manifest.read_split(root / "ks", "train", ("keyword",), root)) == 1
     with pytest.raises(UserError, match="line 2: path 'link.wav' leads out of the corpus folder, by a link"):
-        manifest.read_split(root / "ks", "train", ("keyword",), root, allow_links=False)
+        read_manifest.read_split(root / "ks", "train", ("keyword",), root, allow_links=False)
 
 
 def test_text_in_another_encoding_is_refused_with_its_line(root: Path) -> None:
@@ -189,7 +189,7 @@ def test_parquet_is_read_like_csv_and_its_rows_are_numbered(root: Path) -> None:
 def test_labels_absent_from_training_are_named_with_their_lines(root: Path) -> None:
     write(root, "x,audio/a.wav,anna,yes", "y,audio/b.wav,anna,no")
     path = write(root, "x,audio/a.wav,anna,yes", "y,audio/b.wav,anna,maybe", split="dev")
-    dev = manifest.read_split(root / "ks", "dev", ("keyword",), root)
+    dev = read_manifest.read_split(root / "ks", "dev", ("keyword",), root)
     manifest.check_labels(read(root), read(root), "keyword")
     with pytest.raises(UserError) as error:
         manifest.check_labels(read(root), dev, "keyword")
@@ -201,24 +201,24 @@ def test_labels_absent_from_training_are_named_with_their_lines(root: Path) -> N
 def test_a_corpus_is_its_three_splits_and_its_description(root: Path) -> None:
     for split in manifest.SPLITS:
         write(root, "x,audio/a.wav,anna,yes", split=split)
-    assert manifest.read(root, "ks", ("keyword",)).name == "corpus"
+    assert read_manifest.read(root, "ks", ("keyword",)).name == "corpus"
     (root / "corpus.json").write_text(json.dumps({"name": "mine", "synthetic": True}))
-    corpus = manifest.read(root, "ks", ("keyword",))
+    corpus = read_manifest.read(root, "ks", ("keyword",))
     assert (corpus.name, corpus.synthetic, list(corpus.splits)) == ("mine", True, ["train", "dev", "test"])
     for broken in ("{", "[]"):
         (root / "corpus.json").write_text(broken)
         with pytest.raises(UserError, match=r"corpus\.json: "):
-            manifest.read(root, "ks", ("keyword",))
+            read_manifest.read(root, "ks", ("keyword",))
 
 
 def test_missing_folders_and_splits_are_refused(root: Path) -> None:
     write(root, "x,audio/a.wav,anna,yes")
     with pytest.raises(UserError, match="no such corpus folder"):
-        manifest.read(root / "none", "ks", ())
+        read_manifest.read(root / "none", "ks", ())
     with pytest.raises(UserError, match=r"has no folder 'sid' with manifests \(tasks there: ks\)"):
-        manifest.read(root, "sid", ())
+        read_manifest.read(root, "sid", ())
     with pytest.raises(UserError, match=r"has no dev\.csv"):
-        manifest.read(root, "ks", ())
+        read_manifest.read(root, "ks", ())
 
 
 def test_the_digest_depends_on_rows_but_not_on_the_folder(root: Path) -> None:
@@ -252,10 +252,10 @@ def test_any_label_that_csv_can_quote_is_read_back(root: Path, labels: list[str]
 def test_a_column_is_read_under_its_other_name_where_it_is_missing(root: Path) -> None:
     aliases = {"keyword": "word"}
     write(root, "x,audio/a.wav,anna,yes", header="id,path,speaker,word")
-    split = manifest.read_split(root / "ks", "train", ("keyword",), root, aliases=aliases)
+    split = read_manifest.read_split(root / "ks", "train", ("keyword",), root, aliases=aliases)
     assert split.utterances[0].labels == {"keyword": "yes"}
     write(root, "x,audio/a.wav,anna,yes,no", header="id,path,speaker,word,keyword")
-    split = manifest.read_split(root / "ks", "train", ("keyword",), root, aliases=aliases)
+    split = read_manifest.read_split(root / "ks", "train", ("keyword",), root, aliases=aliases)
     assert split.utterances[0].labels == {"word": "yes", "keyword": "no"}
 
 

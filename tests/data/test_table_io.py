@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from superb_eval.data import table_io
+from superb_eval.data.audio_paths import AudioPaths
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def outside(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("path", ["audio/a.wav", "./audio/a.wav", "audio//a.wav"])
 def test_files_in_the_folder_are_accepted(root: Path, path: str) -> None:
-    assert table_io.AudioPaths(root).problems(path) == []
+    assert AudioPaths(root).problems(path) == []
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_files_in_the_folder_are_accepted(root: Path, path: str) -> None:
 )
 @pytest.mark.parametrize("allow_links", [False, None, True])
 def test_paths_that_lead_out_are_refused(root: Path, outside: Path, path: str, allow_links: bool | None) -> None:
-    (problem,) = table_io.AudioPaths(root, allow_links).problems(path)
+    (problem,) = AudioPaths(root, allow_links).problems(path)
     assert problem.startswith(f"path '{path}' leads out of the corpus folder; it must be relative to {root}")
 
 
@@ -44,9 +44,9 @@ def test_links_that_lead_out_are_followed_unless_refused(root: Path, outside: Pa
     (root / "link.wav").symlink_to(outside / "s.wav")
     (root / "folder").symlink_to(outside)
     for path in ("link.wav", "folder/s.wav"):
-        (problem,) = table_io.AudioPaths(root, allow_links=False).problems(path)
+        (problem,) = AudioPaths(root, allow_links=False).problems(path)
         assert problem.startswith(f"path '{path}' leads out of the corpus folder, by a link to {outside}")
-        assert table_io.AudioPaths(root).problems(path) == []
+        assert AudioPaths(root).problems(path) == []
 
 
 def test_links_that_stay_in_the_folder_are_followed(root: Path) -> None:
@@ -55,14 +55,12 @@ def test_links_that_stay_in_the_folder_are_followed(root: Path) -> None:
     other_name = root.parent / "other"
     other_name.symlink_to(root)
     for name in (root, other_name):
-        assert (
-            table_io.AudioPaths(name).problems("link.wav") == table_io.AudioPaths(name).problems("folder/a.wav") == []
-        )
+        assert AudioPaths(name).problems("link.wav") == AudioPaths(name).problems("folder/a.wav") == []
 
 
 def test_missing_files_are_refused(root: Path) -> None:
     for path in ("none.wav", "none/a.wav", "audio"):
-        assert table_io.AudioPaths(root).problems(path) == [f"no such file: {root}/{path}"]
+        assert AudioPaths(root).problems(path) == [f"no such file: {root}/{path}"]
 
 
 @pytest.mark.parametrize("allow_links", [False, None])
@@ -71,12 +69,12 @@ def test_broken_links_and_loops_are_refused_in_one_sentence(root: Path, allow_li
     (root / "loop.wav").symlink_to("loop.wav")
     (root / "folder").symlink_to("folder")
     for path, target in (("broken.wav", "audio/none.wav"), ("loop.wav", "loop.wav")):
-        problems = table_io.AudioPaths(root, allow_links).problems(path)
+        problems = AudioPaths(root, allow_links).problems(path)
         assert problems == [f"no such file: {root}/{path} is a link to {target}, which leads to none"]
-    assert table_io.AudioPaths(root, allow_links).problems("folder/a.wav") == [f"no such file: {root}/folder/a.wav"]
+    assert AudioPaths(root, allow_links).problems("folder/a.wav") == [f"no such file: {root}/folder/a.wav"]
 
 
 def test_an_invalid_file_name_is_refused(root: Path) -> None:
     for path in ("audio/\0.wav", "\0/a.wav", "a" * 5000):
-        (problem,) = table_io.AudioPaths(root).problems(path)
+        (problem,) = AudioPaths(root).problems(path)
         assert "is not a valid file name" in problem or "no such file" in problem

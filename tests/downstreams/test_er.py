@@ -20,7 +20,7 @@ from downstreams.batching.targets import Targets
 from downstreams.er import EmotionRecognition
 from downstreams.nets.heads import UtteranceLevel
 from superb_eval import recipe
-from superb_eval.data import manifest
+from superb_eval.data import manifest, read_manifest
 from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
 from superb_eval.results.stats.intervals import interval
@@ -42,7 +42,7 @@ def emotions(root: Path, column: str = "fold", folds: int = 5) -> Path:
 
 
 def read(root: Path) -> Corpus:
-    return manifest.read(root, "er", EmotionRecognition.columns)
+    return read_manifest.read(root, "er", EmotionRecognition.columns)
 
 
 def build(labels: tuple[str, ...] = EMOTIONS) -> EmotionRecognition:

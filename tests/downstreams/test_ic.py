@@ -18,7 +18,7 @@ from downstreams.batching.targets import Targets
 from downstreams.ic import IntentClassification, IntentHead
 from downstreams.nets.heads import UtteranceLevel
 from superb_eval import recipe
-from superb_eval.data import manifest
+from superb_eval.data import read_manifest
 from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
@@ -54,7 +54,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def corpus(root: Path) -> Corpus:
-    return manifest.read(root, "ic", IntentClassification.needs(IntentHead()))
+    return read_manifest.read(root, "ic", IntentClassification.needs(IntentHead()))
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_values_never_seen_in_training_are_refused_those_of_all_slots_at_once(tm
     bad = [("fly", "none", "none"), ("activate", "music", "roof")]
     root = intents(tmp_path, {"train": TRAIN, "dev": TRAIN[:1], "test": bad})
     with pytest.raises(UserError, match=r"line 2: action 'fly' is never seen(?s:.*)line 3: location 'roof'"):
-        build(manifest.read(root, "ic", ("action", "object", "location")))
+        build(read_manifest.read(root, "ic", ("action", "object", "location")))
 
 
 def test_the_slots_are_the_recipes(tones: Path, tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ from downstreams.ks import OFFICIAL_CLASSES, KeywordSpotting
 from downstreams.nets.heads import UtteranceLevel
 from downstreams.task_types.classification import ProjectorHead
 from superb_eval.corpora.official.speech_commands import CLASSES
-from superb_eval.data import manifest
+from superb_eval.data import read_manifest
 from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def corpus(tones: Path) -> Corpus:
-    return manifest.read(tones, "ks", ("keyword",))
+    return read_manifest.read(tones, "ks", ("keyword",))
 
 
 def build(corpus: Corpus) -> KeywordSpotting:

@@ -18,7 +18,7 @@ from downstreams.batching.targets import Targets
 from downstreams.nets.heads import UtteranceLevel
 from downstreams.sid import SpeakerIdentification
 from superb_eval import recipe
-from superb_eval.data import manifest
+from superb_eval.data import read_manifest
 from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
 from superb_eval.runs.config import RunConfig
@@ -38,7 +38,7 @@ def sids(root: Path, dev: str = "anna,bert,cleo", test: str = "anna,bert,cleo") 
 
 
 def read(root: Path) -> Corpus:
-    return manifest.read(root, "sid", SpeakerIdentification.columns)
+    return read_manifest.read(root, "sid", SpeakerIdentification.columns)
 
 
 def build(labels: list[str]) -> SpeakerIdentification:

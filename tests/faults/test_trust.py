@@ -13,7 +13,7 @@ import torch
 
 from superb_eval import recipe
 from superb_eval.corpora import load_corpus
-from superb_eval.data import links, manifest
+from superb_eval.data import links, read_manifest
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
 from superb_eval.pretraining import checkpoints, sources
@@ -196,7 +196,7 @@ def test_a_cyclic_link_in_a_manifest_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "round.wav").symlink_to(tmp_path / "round.wav")
     (tmp_path / "ks/train.csv").write_text("id,path,speaker,keyword\n1,round.wav,a,yes\n")
     with pytest.raises(UserError, match=r"line 2: no such file"):
-        manifest.read_split(tmp_path / "ks", "train", ("keyword",), tmp_path)
+        read_manifest.read_split(tmp_path / "ks", "train", ("keyword",), tmp_path)
 
 
 ROOT = Path(__file__).parents[2]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from superb_eval.data import table_io
 from superb_eval.data.audio import Clip
+from superb_eval.data.audio_paths import AudioPaths
 from superb_eval.data.manifest import Corpus, Manifest, Utterance, bad_rows_message
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
@@ -44,12 +45,12 @@ def load(root: Path, settings: CorpusSettings) -> Corpus:
     """
     del settings
     folder = root / FOLDER
-    paths = table_io.AudioPaths(folder, allow_links=True)
+    paths = AudioPaths(folder, allow_links=True)
     splits = {split: _split(folder, split, paths) for split in TABLES}
     return Corpus(name="Fluent Speech Commands", root=root, splits=splits, expected=EXPECTED)
 
 
-def _split(folder: Path, split: str, paths: table_io.AudioPaths) -> Manifest:
+def _split(folder: Path, split: str, paths: AudioPaths) -> Manifest:
     path = folder / "data" / TABLES[split]
     if not path.is_file():
         raise UserError(f"{path}: no such table. Expected {LAYOUT}. {ORIGIN}.")
@@ -59,7 +60,7 @@ def _split(folder: Path, split: str, paths: table_io.AudioPaths) -> Manifest:
         present_columns = ", ".join(filter(None, table.columns))
         raise UserError(f"{path}: missing column(s) {', '.join(missing)} (found: {present_columns}). {ORIGIN}.")
     bad, utterances, seen = [], [], set[str]()
-    for number, row in zip(table.row_numbers, table.rows, strict=True):
+    for number, row in table.rows():
         cells = dict(zip(table.columns, row, strict=False))
         problems = _problems(cells, paths, seen)
         seen.add(cells.get("path", ""))
@@ -74,7 +75,7 @@ def _split(folder: Path, split: str, paths: table_io.AudioPaths) -> Manifest:
     return Manifest(split, tuple(utterances), path)
 
 
-def _problems(cells: dict[str, str], paths: table_io.AudioPaths, seen: set[str]) -> list[str]:
+def _problems(cells: dict[str, str], paths: AudioPaths, seen: set[str]) -> list[str]:
     empty = [f"empty {column}" for column in _COLUMNS if not cells.get(column)]
     if empty:
         return empty

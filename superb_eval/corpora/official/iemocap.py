@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from superb_eval.data import table_io
 from superb_eval.data.audio import Clip
+from superb_eval.data.audio_paths import AudioPaths
 from superb_eval.data.manifest import Corpus, Manifest, Utterance, bad_rows_message
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
@@ -132,7 +132,7 @@ def _lists(base: Path) -> dict[int, Path]:
 
 def _listed(base: Path, path: Path, session: int) -> list[Utterance]:
     """Return the utterances of a list, in its order."""
-    paths = table_io.AudioPaths(base, allow_links=True)
+    paths = AudioPaths(base, allow_links=True)
     bad, utterances = [], []
     for number, (name, emotion) in enumerate(_entries(path), start=1):
         problems = [] if emotion in EMOTIONS else [f"label '{emotion}' is none of {', '.join(EMOTIONS)}"]

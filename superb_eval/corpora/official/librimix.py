@@ -105,7 +105,7 @@ def _raw_split(root: Path, split: str, settings: DiarizationCorpus) -> Manifest:
     lines, bad = read_rttm(rttm)
     by_source = group_by_recording(lines)
     complete, wrong = [], []
-    for number, cells in zip(table.row_numbers, table.rows, strict=True):
+    for number, cells in table.rows():
         row = dict(zip(table.columns, cells, strict=False))
         recording = _mixture(root, row, by_source, number)
         wrong += [f"line {number}: {recording}"] if isinstance(recording, str) else []

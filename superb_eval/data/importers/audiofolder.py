@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from superb_eval.data import table_io
+from superb_eval.data.audio_paths import AudioPaths
 from superb_eval.data.importers import json_lines
 from superb_eval.data.importers.columns import split_candidates
 from superb_eval.data.importers.row_names import name_rows
@@ -76,7 +77,7 @@ def _rows(folder: Path, root: Path, bad: list[str]) -> Iterator[SourceRow]:
     if path is None:
         return
     # Files outside the folder are refused, as in manifests: a data set may come from anywhere.
-    paths = table_io.AudioPaths(folder, allow_links=True)
+    paths = AudioPaths(folder, allow_links=True)
     for number, cells in _json_lines(path) if path.suffix == ".jsonl" else _cells(path):
         location = f"{path.relative_to(root).as_posix()}, {table_io.row_unit(path)} {number}"
         column = next((name for name in FILE_COLUMNS if name in cells), None)
@@ -92,7 +93,7 @@ def _rows(folder: Path, root: Path, bad: list[str]) -> Iterator[SourceRow]:
 
 def _cells(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     table = table_io.read(path)
-    for number, row in zip(table.row_numbers, table.rows, strict=True):
+    for number, row in table.rows():
         if len(row) != len(table.columns):
             unit = table_io.row_unit(path)
             raise UserError(
