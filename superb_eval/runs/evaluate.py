@@ -77,6 +77,8 @@ def evaluate_seeds(
             if config.fresh:
                 _clear(run.folder())
         missing = [run for run in present if not _is_finished(run.folder(), progress)]
+        for run in missing:
+            _check_entries(run.folder())
         for group in _training_groups(missing):
             with progress.written_to({run.folder(): run.config.command() for run in group}):
                 _run(group, timer.shared_by(len(group)), progress)
@@ -141,6 +143,17 @@ def _lock(folder: Path) -> Iterator[None]:
             message = f"{folder}: another process computes this run. Wait for it, or choose another --out."
             raise UserError(message) from None
         yield
+
+
+def _check_entries(folder: Path) -> None:
+    """Refuse a run's folder whose files lead elsewhere: what is written to them would be written there.
+
+    Raises:
+        UserError: an entry is a link, a pipe or a device.
+    """
+    for path in folder.iterdir():
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise UserError(f"{path}: is a link, a pipe or a device in the folder of an unfinished run. Remove it.")
 
 
 def _clear(folder: Path) -> None:

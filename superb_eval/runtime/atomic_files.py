@@ -11,14 +11,19 @@ import hashlib
 import os
 import re
 import secrets
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 from superb_eval.errors import UserError
 from superb_eval.runtime import processes, system_errors
+
+READER_SECONDS = 2.0
+"""Seconds for which a pipe's reader is waited for."""
 
 
 @contextmanager
@@ -52,10 +57,30 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
     if path.exists() and not path.is_file():  # renamed onto, a device would be gone
         with TemporaryDirectory() as folder, explain_disk_errors(path):
             save(Path(folder) / path.name)
-            path.write_bytes((Path(folder) / path.name).read_bytes())
+            with _open_in_place(path) as file:
+                file.write((Path(folder) / path.name).read_bytes())
         return
     with _temporary_file(path, save) as temporary:
         temporary.replace(path)
+
+
+def _open_in_place(path: Path) -> BinaryIO:
+    """Open a device or a pipe for writing; a pipe that nobody reads is waited for a moment only, since one may never.
+
+    Raises:
+        OSError: it can't be written; ENXIO: nobody reads the pipe.
+    """
+    until = time.monotonic() + READER_SECONDS
+    while True:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+        except OSError as error:
+            if error.errno != errno.ENXIO or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            os.set_blocking(descriptor, True)
+            return os.fdopen(descriptor, "wb")
 
 
 def write_text(path: Path, text: str) -> None:

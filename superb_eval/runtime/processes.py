@@ -13,6 +13,10 @@ DEAD_STATES = frozenset("ZX")
 """States of a process that is over, though its parent has not waited for it, as in a container without init."""
 
 
+MOST_PID = 2**31
+"""No system has a process id as large."""
+
+
 @cache
 def machine_id() -> str:
     """Return twelve hexadecimal digits that identify this machine since it was last started, and this container of it.
@@ -33,11 +37,13 @@ def start_time(pid: int) -> str:
     return fields[19] if fields else ""
 
 
-def is_alive(pid: int, started: str = "") -> bool:
-    """Return whether a process of this machine runs; with `started`, only the one whose `start_time` that is."""
+def is_alive(pid: int) -> bool:
+    """Return whether a process of this machine has that id and runs."""
+    if not 0 < pid < MOST_PID:  # to kill(2), 0 and less are groups of processes
+        return False
     fields = _stat(pid)
     if fields:
-        return fields[0] not in DEAD_STATES and started in ("", fields[19])
+        return fields[0] not in DEAD_STATES
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from superb_eval import recipe
 from superb_eval.errors import UserError
 from superb_eval.runs.config import RunConfig
-from superb_eval.runtime import out_of_memory
+from superb_eval.runtime import out_of_memory, system_errors
 from superb_eval.runtime.progress import Progress, Update
 from superb_eval.suite import inputs, jobs
-from superb_eval.suite.job_state import HeldLease, JobStates, Receipt
+from superb_eval.suite.job_state import HeldLease, JobStates
 from superb_eval.suite.jobs import Job
 from superb_eval.suite.leases import BusyError
+from superb_eval.suite.state_files import Receipt
 
 if TYPE_CHECKING:
     from superb_eval.results.record import RunRecord
@@ -87,19 +88,26 @@ def _failure_stored(states: JobStates, job: Job) -> Iterator[None]:
     except Exception as error:
         if out_of_memory.calls_for_waiting(error):
             raise  # no failure: it continues once other runs have finished
+        sentence = _sentence(error, job.device)
+        log = "" if isinstance(error, UserError) else traceback.format_exc()
+        if sentence is None:
+            states.fail(job, f"{type(error).__name__}: {error}", fixable=False, log=log)
+            raise
         memory_ran_out = out_of_memory.is_out_of_memory(error)
-        if isinstance(error, UserError):
-            states.fail(job, str(error), fixable=True, memory_ran_out=memory_ran_out)
-        elif memory_ran_out:
-            message = (
-                f"memory of {job.device} ran out ({out_of_memory.first_line(error)}). Lower -o train.batch_size or "
-                "-o features.batch_seconds, or end what else uses it."
-            )
-            states.fail(job, message, fixable=True, memory_ran_out=True, log=traceback.format_exc())
-            raise UserError(message) from error
-        else:
-            states.fail(job, f"{type(error).__name__}: {error}", fixable=False, log=traceback.format_exc())
-        raise
+        states.fail(job, sentence, fixable=True, log=log, memory_ran_out=memory_ran_out)
+        raise UserError(sentence) from error
+
+
+def _sentence(error: Exception, device: str) -> str | None:
+    """Return what the user can do about an error; None where something broke."""
+    if isinstance(error, UserError):
+        return str(error)
+    if out_of_memory.is_out_of_memory(error):
+        return (
+            f"memory of {device} ran out ({out_of_memory.first_line(error)}). Lower -o train.batch_size or "
+            "-o features.batch_seconds, or end what else uses it."
+        )
+    return system_errors.sentence(error)
 
 
 def _evaluate(signatures: Mapping[Job, str], progress: Progress) -> dict[Job, Receipt]:

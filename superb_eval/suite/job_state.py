@@ -11,66 +11,28 @@ needs to open no record, and holds the signature by which a later suite skips th
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import socket
 import threading
 import time
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from superb_eval.errors import UserError
 from superb_eval.runtime import atomic_files, locks, processes
-from superb_eval.suite import jobs
+from superb_eval.suite import jobs, leases, state_files
 from superb_eval.suite.jobs import SUITE_FOLDER, Job
 from superb_eval.suite.leases import TIMEOUT, BusyError, Lease, LeaseWatcher
+from superb_eval.suite.state_files import Failure, Receipt
 
 HEARTBEAT = 2.0
 """Seconds between two heartbeats of a lease."""
 
 TAIL_LINES = 20
 """Last lines of a log that are stored with a failure."""
-
-OLD_KEYS = {
-    "sentence": "message",
-    "mendable": "fixable",
-    "place": "machine",
-    "born": "started",
-    "beat": "heartbeat",
-    "stage": "step",
-    "beside": "postfix",
-}
-"""Keys of state files that earlier versions wrote, with their names of today."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a run failed, and the last lines of its log; `fixable`: the user can fix it, as `message` states.
-
-    `memory_ran_out`: other processes may have used it, so another attempt is worthwhile.
-    """
-
-    message: str
-    fixable: bool
-    host: str
-    tail: str = ""
-    memory_ran_out: bool = False
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """A finished run: `jobs.signature` of its inputs, its folder under the results folder, its figures, the seconds."""
-
-    signature: str
-    run: str
-    figures: str
-    seconds: float
-
-
-State = TypeVar("State", Failure, Receipt, Lease)
 
 
 class JobStates:
@@ -88,21 +50,21 @@ class JobStates:
         """
         for job in planned:
             if jobs.finished(job) is None:
-                job.receipt_path().unlink(missing_ok=True)
+                state_files.remove(job.receipt_path())
             self.clear_failure(job)
-            self._path(job, "waits").unlink(missing_ok=True)
-            atomic_files.write_text(self._path(job, "planned"), job.dumps() + "\n")
+            state_files.remove(self._path(job, "waits"))
+            state_files.write(self._path(job, "planned"), job)
 
     def planned(self) -> list[Job]:
         """Return every run that was ever planned here, by name."""
-        contents = [_read(path) for path in sorted(self.folder.glob("*.planned.json"))]
-        planned = [Job.loads(json.dumps({**content, "out": str(self.out)})) for content in contents if content]
-        return sorted(planned, key=str)
+        loaded = [state_files.load(Job, path) for path in sorted(self.folder.glob("*.planned.json"))]
+        return sorted((replace(job, out=self.out) for job in loaded if job), key=str)
 
     def acquire(self, job: Job, timeout: float = TIMEOUT) -> HeldLease:
         """Return this process's lease on a run; a dead process's lease is replaced.
 
-        Where another machine holds it, this waits until its heartbeat advances, or for `timeout` seconds.
+        Where another machine holds it, or it can't be read, this waits until its heartbeat advances, or for `timeout`
+        seconds.
 
         Raises:
             BusyError: another live process holds it.
@@ -120,13 +82,13 @@ class JobStates:
 
     def lease(self, job: Job) -> Lease | None:
         """Return the lease on a run, or None without one."""
-        return _load(Lease, self._path(job, "claim"))
+        return leases.read(self._path(job, "claim"))
 
     def release(self, job: Job, expired: Lease) -> None:
         """Remove an expired lease, unless it has changed since."""
         with self._lock():
             if self.lease(job) == expired:
-                self._path(job, "claim").unlink(missing_ok=True)
+                state_files.remove(self._path(job, "claim"))
 
     def finish(self, job: Job, receipt: Receipt) -> None:
         """Store the receipt of a finished run.
@@ -134,12 +96,12 @@ class JobStates:
         Raises:
             UserError: the disk is full or may not be written.
         """
-        atomic_files.write_text(job.receipt_path(), json.dumps(asdict(receipt)) + "\n")
-        self._path(job, "failed").unlink(missing_ok=True)
+        state_files.write(job.receipt_path(), receipt)
+        self.clear_failure(job)
 
     def receipt(self, job: Job) -> Receipt | None:
         """Return the receipt of a run, or None without a valid one."""
-        return _load(Receipt, job.receipt_path())
+        return state_files.load(Receipt, job.receipt_path())
 
     def fail(self, job: Job, message: str, fixable: bool, log: str = "", memory_ran_out: bool = False) -> None:
         """Store why a run failed, with the last lines of `log`.
@@ -149,15 +111,15 @@ class JobStates:
         """
         tail = "\n".join(log.strip().splitlines()[-TAIL_LINES:])
         failure = Failure(message, fixable, socket.gethostname(), tail, memory_ran_out)
-        atomic_files.write_text(self._path(job, "failed"), json.dumps(asdict(failure)) + "\n")
+        state_files.write(self._path(job, "failed"), failure)
 
     def failure(self, job: Job) -> Failure | None:
         """Return why a run's last attempt failed, or None where it didn't."""
-        return _load(Failure, self._path(job, "failed"))
+        return state_files.load(Failure, self._path(job, "failed"))
 
     def clear_failure(self, job: Job) -> None:
         """Remove the failure of a run that is executed again."""
-        self._path(job, "failed").unlink(missing_ok=True)
+        state_files.remove(self._path(job, "failed"))
 
     def wait_for_memory(self, job: Job) -> None:
         """Store that a run waits until others have finished.
@@ -174,12 +136,12 @@ class JobStates:
     def _replace_lease(self, job: Job) -> HeldLease:
         """Replace an expired lease, if there is one, by this process's; the folder's lock is held."""
         path, pid = self._path(job, "claim"), os.getpid()
-        path.unlink(missing_ok=True)
-        self._path(job, "waits").unlink(missing_ok=True)
+        state_files.remove(path)
+        state_files.remove(self._path(job, "waits"))
         started = processes.start_time(pid)
         lease = Lease(secrets.token_hex(8), socket.gethostname(), processes.machine_id(), pid, started)
         # Where file locks don't work across machines, exactly one process still creates the file.
-        if not atomic_files.create_text(path, _dump(lease)):
+        if not atomic_files.create_text(path, state_files.dump(lease) + "\n"):
             raise BusyError(self.lease(job) or lease)
         return HeldLease(path, lease)
 
@@ -212,37 +174,16 @@ class HeldLease:
         self._over.set()
         self._thread.join()
         if not self._lost():
-            self.path.unlink(missing_ok=True)
+            state_files.remove(self.path)
 
     def _send_heartbeats(self) -> None:
         while not self._over.wait(HEARTBEAT) and not self._lost():
             seconds = round(time.monotonic() - self._began, 1)
             self.lease = replace(self.lease, heartbeat=self.lease.heartbeat + 1, seconds=seconds, **self._progress)
             with suppress(UserError, OSError):  # a full disk stops the run itself, not its heartbeat
-                atomic_files.write_text(self.path, _dump(self.lease))
+                state_files.write(self.path, self.lease)
 
     def _lost(self) -> bool:
         """Return whether another process has replaced this lease, since its heartbeat was overdue."""
-        return bool(_read(self.path).get("token", self.lease.token) != self.lease.token)
-
-
-def _dump(lease: Lease) -> str:
-    return json.dumps(asdict(lease)) + "\n"
-
-
-def _load(state: type[State], path: Path) -> State | None:
-    """Return the state in a file, an earlier version's too; None where the file is missing or damaged."""
-    content = {OLD_KEYS.get(key, key): value for key, value in _read(path).items()}
-    try:
-        return state(**{field.name: content[field.name] for field in fields(state) if field.name in content})
-    except TypeError:  # fields are missing
-        return None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return the content of a state file; an empty one where the file is missing or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        current = state_files.load(Lease, self.path)
+        return current is not None and current.token != self.lease.token

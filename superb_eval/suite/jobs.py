@@ -7,15 +7,18 @@ import itertools
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, ConfigDict, Field
 
 from superb_eval import recipe
 from superb_eval.corpora import embedded, load_corpus
 from superb_eval.errors import UserError, near_miss
 from superb_eval.runs.upstream_address import resolve_address
-from superb_eval.suite import inputs
+from superb_eval.suite import inputs, state_files
+from superb_eval.suite.state_files import Count, Receipt
 
 SUITE_FOLDER = ".suite"
 """Subfolder of a results folder with the states and logs of the suite."""
@@ -42,39 +45,49 @@ class SuiteConfig:
     limit: int | None = None
 
 
+def _without_nul(folder: Path) -> Path:
+    if "\0" in str(folder):
+        raise ValueError("no folder has a NUL in its name")
+    return folder
+
+
+Folder = Annotated[Path, AfterValidator(_without_nul)]
+
+
 @dataclass(frozen=True)
 class Job:
     """One run (a task, an upstream, a seed): fields of `superb_eval.runs.config.RunConfig`, with the profile chosen."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = state_files.STRICT
+
     upstream: str
     task: str
-    data: Path | None
+    data: Folder | None
     profile: str
     overrides: tuple[str, ...]
-    seed: int
-    out: Path
+    seed: Count
+    out: Folder
     device: str
-    store: Path | None
-    store_gb: float | None
-    loggers: tuple[str, ...] = ()
-    limit: int | None = None
+    store: Folder | None
+    store_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+    loggers: tuple[str, ...] = ()  # earlier versions planned without
+    limit: Annotated[int, Field(gt=0, lt=2**63)] | None = None
 
     def __str__(self) -> str:
         return f"{self.upstream} {self.task}" + (f" seed {self.seed}" if self.seed else "")
 
     def dumps(self) -> str:
-        """Return the job as JSON, for a worker."""
-        return json.dumps({key: str(v) if isinstance(v, Path) else v for key, v in asdict(self).items()})
+        """Return the job as a line of JSON, for a worker."""
+        return state_files.dump(self)
 
     @classmethod
     def loads(cls, text: str) -> Job:
-        """Return the job that `dumps` wrote."""
-        content: dict[str, Any] = json.loads(text)
-        for name in ("data", "out", "store"):
-            content[name] = None if content[name] is None else Path(content[name])
-        for name in ("overrides", "loggers"):
-            content[name] = tuple(content.get(name, ()))  # earlier versions planned without loggers
-        return cls(**{field.name: content[field.name] for field in fields(cls) if field.name in content})
+        """Return the job that `dumps` wrote.
+
+        Raises:
+            ValueError: it is none.
+        """
+        return state_files.parse(cls, text)
 
     @property
     def corpus(self) -> Path:
@@ -90,8 +103,8 @@ class Job:
         return recipe.resolve(recipe.find(self.task, self.profile), self.overrides, recipe.Recipe).part
 
     def receipt_path(self) -> Path:
-        """Return the path of the run's receipt (`superb_eval.suite.job_state.Receipt`)."""
-        key = (self.upstream, self.task, str(self.data and self.data.resolve()), self.profile, self.seed)
+        """Return the path of the run's receipt (`superb_eval.suite.state_files.Receipt`)."""
+        key = (self.upstream, self.task, str(self.data and os.path.realpath(self.data)), self.profile, self.seed)
         tried = [] if self.limit is None else [f"--limit {self.limit}"]
         name = hashlib.sha256(json.dumps([*key, *self.overrides, *tried]).encode()).hexdigest()[:20]
         return self.out / SUITE_FOLDER / f"{name}.json"
@@ -166,12 +179,10 @@ def finished(job: Job) -> Path | None:
     milliseconds and without opening any. None doesn't mean that the run must be repeated: only that its inputs have to
     be opened to decide.
     """
-    try:
-        receipt = json.loads(job.receipt_path().read_text(encoding="utf8"))
-        folder = job.out / str(receipt["run"])
-        return folder if receipt["signature"] == signature(job) and (folder / "result.json").is_file() else None
-    except (OSError, ValueError, KeyError, TypeError):
+    receipt = state_files.load(Receipt, job.receipt_path())
+    if receipt is None or not os.path.isfile(job.out / receipt.run / "result.json"):  # no name is too long for it
         return None
+    return job.out / receipt.run if receipt.signature == signature(job) else None
 
 
 def signature(job: Job) -> str:

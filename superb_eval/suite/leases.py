@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import AliasChoices, ConfigDict, Field
 
 from superb_eval.runtime import processes
+from superb_eval.suite import state_files
+from superb_eval.suite.state_files import Count, Seconds
 
 TIMEOUT = 60.0
 """Seconds without a heartbeat after which another machine's lease expires. On the same machine the pid is checked."""
@@ -21,23 +28,38 @@ class Lease:
     """The process that executes a run, and its progress.
 
     `machine` is `processes.machine_id`, `started` the process's `processes.start_time`; `heartbeat` counts up while the
-    run lasts, which it has for `seconds`.
+    run lasts, which it has for `seconds`. Aliases are the keys of earlier versions.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = state_files.STRICT
 
     token: str
     host: str
-    machine: str
-    pid: int
-    started: str
-    heartbeat: int = 0
-    seconds: float = 0.0
-    step: str = ""
-    done: int = 0
-    total: int = 0
-    postfix: str = ""
+    machine: Annotated[str, Field(validation_alias=AliasChoices("machine", "place"))]
+    pid: Annotated[int, Field(gt=0, lt=processes.MOST_PID)]
+    started: Annotated[str, Field(validation_alias=AliasChoices("started", "born"))]
+    heartbeat: Annotated[Count, Field(validation_alias=AliasChoices("heartbeat", "beat"))] = 0
+    seconds: Seconds = 0.0
+    step: Annotated[str, Field(validation_alias=AliasChoices("step", "stage"))] = ""
+    done: Count = 0
+    total: Count = 0
+    postfix: Annotated[str, Field(validation_alias=AliasChoices("postfix", "beside"))] = ""
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
+        return f"process {self.pid} on {self.host}" if self.pid else f"the writer of the unreadable {self.host}"
+
+
+def read(path: Path) -> Lease | None:
+    """Return the lease in a file; None without a file.
+
+    A file that can't be read may be another version's: it is a lease without heartbeat, which expires.
+    """
+    lease = state_files.load(Lease, path)
+    if lease is None:
+        with suppress(OSError):
+            state = path.lstat()
+            return Lease(f"{state.st_ino} {state.st_size} {state.st_mtime_ns}", str(path), "", 0, "")
+    return lease
 
 
 class BusyError(Exception):
@@ -60,7 +82,7 @@ class LeaseWatcher:
     def is_alive(self, lease: Lease) -> bool:
         """Return whether the lease's process runs on this machine, or has sent a heartbeat within `timeout`."""
         if lease.machine == processes.machine_id():
-            return processes.is_alive(lease.pid, lease.started)
+            return processes.is_alive(lease.pid) and processes.start_time(lease.pid) == lease.started
         heartbeat, since = self._last.setdefault(lease.token, (lease.heartbeat, self.now()))
         if heartbeat == lease.heartbeat:
             return self.now() - since < self.timeout

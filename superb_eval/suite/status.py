@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from superb_eval.errors import UserError
 from superb_eval.runtime import screen
 from superb_eval.runtime.pace import duration
-from superb_eval.suite.job_state import Failure, JobStates, Receipt
+from superb_eval.suite.job_state import JobStates
 from superb_eval.suite.jobs import SUITE_FOLDER, Job
 from superb_eval.suite.leases import Lease, LeaseWatcher
+from superb_eval.suite.state_files import Failure, Receipt
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

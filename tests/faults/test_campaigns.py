@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
-from tests.campaigns import kill, sharing, soak
+from superb_eval.runtime import processes
+from superb_eval.suite import state_files
+from tests.campaigns import job_files, kill, sharing, soak
 
 SHORT = ("train.steps=20", "train.eval_every=5")
 
@@ -64,3 +68,18 @@ def test_growth_is_found() -> None:
         "handles grew from 11 to 13",
         "temporary grew from 6 to 8",
     ]
+
+
+@pytest.mark.parametrize("offset", range(4))
+def test_edited_files_of_a_suite_stop_neither_board_nor_suite(offset: int, tmp_path: Path) -> None:
+    counts = job_files.run(tmp_path, every=101, offset=25 * offset)
+    assert job_files.faults(counts) == [] and counts["taken up"] >= 9
+
+
+def test_a_claim_of_a_live_process_is_waited_for(tmp_path: Path) -> None:
+    def claim(path: Path) -> None:
+        lease, pid = job_files._base(tmp_path / "out")["claim"], os.getpid()
+        ours = replace(lease, machine=processes.machine_id(), pid=pid, started=processes.start_time(pid))
+        state_files.write(path, ours)
+
+    assert job_files.attempt(tmp_path, "claim", claim).startswith(f"waits for process {os.getpid()}")

@@ -191,6 +191,27 @@ def test_create_text_never_replaces_a_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
+@pytest.mark.parametrize("name", ["run.log", "result.json", "predictions.csv"])
+def test_nothing_is_written_through_links_or_pipes_of_an_unfinished_run(name: str, config: RunConfig) -> None:
+    """As in a results folder of somebody else."""
+    _, folder = evaluate(config)
+    (folder / "result.json").unlink()
+    (mine := config.out / "mine.txt").write_text("mine")
+    for make in (lambda path: path.symlink_to(mine), os.mkfifo):
+        (folder / name).unlink(missing_ok=True)
+        make(folder / name)
+        with pytest.raises(UserError, match=f"{name}: is a link, a pipe or a device .*Remove it"):
+            evaluate(config)
+        assert mine.read_text() == "mine"
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic_files, "READER_SECONDS", 0.0)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: is a pipe or a device without another end"):
+        atomic_files.write_text(tmp_path / "pipe", "report")
+
+
 def test_what_is_no_regular_file_is_written_in_place(tmp_path: Path) -> None:
     """A report written to a device, as root, once replaced the device."""
     pipe = tmp_path / "pipe"

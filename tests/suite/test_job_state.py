@@ -19,9 +19,10 @@ from superb_eval.runtime.progress import NoProgress
 from superb_eval.suite import inputs, job_state, jobs, monitor, run, status
 from superb_eval.suite import plan as plans
 from superb_eval.suite.events import Busy, Event, Failed, Finished, JobProgress, Retried, Started, SuiteOutcome
-from superb_eval.suite.job_state import JobStates, Receipt
+from superb_eval.suite.job_state import JobStates
 from superb_eval.suite.jobs import Job, SuiteConfig
 from superb_eval.suite.leases import BusyError, Lease, LeaseWatcher
+from superb_eval.suite.state_files import Failure, Receipt
 from tests.suite import progress_views
 
 
@@ -90,12 +91,12 @@ def test_a_lease_of_a_dead_process_of_this_machine_is_replaced_at_once(job: Job)
 def test_a_dead_process_whose_parent_does_not_wait_counts_as_dead() -> None:
     """As a killed suite's workers in a container without an init process."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    started = processes.start_time(process.pid)
-    assert processes.is_alive(process.pid) and processes.is_alive(process.pid, started)
+    lease = Lease("t", "h", processes.machine_id(), process.pid, processes.start_time(process.pid))
+    assert processes.is_alive(process.pid) and LeaseWatcher().is_alive(lease)
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is dead, and not waited for
     try:
-        assert not processes.is_alive(process.pid) and not processes.is_alive(process.pid, started)
+        assert not processes.is_alive(process.pid) and not LeaseWatcher().is_alive(lease)
     finally:
         process.communicate()
     assert not processes.is_alive(process.pid)
@@ -164,8 +165,31 @@ def test_damaged_states_are_ignored(job: Job, text: str) -> None:
         path.write_text(text)
     states = JobStates(job.out)
     assert states.receipt(job) is None and states.failure(job) is None and jobs.finished(job) is None
-    with states.acquire(job):
+    with states.acquire(job, timeout=0.1):
         assert states.lease(job)
+
+
+def test_an_unreadable_lease_expires_as_one_without_heartbeat(job: Job) -> None:
+    """It may be another version's, of a process that runs."""
+    lease_path(job).parent.mkdir(parents=True)
+    lease_path(job).write_text('{"version": 99}')
+    lease = JobStates(job.out).lease(job)
+    assert lease is not None and str(lease) == f"the writer of the unreadable {lease_path(job)}"
+    now = [0.0]
+    watcher = LeaseWatcher(now=lambda: now[0])
+    assert watcher.is_alive(lease) and not watcher.is_certain(lease)
+    now[0] = 59.0
+    assert watcher.is_alive(lease)
+    now[0] = 60.0
+    assert not watcher.is_alive(lease)
+
+
+@pytest.mark.parametrize("pid", [-1, 0, 1, 2**31, 10**30])
+def test_a_lease_of_no_process_of_ours_is_replaced(job: Job, pid: int) -> None:
+    """To kill(2), -1 is every process; 1 always runs, and started at another time."""
+    write_lease(job, machine=processes.machine_id(), pid=pid)
+    with JobStates(job.out).acquire(job, timeout=0.1):
+        assert JobStates(job.out).lease(job)
 
 
 def test_states_of_earlier_versions_are_read(job: Job) -> None:
@@ -179,7 +203,7 @@ def test_states_of_earlier_versions_are_read(job: Job) -> None:
     states._path(job, "failed").write_text(json.dumps(failure))
     job.receipt_path().write_text(json.dumps(receipt))
     assert states.lease(job) == Lease("t", "h", "p", 1, "2", 3, 4.0, "training", 5, 6, "dev 50")
-    assert states.failure(job) == job_state.Failure("no such corpus", True, "h")
+    assert states.failure(job) == Failure("no such corpus", True, "h")
     assert states.receipt(job) == Receipt("s", "fbank/ks/r", "ACC 1", 2.0)
 
 

@@ -25,10 +25,11 @@ from superb_eval.suite.estimates import estimate
 from superb_eval.suite.events import EventHandler, Failed, Finished, JobProgress, Started, SuiteOutcome
 from superb_eval.suite.execute import execute
 from superb_eval.suite.executors import local
-from superb_eval.suite.job_state import JobStates, Receipt
+from superb_eval.suite.job_state import JobStates
 from superb_eval.suite.jobs import Job, SuiteConfig
 from superb_eval.suite.run import run
 from superb_eval.suite.schedule import RunEstimate
+from superb_eval.suite.state_files import Receipt
 from superb_eval.suite.time_left import TimeLeft
 
 SHORT = ("train.steps=20", "train.eval_every=10", "train.lr=1e-2")

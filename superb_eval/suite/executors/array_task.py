@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files, system_errors
 from superb_eval.runtime.progress import TerminalProgress
 from superb_eval.runtime.screen import show
 from superb_eval.suite.jobs import Job
@@ -22,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from superb_eval.suite.execute import execute, extract
 
     kind, path, number = sys.argv[1:] if arguments is None else arguments
-    job = Job.loads(Path(path).read_text(encoding="utf8").splitlines()[int(number)])
     try:
+        job = _job(Path(path), number)
         if kind == "passes":
             extract(job, TerminalProgress())
         else:
@@ -33,7 +34,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         show(f"superb-eval: {error}", error=True)
         return 2
+    except OSError as error:
+        sentence = system_errors.sentence(error)
+        if sentence is None:
+            raise
+        show(f"superb-eval: {sentence}", error=True)
+        return 2
     return 0
+
+
+def _job(path: Path, number: str) -> Job:
+    """Return the job of a line, counted from 0."""
+    lines = outside_files.read_text(path).splitlines()
+    if not (number.isdecimal() and int(number) < len(lines)):
+        raise UserError(f"{path}: has {len(lines)} lines, and SLURM_ARRAY_TASK_ID is '{number}'. They count from 0.")
+    try:
+        return Job.loads(lines[int(number)])
+    except ValueError as error:
+        raise UserError(
+            f"{path}: line {int(number) + 1}: is no run that --slurm wrote. Submit the suite again."
+        ) from error
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 
 from superb_eval.runtime import atomic_files, out_of_memory, processes
 from superb_eval.runtime.threads import available_cores
+from superb_eval.suite import state_files
 from superb_eval.suite.events import Busy, Event, EventHandler, Failed, Finished, JobProgress, OutOfMemory, Started
 from superb_eval.suite.jobs import SUITE_FOLDER, Job
 from superb_eval.suite.schedule import RunEstimate, RunQueue
@@ -127,8 +128,8 @@ def _log_path(folder: Path, number: int) -> Path:
     prefix = f"worker-{processes.machine_id()}-"
     for path in folder.glob(f"{prefix}*.log"):
         pid = path.stem.removeprefix(prefix).partition("-")[0]
-        if not (pid.isdigit() and processes.is_alive(int(pid))):
-            path.unlink(missing_ok=True)
+        if not (pid.isdecimal() and processes.is_alive(int(pid))):
+            state_files.remove(path)
     return folder / f"{prefix}{os.getpid()}-{number}.log"
 
 

@@ -77,8 +77,9 @@ def _failure(error: Exception) -> dict[str, Any]:
     """Return the message about an error, which is being handled."""
     if out_of_memory.calls_for_waiting(error):
         return {"out_of_memory": out_of_memory.first_line(error)}
-    if isinstance(error, UserError):
-        return {"failed": str(error), "fixable": True, "log": ""}
+    sentence = str(error) if isinstance(error, UserError) else system_errors.sentence(error)
+    if sentence is not None:
+        return {"failed": sentence, "fixable": True, "log": ""}
     sentence = system_errors.sentence(error)
     if sentence is not None:
         return {"failed": sentence, "fixable": True, "log": ""}
