@@ -164,7 +164,7 @@ ENDINGS = {".py", ".md", ".yaml", ".j2", ".template"}
 
 ALLOWED = {
     "downstreams/nets/recurrent.py": {"onward", "homeward"},  # names in heads saved before
-    "superb_eval/suite/job_state.py": {"mendable"},  # a key in folders written before
+    "superb_eval/suite/state_files.py": {"mendable"},  # a key in folders written before
     "superb_eval/corpora/synthetic/lexicon.py": {"said"},  # a word of the corpus
     "superb_eval/suite/executors/slurm.py": {"board"},  # the command
     "superb_eval/cli/suite.py": {"board"},
