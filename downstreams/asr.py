@@ -16,7 +16,7 @@ from downstreams.batching.sampling import BatchSource
 from downstreams.batching.targets import Targets
 from downstreams.metrics import error_rate
 from downstreams.metrics.scores import Metric, Score
-from downstreams.task_types import ctc
+from downstreams.task_types import ctc, label_forms
 from downstreams.task_types.official_corpus import OfficialCorpus
 from downstreams.text.beam_search import BeamSearch, LanguageModelSettings
 from downstreams.text.vocabulary import LETTER_SPECIALS, LETTERS, Letters, Pieces
@@ -56,6 +56,7 @@ class SpeechRecognition(FrameTask):
     metrics = (Metric("wer", "WER", higher_is_better=False), Metric("cer", "CER", higher_is_better=False))
     whole = True
     Head = SpeechHead
+    LabelForm = label_forms.Spelling
     hub_task = "automatic-speech-recognition"
     paper_position = 1
     official_corpus = OfficialCorpus(

@@ -20,6 +20,7 @@ from downstreams.base import HeadSettings, Prediction, Scores, UtteranceTask, kn
 from downstreams.batching.targets import Targets
 from downstreams.metrics import eer
 from downstreams.metrics.scores import Metric, Score
+from downstreams.task_types import label_forms
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 from superb_eval.data import limits
 from superb_eval.data.bounds import Count, Seconds, Weight, Width
@@ -67,6 +68,7 @@ class SpeakerVerification(UtteranceTask):
     best_on_test = True
     pooled = False
     Head = VerificationHead
+    LabelForm = label_forms.Classes
     CorpusSchema = VerificationCorpus
     unit = "trials"
     trials = True

@@ -88,6 +88,8 @@ class BaseTask(ABC):
     to its own mean. `Head` and `CorpusSchema` are the schemas of the recipe's sections `head` and `corpus`. `version`
     is raised when a change of the task, or of its parts, changes its figures; records store it.
 
+    `LabelForm` is the type of what `learn` returns, by which labels that somebody stored are checked.
+
     What tables and reports need: `unit` is what a test set consists of and an interval resamples. `trials` states that
     a row of the predictions is about two clips, `ENROLL TEST`, and its answer is a score; `truth_names` then words its
     truths. `hub_task` is the Hugging Face hub's name for the task, `paper_position` its place in the SUPERB
@@ -95,6 +97,7 @@ class BaseTask(ABC):
     """
 
     version: ClassVar[int] = 1
+    LabelForm: ClassVar[Any] = Any
     name: ClassVar[str]
     title: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]

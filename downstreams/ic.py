@@ -25,6 +25,7 @@ from downstreams.base import (
 )
 from downstreams.batching.targets import Targets
 from downstreams.metrics.scores import Metric, Score
+from downstreams.task_types import label_forms
 from downstreams.task_types.classification import ProjectorHead
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 from superb_eval.data.bounds import at_most_items
@@ -54,6 +55,7 @@ class IntentClassification(UtteranceTask):
     columns = SLOTS
     metrics = (Metric("acc", "ACC", higher_is_better=True),)
     Head = IntentHead
+    LabelForm = label_forms.SlotClasses
     paper_position = 7
     official_corpus = OfficialCorpus(
         (23_132, 3_118, 3_793),

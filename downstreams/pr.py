@@ -16,7 +16,7 @@ from downstreams.batching.sampling import BatchSource
 from downstreams.batching.targets import Targets
 from downstreams.metrics import error_rate
 from downstreams.metrics.scores import Metric, Score
-from downstreams.task_types import ctc
+from downstreams.task_types import ctc, label_forms
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 from downstreams.text.vocabulary import ARPABET, SPECIALS, Tokens
 from superb_eval.data.bounds import Width
@@ -45,6 +45,7 @@ class PhonemeRecognition(FrameTask):
     metrics = (Metric("per", "PER", higher_is_better=False),)
     whole = True
     Head = PhoneHead
+    LabelForm = label_forms.Classes
     hub_task = "automatic-speech-recognition"
     paper_position = 0
     official_corpus = OfficialCorpus(

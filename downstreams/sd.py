@@ -23,6 +23,7 @@ from downstreams.batching.targets import Targets
 from downstreams.metrics import diarization
 from downstreams.metrics.diarization import EXTRA_FRAMES
 from downstreams.metrics.scores import Metric, Score, ratio
+from downstreams.task_types import label_forms
 from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval.data import limits
 from superb_eval.data.bounds import Seconds, Width, at_most
@@ -74,6 +75,7 @@ class SpeakerDiarization(FrameTask):
     criterion = Metric("frame_acc", "frame ACC", higher_is_better=True)
     whole = True
     Head = DiarizationHead
+    LabelForm = label_forms.SpeakerCount
     CorpusSchema = DiarizationCorpus
     unit = "recordings"
     paper_position = 6
@@ -140,8 +142,17 @@ class SpeakerDiarization(FrameTask):
         return {"threshold": self.threshold, "median": self.median}
 
     def adopt(self, tuned: dict[str, Any]) -> None:
-        """Set the threshold and the median filter."""
-        self.threshold, self.median = tuned["threshold"], tuned["median"]
+        """Set the threshold and the median filter.
+
+        Raises:
+            UserError: they are none that `tune` tries.
+        """
+        threshold, median = tuned.get("threshold"), tuned.get("median")
+        if threshold not in THRESHOLDS or median not in MEDIANS:
+            raise UserError(
+                f"training.tuned: threshold {threshold!r} and median {median!r} are none of {THRESHOLDS} and {MEDIANS}."
+            )
+        self.threshold, self.median = threshold, median
 
     def historical(self, test: Manifest, decoded: Sequence[Tensor]) -> list[Prediction]:
         """Return the predictions of the setting that is best on test."""

@@ -19,7 +19,7 @@ from downstreams.batching.sampling import BatchSource
 from downstreams.batching.targets import Targets
 from downstreams.metrics import error_rate
 from downstreams.metrics.scores import Metric, Score, ratio
-from downstreams.task_types import ctc
+from downstreams.task_types import ctc, label_forms
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 from downstreams.text import slots
 from downstreams.text.vocabulary import CHARACTERS, EOS, PAD, SPECIALS, UNK, Characters, Pieces
@@ -91,6 +91,7 @@ class SlotFilling(FrameTask):
     metrics = (Metric("f1", "F1", higher_is_better=True), Metric("cer", "CER", higher_is_better=False))
     whole = True
     Head = ctc.RecogniserSettings
+    LabelForm = label_forms.SpellingWithSlots
     hub_task = "automatic-speech-recognition"
     paper_position = 8
     official_corpus = OfficialCorpus(

@@ -10,10 +10,11 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from itertools import permutations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter
 
 from downstreams.batching.targets import Targets
 from superb_eval.data.audio import SAMPLE_RATE
@@ -28,6 +29,12 @@ EXTRA_FRAMES = 5
 """Frames that a head adds after an utterance's last one: labels may outnumber frames by fewer than that (s3prl
 `upstream/interfaces.py` asserts it)."""
 
+MOST_SECONDS, MOST_TURNS, MOST_SPEAKERS = 7 * 86_400.0, 100_000, 1000
+"""Of a recording; scores take time and memory with them."""
+
+_Second = Annotated[float, Field(ge=0, le=MOST_SECONDS)]
+_TURNS = TypeAdapter(Annotated[list[tuple[_Second, _Second, str]], Field(max_length=MOST_TURNS)])
+
 
 def turns_to_json(turns: Sequence[Turn]) -> str:
     """Return turns as JSON: `[[start, end, speaker], ...]`, in seconds."""
@@ -35,8 +42,15 @@ def turns_to_json(turns: Sequence[Turn]) -> str:
 
 
 def turns_from_json(text: str) -> list[Turn]:
-    """Return the turns that `turns_to_json` wrote."""
-    return [Turn(*turn) for turn in json.loads(text)]
+    """Return the turns that `turns_to_json` wrote.
+
+    Raises:
+        ValueError: it is no list of turns, or of more speakers than a recording may have.
+    """
+    turns = [Turn(*turn) for turn in _TURNS.validate_json(text)]
+    if len({turn.speaker for turn in turns}) > MOST_SPEAKERS:
+        raise ValueError(f"more than {MOST_SPEAKERS} speakers in a recording")
+    return turns
 
 
 def label_frames(start: float, end: float, stride: int) -> tuple[int, int]:

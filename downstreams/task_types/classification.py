@@ -17,6 +17,7 @@ from downstreams.base import (
 )
 from downstreams.batching.targets import Targets
 from downstreams.metrics.scores import Metric, Score
+from downstreams.task_types import label_forms
 from superb_eval.data.bounds import Width
 from superb_eval.data.manifest import Corpus, Utterance
 from superb_eval.runtime.lazy_torch import torch
@@ -41,6 +42,7 @@ class Classification(UtteranceTask):
     official_classes: ClassVar[tuple[str, ...]] = ()
     metrics = (Metric("acc", "ACC", higher_is_better=True),)
     Head = ProjectorHead
+    LabelForm = label_forms.Classes
 
     @classmethod
     def learn(cls, corpus: Corpus, head: Any) -> list[str]:

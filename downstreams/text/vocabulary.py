@@ -137,7 +137,12 @@ class Pieces:
 
     @cached_property
     def _processor(self) -> sentencepiece.SentencePieceProcessor:
-        return sentencepiece.SentencePieceProcessor(model_proto=base64.b64decode(self.model))
+        try:
+            return sentencepiece.SentencePieceProcessor(model_proto=base64.b64decode(self.model, validate=True))
+        except (ValueError, RuntimeError) as error:
+            raise UserError(
+                f"labels: the SentencePiece model of the head can't be read ({error}). Run it again."
+            ) from error
 
     @staticmethod
     def learn(texts: Iterable[str], size: int) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from superb_eval.results import record as records
+from superb_eval.results import run_files
 from superb_eval.results.folder import Run, RunGroup, slug
 from superb_eval.results.record import RunRecord
 from superb_eval.results.recorded_command import shareable, without_folders
@@ -20,7 +21,7 @@ def write(groups: Sequence[RunGroup], out: Path) -> None:
         folder = out / slug(record.upstream.address) / record.task / run.folder.name
         folder.mkdir(parents=True)
         for name in _files(run):
-            shutil.copyfile(run.folder / name, folder / name)
+            shutil.copyfile(run_files.path_in(run.folder, name), folder / name)
         records.write(record, folder)
 
 
@@ -35,8 +36,8 @@ def shared_record(record: RunRecord) -> RunRecord:
 
 
 def _files(run: Run) -> list[str]:
-    names = [Path(name).name for name in (*run.record.predictions, *run.record.heads)]
-    return [name for name in names if name.endswith((".csv", ".json")) and (run.folder / name).is_file()]
+    names = [name for name in (*run.record.predictions, *run.record.heads) if name.endswith((".csv", ".json"))]
+    return [name for name in names if run_files.path_in(run.folder, name).is_file()]
 
 
 def _without_folders(value: Any) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from downstreams.base import Prediction, SearchTask
@@ -15,8 +17,10 @@ from superb_eval.probing.config import Fold, ProbeConfig
 from superb_eval.probing.folds import WORK, FoldResult
 from superb_eval.probing.probe import Split, remarks, splits_of
 from superb_eval.probing.probe_state import Best
-from superb_eval.runtime import atomic_files
+from superb_eval.runtime import atomic_files, outside_files
 from superb_eval.runtime.progress import Progress, Update
+
+_BY_WAY = TypeAdapter(dict[str, dict[str, float]])
 
 
 @dataclass
@@ -28,7 +32,13 @@ class _DevScores:
 
     @classmethod
     def resume(cls, path: Path) -> _DevScores:
-        return cls(path, json.loads(path.read_text(encoding="utf8")) if path.is_file() else {})
+        if not path.exists():
+            return cls(path)
+        try:
+            return cls(path, _BY_WAY.validate_json(outside_files.read_bytes(path)))
+        except (UserError, ValidationError):
+            warnings.warn(f"{path}: damaged; this search starts over", stacklevel=2)
+            return cls(path)
 
     def save(self, way: str, layer: int, value: float) -> None:
         self.by_way.setdefault(way, {})[str(layer)] = value

@@ -20,7 +20,7 @@ from superb_eval.errors import UserError
 from superb_eval.features.dataset import FeatureBatch, FeatureDataset, Features
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.probing.config import ProbeConfig
-from superb_eval.runtime import out_of_memory, safetensors_io
+from superb_eval.runtime import out_of_memory, outside_files, safetensors_io
 from superb_eval.runtime.prefetch import prefetch
 
 EVAL_BATCH = {True: 4096, False: 32}
@@ -96,6 +96,9 @@ def remarks(task: BaseTask, splits: Mapping[str, Split]) -> tuple[str, ...]:
     return tuple(found)
 
 
+MOST_HEADER_BYTES = 2**20
+"""Of a file of weights, besides its tensors."""
+
 ReadOutput = Callable[[Any, Tensor], Sequence[Any]]
 """Returns something for each utterance of a batch, of a head's output and the lengths [batch] of its features."""
 
@@ -145,16 +148,22 @@ def _batches(features: Features, first: int, size: int) -> Generator[FeatureBatc
 
 
 def load_weights(path: Path, probe: Probe) -> None:
-    """Fill `probe` with saved weights.
+    """Fill `probe` with saved weights; one on torch's meta device takes no memory for them, and is only compared.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file can't be read, is damaged, or holds other weights than the probe's.
     """
+    most = sum(tensor.nbytes for tensor in probe.state_dict().values()) + MOST_HEADER_BYTES
+    outside_files.check_regular(path, most)
     try:
         weights, _ = safetensors_io.read(path)
     except safetensors_io.DamagedError as error:
         raise UserError(f"{path}: damaged ({error}). Remove it, and repeat its run.") from error
-    probe.load_state_dict(weights)
+    try:
+        probe.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: holds other weights than this head's ({reason}). Repeat its run.") from error
 
 
 def save_weights(path: Path, probe: Probe) -> None:

@@ -157,7 +157,7 @@ def _view(
         headline=tuple(headline_module.headline(table, summaries)),
         relative=differences.relative(f"{key}-relative", table),
         forests=tuple(differences.forests(key, table)),
-        cost=tuple(cost.figures(key, table, costs.read(folder))),
+        cost=tuple(cost.figures(key, table, costs.read_or_report(folder)[0])),
         weights=tuple(layers_module.weight_maps(key, names, groups)),
         probes=tuple(
             chart

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Self, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from superb_eval.errors import UserError
-from superb_eval.results.record import RecordPart
+from superb_eval.results import run_files
+from superb_eval.results.record import MOST_ENTRIES, Count, Figure, RecordPart, format_error
 from superb_eval.runtime import atomic_files
 
 FOLDER, NAME = "layers", "layers.json"
@@ -19,13 +20,16 @@ FOLDER, NAME = "layers", "layers.json"
 Part = TypeVar("Part")
 
 
+Matrix = Annotated[list[list[Figure | None]], Field(min_length=1, max_length=1000)]
+
+
 class LayerProbe(RecordPart):
     """A head trained on one layer alone."""
 
-    layer: int = Field(ge=0, description="from 0, nearest the input")
-    value: float = Field(description="the task's first metric on the test split, everything chosen on dev")
-    low: float = Field(description="lower end of its 95 % interval")
-    high: float = Field(description="upper end of its 95 % interval")
+    layer: int = Field(ge=0, le=MOST_ENTRIES, description="from 0, nearest the input")
+    value: Figure = Field(description="the task's first metric on the test split, everything chosen on dev")
+    low: Figure = Field(description="lower end of its 95 % interval")
+    high: Figure = Field(description="upper end of its 95 % interval")
     run: str = Field(description="folder of the run, relative to this file's")
     command: str = Field(description="the command that makes that run again")
 
@@ -40,7 +44,7 @@ class TaskProbes(RecordPart):
     heading: str = Field(description="of the metric")
     unit: str
     higher_is_better: bool
-    probes: list[LayerProbe]
+    probes: list[LayerProbe] = Field(min_length=1, max_length=MOST_ENTRIES)
 
     def best(self) -> LayerProbe:
         """Return the probe of the best layer; the first of equals."""
@@ -55,9 +59,16 @@ class LayerSimilarity(RecordPart):
     fingerprint: str = Field(description="SHA-256 of the other upstream")
     corpus: str
     split: str
-    utterances: int
-    cka: list[list[float | None]] = Field(description="[our layers][their layers]; null where a layer is constant")
-    by_chance: list[list[float | None]] = Field(description="CKA expected by chance: with utterances paired at random")
+    utterances: Count
+    cka: Matrix = Field(description="[our layers][their layers]; null where a layer is constant")
+    by_chance: Matrix = Field(description="CKA expected by chance: with utterances paired at random")
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> Self:
+        """Refuse matrices whose rows differ in length, or from one another."""
+        if len({len(row) for row in (*self.cka, *self.by_chance)}) != 1 or len(self.cka) != len(self.by_chance):
+            raise ValueError("cka and by_chance are not of one shape [our layers][their layers]")
+        return self
 
 
 class LayersRecord(RecordPart):
@@ -65,8 +76,8 @@ class LayersRecord(RecordPart):
 
     upstream: str
     fingerprint: str = Field(description="SHA-256 of the upstream's identity, as in `result.json`")
-    tasks: list[TaskProbes] = Field(default_factory=list)
-    alike: list[LayerSimilarity] = Field(default_factory=list)
+    tasks: list[TaskProbes] = Field(default_factory=list, max_length=MOST_ENTRIES)
+    alike: list[LayerSimilarity] = Field(default_factory=list, max_length=MOST_ENTRIES)
 
     def with_task(self, added: TaskProbes) -> LayersRecord:
         """Return the record with the probes of a task added, or replaced where task, profile and corpus agree."""
@@ -96,9 +107,9 @@ def read(path: Path) -> LayersRecord:
         UserError: it is no such file.
     """
     try:
-        return LayersRecord.model_validate_json(path.read_text(encoding="utf8"))
-    except (ValidationError, OSError, UnicodeDecodeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        return LayersRecord.model_validate_json(run_files.read_bytes(path.parent, path.name))
+    except ValidationError as error:
+        reason = format_error(error)
         raise UserError(
             f"{path}: can't be read ({reason}). Remove it; `superb-eval layers` writes it again."
         ) from error

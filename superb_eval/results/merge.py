@@ -18,6 +18,7 @@ from pathlib import Path
 from superb_eval.errors import UserError
 from superb_eval.results import origin as origins
 from superb_eval.results import record as records
+from superb_eval.results import run_files
 from superb_eval.results.folder import DEPTH, MAX_LISTED, Run, run_folder
 from superb_eval.results.layer_record import FOLDER as LAYERS
 from superb_eval.results.origin import Origin
@@ -89,6 +90,8 @@ def merge(contributions: Sequence[Contribution], out: Path, keep_first: bool = F
     if conflicts and not keep_first:
         raise UserError(_refusal(conflicts))
     summary.left_out += conflicts
+    for place in missing:
+        _check_target(chosen[place], out / place)
     for place, contribution in missing.items():
         _copy(chosen[place], contribution, out / place)
         summary.copied[contribution.contributor] += 1
@@ -161,7 +164,7 @@ def _check(run: Run, place: Path) -> None:
     for name, digest in _digests(run).items():
         if Path(name).name != name or name in (records.NAME, origins.NAME):
             raise UserError(f"{run.folder}: its record names {name!r}, which is no file of a run.")
-        if atomic_files.sha256(_regular(run.folder / name)) != digest:
+        if run_files.sha256(run.folder, _regular(run.folder / name).name) != digest:
             raise UserError(f"{run.folder / name}: is not the file that the run wrote.")
     if os.path.lexists(run.folder / origins.NAME):
         origins.read(_regular(run.folder / origins.NAME).parent)
@@ -188,7 +191,7 @@ def _differences(first: Run, second: Run) -> Iterator[str]:
 def _copy(run: Run, contribution: Contribution, target: Path) -> None:
     """Copy the files of a run, its origin, and its record last."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    digest = atomic_files.sha256(run.folder / records.NAME)
+    digest = run_files.sha256(run.folder, records.NAME)
     new = Origin(
         contributor=contribution.contributor, folder=contribution.folder.resolve().name, merged=now, record=digest
     )
@@ -196,6 +199,21 @@ def _copy(run: Run, contribution: Contribution, target: Path) -> None:
         _copy_file(run.folder / name, target / name)
     origins.write(origins.read(run.folder) or new, target)
     _copy_file(run.folder / records.NAME, target / records.NAME)
+
+
+def _check_target(run: Run, target: Path) -> None:
+    """Refuse a folder that holds other files of these names: an interrupted merge leaves equal ones.
+
+    Raises:
+        UserError: naming the file.
+    """
+    for name, digest in _digests(run).items():
+        if run_files.exists(target, name) and run_files.sha256(target, name) != digest:
+            raise UserError(
+                f"{target / name}: is there, and not that of {run.folder}. Remove it, or choose another --out."
+            )
+    if run_files.exists(target, records.NAME):
+        raise UserError(f"{target / records.NAME}: is there, and can't be read. Remove it, or choose another --out.")
 
 
 def _copy_file(path: Path, target: Path) -> None:

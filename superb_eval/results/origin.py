@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from superb_eval.errors import UserError
+from superb_eval.results import run_files
 from superb_eval.results.formats import escape
 from superb_eval.results.record import RecordPart, format_error
 from superb_eval.runtime import atomic_files
@@ -39,13 +40,14 @@ def read(folder: Path) -> Origin | None:
     Raises:
         UserError: the file is damaged.
     """
-    path = folder / NAME
-    if not path.is_file():
+    if not run_files.exists(folder, NAME):
         return None
     try:
-        return Origin.model_validate_json(path.read_bytes())
+        return Origin.model_validate_json(run_files.read_bytes(folder, NAME))
     except ValidationError as error:
-        raise UserError(f"{path}: does not name an origin: {format_error(error)}. Merge the run again.") from error
+        raise UserError(
+            f"{folder / NAME}: does not name an origin: {format_error(error)}. Merge the run again."
+        ) from error
 
 
 def contributors(folders: Iterable[Path]) -> str:

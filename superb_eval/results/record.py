@@ -6,13 +6,13 @@ It is written last, so a run without it did not finish. Whatever reads results r
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from superb_eval.errors import UserError
+from superb_eval.results import run_files
 from superb_eval.runtime import atomic_files
 
 SCHEMA_VERSION = 6
@@ -32,10 +32,21 @@ PREDICTIONS, HISTORICAL = "predictions.csv", "predictions-historical.csv"
 """In a run's folder: what its strict and its historical figures are scored from."""
 
 
-class RecordPart(BaseModel):
-    """A part of a record: unknown keys are refused."""
+MOST_ENTRIES = 10_000
+"""Of a list or table in a record; a curve may have a hundred times as many points."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Size = Annotated[int, Field(ge=1, le=10**6)]
+Figure = Annotated[float, Field(ge=-1e12, le=1e12)]
+Figures = Annotated[list[Figure], Field(max_length=MOST_ENTRIES)]
+Texts = Annotated[list[str], Field(max_length=MOST_ENTRIES)]
+TextByName = Annotated[dict[str, str], Field(max_length=MOST_ENTRIES)]
+
+
+class RecordPart(BaseModel):
+    """A part of a record: unknown keys are refused, and so are texts and figures that no run writes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, str_max_length=100_000)
 
 
 class MetricRecord(RecordPart):
@@ -45,23 +56,23 @@ class MetricRecord(RecordPart):
     heading: str = Field(description="name in tables, such as `ACC`")
     unit: str = Field(description="unit of value, low and high")
     higher_is_better: bool = Field(description="direction")
-    protocol: str = Field(
+    protocol: Literal["strict", "historical"] = Field(
         description="`strict`: everything was chosen on dev; `historical`: the published procedure, which looks at test"
     )
-    value: float = Field(description="the metric on the test split")
-    low: float = Field(description="lower end of the interval over test units; tables add the variance of training")
-    high: float = Field(description="upper end")
-    level: float = Field(description="nominal coverage of the interval, 0.95")
+    value: Figure = Field(description="the metric on the test split")
+    low: Figure = Field(description="lower end of the interval over test units; tables add the variance of training")
+    high: Figure = Field(description="upper end")
+    level: float = Field(gt=0, lt=1, description="nominal coverage of the interval, 0.95")
     method: str = Field(description="how the interval was made")
-    units: int = Field(description="test units: utterances, trials, queries or recordings")
+    units: Count = Field(description="test units: utterances, trials, queries or recordings")
     population: str = Field(
         "new units", description="what `low` and `high` are for: `new speakers`, `these speakers` or `new units`"
     )
-    speakers: int = Field(0, description="speakers of the test units; 0: none are known")
-    low_these: float | None = Field(
+    speakers: Count = Field(0, description="speakers of the test units; 0: none are known")
+    low_these: Figure | None = Field(
         None, description="lower end for new utterances of these speakers, where `population` is `new speakers`"
     )
-    high_these: float | None = Field(None, description="upper end")
+    high_these: Figure | None = Field(None, description="upper end")
 
 
 class UpstreamRecord(RecordPart):
@@ -70,18 +81,18 @@ class UpstreamRecord(RecordPart):
     address: str = Field(description="as given with -u")
     name: str = Field(description="name of its card")
     fingerprint: str = Field(description="SHA-256 of `identity`; in records without one, of weights and source")
-    identity: dict[str, str] = Field(
+    identity: TextByName = Field(
         default_factory=dict,
         description="SHA-256 of each part that its features depend on: `weights`, `settings` and `entry` (family and "
         "features version), or `outputs` on probe waveforms and each file of the user's own, by name",
     )
-    parameters: int = Field(description="weights that a forward pass uses")
-    layers: int = Field(description="hidden states offered to the featurizer")
-    width: int = Field(description="dimension of a hidden state")
-    stride: int = Field(description="samples per frame")
+    parameters: Count = Field(description="weights that a forward pass uses")
+    layers: Size = Field(description="hidden states offered to the featurizer")
+    width: Size = Field(description="dimension of a hidden state")
+    stride: Size = Field(description="samples per frame")
     licence: str = Field(description="of the weights")
     training_data: str = Field(description="what the upstream was trained on")
-    notes: list[str] = Field(description="what its card warns of")
+    notes: Texts = Field(description="what its card warns of")
 
 
 class CorpusRecord(RecordPart):
@@ -91,12 +102,12 @@ class CorpusRecord(RecordPart):
     synthetic: bool = Field(description="generated speech; never to be called SUPERB")
     official: bool = Field(False, description="read from the official layout of SUPERB's corpus, and complete")
     digest: str = Field(description="SHA-256 of the rows of all splits and of the bytes of their audio")
-    utterances: dict[str, int] = Field(description="rows per split")
-    hours: float = Field(description="audio of all splits, in hours")
+    utterances: Annotated[dict[str, Count], Field(max_length=MOST_ENTRIES)] = Field(description="rows per split")
+    hours: Figure = Field(description="audio of all splits, in hours")
     links: str = Field(
         "", description="how many audio files are links out of the corpus folder, with one of them; empty: none"
     )
-    leaks: list[str] = Field(
+    leaks: Texts = Field(
         default_factory=list,
         description="audio or speakers that two splits share; empty where none was found, or none looked for",
     )
@@ -106,13 +117,13 @@ class FeaturesRecord(RecordPart):
     """Where the features of a run came from."""
 
     kind: str = Field(description="`pooled` (means over time) or `frames`")
-    extracted: int = Field(description="utterances that the upstream was run on for this run")
-    stored: int = Field(description="utterances whose features were read from the store")
-    live: int = Field(
+    extracted: Count = Field(description="utterances that the upstream was run on for this run")
+    stored: Count = Field(description="utterances whose features were read from the store")
+    live: Count = Field(
         0, description="utterances whose features were computed anew for each batch: the store had no room for them"
     )
     made_on: str = Field(description="device and precision of the extraction")
-    norms: list[float] = Field(
+    norms: Figures = Field(
         default_factory=list,
         description="mean length of each layer's vectors, of means over time where pooled; over 256 clips at most",
     )
@@ -122,15 +133,18 @@ class RateRecord(RecordPart):
     """One learning rate that was tried."""
 
     lr: float = Field(description="learning rate")
-    steps: int = Field(description="updates made")
-    best_step: int = Field(description="update with the best first metric on dev; 0: it was never evaluated")
+    steps: Count = Field(description="updates made")
+    best_step: Count = Field(description="update with the best first metric on dev; 0: it was never evaluated")
     best_dev: float = Field(description="that figure")
     curve: list[dict[str, float]] = Field(
-        description="step, mean training loss since the last point, first metric on dev, on test where it is monitored"
+        max_length=100 * MOST_ENTRIES,
+        description="step, mean training loss since the last point, first metric on dev, on test where it is monitored",
     )
-    resumed_at: list[int] = Field(description="updates at which an interrupted run was resumed")
-    skipped: int = Field(0, description="updates left out because their gradient was not finite")
-    diverged_at: int | None = Field(
+    resumed_at: list[Count] = Field(
+        max_length=MOST_ENTRIES, description="updates at which an interrupted run was resumed"
+    )
+    skipped: Count = Field(0, description="updates left out because their gradient was not finite")
+    diverged_at: Count | None = Field(
         None, description="update after which it was left out, since none was finite any more; null: it did not diverge"
     )
 
@@ -138,43 +152,48 @@ class RateRecord(RecordPart):
 class TrainingRecord(RecordPart):
     """How the head of one fold was trained."""
 
-    fold: int = Field(description="number of the fold, from 1")
+    fold: Count = Field(description="number of the fold, from 1")
     lr: float | None = Field(
         description="the learning rate that was tested; chosen on dev where several were; null: nothing was trained"
     )
-    rates: list[RateRecord] = Field(description="every learning rate that was tried")
-    layer_weights: list[float] = Field(description="weight of each layer as tested; weights are not importance")
+    rates: Annotated[list[RateRecord], Field(max_length=MOST_ENTRIES)] = Field(
+        description="every learning rate that was tried"
+    )
+    layer_weights: list[Figure] = Field(
+        max_length=MOST_ENTRIES, description="weight of each layer as tested; weights are not importance"
+    )
     tuned: dict[str, Any] = Field(description="what was chosen on dev without training, such as thresholds, or a layer")
-    parameters: int = Field(description="trainable weights of featurizer and head")
+    parameters: Count = Field(description="trainable weights of featurizer and head")
 
 
 class RunRecord(RecordPart):
     """One run: a task, an upstream and a seed."""
 
-    schema_version: int = Field(description="of this file; see the list of keys in superb_eval/results/README.md")
+    schema_version: Count = Field(description="of this file; see the list of keys in superb_eval/results/README.md")
     task: str = Field(description="short name of the task")
     profile: str = Field(description="`superb` (official protocol), `mini` or `nano`")
-    seed: int = Field(description="of head initialisation, sampling and dropout")
-    limit: int | None = Field(
+    seed: Annotated[int, Field(ge=0, lt=2**64)] = Field(description="of head initialisation, sampling and dropout")
+    limit: Count | None = Field(
         None, description="of a try: --limit, the utterances of each split that were left, about; null: all of them"
     )
     metrics: list[MetricRecord] = Field(
-        description="on the test split; the first one chose the checkpoint on dev, except in SD (frame accuracy did)"
+        max_length=MOST_ENTRIES,
+        description="on the test split; the first one chose the checkpoint on dev, except in SD (frame accuracy did)",
     )
-    chance: float | None = Field(
+    chance: Figure | None = Field(
         description="first metric of the best constant answer, or of random scores; null where neither is defined"
     )
     upstream: UpstreamRecord
     corpus: CorpusRecord
     features: FeaturesRecord
-    training: list[TrainingRecord] = Field(description="one for each fold")
+    training: Annotated[list[TrainingRecord], Field(max_length=MOST_ENTRIES)] = Field(description="one for each fold")
     recipe: dict[str, Any] = Field(description="the recipe as resolved: file, overrides and defaults")
     recipe_digest: str = Field(description="SHA-256 of the resolved recipe")
-    departures: list[str] = Field(description="deviations of recipe and corpus from the SUPERB protocol")
-    predictions: dict[str, str] = Field(
+    departures: Texts = Field(description="deviations of recipe and corpus from the SUPERB protocol")
+    predictions: TextByName = Field(
         description="prediction files in the run's folder (id, truth, answer, fold, speaker) and their SHA-256"
     )
-    heads: dict[str, str] = Field(
+    heads: TextByName = Field(
         default_factory=dict, description="files of featurizers, heads and their labels, and their SHA-256"
     )
     code: str = Field(
@@ -183,20 +202,23 @@ class RunRecord(RecordPart):
         "versions, a SHA-256 of the sources",
     )
     command: str = Field(description="the command that repeats this run")
-    versions: dict[str, str] = Field(description="of Python and the packages that matter")
+    versions: TextByName = Field(description="of Python and the packages that matter")
     hardware: dict[str, str | int] = Field(
+        max_length=MOST_ENTRIES,
         description="processor, cores, memory, accelerator, threads; `cpu_capability`: the vector instructions that "
-        "torch uses, and variables that limit them, such as ATEN_CPU_CAPABILITY, where set"
+        "torch uses, and variables that limit them, such as ATEN_CPU_CAPABILITY, where set",
     )
     started: str = Field(description="when the run (or its last resumption) began, ISO 8601, UTC")
-    seconds: dict[str, float] = Field(description="wall-clock time per step since then")
-    peak_memory: float | None = Field(
+    seconds: Annotated[dict[str, Figure], Field(max_length=MOST_ENTRIES)] = Field(
+        description="wall-clock time per step since then"
+    )
+    peak_memory: Annotated[float, Field(ge=0, le=1e18)] | None = Field(
         None,
         description="bytes in use at the peak of features, training and test: resident in the process, or allocated on "
         "the accelerator; null where the system doesn't measure it",
     )
-    skipped: list[str] = Field(description="what was left out, and why; empty where nothing was")
-    warnings: list[str] = Field(
+    skipped: Texts = Field(description="what was left out, and why; empty where nothing was")
+    warnings: Texts = Field(
         default_factory=list,
         description="what its training warns of: the best checkpoint is the last, rates diverged, updates were skipped",
     )
@@ -211,19 +233,15 @@ def read(path: Path) -> RunRecord:
     """Read a record.
 
     Raises:
-        UserError: not the record of a finished run, or one of a newer schema than this version knows.
+        UserError: it can't be read, is not the record of a finished run, or of a newer schema than this version knows.
     """
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise UserError(f"{path}: can't be read: it is no regular file.")
+    content = run_files.read_bytes(path.parent, path.name)
+    _check_version(path, content)
     try:
-        text = path.read_text(encoding="utf8")
-        _check_version(path, text)
-        record = RunRecord.model_validate_json(text)
+        record = RunRecord.model_validate_json(content)
     except ValidationError as error:
         why = format_error(error)
         raise UserError(f"{path}: not a run record of schema {SCHEMA_VERSION}: {why}. Run it again.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: can't be read: {error}") from error
     for part in ("metrics", "training"):
         if not getattr(record, part):
             raise UserError(f"{path}: not the record of a finished run: `{part}` is empty. Run it again.")
@@ -232,18 +250,23 @@ def read(path: Path) -> RunRecord:
 
 def format_error(error: ValidationError) -> str:
     """Return the first error on one line: the key, and what is wrong with it."""
-    first = error.errors()[0]
-    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    first = error.errors(include_input=False, include_url=False)[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"]))[:200], first["msg"])))
 
 
-def _check_version(path: Path, text: str) -> None:
+class _Versioned(BaseModel):
+    """The one key that all schemas have."""
+
+    schema_version: int
+
+
+def _check_version(path: Path, content: bytes) -> None:
     """Refuse a newer schema by name; a file that is no record is left to the validation."""
     try:
-        version = json.loads(text)["schema_version"]
-        newer = version > SCHEMA_VERSION
-    except (ValueError, TypeError, KeyError, RecursionError):
+        version = _Versioned.model_validate_json(content).schema_version
+    except ValidationError:
         return
-    if newer:
+    if version > SCHEMA_VERSION:
         raise UserError(
             f"{path}: has schema {version}; this version of superb-eval reads up to {SCHEMA_VERSION}. Update it."
         )

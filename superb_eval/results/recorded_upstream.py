@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from superb_eval.errors import UserError
+from superb_eval.results import run_files
 from superb_eval.results.record import UpstreamRecord
-from superb_eval.runtime import atomic_files
 from upstreams.loading import addresses, identity
 
 if TYPE_CHECKING:
@@ -89,4 +89,7 @@ def _own_files(recorded: UpstreamRecord, folder: Path) -> Iterator[tuple[str, Pa
 
 
 def _holds(path: Path, recorded: UpstreamRecord, name: str) -> bool:
-    return path.is_file() and atomic_files.sha256(path) == recorded.identity[name]
+    try:
+        return run_files.sha256(path.parent, path.name) == recorded.identity[name]
+    except UserError:  # gone, or no regular file any more
+        return False

@@ -15,6 +15,7 @@ from superb_eval.errors import UserError
 from superb_eval.results import origin as origins
 from superb_eval.results.folder import Run, open_results
 from superb_eval.results.verify_checks import CHECKS, Check, CheckResult, Scope, VerifyContext
+from superb_eval.runtime import system_errors
 from superb_eval.runtime.progress import NoProgress, Progress
 
 
@@ -85,3 +86,8 @@ def _run_check(check: Check, run: Run, context: VerifyContext) -> Iterator[Check
         yield from check(run, context)
     except UserError as error:
         yield (str(error),)
+    except OSError as error:  # of a folder or a name that the record gives
+        sentence = system_errors.sentence(error)
+        if sentence is None:
+            raise
+        yield (sentence,)

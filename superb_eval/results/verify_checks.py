@@ -9,21 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from superb_eval import recipe
 from superb_eval.corpora import embedded, load_corpus
 from superb_eval.errors import UserError
 from superb_eval.recipe import Recipe
-from superb_eval.results import code_versions, platforms, recorded_upstream
+from superb_eval.results import code_versions, platforms, recorded_upstream, run_files
 from superb_eval.results import origin as origins
 from superb_eval.results import record as records
 from superb_eval.results.folder import Run, run_folder
 from superb_eval.results.record import MetricRecord, RunRecord
 from superb_eval.results.recorded_command import parse_command
+from superb_eval.results.recorded_recipe import recipe_of
 from superb_eval.results.recorded_upstream import UntrustedCodeError
 from superb_eval.results.stats import scoring
-from superb_eval.runtime import atomic_files
 from superb_eval.runtime.progress import NoProgress
 from upstreams.loading import identity, legacy_fingerprints
 
@@ -95,11 +93,13 @@ def _folder(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
 def _files(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
     del context
     for name, digest in {**run.record.predictions, **run.record.heads}.items():
-        path = run.folder / Path(name).name  # a path in a record must not lead out of the run's folder
-        if not path.is_file():
-            yield (f"{path.name} is missing",)
-        elif atomic_files.sha256(path) != digest:
-            yield (f"{path.name} is not the file that the run wrote",)
+        try:
+            if not run_files.exists(run.folder, name):
+                yield (f"{name} is missing",)
+            elif run_files.sha256(run.folder, name) != digest:
+                yield (f"{name} is not the file that the run wrote",)
+        except UserError as error:
+            yield (str(error),)
 
 
 def _figures(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
@@ -107,10 +107,7 @@ def _figures(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
     task = scoring.load_task(run.record, run.folder)
     for protocol in dict.fromkeys(metric.protocol for metric in run.record.metrics):
         rows = scoring.run_predictions(run.folder, protocol == "historical")
-        try:
-            rescored = {metric.key: metric for metric in scoring.metrics(task, rows, protocol)}
-        except Exception as error:
-            raise UserError(f"its {protocol} predictions can't be scored ({error!r})") from error
+        rescored = {metric.key: metric for metric in scoring.metrics(task, rows, protocol)}
         recorded = {metric.key: metric for metric in run.record.metrics if metric.protocol == protocol}
         for key in recorded.keys() | rescored.keys():
             yield from _metric_changes(f"{protocol} {key}", recorded.get(key), rescored.get(key))
@@ -163,24 +160,10 @@ def _recipe(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
         yield ("the recipe in the record is not the one that the run was made with",)
     command = parse_command(run.record)
     now = recipe.load(recipe.find(command.task, run.record.profile), command.overrides).model_dump(mode="json")
-    before = _recipe_of(run.record).model_dump(mode="json")
+    before = recipe_of(run.record).model_dump(mode="json")
     changed = _changes(recipe.as_digested(before), recipe.as_digested(now))
     if changed:
         yield (f"the recipe has changed: {'; '.join(changed)}",)
-
-
-def _recipe_of(record: RunRecord) -> Recipe:
-    """Return a record's recipe.
-
-    Raises:
-        UserError: it is not valid in this version.
-    """
-    try:
-        return Recipe.of_record(record.recipe)
-    except ValidationError as error:
-        raise UserError(
-            f"the recipe in its record is not valid in this version: {records.format_error(error)}"
-        ) from error
 
 
 def _changes(before: Any, after: Any, name: str = "") -> list[str]:
@@ -261,7 +244,7 @@ def _corpus(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
     if not root.is_dir():
         yield f"not compared: {root} does not exist; give the corpus's folder with --data", True
         return
-    chosen = _recipe_of(record)
+    chosen = recipe_of(record)
     settings = (chosen.corpus.model_dump_json(), json.dumps(chosen.head, sort_keys=True), record.limit)
     key = ("corpus", str(root), chosen.task, *settings)
     if context.once(key, lambda: _corpus_digest(chosen, root, record.limit)) != record.corpus.digest:
@@ -277,7 +260,7 @@ def _origin(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
     """A merged run's record is the one that was merged."""
     del context
     origin = origins.read(run.folder)
-    if origin is not None and origin.record != atomic_files.sha256(run.folder / records.NAME):
+    if origin is not None and origin.record != run_files.sha256(run.folder, records.NAME):
         yield (f"its record is not the one that was merged ({origin})",)
 
 

@@ -32,7 +32,7 @@ from superb_eval.runs.config import PreparedRun, RunConfig, prepare
 from superb_eval.runs.run_log import LoggingProgress
 from superb_eval.runs.run_loggers import RunLoggers
 from superb_eval.runs.upstream_address import resolve_address
-from superb_eval.runtime import atomic_files, locks, loggers, memory
+from superb_eval.runtime import atomic_files, locks, loggers, memory, outside_files
 from superb_eval.runtime.progress import NoProgress, Progress
 
 
@@ -122,8 +122,8 @@ def _is_finished(folder: Path, progress: Progress) -> bool:
     if not path.is_file():
         return False
     try:
-        json.loads(path.read_bytes())
-    except ValueError:
+        outside_files.read_json(path)
+    except UserError:
         progress.log(f"{path}: damaged; the run is repeated")
         return False
     return True

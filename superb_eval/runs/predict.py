@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from downstreams import registry as tasks
@@ -24,10 +24,12 @@ from superb_eval.features.featurizer import Featurizer
 from superb_eval.probing.folds import weights_name
 from superb_eval.probing.probe import Probe, apply, load_weights
 from superb_eval.recipe import Recipe
-from superb_eval.results import platforms, recorded_upstream
+from superb_eval.results import platforms, recorded_upstream, run_files
 from superb_eval.results import record as records
 from superb_eval.results.folder import find_run
 from superb_eval.results.record import RunRecord
+from superb_eval.results.recorded_recipe import recipe_of
+from superb_eval.results.stats import scoring
 from superb_eval.runtime import devices
 from upstreams.base import Upstream
 from upstreams.loading import identity, legacy_fingerprints
@@ -88,19 +90,58 @@ def load_trained(run: Path, device: str = "cpu", trusted: Sequence[str] = ()) ->
     record = records.read(run / records.NAME)
     upstream = recorded_upstream.load(record.upstream, trusted).to(device)
     _check_same(run, record, upstream)
-    recipe = Recipe.of_record(record.recipe)
+    recipe = recipe_of(record)
+    task = _trained_task(run, record, recipe)
+    with torch.inference_mode():
+        states = upstream([torch.zeros(SAMPLE_RATE, device=device)])[recipe.features.key]
+    probe = _trained_probe(run, recipe, task, len(states), int(states[0].shape[-1])).to(device)
+    return TrainedProbe(record, recipe, upstream, task, probe)
+
+
+def _trained_task(run: Path, record: RunRecord, recipe: Recipe) -> TrainedTask:
+    """Return the task with the labels of a run's first head.
+
+    Raises:
+        UserError: the task trains no head, or labels or settings of the head aren't valid.
+    """
     task_type = tasks.get(record.task)
     if not issubclass(task_type, TrainedTask):
         raise UserError(f"{run}: {record.task} trains no head, so there is none to predict with.")
-    labels = json.loads((run / records.LABELS).read_text(encoding="utf8"))["1"]
-    task = task_type(Setup(labels, task_type.Head.model_validate(recipe.head), record.upstream.stride))
+    labels = scoring.read_labels(run, task_type)
+    if labels is None:
+        raise UserError(f"{run / records.LABELS}: is missing, or holds no labels of fold 1. Run it again.")
+    try:
+        head = task_type.Head.model_validate(recipe.head)
+    except ValidationError as error:
+        raise UserError(f"{run}: its recipe's head is not valid ({records.format_error(error)}).") from error
+    task = task_type(Setup(labels, head, record.upstream.stride))
     task.adopt(record.training[0].tuned)
-    with torch.inference_mode():
-        states = upstream([torch.zeros(SAMPLE_RATE, device=device)])[recipe.features.key]
-    featurizer = Featurizer(len(states), recipe.features.layer_index)
-    probe = Probe(featurizer, task.head(states[0].shape[-1])).to(device)
-    load_weights(run / weights_name(1), probe)
-    return TrainedProbe(record, recipe, upstream, task, probe)
+    return task
+
+
+def _trained_probe(run: Path, recipe: Recipe, task: TrainedTask, layers: int, dim: int) -> Probe:
+    """Return the probe of a run's first fold; it is built once its file is known to hold the weights of one so large.
+
+    Raises:
+        UserError: the file holds others, or some that are not finite.
+    """
+
+    def build() -> Probe:
+        return Probe(Featurizer(layers, recipe.features.layer_index), task.head(dim))
+
+    try:
+        with torch.device("meta"):
+            blueprint = build()
+    except IndexError as error:
+        raise UserError(f"{run}: features.layer: its upstream has no {error}.") from error
+    path = run_files.path_in(run, weights_name(1))
+    with warnings.catch_warnings(action="ignore"):  # torch's, that nothing is copied to the meta device
+        load_weights(path, blueprint)
+    probe = build()
+    load_weights(path, probe)
+    if not all(bool(tensor.isfinite().all()) for tensor in probe.state_dict().values()):
+        raise UserError(f"{path}: holds weights that are not finite. Run it again with --fresh.")
+    return probe
 
 
 def _check_same(run: Path, record: RunRecord, upstream: Upstream) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import stat
 import time
 import traceback
 import warnings
@@ -25,6 +27,14 @@ STEP_SECONDS = 60.0
 
 _PATH = "run_log"
 """Attribute of an exception that ended a run: the path of its log."""
+
+
+def _open_log(folder: Path) -> RawIOBase:
+    """Open the log of a run to append to it; in a folder of somebody else its name may lead anywhere."""
+    path = folder / NAME
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise UserError(f"{path}: is no regular file. Remove it, or choose another --out.")
+    return path.open("ab", buffering=0)
 
 
 class LoggingProgress:
@@ -74,13 +84,13 @@ class LoggingProgress:
         `commands` has the command of each run, by its folder.
 
         Raises:
-            UserError: the disk is full or may not be written.
+            UserError: the disk is full or may not be written, or a log is a link, a pipe or a device.
         """
         with ExitStack() as stack:
             stack.callback(self._files.clear)
             for folder, command in commands.items():
                 with atomic_files.explain_disk_errors(folder / NAME):
-                    file = stack.enter_context((folder / NAME).open("ab", buffering=0))
+                    file = stack.enter_context(_open_log(folder))
                     file.write((_stamped(f"{command}\n{_environment()}") + "".join(self._earlier)).encode())
                 self._files.append(file)
             stack.enter_context(self._warnings())

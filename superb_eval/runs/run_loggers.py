@@ -6,14 +6,19 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from superb_eval.errors import UserError
 from superb_eval.probing.folds import WORK
 from superb_eval.results.record import MetricRecord
 from superb_eval.runs.config import PreparedRun
-from superb_eval.runtime import atomic_files, loggers
+from superb_eval.runtime import atomic_files, loggers, outside_files
 from superb_eval.runtime.loggers import LoggedRun, Logger
 
 LOGGED = "logged.json"
 """In a run's `training` folder: the last step that was logged of each series."""
+
+_STEPS = TypeAdapter(dict[str, float])
 
 RESULTS = "results"
 """The series of the figures on test."""
@@ -36,8 +41,7 @@ class RunLoggers:
 
     def __enter__(self) -> RunLoggers:
         self._loggers = loggers.open_loggers(self.names, self.run)
-        if self._path.is_file():
-            self._logged = self._read()
+        self._logged = self._read()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -46,8 +50,8 @@ class RunLoggers:
     def _read(self) -> dict[str, float]:
         """Return how far each series was logged; of a damaged file nothing: steps logged twice lose no figure."""
         try:
-            return {str(series): float(step) for series, step in json.loads(self._path.read_bytes()).items()}
-        except (ValueError, TypeError, AttributeError):
+            return _STEPS.validate_json(outside_files.read_bytes(self._path))
+        except (UserError, ValidationError):
             return {}
 
     def log(self, series: str, points: Sequence[Mapping[str, float]]) -> None:

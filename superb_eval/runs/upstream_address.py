@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from pydantic import BaseModel, ValidationError
+
+from superb_eval.errors import UserError
 from superb_eval.results import record as records
+from superb_eval.results import run_files
 from superb_eval.results.folder import slug
 from upstreams.loading import addresses
+
+
+class _Upstream(BaseModel):
+    address: str
+
+
+class _Addressed(BaseModel):
+    """What records of all schemas have of an upstream."""
+
+    upstream: _Upstream
 
 
 def resolve_address(typed: str, out: Path) -> str:
@@ -41,7 +55,5 @@ def _recorded(out: Path) -> Iterator[str]:
     for folder in sorted(out.glob("*")):
         path = next(folder.glob(f"*/*/{records.NAME}"), None)
         if path is not None:
-            try:
-                yield str(json.loads(path.read_bytes())["upstream"]["address"])
-            except (OSError, ValueError, KeyError, TypeError):  # damaged: the run that meets it reports it
-                continue
+            with suppress(UserError, ValidationError):  # damaged: the run that meets it reports it
+                yield _Addressed.model_validate_json(run_files.read_bytes(path.parent, path.name)).upstream.address

@@ -11,7 +11,7 @@ import pytest
 from superb_eval.results import record as records
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
-from tests.campaigns.command import Outcome, superb_eval
+from tests.campaigns.commands import TypedCommand, type_command
 from tests.faults.conftest import SHORT
 
 ENCODER = """
@@ -46,9 +46,9 @@ def run_of(made: Path) -> Path:
     return path.parent
 
 
-def in_vain(made: Path, *words: object) -> Outcome:
+def in_vain(made: Path, *words: object) -> TypedCommand:
     """Call a command, which must not run the code."""
-    outcome = superb_eval(*words)
+    outcome = type_command(*words)
     assert not (made / "ran").exists(), "the code ran"
     return outcome
 
@@ -56,25 +56,25 @@ def in_vain(made: Path, *words: object) -> Outcome:
 def test_predict_runs_code_only_where_it_is_named(made: Path, tones: Path) -> None:
     words = ("predict", run_of(made), next((tones / "audio/test").glob("*.flac")))
     outcome = in_vain(made, *words)
-    assert outcome.code == 2 and f"add --trust {made}/r/encoder.py" in outcome.error
-    outcome = superb_eval(*words, "--trust", made / "r/encoder.py")
-    assert outcome.code == 0 and (made / "ran").exists(), outcome.error
+    assert outcome.code == 2 and f"add --trust {made}/r/encoder.py" in outcome.err
+    outcome = type_command(*words, "--trust", made / "r/encoder.py")
+    assert outcome.code == 0 and (made / "ran").exists(), outcome.err
 
 
 def test_onnx_runs_code_only_where_it_is_named(made: Path, tmp_path: Path) -> None:
     words = ("onnx", run_of(made), "--out", tmp_path / "model.onnx")
     outcome = in_vain(made, *words)
-    assert outcome.code == 2 and f"add --trust {made}/r/encoder.py" in outcome.error
-    superb_eval(*words, "--trust", made / "r/encoder.py")
+    assert outcome.code == 2 and f"add --trust {made}/r/encoder.py" in outcome.err
+    type_command(*words, "--trust", made / "r/encoder.py")
     assert (made / "ran").exists()
 
 
 def test_verify_checks_all_but_the_outputs_and_names_the_option(made: Path) -> None:
     outcome = in_vain(made, "verify", made / "r")
-    assert outcome.code == 0, outcome.output
-    assert f"weights: its outputs are not compared: its upstream {made}/r/encoder.py:Loud is code" in outcome.output
-    outcome = superb_eval("verify", made / "r", "--trust", f"{made}/r/encoder.py:Loud")
-    assert outcome.code == 0 and "not compared" not in outcome.output
+    assert outcome.code == 0, outcome.out
+    assert f"weights: its outputs are not compared: its upstream {made}/r/encoder.py:Loud is code" in outcome.out
+    outcome = type_command("verify", made / "r", "--trust", f"{made}/r/encoder.py:Loud")
+    assert outcome.code == 0 and "not compared" not in outcome.out
     assert (made / "ran").exists()
 
 
@@ -84,12 +84,12 @@ def test_verify_compares_the_digest_of_code_that_it_does_not_run(made: Path) -> 
     code.write_text(f"{before}# changed\n")
     outcome = in_vain(made, "verify", made / "r")
     code.write_text(before)
-    assert outcome.code == 2 and "encoder.py:Loud has changed: encoder.py" in outcome.output
+    assert outcome.code == 2 and "encoder.py:Loud has changed: encoder.py" in outcome.out
 
 
 def test_a_run_is_not_made_again_by_untrusted_code(made: Path) -> None:
     outcome = in_vain(made, "verify", made / "r", "--again", 1)
-    assert outcome.code == 2 and "FAILED" in outcome.output and "--trust" in outcome.output
+    assert outcome.code == 2 and "FAILED" in outcome.out and "--trust" in outcome.out
 
 
 @pytest.mark.parametrize("command", ["table", "report", "export"])
@@ -109,4 +109,4 @@ def test_trust_in_code_is_none_in_what_a_record_has_it_load(made: Path, tmp_path
     content["upstream"]["address"] = f"{made}/r/encoder.py:Loud@{tmp_path}/r/evil.pt"
     path.write_text(json.dumps(content))
     outcome = in_vain(made, "predict", path.parent, tones, "--trust", made / "r/encoder.py")
-    assert outcome.code == 2 and outcome.error.rstrip().endswith(f"add --trust {tmp_path}/r/evil.pt.")
+    assert outcome.code == 2 and outcome.err.rstrip().endswith(f"add --trust {tmp_path}/r/evil.pt.")

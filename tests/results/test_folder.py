@@ -92,7 +92,7 @@ def test_unexpected_entries_are_listed(tmp_path: Path) -> None:
         "loop: holds no run",
         "`metrics` is empty",
         "`training` is empty",
-        "ic/run/result.json: can't be read",
+        "ic/run/result.json: is a folder",
     ):
         assert words in listed
 

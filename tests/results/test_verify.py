@@ -237,10 +237,8 @@ def test_unexpected_entries_are_remarks_and_an_unreadable_record_is_a_fault(resu
 def test_markup_and_escapes_in_a_record_are_printed_as_text(
     results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rich.console import Console
-
     edit_record(results, lambda r: r["upstream"].update(address="[/red]\x1b[31m"))
-    monkeypatch.setattr("rich.console.Console", lambda **more: Console(**{**more, "force_terminal": True}))
+    monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr("sys.argv", ["superb-eval", "verify", str(results), "--quick"])
     with pytest.raises(SystemExit):
         app.main()

@@ -50,8 +50,8 @@ def _read(run: Run, protocol: Protocol) -> tuple[BaseTask, list[Prediction]] | N
     try:
         rows = scoring.run_predictions(run.folder, protocol == "historical")
         task = scoring.load_task(run.record, run.folder)
-        task.score(rows)
-    except (UserError, ValueError, KeyError, TypeError, IndexError):
+        scoring.scores(task, rows)
+    except UserError:
         return None
     return task, rows
 

@@ -20,11 +20,11 @@ from superb_eval.data.audio import Clip
 from superb_eval.data.links import CorpusFolder
 from superb_eval.data.manifest import Corpus
 from superb_eval.errors import UserError
-from superb_eval.recipe import Recipe
 from superb_eval.report.charts import det, speaker_turns
 from superb_eval.report.sections.marked_errors import mark_errors
 from superb_eval.results.record import RunRecord
 from superb_eval.results.recorded_command import parse_command
+from superb_eval.results.recorded_recipe import recipe_of
 
 WORST = 6
 """Utterances shown of each task."""
@@ -191,7 +191,7 @@ def _key(record: RunRecord) -> tuple[str, str]:
 
 
 def _corpus(record: RunRecord, data: Path | None) -> Corpus:
-    chosen = Recipe.of_record(record.recipe)
+    chosen = recipe_of(record)
     return load_corpus.read_corpus(
         chosen, data or parse_command(record).data or embedded.default_folder(record.profile)
     )

@@ -192,5 +192,5 @@ def _score(task: BaseTask, predictions: Sequence[Prediction], run: Run) -> list[
     """
     try:
         return scoring.scores(task, predictions)
-    except Exception as error:
-        raise UserError(f"{run.folder}: its predictions can't be scored ({error!r}). Run it again.") from error
+    except UserError as error:
+        raise UserError(f"{run.folder}: {error}") from error

@@ -70,7 +70,8 @@ def collect(
         ]
     if systems and not any(_comparable(key, options.protocol) for key in results.run_groups):
         tables.append(_published_table(systems, options))
-    return tables, [*results.left_out, *comparison.problems]
+    _, problems = costs.read_or_report(folder)
+    return tables, [*results.left_out, *comparison.problems, *problems]
 
 
 def _opened(folder: Path, may_be_empty: bool) -> Results:
@@ -119,7 +120,8 @@ def _table(
     rows = [_row(name, groups, columns, options, comparison) for name in names]
     rows = [_holm(row) for row in ranks.rank_rows(rows, columns, groups, comparison)]
     rows, more = totals.with_totals(rows, groups, comparison, reference, official=key == (OFFICIAL, "superb"))
-    rows, sizes = costs.with_costs(rows, groups, costs.read(results.root), reference)
+    measured, _ = costs.read_or_report(results.root)
+    rows, sizes = costs.with_costs(rows, groups, measured, reference)
     if _comparable(key, options.protocol) and systems:
         system = None if reference in names else published.find(reference or "")
         reference = system.name if system else reference

@@ -6,10 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from superb_eval.errors import UserError
+from superb_eval.results import run_files
 from superb_eval.results.folder import RunGroups
-from superb_eval.results.record import RunRecord
+from superb_eval.results.record import RunRecord, format_error
 from superb_eval.results.table.result_table import Cell, Column, ColumnKey, ResultTable, Row
 from superb_eval.runtime import atomic_files
 
@@ -24,6 +28,8 @@ MEMORY = Column(("", "peak_memory_gb"), "peak memory", "GB", higher_is_better=No
 
 Costs = Mapping[str, Mapping[str, float]]
 
+_STORED = TypeAdapter(dict[str, dict[str, Annotated[float, Field(gt=0, le=1e12)]]])
+
 
 def read(folder: Path) -> Costs:
     """Return the costs stored in a results folder, by upstream; nothing where none are.
@@ -31,16 +37,23 @@ def read(folder: Path) -> Costs:
     Raises:
         UserError: its file is not what `superb-eval cost` writes.
     """
-    path = folder / NAME
-    if not path.is_file():
+    if not run_files.exists(folder, NAME):
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf8"))
-        return {name: {key: float(value) for key, value in figures.items()} for name, figures in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return _STORED.validate_json(run_files.read_bytes(folder, NAME))
+    except ValidationError as error:
+        why = format_error(error)
         raise UserError(
-            f"{path}: not what `superb-eval cost` writes ({error!r}). Remove it, or measure again."
+            f"{folder / NAME}: not what `superb-eval cost` writes ({why}). Remove it, or measure again."
         ) from error
+
+
+def read_or_report(folder: Path) -> tuple[Costs, list[str]]:
+    """Return what `read` does, or nothing and a sentence on what is wrong: a table stands without costs."""
+    try:
+        return read(folder), []
+    except UserError as error:
+        return {}, [str(error)]
 
 
 def write(folder: Path, costs: Costs) -> None:

@@ -1,0 +1,15 @@
+"""`python -m tests.campaigns NAME [...]`: the long form of a campaign, by name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from tests.campaigns import records
+
+CAMPAIGNS: dict[str, Callable[[Sequence[str]], int]] = {"records": records.main}
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [] or sys.argv[1] not in CAMPAIGNS:
+        sys.exit(f"Expected the name of a campaign: {', '.join(CAMPAIGNS)}.")
+    sys.exit(CAMPAIGNS[sys.argv[1]](sys.argv[2:]))
