@@ -225,3 +225,21 @@ def test_one_module_prints() -> None:
         calls = [n.func for n in ast.walk(ast.parse(path.read_text(encoding="utf8"))) if isinstance(n, ast.Call)]
         printed = [call.lineno for call in calls if isinstance(call, ast.Name) and call.id == "print"]
         assert not printed or name == "superb_eval.runtime.screen", f"{name}, line {printed}"
+
+
+SINCE_3_11 = {
+    "typing": "LiteralString Never NotRequired Required Self TypeVarTuple Unpack assert_never assert_type override",
+    "enum": "ReprEnum StrEnum verify",
+    "datetime": "UTC",
+    "contextlib": "chdir",
+    "tomllib": "load loads",
+}
+"""Names of the standard library that Python 3.10, which the package still supports, lacks."""
+
+
+def test_nothing_newer_than_the_oldest_python_is_imported() -> None:
+    for name, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf8"), feature_version=(3, 10))):
+            if isinstance(node, ast.ImportFrom):
+                newer = {alias.name for alias in node.names} & set(SINCE_3_11.get(node.module or "", "").split())
+                assert not newer, f"{name}: {', '.join(newer)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -64,7 +64,7 @@ class LayerSimilarity(RecordPart):
     by_chance: Matrix = Field(description="CKA expected by chance: with utterances paired at random")
 
     @model_validator(mode="after")
-    def _check_shapes(self) -> Self:
+    def _check_shapes(self) -> LayerSimilarity:
         """Refuse matrices whose rows differ in length, or from one another."""
         if len({len(row) for row in (*self.cka, *self.by_chance)}) != 1 or len(self.cka) != len(self.by_chance):
             raise ValueError("cka and by_chance are not of one shape [our layers][their layers]")
