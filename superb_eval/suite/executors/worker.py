@@ -80,9 +80,6 @@ def _failure(error: Exception) -> dict[str, Any]:
     sentence = str(error) if isinstance(error, UserError) else system_errors.sentence(error)
     if sentence is not None:
         return {"failed": sentence, "fixable": True, "log": ""}
-    sentence = system_errors.sentence(error)
-    if sentence is not None:
-        return {"failed": sentence, "fixable": True, "log": ""}
     from superb_eval.runs import run_log
 
     log = run_log.path_of(error)
