@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -11,6 +11,17 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Return names separated by commas: the first `most` of them, long ones cut, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(shortened(name, 80) for name in names[:most]) + more
+
+
+def shortened(text: str, most: int = 500) -> str:
+    """Return a text of at most `most` characters: of a longer one the beginning, and how long it is."""
+    return text if len(text) <= most else f"{text[: most - 30]}... ({len(text)} characters)"
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ from downstreams.base import HeadSettings
 from superb_eval.data.bounds import Hypotheses, Weight
 from superb_eval.data.manifest import bad_rows_message
 from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,11 +94,7 @@ class BeamSearch:
         )
 
     def _bad_lines(self) -> Iterator[str]:
-        try:
-            text = self.lexicon.read_text(encoding="utf8")
-        except ValueError as error:
-            raise UserError(f"head.lexicon: {self.lexicon} isn't UTF-8 ({error}). Save it as UTF-8.") from error
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(outside_files.read_text(self.lexicon).splitlines(), start=1):
             spelling = line.split()[1:]
             strange = [letter for letter in spelling if letter not in self.letters]
             if strange:

@@ -21,7 +21,7 @@ from superb_eval.corpora.building.request import CorpusRequest
 from superb_eval.corpora.building.split_plan import SplitPlan, plan_splits
 from superb_eval.corpora.recordings import TOLERANCE, Recording
 from superb_eval.corpora.table_cache import table_files
-from superb_eval.data import audio
+from superb_eval.data import audio, table_io
 from superb_eval.data.audio import Clip
 from superb_eval.data.importers import formats
 from superb_eval.data.importers.source import SourceCorpus, TableAudio
@@ -29,6 +29,7 @@ from superb_eval.data.manifest import Corpus, Manifest, Utterance
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.data.rttm import RttmLine
 from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files
 from superb_eval.runtime.progress import Progress
 
 HUB_NAMES = {"sid": "si"}
@@ -61,8 +62,9 @@ def _holds_manifests(root: Path) -> bool:
 
 
 def _header(path: Path) -> set[str]:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return {column.strip().strip('"') for column in file.readline().split(",")}
+    with outside_files.open_regular(path) as file:
+        line = file.readline(table_io.MAX_LINE).decode("utf-8-sig", "replace")
+    return {column.strip().strip('"') for column in line.split(",")}
 
 
 def load(task: str, folder: Path, columns: Sequence[str], settings: CorpusSettings, progress: Progress) -> Corpus:

@@ -13,7 +13,7 @@ from pathlib import Path
 from superb_eval.data import manifest, read_manifest, table_io
 from superb_eval.data.manifest import Corpus, Manifest, Trial, Utterance, bad_rows_message
 from superb_eval.data.recipe_sections import CorpusSettings
-from superb_eval.errors import UserError
+from superb_eval.errors import UserError, listed
 
 SPLITS = ("dev", "test")
 LAYOUT = "qbe/queries.csv, qbe/docs.csv, qbe/pairs.csv"
@@ -91,7 +91,7 @@ def _trials(path: Path, utterances: UtterancesByFile) -> dict[str, list[Trial]]:
     table = table_io.read(path)
     missing = [column for column in PAIR if column not in table.columns]
     if missing:
-        raise UserError(f"{path}: missing column(s) {', '.join(missing)} (found: {', '.join(table.columns)}).")
+        raise UserError(f"{path}: missing column(s) {', '.join(missing)} (found: {listed(table.columns)}).")
     trials: dict[str, list[Trial]] = {split: [] for split in SPLITS}
     seen: dict[tuple[str, ...], int] = {}
     bad: list[str] = []

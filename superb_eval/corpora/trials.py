@@ -13,7 +13,7 @@ from pathlib import Path
 from downstreams.asv import VerificationCorpus
 from superb_eval.data import audio, read_manifest, table_io
 from superb_eval.data.manifest import Corpus, Manifest, Trial, Utterance, bad_rows_message
-from superb_eval.errors import UserError, near_miss
+from superb_eval.errors import UserError, listed, near_miss
 
 TASK = "asv"
 TRIAL_FILES = {"dev": "dev_trials", "test": "trials"}
@@ -77,7 +77,7 @@ def _with_trials(root: Path, split: Manifest) -> Manifest:
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         hint = "".join(near_miss(column, table.columns) for column in missing)
-        raise UserError(f"{path}: missing column(s) {', '.join(missing)} (found: {', '.join(table.columns)}).{hint}")
+        raise UserError(f"{path}: missing column(s) {', '.join(missing)} (found: {listed(table.columns)}).{hint}")
     utterances = {name: u for u in split for name in (u.clip.path.relative_to(root).as_posix(), u.id)}
     trials, bad = [], []
     for number, cells in table.rows():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, repeat
@@ -16,12 +17,16 @@ from numpy.typing import NDArray
 
 from superb_eval.data import table_io
 from superb_eval.data.audio import Clip
-from superb_eval.errors import UserError
+from superb_eval.errors import UserError, listed, shortened
+from superb_eval.runtime import outside_files
 
 SPLITS = ("train", "dev", "test")
 
 MAX_LISTED = 20
 """Bad rows listed in one message; the others are counted."""
+
+MAX_NAME = 200
+"""Characters of a corpus's name."""
 
 NO_SPEAKER = "_none_"
 """The speaker of clips without speech."""
@@ -234,11 +239,9 @@ def unseen_labels(train: Manifest, other: Manifest, column: str) -> list[str]:
     trained = set(train.labels(column))
     if trained.issuperset(other.labels(column)):
         return []
-    shown = sorted(trained)[:12]
-    more = f" and {len(trained) - len(shown)} more" if len(trained) > len(shown) else ""
+    known = listed(sorted(trained), 12)
     return [
-        f"{other.row_name(u)}: {column} '{u.labels[column]}' is never seen in {train.split} "
-        f"(known: {', '.join(shown)}{more})"
+        f"{other.row_name(u)}: {column} '{u.labels[column]}' is never seen in {train.split} (known: {known})"
         for u in other
         if u.labels[column] not in trained
     ]
@@ -262,22 +265,22 @@ def bad_rows_message(path: Path, bad: Sequence[str], count: int | None = None) -
     """
     count = len(bad) if count is None else count
     more = f"\n  (+{count - MAX_LISTED} more)" if count > MAX_LISTED else ""
-    return f"{path}: {count} bad row(s):\n  " + "\n  ".join(bad[:MAX_LISTED]) + more
+    return f"{path}: {count} bad row(s):\n  " + "\n  ".join(map(shortened, bad[:MAX_LISTED])) + more
 
 
 def read_description(root: Path) -> dict[str, object]:
     """Return the content of `<root>/corpus.json`, such as the corpus's name; empty where there is none.
 
     Raises:
-        UserError: that file is not a JSON object.
+        UserError: that file is not a JSON object, or its name is no text.
     """
     path = root / "corpus.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
-    try:
-        description = json.loads(path.read_text(encoding="utf8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}). Fix it or remove it.") from error
+    description = outside_files.read_json(path)
     if not isinstance(description, dict):
         raise UserError(f'{path}: expected an object such as {{"name": "mine"}}, found {type(description).__name__}.')
+    name = description.get("name", "")
+    if not isinstance(name, str) or len(name) > MAX_NAME:
+        raise UserError(f"{path}: 'name' must be a text of at most {MAX_NAME} characters. Fix it.")
     return description

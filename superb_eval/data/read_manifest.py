@@ -24,7 +24,7 @@ from superb_eval.data.manifest import (
     read_description,
 )
 from superb_eval.data.table_io import Table
-from superb_eval.errors import UserError, near_miss
+from superb_eval.errors import UserError, listed, near_miss
 
 _NO_LABELS = ("id", "path", "speaker", "start", "end", "duration_s", "")
 
@@ -228,12 +228,11 @@ def _check_columns(path: Path, columns: Sequence[str], required: Sequence[str]) 
         hint = "".join(near_miss(column, labels if column not in _NO_LABELS else columns) for column in missing)
         if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
             hint = " Separate the columns with commas."
-        present = ", ".join(columns)
-        message = f"{path}: missing column(s) {', '.join(missing)} (found: {present}).{hint}"
+        message = f"{path}: missing column(s) {', '.join(missing)} (found: {listed(columns)}).{hint}"
         raise MissingColumnsError(message, labels)
     twice = sorted({column for column in columns if column and columns.count(column) > 1})
     if twice:
-        raise UserError(f"{path}: column(s) {', '.join(twice)} appear twice. Remove one of each.")
+        raise UserError(f"{path}: column(s) {listed(twice)} appear twice. Remove one of each.")
 
 
 def _time_problems(cells: Mapping[str, str]) -> list[str]:

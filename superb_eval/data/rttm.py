@@ -9,6 +9,10 @@ from pathlib import Path
 
 from superb_eval.data.manifest import Turn
 from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files
+
+MAX_BYTES = 2**28
+"""Of a file: two million turns."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +31,12 @@ def read_rttm(path: Path) -> tuple[list[RttmLine], list[str]]:
     of line than SPEAKER, blank lines and comments (`;`) are ignored.
 
     Raises:
-        UserError: the file is missing or isn't text.
+        UserError: the file is missing, isn't text, or holds more than `MAX_BYTES`.
     """
-    try:
-        text = path.read_text(encoding="utf8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: can't be read as an RTTM file ({error}). It must list the speaker turns.") from error
+    if not path.exists():
+        raise UserError(f"{path}: can't be read as an RTTM file: there is none. It must list the speaker turns.")
     lines, bad = [], []
-    for number, content in enumerate(text.splitlines(), start=1):
+    for number, content in enumerate(outside_files.read_text(path, MAX_BYTES).splitlines(), start=1):
         fields = content.split()
         if fields[:1] == ["SPEAKER"]:
             turn = _turn(fields)

@@ -11,7 +11,7 @@ from superb_eval.data import links, manifest, read_manifest, table_io
 from superb_eval.data.audio import Clip
 from superb_eval.data.audio_paths import AudioPaths
 from superb_eval.data.importers.audio_files import is_audio
-from superb_eval.errors import UserError, near_miss
+from superb_eval.errors import UserError, listed, near_miss
 from superb_eval.pretraining.recipe import DataSettings, ProbeSettings, Source
 from superb_eval.runtime import atomic_files
 from superb_eval.runtime.progress import Progress
@@ -153,7 +153,7 @@ def _audio_root(path: Path) -> Path:
     """Return the folder that a manifest's paths are relative to: its own, or that of the corpus it belongs to."""
     table = table_io.read(path)
     if "path" not in table.columns:
-        raise UserError(f"{path}: has no column 'path' (found: {', '.join(table.columns)}).")
+        raise UserError(f"{path}: has no column 'path' (found: {listed(table.columns)}).")
     first = table.cells[table.columns.index("path")][0].as_py() if len(table) else ""
     return path.parent if (path.parent / first).is_file() else path.parent.parent
 

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -50,7 +50,7 @@ def run(kind: Kind, count: int, folder: Path, seed: int = 0, limit: float = GIGA
     # Imports don't count for time and memory; the file itself is read again below, and counted.
     with suppress(Exception):
         kind.read(path)
-    with _bounded(limit):
+    with bounded(limit):
         for number in range(count):
             content = mutations.mutate(rng, seeds, kind.words) if number >= len(seeds) else seeds[number]
             path.write_bytes(content)
@@ -62,19 +62,27 @@ def run(kind: Kind, count: int, folder: Path, seed: int = 0, limit: float = GIGA
 
 
 def _outcome(read: Callable[[Path], object], path: Path) -> str:
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
-        read(path)
+        with time_limit():
+            read(path)
     except UserError as error:
         return "refused" if 0 < len(str(error)) <= MAX_CHARACTERS else f"message of {len(str(error))} characters"
     except BaseException as error:
         return f"{type(error).__name__}: {error}"[:120]
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
     return "accepted"
 
 
-class _bounded:  # noqa: N801 - a context
+@contextmanager
+def time_limit() -> Iterator[None]:
+    """Raise a TimeoutError after `SECONDS`, where `bounded` lets it."""
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+class bounded:  # noqa: N801 - a context
     """Limits this process to so many gigabytes more, and lets an alarm interrupt it."""
 
     def __init__(self, gigabytes: float) -> None:

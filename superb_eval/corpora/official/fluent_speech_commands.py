@@ -15,7 +15,7 @@ from superb_eval.data.audio import Clip
 from superb_eval.data.audio_paths import AudioPaths
 from superb_eval.data.manifest import Corpus, Manifest, Utterance, bad_rows_message
 from superb_eval.data.recipe_sections import CorpusSettings
-from superb_eval.errors import UserError
+from superb_eval.errors import UserError, listed
 
 FOLDER = "fluent_speech_commands_dataset"
 TABLES = {"train": "train_data.csv", "dev": "valid_data.csv", "test": "test_data.csv"}
@@ -57,8 +57,8 @@ def _split(folder: Path, split: str, paths: AudioPaths) -> Manifest:
     table = table_io.read(path)
     missing = [column for column in _COLUMNS if column not in table.columns]
     if missing:
-        present_columns = ", ".join(filter(None, table.columns))
-        raise UserError(f"{path}: missing column(s) {', '.join(missing)} (found: {present_columns}). {ORIGIN}.")
+        found = listed([*filter(None, table.columns)])
+        raise UserError(f"{path}: missing column(s) {', '.join(missing)} (found: {found}). {ORIGIN}.")
     bad, utterances, seen = [], [], set[str]()
     for number, row in table.rows():
         cells = dict(zip(table.columns, row, strict=False))

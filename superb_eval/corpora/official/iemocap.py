@@ -12,7 +12,6 @@ where the corpus folder holds them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from superb_eval.data.audio_paths import AudioPaths
 from superb_eval.data.manifest import Corpus, Manifest, Utterance, bad_rows_message
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files
 
 FOLDERS = ("IEMOCAP", "IEMOCAP_full_release")
 SESSIONS = (1, 2, 3, 4, 5)
@@ -103,7 +103,7 @@ def _visible(folder: Path, pattern: str) -> list[Path]:
 
 def _labels(path: Path) -> Iterator[tuple[int, str, str]]:
     """Yield line number, utterance and emotion of each line that begins with a time span in brackets."""
-    for number, line in enumerate(path.read_text(encoding="latin-1").splitlines(), start=1):
+    for number, line in enumerate(outside_files.read_bytes(path).decode("latin-1").splitlines(), start=1):
         if line.startswith("["):
             fields = [field for field in line.split("\t") if field]
             if len(fields) < 3:
@@ -149,7 +149,7 @@ def _listed(base: Path, path: Path, session: int) -> list[Utterance]:
 
 def _entries(path: Path) -> list[tuple[str, str]]:
     try:
-        content: Any = json.loads(path.read_text(encoding="utf8"))
+        content: Any = outside_files.read_json(path)
         return [(str(entry["path"]), str(entry["label"])) for entry in content["meta_data"]]
     except (ValueError, KeyError, TypeError) as error:
         form = '{"meta_data": [{"path": ..., "label": ...}, ...]}'

@@ -18,7 +18,8 @@ from superb_eval.corpora.recordings import Recording
 from superb_eval.data import table_io
 from superb_eval.data.manifest import SPLITS, Corpus, Manifest
 from superb_eval.data.rttm import RttmLine, group_by_recording, read_rttm
-from superb_eval.errors import UserError
+from superb_eval.errors import UserError, listed
+from superb_eval.runtime import outside_files
 
 PREPARED = "diarization"
 MIXTURES = "Libri2Mix/wav16k/max/metadata"
@@ -84,7 +85,7 @@ def _kaldi_table(path: Path) -> dict[str, str]:
     """Return a Kaldi table of lines `NAME VALUE`."""
     if not path.is_file():
         raise UserError(f"{path}: no such file. Expected {LAYOUT}. {ORIGIN}.")
-    pairs = [line.split(maxsplit=1) for line in path.read_text(encoding="utf8").splitlines() if line.strip()]
+    pairs = [line.split(maxsplit=1) for line in outside_files.read_text(path).splitlines() if line.strip()]
     recordings.raise_if_bad(
         path, [f"'{' '.join(p)}' isn't a name and a value" for p in pairs if len(p) != 2], f"{ORIGIN}."
     )
@@ -98,9 +99,7 @@ def _raw_split(root: Path, split: str, settings: DiarizationCorpus) -> Manifest:
     table = table_io.read(path)
     missing = [column for column in ("mixture_ID", "mixture_path", "length") if column not in table.columns]
     if missing:
-        raise UserError(
-            f"{path}: missing column(s) {', '.join(missing)} (found: {', '.join(table.columns)}). {ORIGIN}."
-        )
+        raise UserError(f"{path}: missing column(s) {', '.join(missing)} (found: {listed(table.columns)}). {ORIGIN}.")
     rttm = root / ALIGNMENTS / RTTMS[split]
     lines, bad = read_rttm(rttm)
     by_source = group_by_recording(lines)

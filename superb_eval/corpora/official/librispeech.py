@@ -15,6 +15,7 @@ from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Corpus, Manifest, Utterance, bad_rows_message
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files
 
 FOLDER = "LibriSpeech"
 SPLITS = {"train": "train-clean-100", "dev": "dev-clean", "test": "test-clean"}
@@ -67,7 +68,7 @@ def _chapter(folder: Path, bad: list[str]) -> Iterator[Utterance]:
     """Yield the utterances of one chapter; its problems are appended to `bad`."""
     path = folder / f"{folder.parent.name}-{folder.name}.trans.txt"
     audio = {p.stem for p in folder.glob("*.flac") if not p.name.startswith(".")}
-    lines = path.read_text(encoding="utf8").splitlines() if path.is_file() else []
+    lines = outside_files.read_text(path).splitlines() if path.is_file() else []
     for number, line in enumerate(lines, start=1):
         name, _, text = line.strip().partition(" ")
         if name not in audio:

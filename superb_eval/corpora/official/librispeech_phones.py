@@ -13,6 +13,7 @@ from superb_eval.corpora.official import librispeech
 from superb_eval.data.manifest import Corpus, Manifest, bad_rows_message
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files
 
 LEXICONS = ("librispeech-lexicon-200k-g2p.txt", "librispeech-lexicon-allothers-g2p.txt")
 
@@ -40,7 +41,7 @@ def _lexicon(root: Path) -> dict[str, str]:
         if not path.is_file():
             raise UserError(f"{path}: no such lexicon. PR needs {LAYOUT}. {ORIGIN}.")
         bad = []
-        for number, line in enumerate(path.read_text(encoding="utf8").splitlines(), start=1):
+        for number, line in enumerate(outside_files.read_text(path).splitlines(), start=1):
             word, _, phones = line.partition("\t")
             if not word or not phones.strip():
                 bad.append(f"line {number}: '{line}' is not a word, a tab and its phones")

@@ -17,6 +17,7 @@ from downstreams.qbe import QueryCorpus
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import NO_SPEAKER, Corpus, Manifest, Trial, Utterance, bad_rows_message
 from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files
 
 DATABASE = "quesst14Database"
 LANGUAGE = "nnenglish"
@@ -95,10 +96,9 @@ def _entries(database: Path, name: str) -> list[_Entry]:
 
 
 def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf8").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}). QbE needs {LAYOUT}. {ORIGIN}.") from error
+    if not path.is_file():
+        raise UserError(f"{path}: can't be read (No such file or directory). QbE needs {LAYOUT}. {ORIGIN}.")
+    return outside_files.read_text(path).splitlines()
 
 
 def _split(

@@ -17,6 +17,7 @@ from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Corpus, Manifest, Utterance, bad_rows_message
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files
 
 FOLDER, TRANSCRIPTS, SLOTS = "SNIPS", "all.iob.snips.txt", "slots.txt"
 SPEAKERS = {
@@ -126,4 +127,4 @@ def _problem(words: list[str], slots: list[str], slot_names: set[str]) -> str:
 def _text(path: Path) -> str:
     if not path.is_file():
         raise UserError(f"{path}: no such file. Expected {LAYOUT}. {ORIGIN}.")
-    return path.read_text(encoding="utf8")
+    return outside_files.read_text(path)

@@ -18,6 +18,7 @@ from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import SPLITS, Corpus, Manifest, Utterance, bad_rows_message
 from superb_eval.data.recipe_sections import CorpusSettings
 from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files
 
 FOLDER = "VoxCeleb1"
 LISTS = ("iden_split.txt", "veri_test_class.txt")
@@ -51,7 +52,7 @@ def load(root: Path, settings: CorpusSettings) -> Corpus:
     folders = wav_folders(root)
     rows: dict[str, list[Utterance]] = {split: [] for split in SPLITS}
     bad, seen = [], set()
-    for number, line in enumerate(path.read_text(encoding="utf8").splitlines(), start=1):
+    for number, line in enumerate(outside_files.read_text(path).splitlines(), start=1):
         match = _LINE.fullmatch(line.strip())
         wav = find_wav(folders, match[2]) if match else None
         if match is None or wav is None or match[2] in seen:

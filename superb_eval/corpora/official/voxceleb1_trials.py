@@ -25,6 +25,7 @@ from superb_eval.corpora.trials import drop_short_utterances
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import Corpus, Manifest, Trial, Utterance, bad_rows_message
 from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files
 
 LISTS = ("voxceleb1_test_v2.txt", "veri_test.txt", "veri_test2.txt")
 """The protocol's list; that of VoxCeleb's authors; and their later, cleaned list."""
@@ -138,7 +139,7 @@ def _test(path: Path, folder: Path) -> Manifest:
     trials: list[Trial] = []
     bad: list[str] = []
     used: dict[str, Path | None] = {}
-    for number, line in enumerate(path.read_text(encoding="utf8").splitlines(), start=1):
+    for number, line in enumerate(outside_files.read_text(path).splitlines(), start=1):
         match = _LINE.fullmatch(line.strip())
         names = (match[2], match[3]) if match else ()
         wavs = {name: used.get(name) or find_wav([folder], name) for name in names}

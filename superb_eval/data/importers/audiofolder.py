@@ -11,7 +11,7 @@ from superb_eval.data.importers import json_lines
 from superb_eval.data.importers.columns import split_candidates
 from superb_eval.data.importers.row_names import name_rows
 from superb_eval.data.importers.source import SourceCorpus, SourceRow, raise_if_bad
-from superb_eval.errors import UserError
+from superb_eval.errors import UserError, listed
 
 KIND = "Hugging Face audiofolder"
 
@@ -82,7 +82,7 @@ def _rows(folder: Path, root: Path, bad: list[str]) -> Iterator[SourceRow]:
         location = f"{path.relative_to(root).as_posix()}, {table_io.row_unit(path)} {number}"
         column = next((name for name in FILE_COLUMNS if name in cells), None)
         if column is None:
-            raise UserError(f"{path}: has no column {FILE_COLUMNS[0]} (found: {', '.join(cells)}).")
+            raise UserError(f"{path}: has no column {FILE_COLUMNS[0]} (found: {listed(list(cells))}).")
         name = cells[column]
         problems = paths.problems(name) if name else [f"empty {column}"]
         bad += [f"{location}: {problem}" for problem in problems]

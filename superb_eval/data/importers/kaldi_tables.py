@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files
+
+MAX_BYTES = 2**29
+"""Of a table: three million transcripts."""
 
 
 class TableLine(NamedTuple):
@@ -55,10 +59,8 @@ class KaldiTable:
         return line.value if line else ""
 
 
-def _lines(path: Path) -> list[bytes]:
-    try:
-        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror or error}). Check that it is complete.") from error
+def _lines(path: Path) -> Iterator[bytes]:
     # Not text's splitlines: it would cut a transcript at the rarer separators of Unicode.
-    return content.split(b"\n")
+    with outside_files.open_regular(path, MAX_BYTES) as file:
+        for number, line in enumerate(file):
+            yield line if number else line.removeprefix(b"\xef\xbb\xbf")
