@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from tests.campaigns import records
+from tests.campaigns import records, streams
 
-CAMPAIGNS: dict[str, Callable[[Sequence[str]], int]] = {"records": records.main}
+CAMPAIGNS: dict[str, Callable[[Sequence[str]], int]] = {"records": records.main, "streams": streams.main}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [] or sys.argv[1] not in CAMPAIGNS:
