@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -26,6 +27,9 @@ ENDINGS: dict[str, Literal["markdown", "latex", "csv", "json"]] = {
     ".json": "json",
 }
 """The format that the name of a table's file ends with."""
+
+MARK = re.compile(rb"(strict|historical) figures|published figures|\Atable,upstream,published,", re.IGNORECASE)
+"""In the title of every table, or the first line of its CSV."""
 
 
 def register(app: typer.Typer) -> None:
@@ -84,9 +88,11 @@ def table(
     from superb_eval.results.formats import terminal
     from superb_eval.results.stats.resampling import NEW_SPEAKERS, THESE_SPEAKERS
     from superb_eval.results.table import build as tables
-    from superb_eval.runtime import atomic_files
+    from superb_eval.runtime import atomic_files, own_file
     from superb_eval.runtime.progress import TerminalProgress
 
+    if out is not None:
+        own_file.check(out, MARK, "table")
     wanted = tables.TableOptions(
         "historical" if historical else "strict",
         against,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,13 +23,17 @@ from torch import Tensor, nn
 from superb_eval.data import audio
 from superb_eval.errors import UserError
 from superb_eval.runs.predict import TrainedProbe, load_trained
-from superb_eval.runtime import atomic_files
+from superb_eval.runtime import atomic_files, own_file
 from upstreams.base import Upstream
 from upstreams.hubert import Hubert
 
 OPSET = 17
 TRACED, CHECKED = 24_000, (8_000, 16_001, 48_000)
 """Lengths in samples: the one that the model is traced with, and those that it is compared on afterwards."""
+
+PRODUCER = "superb-eval"
+MARK = re.compile(rb"\A.{0,32}" + PRODUCER.encode(), re.DOTALL)
+"""The producer of the models, which stands at the beginning of their files."""
 
 LIMIT = 1e-4
 """Largest difference between torch and onnxruntime, relative to the largest value of an output."""
@@ -96,6 +101,7 @@ def export(run: Path, out: Path, trusted: Sequence[str] = ()) -> Exported:
             at other lengths than the traced one.
     """
     _check_installed()
+    own_file.check(out, MARK, "model")
     found = load_trained(run, trusted=trusted)
     if found.recipe.corpus.trim_silence:
         raise UserError(
@@ -196,6 +202,7 @@ def _add_metadata(path: Path, found: TrainedProbe) -> None:
         "fingerprint": found.record.upstream.fingerprint,
     }
     onnx.helper.set_model_props(model, metadata)
+    model.producer_name = PRODUCER
     onnx.checker.check_model(model)
     onnx.save(model, str(path))
 

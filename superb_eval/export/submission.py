@@ -5,21 +5,31 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from downstreams import qbe
 from downstreams.base import Prediction
+from downstreams.metrics import diarization
+from superb_eval.data.manifest import Turn
 from superb_eval.errors import UserError
 from superb_eval.export.model_card import run_groups_of
 from superb_eval.results.folder import Protocol, Run, open_results
 from superb_eval.results.stats import scoring
-from superb_eval.runtime import atomic_files
+from superb_eval.runtime import atomic_files, own_folder
 
 SAMPLE_RATE = 16_000
 """Hz, of the audio that upstreams process."""
+
+KIND = "submission"
+"""Of the output folder (`own_folder`)."""
+
+_SLOTS = TypeAdapter(dict[str, str])
+
+MOST_FRAMES = 10_000_000
+"""Of a recording: a day of them."""
 
 SubmissionFile = tuple[str, Callable[[Path], object]]
 """A file's path in the submission, and the function that writes it."""
@@ -29,7 +39,7 @@ def write(results: Path, name: str, protocol: Protocol, out: Path) -> list[Path]
     """Write the files of every task that the upstream `name` was run on officially; return their paths.
 
     Raises:
-        UserError: the upstream has no official run, or a file can't be written.
+        UserError: the upstream has no official run, `out` holds something else, or a file can't be written.
     """
     groups = run_groups_of(open_results(results), name)
     official = [group for group in groups if group.record.corpus.official and group.record.profile == "superb"]
@@ -38,13 +48,33 @@ def write(results: Path, name: str, protocol: Protocol, out: Path) -> list[Path]
             f"{results}: no run of '{name}' follows the official protocol on a complete official corpus, "
             "which the leaderboard requires. Run it with --data CORPORA --profile superb."
         )
-    paths = []
-    for group in official:
-        run = group.runs[0]
-        for path_in_task, save in files_of(run, scoring.run_predictions(run.folder, protocol == "historical")):
-            atomic_files.write(out / run.record.task / path_in_task, save)
-            paths.append(out / run.record.task / path_in_task)
-    return paths
+    own_folder.check(out, KIND)
+    files = [
+        (out / group.record.task / path_in_task, save)
+        for group in official
+        for path_in_task, save in _files_of_run(group.runs[0], protocol)
+    ]
+    own_folder.claim(out, KIND)
+    for path, save in files:
+        atomic_files.write(path, save)
+    return [path for path, _ in files]
+
+
+def _files_of_run(run: Run, protocol: Protocol) -> list[SubmissionFile]:
+    """Return the files of a run's predictions, which may have been edited since.
+
+    Raises:
+        UserError: they can't be scored, or hold what the leaderboard's files can't.
+    """
+    rows = scoring.run_predictions(run.folder, protocol == "historical")
+    try:
+        scoring.scores(scoring.load_task(run.record, run.folder), rows)
+        return list(files_of(run, rows))
+    except UserError as error:
+        raise UserError(f"{run.folder}: {error}") from error
+    except (ValueError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{run.folder}: its predictions are none for the leaderboard ({reason}).") from error
 
 
 def files_of(run: Run, rows: Sequence[Prediction]) -> Iterator[SubmissionFile]:
@@ -106,7 +136,7 @@ def _intents(run: Run, rows: Sequence[Prediction]) -> Iterator[SubmissionFile]:
     del run
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([row.id.rpartition("/")[2], *json.loads(row.answer).values()] for row in rows)
+    writer.writerows([row.id.rpartition("/")[2], *_SLOTS.validate_json(row.answer).values()] for row in rows)
     yield "test_predict.csv", _text(text.getvalue())
 
 
@@ -127,21 +157,29 @@ def _turns(run: Run, rows: Sequence[Prediction]) -> Iterator[SubmissionFile]:
     yield "scoring/frame_shift", _text(f"{stride}\n")
     for row in rows:
         name = Path(row.id).name  # an id must not lead out of the folder
-        yield f"scoring/predictions/{name}.h5", _activity(json.loads(row.answer), json.loads(row.truth), stride)
+        detected, truth = (diarization.turns_from_json(text) for text in (row.answer, row.truth))
+        yield f"scoring/predictions/{name}.h5", _activity(detected, truth, stride)
 
 
-def _activity(detected: Sequence[Any], truth: Sequence[Any], stride: int) -> Callable[[Path], object]:
+def _activity(detected: Sequence[Turn], truth: Sequence[Turn], stride: int) -> Callable[[Path], object]:
+    """Return what writes which of two speakers is active in each frame.
+
+    Raises:
+        ValueError: a turn is of another speaker, or the recording is longer than any.
+    """
+    frames = round(max((turn.end for turn in (*detected, *truth)), default=0.0) * SAMPLE_RATE / stride)
+    if frames > MOST_FRAMES or not {turn.speaker for turn in detected} <= {"0", "1"}:
+        raise ValueError(f"{frames} frames, expected {MOST_FRAMES} at most, of the speakers 0 and 1")
+    return lambda path: _save_h5(path, detected, frames, stride)
+
+
+def _save_h5(path: Path, detected: Sequence[Turn], frames: int, stride: int) -> None:
     import numpy as np
 
-    end = max((turn[1] for turn in (*detected, *truth)), default=0.0)
-    active = np.zeros((round(end * SAMPLE_RATE / stride), 2), dtype=np.float32)
+    active = np.zeros((frames, 2), dtype=np.float32)
     for start, stop, speaker in detected:
         first, last = (round(edge * SAMPLE_RATE / stride) for edge in (start, stop))
         active[first:last, int(speaker)] = 1.0
-    return lambda path: _save_h5(path, active)
-
-
-def _save_h5(path: Path, active: Any) -> None:
     try:
         import h5py
     except ImportError as error:

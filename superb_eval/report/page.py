@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +27,11 @@ from superb_eval.results.layer_record import LayersRecord
 from superb_eval.results.table import build, costs
 from superb_eval.results.table.build import TableOptions
 from superb_eval.results.table.result_table import ResultTable
-from superb_eval.runtime import atomic_files
+from superb_eval.runtime import atomic_files, own_file
 from superb_eval.runtime.progress import NoProgress, Progress
+
+MARK = re.compile(rb": superb-eval report</title>")
+"""In the head of every report."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,10 @@ def write(folder: Path, out: Path, options: ReportOptions | None = None, progres
     """Write the report of a results folder into one HTML file that needs nothing else; return its path.
 
     Raises:
-        UserError: see `results.table.build.collect`; or the file can't be written.
+        UserError: see `results.table.build.collect`; or the file can't be written, or holds something else.
     """
     options = options or ReportOptions()
+    own_file.check(out, MARK, "report")
     atomic_files.write_text(out, html(folder, options, progress or NoProgress()))
     return out
 

@@ -65,7 +65,7 @@ def test_layers_and_norms_of_the_recipe_are_part_of_it(tones: Path, tmp_path: Pa
 
 def test_an_encoder_of_ones_own(tones: Path, tmp_path: Path) -> None:
     address = new_upstream.write("my_encoder", tmp_path)[1]
-    made = onnx_export.export(_run(tones, tmp_path, address), tmp_path / "mine.onnx")
+    made = onnx_export.export(_run(tones, tmp_path, address), tmp_path / "mine.onnx", [address])
     assert (made.task, made.shape) == ("ks", (1, 3)) and made.difference < 1e-5
 
 
@@ -106,9 +106,10 @@ class Enc(torch.nn.Module):
 
 def test_what_tracing_fixes_is_refused(tones: Path, tmp_path: Path) -> None:
     (tmp_path / "enc.py").write_text(FIXED)
-    fixed = _run(tones, tmp_path, f"{tmp_path / 'enc.py'}:Enc")
+    code = tmp_path / "enc.py"
+    fixed = _run(tones, tmp_path, f"{code}:Enc")
     with pytest.raises(UserError, match="fixes lengths when it is traced"):
-        onnx_export.export(fixed, tmp_path / "m.onnx")
+        onnx_export.export(fixed, tmp_path / "m.onnx", [str(code)])
     assert not (tmp_path / "m.onnx").exists()
 
 

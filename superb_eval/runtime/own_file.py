@@ -1,0 +1,36 @@
+"""Output files: a command writes over its own earlier output, and over nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files
+
+LOOKED_AT = 2**14
+"""Bytes at the beginning of a file, where our outputs have their mark."""
+
+
+def check(path: Path, mark: re.Pattern[bytes], kind: str) -> None:
+    """Refuse to write over a file that holds something else; a new or empty file, a device and a pipe are accepted.
+
+    Args:
+        path: the output file.
+        mark: what the beginning of our own output matches.
+        kind: what the output is called in the message, such as "report".
+
+    Raises:
+        UserError: it is a folder, or a file without the mark, or what lies above it is no folder.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder. Name a file in it.")
+    above = next((folder for folder in path.parents if folder.exists()), path.parent)
+    if not above.is_dir():
+        raise UserError(f"{path}: {above} is no folder. Name a file in a folder.")
+    if not path.is_file():
+        return
+    with outside_files.open_regular(path) as file:
+        beginning = file.read(LOOKED_AT)
+    if beginning and not mark.search(beginning):
+        raise UserError(f"{path}: holds something else than a {kind} of superb-eval. Name another file, or remove it.")
