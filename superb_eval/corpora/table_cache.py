@@ -11,7 +11,7 @@ from superb_eval.corpora import embedded
 from superb_eval.corpora.building.table_audio import write_table_audio
 from superb_eval.data.importers.source import SourceCorpus, TableAudio
 from superb_eval.errors import UserError
-from superb_eval.runtime import atomic_files
+from superb_eval.runtime import atomic_files, outside_files
 from superb_eval.runtime.progress import Progress
 
 LIST = "files.json"
@@ -49,7 +49,7 @@ def _listed(folder: Path) -> dict[str, str] | None:
     path = folder / LIST
     if not path.is_file():
         return None
-    listed: dict[str, str] = json.loads(path.read_text(encoding="utf8"))
+    listed: dict[str, str] = outside_files.read_json(path)
     return listed if all((folder / name).is_file() for name in listed.values()) else None
 
 

@@ -15,6 +15,7 @@ from superb_eval.data import sox_silence
 from superb_eval.data.audio_formats import stream
 from superb_eval.data.audio_formats.open_audio import open_audio
 from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files
 
 SAMPLE_RATE = 16_000
 """Hz. Every upstream reads 16 kHz mono."""
@@ -149,7 +150,7 @@ def forget_digests() -> None:
 def _hash(path: Path, *state: int) -> hashlib._Hash:
     """Return the hash of a file's bytes, cached: clips of one long file follow one another, and it is read once."""
     del state  # part of the cache's key, so that a changed file is read again
-    with path.open("rb") as file:
+    with outside_files.open_regular(path) as file:
         file_hash = hashlib.sha256()
         head = file.read(4)
         file_hash.update(head)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from superb_eval.errors import UserError
-from superb_eval.runtime import atomic_files
+from superb_eval.runtime import atomic_files, outside_files
 from upstreams.base import Upstream
 from upstreams.distilhubert import HEADS_FILE, Heads
 from upstreams.hubert import Hubert
@@ -95,7 +95,7 @@ def export_upstream(
 def read_card(checkpoint: str | None) -> str | None:
     """Return the text of the model card in a checkpoint's folder, which is exported with the weights; None: no card."""
     path = Path(checkpoint or "") / CARD
-    return path.read_text(encoding="utf8") if checkpoint and path.is_file() else None
+    return outside_files.read_text(path) if checkpoint and path.is_file() else None
 
 
 def _convert(model: HubertModel, dtype: Dtype) -> HubertModel:

@@ -19,7 +19,7 @@ from superb_eval.pretraining.export import MODEL
 from superb_eval.pretraining.objective import Objective
 from superb_eval.pretraining.recipe import DistillationRecipe, PretrainRecipe
 from superb_eval.pretraining.sources import parse_paths
-from superb_eval.runtime import atomic_files, own_folder
+from superb_eval.runtime import atomic_files, outside_files, own_folder
 from superb_eval.runtime import loggers as runtime_loggers
 from superb_eval.runtime.devices import set_up_cuda
 from superb_eval.runtime.progress import NoProgress, Progress
@@ -29,6 +29,9 @@ RECIPE = "recipe.yaml"
 
 KIND = "training"
 """Of a training's folder, in its marker."""
+
+MOST_PER_CORE = 4
+"""Processes of a training for each core; more would only wait for one another."""
 
 Device = Literal["cpu", "cuda"]
 
@@ -130,7 +133,7 @@ def launch_fabric(device: Device, devices: int, precision: str, *, skips_layers:
     """Return a launched Fabric. Under torchrun and SLURM the number of processes is theirs.
 
     Raises:
-        UserError: there are fewer GPUs.
+        UserError: there are fewer GPUs, or far fewer cores.
     """
     import torch
     from lightning_fabric import Fabric
@@ -140,6 +143,9 @@ def launch_fabric(device: Device, devices: int, precision: str, *, skips_layers:
     devices, nodes = _process_layout(devices)
     if device == "cuda" and torch.cuda.device_count() < devices:
         raise UserError(f"{devices} GPU(s) requested, {torch.cuda.device_count()} found. Lower --devices, or use cpu.")
+    most = MOST_PER_CORE * (os.cpu_count() or 1)
+    if device == "cpu" and devices > most:
+        raise UserError(f"--devices {devices}: this machine has cores for at most {most} processes. Lower it.")
     if device == "cuda":
         set_up_cuda()
     fabric = Fabric(
@@ -187,6 +193,6 @@ def _holds_recipe(out: Path, recipe: str) -> bool:
         UserError: it holds another one.
     """
     path = out / RECIPE
-    if path.is_file() and path.read_text(encoding="utf8") != recipe:
+    if path.is_file() and outside_files.read_text(path) != recipe:
         raise UserError(f"{out}: holds a training by another recipe. Choose another --out, or remove that folder.")
     return path.is_file()

@@ -18,7 +18,7 @@ from superb_eval.pretraining.recipe import ProbeSettings
 from superb_eval.pretraining.sources import SourcePaths, source_path
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
-from superb_eval.runtime import atomic_files
+from superb_eval.runtime import atomic_files, outside_files
 
 BEST = "probe.json"
 """In the folder of a training: the update whose encoder has the best score so far, and its metrics."""
@@ -75,7 +75,7 @@ class Probes:
     def _best_score(self, before: int) -> float:
         """Return the best score so far; one of a later update is of a killed run, and will be measured again."""
         path = self.folder / BEST
-        best = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {"step": before}
+        best = outside_files.read_json(path) if path.is_file() else {"step": before}
         return float(best["probe"]) if best["step"] < before else float("-inf")
 
 

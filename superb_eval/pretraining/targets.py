@@ -25,7 +25,7 @@ from superb_eval.pretraining.data import Audio, Crop
 from superb_eval.pretraining.recipe import TargetSettings
 from superb_eval.pretraining.shapes import frame_count
 from superb_eval.pretraining.target_features import Extractor, Frames
-from superb_eval.runtime import atomic_files
+from superb_eval.runtime import atomic_files, outside_files
 from superb_eval.runtime.progress import Progress
 
 SHARD = 256
@@ -92,7 +92,7 @@ def _claim_folder(settings: TargetSettings, audio: Audio, folder: Path, seed: in
     path = folder / "targets.json"
     if not path.is_file():
         atomic_files.write_text(path, text)
-    elif path.read_text(encoding="utf8") != text:
+    elif outside_files.read_text(path) != text:
         raise UserError(f"{folder}: holds labels of other audio or settings. Choose another --out, or remove it.")
 
 

@@ -134,6 +134,8 @@ def check_archive(path: Path) -> None:
 @contextmanager
 def _temporary_file(path: Path, save: Callable[[Path], object]) -> Iterator[Path]:
     """Yield a synced temporary file that `save` wrote; remove it afterwards, and sync the folder."""
+    if not path.name:  # of an empty text, or of a root
+        raise UserError(f"{path}: is a folder. Name a file in it.")
     temporary = path.with_name(f".{path.name}.{processes.machine_id()}-{os.getpid()}-{secrets.token_hex(3)}.tmp")
     with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -46,6 +46,8 @@ def sentence(error: BaseException, path: str | os.PathLike[str] | None = None) -
             f"memory ran out ({out_of_memory.first_line(error)}). "
             "Allow more (`ulimit -v`), or make features.batch_seconds, train.batch_size or --workers smaller."
         )
+    if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):  # pathlib's, of a circle of links
+        error = error.__context__
     if not isinstance(error, OSError) or error.errno not in _REMEDIES:
         return None
     name = path if isinstance(error.filename, int | None) else error.filename  # int: a descriptor

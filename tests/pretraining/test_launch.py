@@ -87,3 +87,8 @@ def test_lines_of_the_log_are_means_and_a_resumed_log_starts_at_the_checkpoint(
         assert len(lines()) == 1
     with TrainingLog(tmp_path / "other", checkpoint, writes=False):
         assert not (tmp_path / "other").exists()
+
+
+def test_more_processes_than_cores_can_serve_are_refused_before_any_is_started() -> None:
+    with pytest.raises(UserError, match=r"--devices 4294967296: this machine has cores for at most \d+ processes"):
+        launch.launch_fabric("cpu", 4_294_967_296, "float32")

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import Timeout
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from superb_eval.corpora.building.request import manifests_folder
 from superb_eval.data import manifest
 from superb_eval.errors import UserError
-from superb_eval.runtime import atomic_files, locks, own_folder
+from superb_eval.runtime import atomic_files, locks, outside_files, own_folder
 
 STATE = ".corpus-new"
 """The subfolder that names unfinished tasks; it is removed with the last of them."""
@@ -25,6 +27,39 @@ KIND = "corpus"
 
 SHARED_SETTINGS = ("source", "audio")
 """Settings that all tasks in one folder have in common."""
+
+
+class _BegunTask(TypedDict):
+    settings: dict[str, Any]
+
+
+class _Counts(TypedDict):
+    utterances: int
+    hours: float
+    speakers: int
+    labels: int
+
+
+class _LeftOutRows(TypedDict):
+    rows: int
+    first: str
+
+
+class _Summary(TypedDict):
+    """What `summarise` returns."""
+
+    format: str
+    splits: dict[str, _Counts]
+    decisions: list[str]
+    left_out: dict[str, _LeftOutRows]
+    overrides: list[str]
+
+
+class _MadeTask(_BegunTask):
+    summary: _Summary
+
+
+Form = TypeVar("Form")
 
 
 @dataclass(frozen=True)
@@ -47,7 +82,7 @@ class NewCorpusFolder:
         own_folder.check(self.out, KIND, earlier=self._was_begun())
         for task, there in [*made.items(), *self._unfinished().items()]:
             self._check(task, there["settings"], settings)
-        return made[self.task]["summary"] if self.task in made else None
+        return dict(made[self.task]["summary"]) if self.task in made else None
 
     @contextmanager
     def reserved(self, settings: dict[str, Any]) -> Iterator[None]:
@@ -76,7 +111,7 @@ class NewCorpusFolder:
     def finish(self, settings: dict[str, Any], summary: dict[str, Any]) -> None:
         """Write `corpus.json` with this task's settings and summary."""
         description = manifest.read_description(self.out) or {"name": self.out.resolve().name, "made": {}}
-        made = {**self._made(), self.task: {"settings": settings, "summary": summary}}
+        made: dict[str, Any] = {**self._made(), self.task: {"settings": settings, "summary": summary}}
         atomic_files.write_text(self.out / "corpus.json", _json({**description, "made": made}))
         self._state_file().unlink()
 
@@ -87,13 +122,13 @@ class NewCorpusFolder:
         """Return whether a command made something here, perhaps of a version that left no marker."""
         return bool(self._made()) or (self.out / STATE).is_dir()
 
-    def _made(self) -> dict[str, Any]:
-        made = manifest.read_description(self.out).get("made")
-        return made if isinstance(made, dict) else {}
+    def _made(self) -> dict[str, _MadeTask]:
+        made = manifest.read_description(self.out).get("made", {})
+        return _parsed(self.out / "corpus.json", dict[str, _MadeTask], made)
 
-    def _unfinished(self) -> dict[str, Any]:
+    def _unfinished(self) -> dict[str, _BegunTask]:
         files = sorted((self.out / STATE).glob("*.json"))
-        return {path.stem: json.loads(path.read_text(encoding="utf8")) for path in files}
+        return {path.stem: _parsed(path, _BegunTask, outside_files.read_json(path)) for path in files}
 
     def _state_file(self) -> Path:
         return self.out / STATE / f"{self.task}.json"
@@ -107,15 +142,28 @@ class NewCorpusFolder:
             )
         compared = there if task == self.task else SHARED_SETTINGS
         other = [
-            f"{key} {_shown(there[key])}, not {_shown(settings[key])}"
+            f"{key} {_shown(there.get(key))}, not {_shown(settings.get(key))}"
             for key in compared
-            if there[key] != settings[key]
+            if there.get(key) != settings.get(key)
         ]
         if other:
             raise UserError(
                 f"{self.out}: {task} is made there with {'; '.join(other)}. Give the same options, choose another "
                 "folder, or delete this one."
             )
+
+
+def _parsed(path: Path, form: type[Form], content: Any) -> Form:
+    """Return what a file of this folder holds, of a form.
+
+    Raises:
+        UserError: it has another form.
+    """
+    try:
+        return TypeAdapter(form).validate_python(content)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise UserError(f"{path}: isn't as `corpus new` writes it ({reason}). Choose another folder.") from error
 
 
 def _shown(value: object) -> str:

@@ -19,8 +19,9 @@ from superb_eval.corpora.synthetic.clips import SynthesisedClip
 from superb_eval.corpora.synthetic.manifests import to_csv
 from superb_eval.corpora.synthetic.shards import STATE, ClipShard, is_done, load, split
 from superb_eval.corpora.synthetic.tasks import FOLDERS, SIZES, TASKS, parts_of
+from superb_eval.data import manifest
 from superb_eval.errors import UserError, near_miss
-from superb_eval.runtime import atomic_files, locks, own_folder
+from superb_eval.runtime import atomic_files, locks, outside_files, own_folder
 from superb_eval.runtime.threads import available_cores
 
 GENERATOR_VERSION = 4
@@ -103,12 +104,14 @@ def _check_arguments(size: str, seed: int, tasks: Sequence[str], workers: int | 
 
 
 def _finished_tasks(generation: _Generation) -> set[str]:
-    path = generation.out / "corpus.json"
-    if not path.is_file():
+    description = manifest.read_description(generation.out)
+    if not description:
         return set()
-    description = json.loads(path.read_bytes())
     _check_same_settings(generation, description, generation.settings())
-    return set(description["tasks"])
+    tasks = description.get("tasks")
+    if not isinstance(tasks, list) or not set(map(str, tasks)) <= FOLDERS.keys():
+        raise UserError(f"{generation.out / 'corpus.json'}: its tasks are none of ours. Choose another folder.")
+    return set(tasks)
 
 
 def _check_same_settings(generation: _Generation, present: dict[str, object], expected: dict[str, object]) -> None:
@@ -140,7 +143,8 @@ def _write_settings(generation: _Generation, settings: dict[str, object]) -> Non
     """Reserve the folder for these settings, so that another size or seed can't mix with what is there."""
     path = generation.out / STATE / "settings.json"
     if path.is_file():
-        _check_same_settings(generation, json.loads(path.read_bytes()), settings)
+        present = outside_files.read_json(path)
+        _check_same_settings(generation, present if isinstance(present, dict) else {}, settings)
     else:
         atomic_files.write_bytes(path, json.dumps(settings).encode())
 

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from superb_eval.corpora.synthetic.clips import ClipPlan, SynthesisedClip
 from superb_eval.corpora.synthetic.tasks import PARTS
-from superb_eval.runtime import atomic_files
+from superb_eval.errors import UserError
+from superb_eval.runtime import atomic_files, outside_files
 
 STATE = ".shards"
 """The folder, inside the corpus, of the shards' records."""
@@ -45,6 +48,9 @@ class ClipRecord:
     labels: Mapping[str, str]
 
 
+_RECORDS = TypeAdapter(list[ClipRecord])
+
+
 def split(part: str, size: str, seed: int) -> list[ClipShard]:
     """Return all shards of a part: the same for every number of workers, because espeak-ng's output depends on it."""
     plans, step = PARTS[part].plan_clips(size, seed), CLIPS_PER_SHARD[size]
@@ -61,8 +67,18 @@ def save(shard: ClipShard, out: Path, clips: Sequence[ClipRecord]) -> None:
 
 
 def load(shard: ClipShard, out: Path) -> list[SynthesisedClip]:
-    """Return the clips of a shard that is done."""
-    records = [ClipRecord(**entry) for entry in json.loads(shard.record_path(out).read_bytes())]
+    """Return the clips of a shard that is done.
+
+    Raises:
+        UserError: its record is damaged.
+    """
+    path = shard.record_path(out)
+    try:
+        records = _RECORDS.validate_python(outside_files.read_json(path))
+        if len(records) != len(shard.plans):
+            raise ValueError(f"{len(records)} clips where there are {len(shard.plans)}")
+    except ValueError as error:
+        raise UserError(f"{path}: is damaged. Remove it, and run the same command again.") from error
     return [
         SynthesisedClip(plan, record.path, record.sha256, record.duration_s, {**plan.labels, **record.labels})
         for plan, record in zip(shard.plans, records, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,7 +29,7 @@ def open_audio(path: Path) -> Iterator[AudioStream]:
     """
     import soundfile
 
-    if not path.is_file():
+    if not os.path.isfile(path):  # False too for names that no file system holds
         raise UserError(f"{path}: {_missing(path)} Check the path column of the manifest, and --data.")
     stream: AudioStream | None = None
     with ExitStack() as stack:
@@ -48,7 +49,7 @@ def open_audio(path: Path) -> Iterator[AudioStream]:
 
 
 def _missing(path: Path) -> str:
-    if path.is_symlink():
+    if os.path.islink(path):
         return f"no such audio file: it is a link to {path.readlink()}, which leads to none."
     return "no such audio file."
 
