@@ -30,6 +30,7 @@ from downstreams.task_types.official_corpus import OfficialCorpus
 from superb_eval.data import limits
 from superb_eval.data.manifest import NO_SPEAKER, Corpus, Manifest, Utterance, check_labels
 from superb_eval.data.recipe_sections import CorpusSettings, Section
+from superb_eval.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -367,17 +368,27 @@ def nested(task: BaseTask, scores: Sequence[Score], rows: Sequence[Prediction]) 
     return [replace(score, nesting=nesting) if score.units == len(rows) else score for score in scores]
 
 
+MAX_CLASSES = 100_000
+"""Classes of a head: the largest sets of speakers have a tenth of it."""
+
+
 def closed_set(corpus: Corpus, column: str) -> list[str]:
     """Return the labels of a column in the training rows, sorted.
 
     Raises:
-        UserError: dev or test rows have others; each is named with its line.
+        UserError: there are more than `MAX_CLASSES`, or dev or test rows have others; each is named with its line.
     """
     train = corpus.splits["train"]
+    classes = sorted(set(train.labels(column)))
+    if len(classes) > MAX_CLASSES:
+        raise UserError(
+            f"{train.source}: column '{column}' holds {len(classes)} different labels, and a head has at most "
+            f"{MAX_CLASSES} outputs. Is it a column of classes?"
+        )
     for name, split in corpus.splits.items():
         if name != "train":
             check_labels(train, split, column)
-    return sorted(set(train.labels(column)))
+    return classes
 
 
 def accuracy(metric: Metric, rows: Sequence[Prediction]) -> Score:

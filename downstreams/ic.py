@@ -30,7 +30,7 @@ from downstreams.task_types.classification import ProjectorHead
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 from superb_eval.data.bounds import at_most_items
 from superb_eval.data.manifest import Corpus, Utterance
-from superb_eval.errors import UserError
+from superb_eval.errors import UserError, listed
 from superb_eval.runtime.lazy_torch import torch
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class IntentClassification(UtteranceTask):
     @classmethod
     def column_advice(cls, present: Sequence[str]) -> str:
         """Return the option that names the slots of this manifest, among the columns that it has."""
-        named = f'such as -o "head.slots=[{", ".join(present)}]"' if present else "each of which is a column"
+        named = f'such as -o "head.slots=[{", ".join(present[:8])}]"' if present else "each of which is a column"
         return f"Or name the slots to recognise, {named}."
 
     @classmethod
@@ -87,10 +87,10 @@ class IntentClassification(UtteranceTask):
         train = corpus.splits["train"]
         absent = [slot for slot in head.slots if slot not in train.utterances[0].labels]
         if absent:
-            present = ", ".join(train.utterances[0].labels)
+            present = listed(list(train.utterances[0].labels))
             raise UserError(f"{corpus.name} has no label {', '.join(absent)} (found: {present}). Fix -o head.slots.")
         _check_values(corpus, head.slots)
-        return {slot: list(dict.fromkeys(u.labels[slot] for u in train)) for slot in head.slots}
+        return {slot: list(dict.fromkeys(train.labels(slot))) for slot in head.slots}
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)

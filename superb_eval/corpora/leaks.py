@@ -8,6 +8,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from functools import cache
 
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import NO_SPEAKER, Corpus, Manifest, Utterance
@@ -79,11 +80,12 @@ def first_five(names: Sequence[str]) -> str:
 def _places(corpus: Corpus, digests: Mapping[Clip, str]) -> Iterator[tuple[str, str, Utterance]]:
     """Files by their path, and copies under other names by what they hold, where the cut is the same."""
     first_path: dict[str, str] = {}
+    real_path = cache(os.path.realpath)  # once per file: a long one may have thousands of clips
     for name, split in corpus.splits.items():
         for utterance in split:
             clip = utterance.clip
             whole = clip.start == 0 and clip.end is None
-            path = str(clip.path) if whole else os.path.realpath(clip.path)
+            path = str(clip.path) if whole else real_path(clip.path)
             yield name, first_path.setdefault(digests[clip], path), utterance
 
 

@@ -146,9 +146,9 @@ def forget_digests() -> None:
     _hash.cache_clear()
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=2**16)
 def _hash(path: Path, *state: int) -> hashlib._Hash:
-    """Return the hash of a file's bytes, cached: clips of one long file follow one another, and it is read once."""
+    """Return the hash of a file's bytes, cached: a long file is read once, in whatever order its clips come."""
     del state  # part of the cache's key, so that a changed file is read again
     with outside_files.open_regular(path) as file:
         file_hash = hashlib.sha256()
