@@ -5,9 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from tests.campaigns import records, streams
+from tests.campaigns import job_files, kill_commands, limits, records, streams
 
-CAMPAIGNS: dict[str, Callable[[Sequence[str]], int]] = {"records": records.main, "streams": streams.main}
+CAMPAIGNS: dict[str, Callable[[Sequence[str]], int]] = {
+    "job_files": job_files.main,
+    "kill_commands": kill_commands.main,
+    "limits": limits.main,
+    "records": records.main,
+    "streams": streams.main,
+}
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [] or sys.argv[1] not in CAMPAIGNS:

@@ -1,7 +1,7 @@
-"""A suite's files, edited: `python -m tests.campaigns.job_files [EVERY]` makes about 1 000 edits in five kinds of them.
+"""A suite's files, edited: `python -m tests.campaigns job_files [EVERY]` makes about 1 000 edits in five kinds of them.
 
 Planned runs, claims, failures, receipts and the marks of waiting runs get values of other types and sizes, lose fields,
-become pipes, folders and links. `board` has to show what can be read, and a suite has to take up the run, or refuse it
+become pipes, folders and links. `board` has to show what can be read, and a suite has to execute the run, or refuse it
 with a sentence, within the lease's time-out; no file but the suite's own may change.
 """
 
@@ -12,10 +12,9 @@ import json
 import os
 import shutil
 import signal
-import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -106,7 +105,7 @@ def cases(folder: Path) -> Iterator[tuple[str, str, Edit]]:
 
 
 def attempt(folder: Path, kind: str, edit: Edit) -> str:
-    """Write a suite's files with one of them edited, show them and take up the run; return the outcome."""
+    """Write a suite's files with one of them edited, show them and execute the run; return the outcome."""
     out = folder / "out"
     shutil.rmtree(out, ignore_errors=True)
     (out / jobs.SUITE_FOLDER).mkdir(parents=True)
@@ -134,8 +133,8 @@ def attempt(folder: Path, kind: str, edit: Edit) -> str:
     except BusyError as error:
         return f"waits for {error}"
     if not (states.receipt(job) and states.planned() == [job] and states.lease(job) is None):
-        return "the run was not taken up"
-    return "taken up"
+        return "the run was not executed"
+    return "executed"
 
 
 def _is_executed(path: Path) -> bool:
@@ -164,7 +163,7 @@ def run(folder: Path, every: int = 1, offset: int = 0) -> Counter[str]:
             signal.alarm(0)
         if [path.read_text() for path in outside.iterdir()] != ["mine"]:
             outcome = "a file of the user's changed"
-        counts[outcome if outcome in ("taken up", "refused") else f"{kind}, {name}: {outcome}"] += 1
+        counts[outcome if outcome in ("executed", "refused") else f"{kind}, {name}: {outcome}"] += 1
     return counts
 
 
@@ -174,19 +173,13 @@ def _late(number: int, frame: object) -> None:
 
 def faults(counts: Counter[str]) -> list[str]:
     """Return the outcomes that must not occur."""
-    return [outcome for outcome in counts if outcome not in ("taken up", "refused")]
+    return [outcome for outcome in counts if outcome not in ("executed", "refused")]
 
 
-def main() -> int:
-    """Run the long form."""
+def main(arguments: Sequence[str]) -> int:
+    """Try every edit, or each one of so many; return 1 where one had an outcome that must not occur."""
     with tempfile.TemporaryDirectory() as folder:
-        counts = run(Path(folder), int((*sys.argv[1:], "1")[0]))
-    print(
-        f"{sum(counts.values())} edits: {counts['taken up']} runs taken up, {counts['refused']} refused with a sentence"
-    )
+        counts = run(Path(folder), int((*arguments, "1")[0]))
+    print(f"{sum(counts.values())} edits: {counts['executed']} executed, {counts['refused']} refused with a sentence")
     print("\n".join(faults(counts)) or "nothing else")
     return int(bool(faults(counts)))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
