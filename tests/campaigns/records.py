@@ -96,7 +96,7 @@ class Campaign:
 
 
 def _export(campaign: Campaign, out: Path) -> Sequence[object]:
-    return ("export", campaign.results, "--submission", GOOD, "--out", out / "submission")
+    return ("export", campaign.results, "--submission", "theirs", "--out", out / "submission")
 
 
 COMMANDS: dict[str, Callable[[Campaign, Path], Sequence[object]]] = {
@@ -124,7 +124,7 @@ COMMANDS: dict[str, Callable[[Campaign, Path], Sequence[object]]] = {
     "onnx": lambda c, out: ("onnx", c.run, "--out", out / "model.onnx"),
 }
 
-RARE = {"verify --again": 0.1, "onnx": 0.1, "report": 0.4}
+RARE = {"verify --again": 0.1, "onnx": 0.03, "report": 0.4}
 """How often the dearer commands are drawn, beside 1."""
 
 
@@ -165,7 +165,7 @@ def prepare(root: Path) -> None:
         evaluate(RunConfig(GOOD, "ks", corpus, overrides=SHORT, seed=seed, out=results, store=root / "store"))
     evaluate(RunConfig("fbank", "ks", corpus, overrides=SHORT, out=results, store=root / "store"))
     (results / "fbank").rename(results / "other")
-    ten_tasks(root / "tasks", "theirs", 0.2, 1)
+    ten_tasks(root / "tasks", "theirs", 0.2, 1, profile="superb", corpus__official=True)
     (results / "layers/x").mkdir(parents=True)
     outside = root / "base" / "outside"
     outside.mkdir()
@@ -175,12 +175,21 @@ def prepare(root: Path) -> None:
     (outside / "evil.pt").write_bytes(b"\x80\x04cposix\nsystem\n.")
 
 
-def _begin(campaign: Campaign) -> Path:
-    """Make a fresh case; return the folder beside its results."""
+def _begin(campaign: Campaign, number: int) -> Path:
+    """Make a fresh case; return the folder beside its results.
+
+    The run to attack is one of KS with its head, or, in every other case, the predictions of one of the ten tasks.
+    """
     case = campaign.root / "case"
     shutil.rmtree(case, ignore_errors=True)
     _copy_with_pipes(campaign.root / "base", case)
     (campaign.run,) = (path.parent for path in campaign.results.glob(f"other/*/*/{records.NAME}"))
+    if number % 2:
+        shutil.rmtree(campaign.results / "other")
+        tasks = sorted(path.parent for path in campaign.root.glob(f"tasks/*/*/*/{records.NAME}"))
+        task = tasks[number // 2 % len(tasks)]
+        campaign.run = campaign.results / "theirs" / task.parts[-2] / task.name
+        shutil.copytree(task, campaign.run)
     return case / "outside"
 
 
@@ -205,16 +214,10 @@ def _draw(rng: Random, count: int) -> list[str]:
 
 
 def fuzz_records(campaign: Campaign, count: int, seed: int = 0) -> None:
-    """Read results of which one run's record is edited: in turn of KS as it was run, and of each of the ten tasks."""
+    """Read results of which one run's record is edited."""
     rng = Random(f"records {seed}")
-    tasks = sorted(path.parent for path in campaign.root.glob(f"tasks/*/*/*/{records.NAME}"))
     for number in range(count):
-        outside = _begin(campaign)
-        if number % 2:  # the record of another task, with its predictions
-            shutil.rmtree(campaign.results / "other")
-            task = tasks[number // 2 % len(tasks)]
-            campaign.run = campaign.results / "other" / task.parts[-2] / task.name
-            shutil.copytree(task, campaign.run)
+        outside = _begin(campaign, number)
         path = campaign.run / records.NAME
         path.write_bytes(hostile_results.mutate_record(rng, path.read_bytes(), outside))
         for command in _draw(rng, 2):
@@ -225,7 +228,7 @@ def fuzz_folders(campaign: Campaign, count: int, seed: int = 0) -> None:
     """Read results in which a file, or several, is none, or holds something else."""
     rng = Random(f"folders {seed}")
     for number in range(count):
-        outside = _begin(campaign)
+        outside = _begin(campaign, number)
         cases = [_set_trap(campaign, rng, outside) for _ in range(rng.choice((1, 1, 2)))]
         for command in _draw(rng, 3):
             campaign.call(f"folder {number} of seed {seed}: {' and '.join(cases)}", command)
@@ -235,7 +238,7 @@ def _set_trap(campaign: Campaign, rng: Random, outside: Path) -> str:
     run = campaign.run
     heads = run / "probe-1.safetensors"
     kind = rng.randrange(10)
-    if kind == 0:
+    if kind in (0, 4, 5):
         name, text = rng.choice(sorted(hostile_results.TABLES.items()))
         return _replace(run / records.PREDICTIONS, name, lambda path: path.write_text(text))
     if kind == 1:
