@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def _existing_record(path: Path, config: RunConfig) -> LayersRecord:
     """Return the record of an earlier analysis of this upstream if it is unchanged, else an empty one."""
     address = config.upstream
     fingerprint = upstream_cache.load(address, config.device, config.store).fingerprint()
-    if path.is_file():
+    if os.path.lexists(path):
         earlier = layer_record.read(path)
         if (earlier.upstream, legacy_fingerprints.current(earlier.fingerprint)) == (address, fingerprint):
             return earlier.model_copy(update={"fingerprint": fingerprint})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from downstreams.base import TrainedTask
@@ -140,7 +141,8 @@ def _read(path: Path, states: Sequence[ProbeState], code: str) -> dict[str, Any]
         if content.get("code") != code:
             warnings.warn(f"{path}: of another version than {code}; this training starts over", stacklevel=2)
             return None
-        for state, saved in zip(states, content["states"], strict=True):
+        for state, weights, saved in zip(states, content["probes"], content["states"], strict=True):
+            _check_shapes(state.probe, weights)
             for name, key in ((BEST, "best"), (BEST_ON_TEST, "best_on_test")):
                 if saved[key]["value"] is not None:
                     reading = state.folder / name
@@ -150,3 +152,9 @@ def _read(path: Path, states: Sequence[ProbeState], code: str) -> dict[str, Any]
         warnings.warn(f"{reading}: damaged ({reason}); this training starts over", stacklevel=2)
         return None
     return content
+
+
+def _check_shapes(probe: Probe, weights: Mapping[str, Tensor]) -> None:
+    expected = {name: tensor.shape for name, tensor in probe.state_dict().items()}
+    if expected != {name: tensor.shape for name, tensor in weights.items()}:
+        raise ValueError("its weights are those of another head")

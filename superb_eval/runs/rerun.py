@@ -19,6 +19,7 @@ from superb_eval.runs.evaluate import evaluate
 from superb_eval.runtime import threads
 from superb_eval.runtime.progress import Progress
 
+MOST_THREADS = 4096
 SEED = 0
 """Of the choice of runs, so that the same command chooses the same runs."""
 
@@ -80,6 +81,17 @@ def rerun(record: RunRecord, out: Path, data: Path | None, store: Path | None, p
         store=store,
         limit=record.limit,
     )
-    count = int(record.hardware.get(platforms.TORCH_THREADS, threads.available_cores()))
-    with threads.limit_threads(count):
+    with threads.limit_threads(_threads(record)):
         return evaluate(config, progress)[0]
+
+
+def _threads(record: RunRecord) -> int:
+    """Return the number of threads that a run was made on.
+
+    Raises:
+        UserError: its record holds another value.
+    """
+    count = record.hardware.get(platforms.TORCH_THREADS, threads.available_cores())
+    if not (isinstance(count, int) and 1 <= count <= MOST_THREADS):
+        raise UserError(f"hardware.{platforms.TORCH_THREADS} in its record is {count!r}, expected 1 to {MOST_THREADS}.")
+    return count

@@ -71,6 +71,12 @@ class Campaign:
             (self.root / "ran").unlink()
         return outcome
 
+    def report_progress(self, number: int) -> None:
+        """Print how far a long campaign is, every hundred cases."""
+        if number % 100 == 99:
+            sys.stdout.write(f"{number + 1} cases: {self}\n")
+            sys.stdout.flush()
+
     def _judge(self, case: str, command: str, outcome: TypedCommand) -> None:
         if outcome.code == 0 or outcome.refused:
             self.counts["refused" if outcome.code else "done"] += 1
@@ -220,8 +226,9 @@ def fuzz_records(campaign: Campaign, count: int, seed: int = 0) -> None:
         outside = _begin(campaign, number)
         path = campaign.run / records.NAME
         path.write_bytes(hostile_results.mutate_record(rng, path.read_bytes(), outside))
-        for command in _draw(rng, 2):
+        for command in _draw(rng, 1):
             campaign.call(f"record {number} of seed {seed}", command)
+        campaign.report_progress(number)
 
 
 def fuzz_folders(campaign: Campaign, count: int, seed: int = 0) -> None:
@@ -232,6 +239,7 @@ def fuzz_folders(campaign: Campaign, count: int, seed: int = 0) -> None:
         cases = [_set_trap(campaign, rng, outside) for _ in range(rng.choice((1, 1, 2)))]
         for command in _draw(rng, 3):
             campaign.call(f"folder {number} of seed {seed}: {' and '.join(cases)}", command)
+        campaign.report_progress(number)
 
 
 def _set_trap(campaign: Campaign, rng: Random, outside: Path) -> str:

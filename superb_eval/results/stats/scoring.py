@@ -61,6 +61,11 @@ def _metric(score: Score, protocol: str) -> MetricRecord:
         )
     of = resampling.population(score)
     low, high = intervals.interval(score, of)
+    if not math.isfinite(low + high):
+        raise UserError(
+            f"{metric.heading} ({protocol}) has no interval: {score.units} test units are too few, or all of one "
+            "utterance. Add rows to the test split."
+        )
     same = intervals.interval(score, THESE_SPEAKERS) if of == NEW_SPEAKERS else (None, None)
     return MetricRecord(
         key=metric.key,
