@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from functools import cache, lru_cache
 from pathlib import Path
+
+MANY = 1_000
+"""Files that are looked up in a folder one by one before it is listed, which takes a fourth of the time for each."""
 
 
 class AudioPaths:
     """Checks the audio paths in a manifest; accesses the disk once per folder and once per file.
 
     A corpus may come from anywhere, so its rows must not name files outside its folder. Links may lead there, since
-    they were made on this machine, unless `allow_links` is False. Works on text: with pathlib, 100 000 rows took twice
-    as long.
+    they were made on this machine, unless `allow_links` is False. A folder of which many files are asked for is listed.
+    Works on text: with pathlib, 100 000 rows took twice as long.
     """
 
     def __init__(self, root: Path, allow_links: bool | None = None) -> None:
@@ -21,7 +25,9 @@ class AudioPaths:
         self.inside = os.path.join(os.path.realpath(root), "")
         self.allow_links = allow_links
         self.problems = lru_cache(maxsize=2**16)(self._problems)
-        self._real_folder = cache(os.path.realpath)
+        self._real_folder = cache(lambda folder: os.path.realpath(os.path.join(self.root, folder)))
+        self._regular_files = cache(_regular_files)
+        self._asked: Counter[str] = Counter()
 
     def _problems(self, path: str) -> list[str]:
         """Return nothing, or one sentence. `path` is relative to the corpus folder."""
@@ -46,7 +52,11 @@ class AudioPaths:
     def _resolve(self, path: str) -> tuple[str, bool]:
         """Return the path with links resolved, and whether that file exists."""
         folder, name = os.path.split(path)
-        real = os.path.join(self._real_folder(os.path.join(self.root, folder)), name)
+        real_folder = self._real_folder(folder)
+        real = os.path.join(real_folder, name)
+        self._asked[real_folder] += 1
+        if self._asked[real_folder] > MANY and name in self._regular_files(real_folder):
+            return real, True
         try:
             mode = os.lstat(real).st_mode
         except OSError:
@@ -55,3 +65,12 @@ class AudioPaths:
             real = os.path.realpath(real)
             return real, os.path.isfile(real)
         return real, stat.S_ISREG(mode)
+
+
+def _regular_files(folder: str) -> frozenset[str]:
+    """Return the names of a folder's regular files; none where it can't be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+    except OSError:
+        return frozenset()

@@ -78,3 +78,16 @@ def test_an_invalid_file_name_is_refused(root: Path) -> None:
     for path in ("audio/\0.wav", "\0/a.wav", "a" * 5000):
         (problem,) = AudioPaths(root).problems(path)
         assert "is not a valid file name" in problem or "no such file" in problem
+
+
+def test_a_folder_that_is_listed_holds_the_same_files(
+    root: Path, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "audio" / "out.wav").symlink_to(outside / "s.wav")
+    (root / "audio" / "broken.wav").symlink_to("none")
+    (root / "audio" / "folder").mkdir()
+    names = [f"audio/{name}" for name in ("a.wav", "out.wav", "broken.wav", "folder", "none.wav", "", ".")]
+    one_by_one = [AudioPaths(root, allow_links=False).problems(name) for name in names]
+    monkeypatch.setattr("superb_eval.data.audio_paths.MANY", 0)
+    assert [AudioPaths(root, allow_links=False).problems(name) for name in names] == one_by_one
+    assert one_by_one[0] == [] and all(one_by_one[1:])
