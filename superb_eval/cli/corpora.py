@@ -53,7 +53,8 @@ def new(
         str, typer.Option(metavar="PATTERN", help="finds the speaker in a file's name or path: '^(\\w+)_nohash'")
     ] = "",
     trials: Annotated[
-        int, typer.Option(min=2, metavar="N", help="of asv: how many for dev and for test, half of one speaker")
+        int,
+        typer.Option(min=2, max=10**7, metavar="N", help="of asv: how many for dev and for test, half of one speaker"),
     ] = 1000,
     audio: Annotated[
         Literal["link", "copy"], typer.Option(help="link the audio files, or copy them; bytes in tables become files")

@@ -61,8 +61,13 @@ def distill(
 def cost(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="addresses; ratios are to the first")],
     device: options.Device = "cpu",
-    seconds: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="length of the utterance")] = 10.0,
-    rounds: Annotated[int, typer.Option(min=3, metavar="N", help="how often each is timed, alternating")] = 15,
+    seconds: Annotated[
+        float,
+        typer.Option(min=0.1, max=3600, callback=options.finite, metavar="SECONDS", help="length of the utterance"),
+    ] = 10.0,
+    rounds: Annotated[
+        int, typer.Option(min=3, max=10_000, metavar="N", help="how often each is timed, alternating")
+    ] = 15,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="results folder whose table and report will show the costs")
     ] = None,

@@ -15,6 +15,13 @@ MOST_SEED = 2**32 - 1
 MOST_SEEDS = 1000
 
 
+def finite(number: float | None) -> float | None:
+    """Return an option's number; refuse none and infinite ones, which are in every range or in none."""
+    if number is not None and not abs(number) < float("inf"):
+        raise typer.BadParameter(f"{number} is no finite number.")
+    return number
+
+
 def _device(text: str) -> str:
     from superb_eval.runtime import devices
 

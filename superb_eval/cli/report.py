@@ -21,6 +21,7 @@ from superb_eval.cli.options import (
     Resume,
     Store,
     StoreGb,
+    finite,
 )
 from superb_eval.cli.sections import COMPARE, INSPECT
 from superb_eval.runtime.screen import console, show
@@ -44,7 +45,9 @@ def report(
     published: Published = "",
     historical: Historical = False,
     data: RecordedData = None,
-    audio_mb: Annotated[float, typer.Option(min=0, metavar="MB", help="size of the audio to embed; 0: none")] = 4.0,
+    audio_mb: Annotated[
+        float, typer.Option(min=0, callback=finite, metavar="MB", help="size of the audio to embed; 0: none")
+    ] = 4.0,
     title: Annotated[
         str, typer.Option(metavar="TITLE", help="heading of the page; default: the name of the results folder")
     ] = "",

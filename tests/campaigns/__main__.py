@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from tests.campaigns import job_files, kill_commands, limits, records, streams
+from tests.campaigns import job_files, kill_commands, limits, names, recipes, records, streams
 
 CAMPAIGNS: dict[str, Callable[[Sequence[str]], int]] = {
     "job_files": job_files.main,
     "kill_commands": kill_commands.main,
     "limits": limits.main,
+    "names": names.main,
+    "recipes": recipes.main,
     "records": records.main,
     "streams": streams.main,
 }
