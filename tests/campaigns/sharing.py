@@ -1,7 +1,8 @@
 """Four processes with one store and one results folder: `python -m tests.campaigns.sharing [PROCESSES]`.
 
 Each executes a suite of the same runs. Afterwards every record and head has to equal those of one process alone, no
-shard may be damaged, and the upstream may have processed no clip more than once.
+shard may be damaged, and the upstream may have processed no clip more than once. Then two suites with different recipes
+share both folders.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from superb_eval.features.store import Store
@@ -61,8 +63,22 @@ def run(corpus: Path, folder: Path, tasks: str, processes: int, overrides: tuple
     return problems + kill.leftovers(together)
 
 
+def run_recipes(corpus: Path, folder: Path, task: str, recipes: Sequence[tuple[str, ...]]) -> list[str]:
+    """Execute suites with different recipes one after the other, then at once; return the problems."""
+    for part in ("alone", "together"):
+        (folder / part).mkdir(parents=True)
+        running = []
+        for overrides in recipes:
+            running.append(suite(corpus, folder / part, task, overrides))
+            if part == "alone":
+                running[-1].wait()
+        if any(process.wait() for process in running):
+            return [(folder / part / "log").read_text()[-1500:]]
+    return kill.differences(folder / "alone/results", folder / "together/results") + kill.leftovers(folder)
+
+
 def main() -> int:
-    """Run the long form: all ten tasks."""
+    """Run the long form: all ten tasks, and two recipes of one task."""
     count = int((*sys.argv[1:], "4")[0])
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus"
@@ -70,7 +86,9 @@ def main() -> int:
         subprocess.run(synth, check=True)
         problems = run(corpus, Path(folder) / "runs", "all", count)
         print(f"{count} processes: {problems or 'identical to one process; no clip was processed twice'}")
-    return int(bool(problems))
+        others = run_recipes(corpus, Path(folder) / "recipes", "ks", [("train.lr=1e-2",), ("train.lr=1e-3",)])
+        print(f"two recipes at once: {others or 'as each alone'}")
+    return int(bool(problems or others))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pytest
 from superb_eval.runtime import processes
 from superb_eval.suite import state_files
 from tests.campaigns import job_files, kill, kill_commands, limits, sharing, soak
+from tests.results import runs
 
 SHORT = ("train.steps=20", "train.eval_every=5")
 
@@ -86,22 +87,20 @@ def test_a_claim_of_a_live_process_is_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["submission", "upstream export"])
-def test_a_command_that_is_killed_ends_as_an_undisturbed_one(name: str, tmp_path: Path) -> None:
-    kill_commands.prepare(tmp_path)
-    problems, moments = kill_commands.run(name, tmp_path, kills=2)
-    assert problems == [] and len(moments) == 2
+def test_a_command_that_is_killed_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    runs.ten_tasks(tmp_path / "official", "hubert", 0.1, 0, profile="superb", corpus__official=True)
+    problems, moments = kill_commands.run("submission", tmp_path, kills=1)
+    assert problems == [] and len(moments) == 1
 
 
 @pytest.mark.slow
-def test_a_run_with_few_files_little_memory_or_a_small_disk_is_finished_or_refused(
+def test_a_command_that_may_write_no_large_file_is_refused_and_then_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kill_commands.prepare(tmp_path)
-    monkeypatch.setattr(limits, "DISKS", (64,) if os.geteuid() == 0 else ())
-    found = dict(limits.run("run", tmp_path))
-    assert set(found.values()) <= {"finished", "refused"}
-    assert found["64 files"] == "finished" and found["1 GB"] == "refused"
+    runs.ten_tasks(tmp_path / "official", "hubert", 0.1, 0, profile="superb", corpus__official=True)
+    monkeypatch.setattr(limits, "SHELL", {"small files": "ulimit -n 24 -f 1"})
+    monkeypatch.setattr(limits, "DISKS", ())  # which need root
+    assert dict(limits.run("submission", tmp_path)) == {"small files": "refused"}
 
 
 def test_differences_of_commands_are_found(tmp_path: Path) -> None:
@@ -113,17 +112,3 @@ def test_differences_of_commands_are_found(tmp_path: Path) -> None:
     (tmp_path / "b/x/card.json").write_text("{}")
     (tmp_path / "b/.card.json.tmp").touch()
     assert kill_commands.outputs(tmp_path / "b", ("*",)) != a and kill_commands.leftovers(tmp_path / "b")
-
-
-@pytest.mark.slow
-def test_suites_with_different_recipes_on_one_folder_are_as_each_alone(tmp_path: Path, corpus: Path) -> None:
-    rates = ("train.lr=1e-2", "train.lr=1e-3")
-    for part, together in (("alone", False), ("together", True)):
-        (tmp_path / part).mkdir()
-        running = []
-        for rate in rates:
-            running.append(sharing.suite(corpus, tmp_path / part, "ks", (*SHORT, rate)))
-            assert together or running[-1].wait() == 0
-        assert [process.wait() for process in running] == [0, 0], (tmp_path / part / "log").read_text()
-    assert kill.differences(tmp_path / "alone/results", tmp_path / "together/results") == []
-    assert len(list((tmp_path / "together/results").glob("*/*/*/result.json"))) == 8, "two upstreams, seeds and recipes"
