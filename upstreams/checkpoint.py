@@ -8,6 +8,7 @@ states the number of attention heads of weights that come without settings.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def _file(source: str) -> tuple[Path, Selection]:
     file = split_selection(source)
     if file is None:
         path = source.partition("#")[0]
-        advice = f"It is a folder: write hf:{path}." if Path(path).is_dir() else "Give the path of a file of weights."
+        advice = f"It is a folder: write hf:{path}." if os.path.isdir(path) else "Give the path of a file of weights."
         raise UserError(f"checkpoint:{source}: there is no such file. {advice}")
     return file
 

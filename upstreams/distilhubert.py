@@ -7,6 +7,7 @@ applies: batch-invariant, 50 frames per second. The heads that predicted the tea
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from upstreams import hubert
 from upstreams.base import Card, Upstream, of_given_weights
 from upstreams.hubert import Hubert
 from upstreams.loading.load_weights import load_model, load_weights, shipped_weights
+from upstreams.loading.network_building import building
 
 if TYPE_CHECKING:
     from transformers import HubertModel
@@ -97,7 +99,8 @@ def build(card: Card, checkpoint: str | None, seed: int | None) -> Upstream:
     if seed is not None:
         heads = _random_heads(seed)
     else:
-        heads = Heads.from_state_dict(loaded.heads or _load_heads(Path(str(source))))
+        with building(source, "the heads", f"Load it as distilhubert@{source}, without heads."):
+            heads = Heads.from_state_dict(loaded.heads or _load_heads(Path(str(source))))
     return DistilHubertWithHeads(loaded.card, loaded.model, heads, str(source))
 
 
@@ -187,7 +190,7 @@ def _random_heads(seed: int) -> Heads:
 
 
 def _load_heads(folder: Path) -> dict[str, Tensor]:
-    if not (folder / HEADS_FILE).is_file():
+    if not os.path.lexists(folder / HEADS_FILE):
         raise UserError(
             f"{folder}: has no heads ({HEADS_FILE}): they were removed at export. Load it as distilhubert@{folder}."
         )

@@ -8,7 +8,7 @@ training (fairseq), where those add 1e-7. Code that comes with weights is never 
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,10 @@ import torch
 from superb_eval.errors import UserError, same_names
 from upstreams.base import Card, Upstream
 from upstreams.hubert import Hubert
-from upstreams.loading import addresses, hf_folders, load_weights
+from upstreams.loading import addresses, config_bounds, hf_folders, load_weights
+from upstreams.loading.config_bounds import PreprocessorBounds
+from upstreams.loading.inert_values import shown
+from upstreams.loading.network_building import building
 from upstreams.loading.network_parts import describe_weights
 
 WAVEFORM_MODELS = {
@@ -66,16 +69,16 @@ def open_address(name: str, checkpoint: str | None, seed: int | None) -> Upstrea
         UserError: nothing can be loaded from there, or its architecture isn't supported.
     """
     full_name = f"{name}@{checkpoint}"
-    source, revision = (full_name, None) if checkpoint and Path(full_name).is_dir() else (name, checkpoint)
+    source, revision = (full_name, None) if checkpoint and os.path.isdir(full_name) else (name, checkpoint)
     address = f"hf:{source}" + (f"@{revision}" if revision else "")
     known = [id_ for id_ in addresses.HUB_IDS if same_names(source, [id_.partition("/")[2]])]
-    if known and not Path(source).is_dir():
+    if known and not os.path.isdir(source):
         raise UserError(
             f"{address}: no folder here is called so, and ids on the hub begin with ORG/. Write hf:{known[0]}."
         )
     config = _load_config(source, revision)
     if seed is not None:
-        model = _random_model(config, seed)
+        model = _random_model(config, seed, source)
     else:
         model = hf_folders.from_pretrained(source, _network_name(config), config=config, revision=revision)
     return _upstream(address, model, source, revision)
@@ -91,11 +94,11 @@ def describe(source: str, revision: str | None = None) -> FolderDescription:
     from transformers import AutoModel
 
     config = _load_config(source, revision)
-    with torch.device("meta"):  # sizes without memory
-        model = AutoModel.from_config(config)
+    with building(source, _network_name(config)), torch.device("meta"):  # sizes without memory
+        model = AutoModel.from_config(config, trust_remote_code=False)
     own = {name for name in model.state_dict() if not name.startswith("decoder.")} - hf_folders.UNUSED
     upstream = _upstream(f"hf:{source}", model, source, revision)
-    files = hf_folders.weight_files(Path(source)) if Path(source).is_dir() else []
+    files = hf_folders.weight_files(Path(source)) if os.path.isdir(source) else []
     types = hf_folders.read_types(source, files)
     missing = own - types.keys() if files else set()
     beside = types.keys() - own - hf_folders.UNUSED
@@ -135,50 +138,40 @@ def _upstream(address: str, model: Any, source: str, revision: str | None) -> Up
     return _waveform_upstream(address, model, _load_preprocessor_config(source, revision))
 
 
-def _waveform_upstream(address: str, model: Any, preprocessor: dict[str, Any]) -> Upstream:
+def _waveform_upstream(address: str, model: Any, preprocessor: PreprocessorBounds) -> Upstream:
     name = WAVEFORM_MODELS[str(model.config.model_type)]
     card = Card(address, f"{name}, batch-invariant", 0, source=address, training_data="unknown: see its model card")
     upstream = Hubert(load_weights.card_with_sizes(card, model), model)
-    if "do_normalize" in preprocessor:
-        upstream.normalise = bool(preprocessor["do_normalize"])
+    if preprocessor.do_normalize is not None:
+        upstream.normalise = preprocessor.do_normalize
     return upstream
 
 
 def _load_config(source: str, revision: str | None) -> Any:
     from transformers import AutoConfig
 
-    with hf_folders.explain_load_errors(source, "the config.json"):
-        # An adapter shortens only the last state, and belongs to the task that a model was fine-tuned for.
-        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False, add_adapter=False)
-    if config.model_type not in {*WAVEFORM_MODELS, WHISPER}:
+    stored = hf_folders.read_config(source, revision)
+    found = stored.get("model_type")
+    if found not in (*WAVEFORM_MODELS, WHISPER):
         supported = ", ".join([*WAVEFORM_MODELS.values(), "Whisper"])
         address = f"hf:{source}" + (f"@{revision}" if revision else "")
         raise UserError(
-            f"{address}: is a {config.model_type}, and these are supported: {supported}. "
-            "Wrap it in your own FILE.py:Class."
+            f"{address}: is a {shown(found)}, and these are supported: {supported}. Wrap it in your own FILE.py:Class."
         )
-    return config
+    config_bounds.check_config(stored, found, source)
+    with building(source, "the config.json"):
+        # An adapter shortens only the last state, and belongs to the task that a model was fine-tuned for.
+        return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False, add_adapter=False)
 
 
-def _random_model(config: Any, seed: int) -> Any:
+def _random_model(config: Any, seed: int, source: str) -> Any:
     from transformers import AutoModel
 
-    with torch.random.fork_rng(devices=[]):
+    with building(source, f"a random {_network_name(config)}"), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModel.from_config(config, dtype=torch.float32)
+        return AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
 
 
-def _load_preprocessor_config(source: str, revision: str | None) -> dict[str, Any]:
-    """Return the content of the folder's preprocessor_config.json; empty where there is none."""
-    from transformers.utils import cached_file
-
-    path = cached_file(
-        source, "preprocessor_config.json", revision=revision, _raise_exceptions_for_missing_entries=False
-    )
-    if path is None:
-        return {}
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf8"))
-    except ValueError as error:
-        raise UserError(f"{path}: is not valid JSON: {error}. Repair or remove it.") from error
-    return content if isinstance(content, dict) else {}
+def _load_preprocessor_config(source: str, revision: str | None) -> PreprocessorBounds:
+    path, content = hf_folders.read_json(source, "preprocessor_config.json", revision)
+    return config_bounds.validate(PreprocessorBounds, {} if content is None else content, path)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from superb_eval.errors import UserError
 from upstreams.base import Upstream
 from upstreams.loading import adapters
-from upstreams.loading.probe_module import format_error
+from upstreams.loading.own_code import running
 
 _OBJECTS: dict[str, nn.Module | Callable[..., Any]] = {}
 
@@ -70,11 +70,8 @@ def open_address(name: str, checkpoint: str | None, seed: int | None) -> Upstrea
 
 
 def _copied(module: nn.Module) -> nn.Module:
-    try:
+    with running(type(module).__name__, "can't be copied, so give its class instead"):
         return copy.deepcopy(module)
-    except Exception as error:  # user code may raise anything
-        name = type(module).__name__
-        raise UserError(f"{name}: can't be copied ({format_error(error)}). Give its class instead.") from error
 
 
 def _takes_nothing(function: Callable[..., Any]) -> bool:

@@ -18,6 +18,7 @@ packages add names by the entry point group `superb_eval.upstreams`.
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -63,8 +64,9 @@ def parse(text: str) -> Address:
     word, _, seed = checkpoint.partition(":")
     if word != "random":
         return Address(text, name, scheme, checkpoint or None)
-    if seed and not seed.isdigit():
-        raise UserError(f"'{text}': the seed '{seed}' is not a number. Expected NAME@random or NAME@random:7.")
+    if seed and not (seed.isdecimal() and seed.isascii() and len(seed) <= 20 and int(seed) < 2**64):
+        shown = seed if len(seed) <= 40 else f"{seed[:40]}..."
+        raise UserError(f"'{name}@random': the seed '{shown}' is not a number below 2^64. Expected NAME@random:7.")
     return Address(text, name, scheme, None, int(seed or 0))
 
 
@@ -129,10 +131,10 @@ def weight_files(text: str) -> list[Path] | None:
     source = module.weights_source(card, address.checkpoint)
     if source is None:
         return None
-    path = Path(source if Path(source).exists() else source.partition("#")[0])
-    if path.is_dir():
+    path = Path(source if os.path.exists(source) else source.partition("#")[0])
+    if os.path.isdir(path):
         return sorted(file for file in path.iterdir() if file.suffix in {".json", ".safetensors", ".bin"})
-    return [path] if path.is_file() else None  # None: a hub id, perhaps
+    return [path] if os.path.isfile(path) else None  # None: a hub id, perhaps
 
 
 def code_files(text: str) -> list[str]:
@@ -157,14 +159,14 @@ def code_files(text: str) -> list[str]:
 def _files_of_address(address: Address) -> list[Path] | None:
     """Return the files behind `hf:FOLDER` and `checkpoint:FILE`; None: behind an address of another kind."""
     path = Path(address.name)
-    if address.scheme == "hf" and path.is_dir() and address.checkpoint is None:
+    if address.scheme == "hf" and os.path.isdir(path) and address.checkpoint is None:
         from upstreams.loading import hf_folders
 
         weights = [] if address.seed is not None else hf_folders.weight_files(path)
         return sorted([*path.glob("*.json"), *weights])
     if address.scheme == "checkpoint" and address.checkpoint is None and address.seed is None:
-        path = path if path.exists() else Path(address.name.partition("#")[0])
-        return [path] if path.is_file() else None
+        path = path if os.path.exists(path) else Path(address.name.partition("#")[0])
+        return [path] if os.path.isfile(path) else None
     return None
 
 

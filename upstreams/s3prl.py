@@ -12,7 +12,7 @@ import functools
 import importlib
 import importlib.util
 import io
-import pickle
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,14 +26,15 @@ import torch
 from torch import nn
 
 from superb_eval.errors import UserError, near_miss
+from superb_eval.runtime import outside_files
 from upstreams.base import Upstream
-from upstreams.loading.probe_module import format_error, wrap_module
+from upstreams.loading.network_building import building, most_bytes
+from upstreams.loading.probe_module import wrap_module
 from upstreams.loading.safe_pickle import (
     TRUST,
     no_calls_in_eval,
     temporarily_replaced,
     tensors_only,
-    unsafe_pickle_error,
 )
 
 _CHECKPOINT_SUFFIXES = ("_local", "_url", "_custom", "_gdriveid")
@@ -74,7 +75,7 @@ def open_address(name: str, checkpoint: str | None, seed: int | None) -> Upstrea
     address = f"s3prl:{name}" + (f"@{checkpoint}" if checkpoint else "")
     file = None if checkpoint is None else _checkpoint_file(entry, checkpoint)
     model = _build(entry, file, address)
-    settings = Path(file).read_text(encoding="utf8") if file and entry.argument == "model_config" else ""
+    settings = outside_files.read_text(Path(file)) if file and entry.argument == "model_config" else ""
     source = f"s3prl {sys.modules['s3prl'].__version__}, {entry.package}"
     with contextlib.redirect_stdout(io.StringIO()):
         return wrap_module(model, address, f"s3prl's {name}", source=source, settings=settings)
@@ -165,8 +166,10 @@ def _checkpoint_file(entry: Entry, checkpoint: str) -> str:
         download = importlib.import_module("s3prl.util.download")
         with _DownloadPatch(f"s3prl:{entry.name}", None).installed():
             return str(download.urls_to_filepaths(checkpoint))
-    if not Path(checkpoint).exists() and entry.module not in _HUB_ID_MODULES:
+    if not os.path.exists(checkpoint) and entry.module not in _HUB_ID_MODULES:
         raise UserError(f"s3prl:{entry.name}@{checkpoint}: no such file. Give a checkpoint in s3prl's own layout.")
+    if os.path.exists(checkpoint) and not os.path.isdir(checkpoint):
+        outside_files.check_regular(Path(checkpoint), most_bytes())
     return checkpoint
 
 
@@ -174,19 +177,14 @@ def _build(entry: Entry, checkpoint_file: str | None, address: str) -> nn.Module
     supply_missing_names()
     downloads = _DownloadPatch(address, checkpoint_file, own_request=2 if entry.package.endswith(".roberta") else 1)
     arguments = {entry.argument: checkpoint_file} if entry.argument and checkpoint_file else {}
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+    advice = "Is it a checkpoint of that kind?" if checkpoint_file else "Give weights with @CHECKPOINT."
+    trust = f"If you trust it, set {TRUST}=1."
+    with contextlib.redirect_stdout(io.StringIO()), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        with building(address, f"s3prl's {entry.name}", advice, trust):
             function = _import_entry(entry)
             with downloads.installed(), tensors_only(), no_calls_in_eval("s3prl."):
                 model: nn.Module = function(**arguments)
-    except UserError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise unsafe_pickle_error(address, f"If you trust it, set {TRUST}=1.") from error
-    except Exception as error:  # every entry may raise other errors
-        advice = "Is it a checkpoint of that kind?" if checkpoint_file else "Give weights with @CHECKPOINT."
-        raise UserError(f"{address} can't be built: {format_error(error)}. {advice}") from error
     if checkpoint_file and not arguments and downloads.requests < downloads.own_request:
         raise UserError(f"s3prl:{entry.name} takes no checkpoint: write it without '@'.")
     return model

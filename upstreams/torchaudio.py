@@ -9,7 +9,7 @@ padding out (`upstreams.hubert.ValidGroupNorm`). The first hidden state is the i
 from __future__ import annotations
 
 import math
-import pickle
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from superb_eval.errors import UserError, near_miss
+from superb_eval.runtime import outside_files
 from upstreams.base import Card, Upstream
 from upstreams.hubert import ValidGroupNorm
-from upstreams.loading.safe_pickle import unsafe_pickle_error
+from upstreams.loading.network_building import building, most_bytes
 
 if TYPE_CHECKING:
     from torchaudio.pipelines import Wav2Vec2Bundle
@@ -145,19 +146,13 @@ def _random_model(bundle: Wav2Vec2Bundle, seed: int) -> nn.Module:
 
 def _pretrained(bundle: Wav2Vec2Bundle, address: str, checkpoint: str | None) -> Any:
     """Return a bundle's network; a file is loaded instead of the one in torchaudio's download cache."""
-    if checkpoint is not None and not Path(checkpoint).is_file():
-        raise UserError(f"{address}: no such file. Give the bundle's weights as torchaudio downloads them.")
+    if checkpoint is not None:
+        if not os.path.lexists(checkpoint):
+            raise UserError(f"{address}: no such file. Give the bundle's weights as torchaudio downloads them.")
+        outside_files.check_regular(Path(checkpoint), most_bytes())
     cached = {"model_dir": str(Path(checkpoint).parent), "file_name": Path(checkpoint).name} if checkpoint else {}
-    try:
+    advice = "Is it that bundle's own file?" if checkpoint else f"Fetch them elsewhere and write {address}@FILE."
+    with building(address, "the bundle's weights", advice):
         model = bundle.get_model(dl_kwargs={**cached, "weights_only": True})
-    except pickle.UnpicklingError as error:
-        raise unsafe_pickle_error(address, "Save the weights alone where you trust it, and give that file.") from error
-    except OSError as error:  # no network shows as URLError, ConnectionError and the like
-        raise UserError(
-            f"{address}: its weights can't be downloaded ({error}). Fetch them elsewhere and write {address}@FILE."
-        ) from error
-    except Exception as error:  # a damaged file raises various errors
-        first = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"{address}: its weights don't fit: {first} Is it that bundle's own file?") from error
     # Where waveforms are normalised, torchaudio wraps the network; `Torchaudio` normalises them itself.
     return model.model if bundle._normalize_waveform else model

@@ -23,7 +23,7 @@ from superb_eval.cli import (
 from superb_eval.cli.command import LenientCommand
 from superb_eval.cli.sections import INSPECT, UPSTREAMS, CommandGroup, SectionedGroup
 from superb_eval.errors import UserError
-from superb_eval.runtime import screen, system_errors
+from superb_eval.runtime import screen, supervision, system_errors
 from superb_eval.version import __version__
 
 USER_ERROR, INTERRUPTED, UNREAD = 2, 130, 141
@@ -100,12 +100,14 @@ def doctor() -> None:
 def main() -> None:
     """Run the command line: a user's mistake is one sentence and exit code 2, never a traceback."""
     screen.prepare()
-    code, message = _run(sys.argv[1:])
+    apart = supervision.run_apart(sys.argv[1:], USER_ERROR)
+    code, message = _run(sys.argv[1:]) if apart is None else (apart.code, apart.message)
     unwritten = screen.finish()
     if unwritten and not code:
         code, message = USER_ERROR, f"superb-eval: {unwritten}"
     if message:
         screen.show(message, error=True)
+    supervision.finish()
     sys.exit(code)
 
 

@@ -71,6 +71,7 @@ def cost(
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="results folder whose table and report will show the costs")
     ] = None,
+    max_gb: options.MaxGb = None,
 ) -> None:
     """Measure size and speed: weights, multiply-accumulates per second of audio, real-time factor, peak memory.
 
@@ -81,6 +82,7 @@ def cost(
     superb-eval cost hubert_mini distilhubert_mini --device cuda --seconds 30
     superb-eval cost fbank hubert_mini distilhubert_mini --out results
     """
+    del max_gb  # set by its callback
     from superb_eval.analysis import cost as costs
     from superb_eval.results.table import costs as cost_file
     from superb_eval.runs.upstream_address import resolve_address
@@ -111,6 +113,7 @@ def export(
             exists=True, dir_okay=False, metavar="FILE", help="a text for its README.md; default: the one beside it"
         ),
     ] = None,
+    max_gb: options.MaxGb = None,
 ) -> None:
     """Write an upstream for release, or cut as a control; transformers.AutoModel and hubert@OUT open it.
 
@@ -119,13 +122,15 @@ def export(
     superb-eval upstream export hubert@out/teacher/model --keep-layers 2 --out out/teacher-cut
     superb-eval upstream export hubert@out/teacher/model --keep-layers 0 --out out/front-end
     """
+    del max_gb  # set by its callback
     from superb_eval.pretraining import export as exports
+    from superb_eval.runtime import outside_files
     from upstreams import registry
     from upstreams.loading import load_weights
 
     parsed = registry.parse(registry.canonical(address))
     folder = parsed.name if parsed.scheme == "hf" else parsed.checkpoint
     released = load_weights.shipped_weights(parsed.name) if parsed.seed is None else None
-    text = card.read_text(encoding="utf8") if card else exports.read_card(folder or released)
+    text = outside_files.read_text(card) if card else exports.read_card(folder or released)
     exports.export_upstream(registry.load(address), out, dtype=dtype, layers=keep_layers, card=text)
     show(f"exported: {out}")

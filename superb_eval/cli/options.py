@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -33,6 +34,15 @@ def _store_gb(gigabytes: float | None) -> float | None:
 
     budget_bytes(gigabytes)
     return gigabytes
+
+
+def _max_gb(value: float | None) -> float | None:
+    """Let this process and those that it starts open networks of so many gigabytes."""
+    if value is not None:
+        if not 0 < value < 1e9:
+            raise UserError(f"--max-gb {value:g}: expected a number of gigabytes, such as 16.")
+        os.environ["SUPERB_EVAL_MAX_GB"] = f"{value:g}"
+    return value
 
 
 def _seeds(text: str | tuple[int, ...]) -> tuple[int, ...]:
@@ -111,6 +121,14 @@ Store = Annotated[
 StoreGb = Annotated[
     float | None,
     typer.Option(metavar="GB", callback=_store_gb, help="size budget of the feature store, above 0; default: 50"),
+]
+MaxGb = Annotated[
+    float | None,
+    typer.Option(
+        metavar="GB",
+        callback=_max_gb,
+        help="refuse networks and files of weights beyond this size; default: $SUPERB_EVAL_MAX_GB or 16",
+    ),
 ]
 Jobs = Annotated[
     int | None,

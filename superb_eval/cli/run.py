@@ -16,6 +16,7 @@ from superb_eval.cli.options import (
     FinishedRun,
     Limit,
     Loggers,
+    MaxGb,
     Out,
     Overrides,
     Profile,
@@ -63,6 +64,7 @@ def run(
     ] = False,
     store: Store = None,
     store_gb: StoreGb = None,
+    max_gb: MaxGb = None,
     loggers: Loggers = "",
 ) -> None:
     """Run a task on an upstream: extract features, train a head, test it.
@@ -74,6 +76,7 @@ def run(
     superb-eval run ks -u hubert_mini --limit 20 -o train.steps=50        # a try
     superb-eval run ks -u my_encoder.py:MyEncoder --data my-corpus --out results --loggers tensorboard
     """
+    del max_gb  # set by its callback
     from superb_eval.runs.config import RunConfig
     from superb_eval.runs.evaluate import evaluate_seeds
     from superb_eval.runtime.progress import TerminalProgress

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from superb_eval.cli.options import MaxGb
 from superb_eval.runtime.screen import show
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ UNKNOWN_LICENCE = "unknown: see where the weights come from"
 
 def upstream_show(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE|FOLDER|ADDRESS", help="what `run -u` takes")],
+    max_gb: MaxGb = None,
 ) -> None:
     """Show what an upstream is. Of a name: its card (size, stride, licence, source, training data).
 
@@ -31,6 +33,7 @@ def upstream_show(
     superb-eval upstream show path/to/folder               # of transformers
     superb-eval upstream show facebook/hubert-base-ls960   # on its hub: config.json is fetched, no weights
     """
+    del max_gb  # set by its callback
     from upstreams import registry
 
     address = registry.canonical(name)

@@ -15,6 +15,7 @@ from superb_eval.cli.options import (
     Jobs,
     Limit,
     Loggers,
+    MaxGb,
     Out,
     Profile,
     Results,
@@ -82,6 +83,7 @@ def suite(
     device: Device = "cpu",
     store: Store = None,
     store_gb: StoreGb = None,
+    max_gb: MaxGb = None,
     jobs: Jobs = None,
     ray: Ray = None,
     slurm: Slurm = False,
@@ -107,7 +109,7 @@ def suite(
     superb-eval suite -u hubert --device cuda --ray auto --demand cpu=4,gpu=0.5
     superb-eval suite -u hubert --device cuda --slurm --slurm-options "--partition=gpu --time=12:00:00"
     """
-    del resume  # which a suite does anyway
+    del resume, max_gb  # the one is what a suite does anyway, the other is set by its callback
     from superb_eval.runtime import devices
     from superb_eval.runtime.progress import TerminalProgress
     from superb_eval.suite import progress_view

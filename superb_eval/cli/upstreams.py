@@ -9,10 +9,11 @@ import typer
 
 from superb_eval.cli.command import LenientCommand
 from superb_eval.cli.new_upstream import new
-from superb_eval.cli.options import Jobs, Out, Resume, TasksOrAll
+from superb_eval.cli.options import Jobs, MaxGb, Out, Resume, TasksOrAll
 from superb_eval.cli.sections import EVALUATE
 from superb_eval.cli.show_upstream import upstream_show
 from superb_eval.errors import UserError
+from superb_eval.runtime import supervision
 from superb_eval.runtime.screen import show
 
 if TYPE_CHECKING:
@@ -80,6 +81,10 @@ def check(
     cost: Annotated[
         bool, typer.Option("--cost/--no-cost", help="measure speed and memory beside HuBERT Base with random weights")
     ] = True,
+    timeout: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="ends the check of your own FILE.py:Class that takes longer")
+    ] = 3600,
+    max_gb: MaxGb = None,
 ) -> None:
     """Check that an upstream keeps the contract: a line for each rule, and which tasks a broken one affects, and how.
 
@@ -89,9 +94,11 @@ def check(
     superb-eval upstream check hubert@random
     superb-eval upstream check path/to/file.py:MyEncoder --no-cost
     """
+    del max_gb  # set by its callback
     from superb_eval.analysis.upstream_check import check_upstream
 
-    report = check_upstream(address, cost)
+    with supervision.limited_to(timeout):
+        report = check_upstream(address, cost)
     show(report)
     if report.broken:
         raise UserError(f"{address} breaks {len(report.broken)} of {len(report.findings)} rules; see above.")
@@ -102,6 +109,7 @@ def quick(
     tasks: TasksOrAll = "all",
     out: Out = Path("quick"),
     jobs: Jobs = None,
+    max_gb: MaxGb = None,
     resume: Resume = False,
 ) -> None:
     """Get a first picture of an upstream in minutes: ten tiny tasks, FBANK and distilhubert_mini beside it.
@@ -113,7 +121,7 @@ def quick(
     superb-eval quick path/to/file.py:MyEncoder
     superb-eval quick hubert_mini --tasks ks,pr,sid
     """
-    del resume  # which it does anyway
+    del resume, max_gb  # the one is what it does anyway, the other is set by its callback
     from superb_eval.cli import results, suite
     from superb_eval.report import page
     from superb_eval.results.table.build import TableOptions

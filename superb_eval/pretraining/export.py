@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import copy
-import shutil
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from superb_eval.errors import UserError
-from superb_eval.runtime import atomic_files, outside_files
+from superb_eval.runtime import atomic_files, outside_files, own_folder
 from upstreams.base import Upstream
 from upstreams.distilhubert import HEADS_FILE, Heads
 from upstreams.hubert import Hubert
@@ -27,6 +27,9 @@ CARD = "README.md"
 
 MODEL = "model"
 """In the folder of a training: the exported encoder, which `hubert@FOLDER/model` loads."""
+
+KIND = "upstream"
+"""In the marker of a folder that `export_upstream` wrote."""
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 
@@ -58,7 +61,7 @@ def export(
             if card is not None:
                 (new / CARD).write_text(card, encoding="utf8")
             for path in sorted(new.iterdir()):
-                atomic_files.write(folder / path.name, lambda target, path=path: shutil.copyfile(path, target))  # type: ignore[misc]
+                os.replace(path, folder / path.name)
 
 
 def truncate(model: HubertModel, layers: int) -> HubertModel:
@@ -78,17 +81,19 @@ def truncate(model: HubertModel, layers: int) -> HubertModel:
 def export_upstream(
     upstream: Upstream, folder: Path, *, dtype: Dtype, layers: int | None = None, card: str | None
 ) -> None:
-    """Write an upstream's network, or its first layers (`layers`), as `export` does.
+    """Write an upstream's network, or its first layers (`layers`), as `export` does, to a folder of its own.
 
     Raises:
-        UserError: it is no HuBERT on transformers' network, or has fewer layers.
+        UserError: it is no HuBERT on transformers' network, or has fewer layers; or the folder holds something else.
     """
+    own_folder.check(folder, KIND)
     if not isinstance(upstream, Hubert):
         raise UserError(
             f"{upstream.card.name}: can't be exported: it isn't one of this package's HuBERT-like upstreams. "
             "Give hubert..., distilhubert..., or one of them with @FILE."
         )
     model = upstream.model if layers is None else truncate(upstream.model, layers)
+    own_folder.claim(folder, KIND)
     export(model, folder, dtype=dtype, card=card)
 
 
@@ -117,4 +122,4 @@ def _save(module: nn.Module, path: Path, dtype: Dtype) -> None:
     from safetensors.torch import save_file
 
     weights = {name: w.detach().cpu().to(getattr(torch, dtype)).contiguous() for name, w in module.state_dict().items()}
-    save_file(weights, path, metadata={"format": "pt"})
+    atomic_files.write(path, lambda target: save_file(weights, target, metadata={"format": "pt"}))

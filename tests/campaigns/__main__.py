@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from tests.campaigns import job_files, kill_commands, limits, names, recipes, records, streams
+from tests.campaigns import job_files, kill_commands, limits, names, networks, own_encoders, recipes, records, streams
 
 CAMPAIGNS: dict[str, Callable[[Sequence[str]], int]] = {
+    "encoders": own_encoders.main,
     "job_files": job_files.main,
     "kill_commands": kill_commands.main,
     "limits": limits.main,
     "names": names.main,
+    "networks": networks.main,
     "recipes": recipes.main,
     "records": records.main,
     "streams": streams.main,

@@ -54,14 +54,14 @@ def run(kind: Kind, count: int, folder: Path, seed: int = 0, limit: float = GIGA
         for number in range(count):
             content = mutations.mutate(rng, seeds, kind.words) if number >= len(seeds) else seeds[number]
             path.write_bytes(content)
-            outcome = _outcome(kind.read, path)
-            tally.counts[outcome] += 1
-            if outcome not in ("accepted", "refused"):
-                tally.others.setdefault(outcome, content)
+            found = outcome(kind.read, path)
+            tally.counts[found] += 1
+            if found not in ("accepted", "refused"):
+                tally.others.setdefault(found, content)
     return tally
 
 
-def _outcome(read: Callable[[Path], object], path: Path) -> str:
+def outcome(read: Callable[[Path], object], path: Path) -> str:
     try:
         with time_limit():
             read(path)
@@ -108,8 +108,8 @@ def main(names: list[str]) -> int:
     if names[:1] == ["--one"]:
         _, name, count, folder = names
         tally = run(inputs.KINDS[name], int(count), Path(folder))
-        for outcome, content in tally.others.items():
-            print(f"  {outcome}: {content[:200]!r}")
+        for found, content in tally.others.items():
+            print(f"  {found}: {content[:200]!r}")
         print(f"{name}: {tally}", flush=True)
         return int(any(key not in ("accepted", "refused") for key in tally.counts))
     failed = 0

@@ -225,14 +225,14 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_the_checkpoint(
 def test_a_full_disk_leaves_checkpoint_and_student(
     toy: Toy, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copied = shutil.copyfile
+    replace = os.replace
 
-    def full(source: Path, target: Path) -> object:
-        if source.name == "README.md" and "3 of 6 updates" in source.read_text(encoding="utf8"):
+    def full(source: Path, target: Path) -> None:
+        if Path(source).name == "README.md" and "3 of 6 updates" in Path(source).read_text(encoding="utf8"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return copied(source, target)
+        replace(source, target)
 
-    monkeypatch.setattr("superb_eval.pretraining.export.shutil.copyfile", full)
+    monkeypatch.setattr("superb_eval.pretraining.export.os.replace", full)
     with pytest.raises(UserError, match="the disk is full"):
         train(toy("optim.save_minutes=0"), speech, tmp_path)
     monkeypatch.undo()
@@ -266,6 +266,7 @@ def test_release_and_controls(called: Call, student: Path, tmp_path: Path) -> No
     assert sizes[1] < 0.55 * sizes[0]  # names take space too in such a small file
     assert (tmp_path / "release" / "README.md").read_bytes() == (student / "README.md").read_bytes()
     assert sorted(path.name for path in (tmp_path / "release").iterdir()) == [
+        ".superb-eval",
         "README.md",
         "config.json",
         "model.safetensors",

@@ -74,7 +74,7 @@ def test_heads_are_loaded_where_they_are_requested(
         ),
         ("distilhubert_heads@{wide}", "its heads map 192 to 100 dimensions, but its layers have 192"),
         ("distilhubert_heads@{bare}", r"has no heads \(heads.safetensors\): they were removed at export"),
-        ("distilhubert@{empty}", "empty: has neither a config.json nor weights"),
+        ("distilhubert@{empty}", "empty: has no config.json. Give a folder in transformers' layout"),
         ("distilhubert@nowhere", "HuBERT's weights can't be loaded from 'nowhere'"),
     ],
 )

@@ -249,5 +249,5 @@ def test_absent_models_name_the_next_step(address: str) -> None:
 def test_an_invalid_preprocessor_config_is_named(tmp_path: Path) -> None:
     folder = save(network("wavlm"), tmp_path / "folder")
     (folder / "preprocessor_config.json").write_text("{")
-    with pytest.raises(UserError, match="preprocessor_config.json: is not valid JSON"):
+    with pytest.raises(UserError, match="preprocessor_config.json: line 1: is no JSON"):
         registry.load(f"hf:{folder}")

@@ -14,10 +14,11 @@ from torch import nn
 from upstreams import registry
 from upstreams.base import SAMPLE_RATE, Upstream, freeze
 from upstreams.contract import frames, running
-from upstreams.contract.findings import Finding, render
+from upstreams.contract.findings import Finding, original_error, render
 from upstreams.contract.frames import leakage
 from upstreams.contract.test_signals import signal, states
 from upstreams.loading import adapters
+from upstreams.loading.network_building import one_line
 
 __all__ = ["RULES", "Finding", "check", "leakage", "render", "resolve_upstream", "signal"]
 
@@ -47,7 +48,7 @@ def check(upstream: Upstream) -> list[Finding]:
         try:
             findings += rule(upstream)
         except Exception as error:  # a user's model may raise anything
-            name, message = NAMES.get(rule.__name__, rule.__name__), f"{type(error).__name__}: {error}"
+            name, message = NAMES.get(rule.__name__, rule.__name__), _in_words(error)
             findings.append(Finding(name, False, message, "a forward pass"))
     return findings
 
@@ -70,8 +71,13 @@ def _forward_failure(upstream: Upstream) -> Finding | None:
     try:
         states(upstream, [signal(SAMPLE_RATE)])
     except Exception as error:  # a user's model may raise anything
-        words = f"{type(error).__name__}: {str(error).strip() or 'without a message'}"
+        words = _in_words(error)
         gpu = any(word in words for word in ("CUDA", "cuda", "NVIDIA", "same device"))
         note = "it needs a GPU: create tensors with device=wav.device, and leave .cuda() out" if gpu else ""
-        return Finding("device" if gpu else "forward", False, words.splitlines()[0], "a forward pass on the CPU", note)
+        return Finding("device" if gpu else "forward", False, words, "a forward pass on the CPU", note)
     return None
+
+
+def _in_words(error: Exception) -> str:
+    original = original_error(error)
+    return f"{type(original).__name__}: {one_line(original)}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from superb_eval.errors import UserError
+
 CONSEQUENCES = {
     "forward": "no task can run",
     "card": "tables, `upstream show` and plans print wrong sizes",
@@ -27,6 +29,11 @@ CONSEQUENCES = {
     "device": "--device cuda, or cpu, fails in every task",
 }
 """By rule: the effect on the tasks where it is broken."""
+
+
+def original_error(error: Exception) -> BaseException:
+    """Return the error that a module raised, where it was made a sentence on its way."""
+    return error.__cause__ if isinstance(error, UserError) and error.__cause__ is not None else error
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from upstreams.base import SAMPLE_RATE, Upstream
-from upstreams.contract.findings import Finding
+from upstreams.contract.findings import Finding, original_error
 from upstreams.contract.test_signals import signal, states
+from upstreams.loading.network_building import one_line
 
 LARGEST = 65_504.0
 """What a 16-bit float can hold."""
@@ -133,8 +134,10 @@ def _short_outcome(upstream: Upstream, samples: int) -> tuple[bool, str, str]:
     try:
         hidden = states(upstream, [signal(samples)])
     except Exception as error:  # which error is the upstream's choice
-        text = str(error).strip()
-        return bool(text), type(error).__name__, text.splitlines()[0][:100] if text else "an error without a message"
+        original = original_error(error)
+        text, kind = one_line(original), type(original).__name__
+        clear = text != kind
+        return clear, kind, text[:100] if clear else "an error without a message"
     if not all(bool(tensor.isfinite().all()) for tensor in hidden):
         return False, "NaN or infinite", ""
     return True, f"{hidden[0].shape[1]} frames", ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
@@ -15,9 +16,12 @@ import torch
 from torch import nn
 
 from superb_eval.errors import UserError, near_miss
+from superb_eval.runtime import outside_files
 from upstreams.base import Upstream, freeze
 from upstreams.loading import own_files
-from upstreams.loading.probe_module import format_error, wrap_module
+from upstreams.loading.network_building import bounded_size
+from upstreams.loading.own_code import GuardedForward, running, working_folder_restored
+from upstreams.loading.probe_module import wrap_module
 
 
 def from_file(path: Path, class_name: str, checkpoint: str | None = None, seed: int | None = None) -> Upstream:
@@ -32,9 +36,8 @@ def from_file(path: Path, class_name: str, checkpoint: str | None = None, seed: 
     Raises:
         UserError: there is no such file or class, it fails, or it returns no hidden states.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file. Expected FILE.py:Class.")
-    with own_files.track_files(path.resolve().parent) as own:
+    outside_files.check_regular(path, outside_files.MOST_BYTES)
+    with own_files.track_files(path.resolve().parent) as own, working_folder_restored():
         module = _import_file(path)
         defined = [
             name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__
@@ -43,6 +46,7 @@ def from_file(path: Path, class_name: str, checkpoint: str | None = None, seed: 
             names = ", ".join(defined) or "none"
             raise UserError(f"{path}: defines no '{class_name}'.{near_miss(class_name, defined)} Classes: {names}.")
         upstream = freeze(from_object(getattr(module, class_name), f"{path}:{class_name}", checkpoint, seed))
+        upstream.forward = GuardedForward(upstream.forward, f"{path}:{class_name}")  # type: ignore[method-assign]
         upstream.own_files = {}
         upstream.identity()  # a forward pass, so that files that are read only then count too
     upstream.own_files = own.digests()
@@ -56,12 +60,8 @@ def from_entry_point(point: EntryPoint, checkpoint: str | None = None, seed: int
     Raises:
         UserError: the package can't be imported, or `from_object` refuses its object.
     """
-    try:
+    with running(point.name, f"{point.value} can't be imported"):
         obj = point.load()
-    except Exception as error:  # another package may raise anything
-        raise UserError(
-            f"{point.name}: {point.value} can't be imported: {format_error(error)}. Fix that package."
-        ) from error
     return from_object(obj, point.name, checkpoint, seed)
 
 
@@ -93,15 +93,10 @@ def from_object(obj: object, name: str, checkpoint: str | None = None, seed: int
 
 
 def _construct(build: Callable[..., Any], name: str, checkpoint: str | None, seed: int) -> nn.Module:
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = build() if checkpoint is None else build(ckpt=checkpoint)
-    except UserError:
-        raise
-    except Exception as error:  # user code may raise anything
-        how = "without arguments" if checkpoint is None else f"with ckpt='{checkpoint}'"
-        raise UserError(f"{name}: building it {how} failed: {format_error(error)}") from error
+    how = "without arguments" if checkpoint is None else f"with ckpt='{checkpoint}'"
+    with bounded_size(name), running(name, f"building it {how} failed"), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build() if checkpoint is None else build(ckpt=checkpoint)
     if not isinstance(model, nn.Module):
         raise UserError(f"{name}: built a {type(model).__name__}. Expected a torch.nn.Module.")
     return model
@@ -109,14 +104,15 @@ def _construct(build: Callable[..., Any], name: str, checkpoint: str | None, see
 
 def _import_file(path: Path) -> ModuleType:
     # Registered, so that dataclasses, pickle and `inspect.getsourcefile` find the module of its classes.
-    name = f"_user_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    name = f"_user_{path.stem}_{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path, loader=own_files.SourceLoader(name, str(path)))
     if spec is None or spec.loader is None:
         raise UserError(f"{path}: isn't a Python file. Expected FILE.py:Class.")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        with running(str(path), "can't be imported"):
+            spec.loader.exec_module(module)
+    except BaseException:
         del sys.modules[name]
-        raise UserError(f"{path}: can't be imported: {format_error(error)}") from error
+        raise
     return module

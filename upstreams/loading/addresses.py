@@ -13,14 +13,15 @@ Paths are tidied (`~`, `./`, a final `/`), so that one upstream has one address.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from superb_eval.errors import UserError, near_miss
+from superb_eval.runtime import outside_files
 
 WEIGHT_SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors", ".bin")
 """Suffixes of files of weights, in any layout."""
@@ -64,6 +65,7 @@ def canonical(text: str, is_name: Callable[[str], bool]) -> str:
     Raises:
         UserError: there is no such file or folder, or it holds nothing that can be opened.
     """
+    _refuse_controls(text)
     _refuse_backslashes(text)
     if _LINK.match(text):
         return _of_link(text)
@@ -105,7 +107,7 @@ def of_path(path: str) -> str:
     Raises:
         UserError: it holds nothing that can be opened.
     """
-    return _of_folder(Path(path)) if Path(path).is_dir() else _of_file(Path(path))
+    return _of_folder(Path(path)) if os.path.isdir(path) else _of_file(Path(path))
 
 
 def absolute(address: str) -> str:
@@ -120,11 +122,13 @@ def absolute(address: str) -> str:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the content of a folder's config.json; empty where there is none, or it isn't a JSON object."""
-    try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf8"))
-    except (OSError, ValueError):
-        return {}
+    """Return the content of a folder's config.json; empty where there is none, or it isn't a JSON object.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    path = folder / "config.json"
+    content = outside_files.read_json(path) if os.path.lexists(path) else {}
     return content if isinstance(content, dict) else {}
 
 
@@ -170,7 +174,7 @@ def _is_part_of_folder(path: Path) -> bool:
 
 
 def _begins_as_torchs(path: Path) -> bool:
-    with path.open("rb") as file:
+    with outside_files.open_regular(path) as file:
         return file.read(4).startswith(_FIRST_BYTES) and path.suffix not in {".zip", ".npz", ".pkl", ".whl"}
 
 
@@ -242,6 +246,13 @@ def _exists(path: str) -> bool:
 def _absolute_path(path: str) -> str:
     file, hash_sign, selection = (path, "", "") if _exists(path) else path.partition("#")
     return os.path.abspath(file) + hash_sign + selection if _exists(file) else path
+
+
+def _refuse_controls(text: str) -> None:
+    """Refuse bytes that are no text, and control characters: neither records nor folders of results can hold them."""
+    if any(unicodedata.category(char) in {"Cc", "Cs"} for char in text):
+        shown = "".join(char if char.isprintable() else "?" for char in text)
+        raise UserError(f"'{shown}': holds a control character, or bytes that are no UTF-8. Rename the file.")
 
 
 def _refuse_backslashes(text: str) -> None:

@@ -22,8 +22,10 @@ import torch
 from torch import Tensor
 
 from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files
 from upstreams.loading.inert_pickle import InertUnpickler, RefusedNameError
 from upstreams.loading.inert_values import InertObject, natural_number
+from upstreams.loading.network_building import most_bytes, one_line
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 """The first object in a file of torch before 1.6 (`torch.serialization.MAGIC_NUMBER`)."""
@@ -44,8 +46,10 @@ def read_checkpoint(path: Path) -> StoredCheckpoint:
     """Read a file of weights.
 
     Raises:
-        UserError: the file is damaged, holds no dictionary, or names something that could run code.
+        UserError: it is no regular file, is larger than allowed, is damaged, holds no dictionary, or names something
+            that could run code.
     """
+    outside_files.check_regular(path, most_bytes())
     try:
         content, names = _read(path)
     except UserError:
@@ -56,7 +60,7 @@ def read_checkpoint(path: Path) -> StoredCheckpoint:
             "it was run. Ask for the weights as .safetensors."
         ) from error
     except Exception as error:  # a damaged file raises various errors
-        raise UserError(f"{path}: not readable as weights ({str(error)[:200]!r}). Is the file complete?") from error
+        raise UserError(f"{path}: not readable as weights ({one_line(error)!r}). Is the file complete?") from error
     if isinstance(content, InertObject):  # a module that was saved whole, perhaps
         content = {"": content}
     if not isinstance(content, dict):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from superb_eval.errors import UserError
-from upstreams.loading.inert_values import InertObject, printable
+from upstreams.loading.inert_values import InertObject, shown
 
 CONVOLUTIONS = "[(512,10,5)] + [(512,3,2)] * 4 + [(512,2,2)] * 2"
 """fairseq's default: (channels, kernel, stride) of each convolution."""
@@ -122,13 +122,6 @@ def _nested(stored: dict[str, Any], source: object, depth: int = 0) -> FairseqSe
         return None
     kind = next((model[key] for key in ("_name", "arch") if isinstance(model.get(key), str)), "")
     return FairseqSettings(model, flag(task, "normalize", source), kind)
-
-
-def shown(value: Any) -> str:
-    """Return an untrusted value as a message may show it; what is nested is named by its kind alone."""
-    if isinstance(value, int) and abs(value) > 10**15:
-        return "a huge number"
-    return printable(str(value))[:60] if isinstance(value, str | int | float) else f"a {type(value).__name__}"
 
 
 def flag(settings: Mapping[str, Any], name: str, source: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,8 +12,12 @@ from typing import Any
 import torch
 
 from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files
+from upstreams.loading import config_bounds
+from upstreams.loading.config_bounds import ShardIndex
+from upstreams.loading.inert_values import shown
+from upstreams.loading.network_building import building, most_bytes, one_line
 from upstreams.loading.network_parts import describe_weights
-from upstreams.loading.safe_pickle import unsafe_pickle_error
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -38,6 +42,42 @@ _RENAMED = re.compile(r"\.weight_([gv])$")
 _ENCODER = re.compile(r"(feature_extractor|feature_projection|encoder)\.")
 
 
+def read_json(source: str, name: str, revision: str | None = None, what: str | None = None) -> tuple[Path, Any]:
+    """Return the path and the content of a file of JSON in a folder or on the hub; None: it isn't there.
+
+    Args:
+        source: the folder or hub id.
+        name: of the file.
+        revision: on the hub.
+        what: can't be loaded without it, for errors; None: it may be absent.
+
+    Raises:
+        UserError: the hub can't be reached, or the file is none of JSON.
+    """
+    from transformers.utils import cached_file
+
+    here = Path(source) / name
+    if os.path.isdir(source):
+        return here, outside_files.read_json(here) if os.path.lexists(here) else None
+    with building(source, what or f"the {name}"):
+        path = cached_file(source, name, revision=revision, _raise_exceptions_for_missing_entries=what is not None)
+    return (here, None) if path is None else (Path(path), outside_files.read_json(Path(path)))
+
+
+def read_config(source: str, revision: str | None = None, what: str = "the config.json") -> dict[str, Any]:
+    """Return the content of the config.json of a folder or a hub id; see `read_json`.
+
+    Raises:
+        UserError: as `read_json`, or it is no JSON object.
+    """
+    path, content = read_json(source, "config.json", revision, what)
+    if content is None:
+        raise UserError(f"{source}: has no config.json. Give a folder in transformers' layout, or a file of weights.")
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no JSON object. Copy the folder again.")
+    return content
+
+
 def from_pretrained(source: str, what: str, kind: Any = None, **options: Any) -> Any:
     """Load a folder in transformers' layout, or a hub id, in float32; code in the folder is never run.
 
@@ -53,7 +93,7 @@ def from_pretrained(source: str, what: str, kind: Any = None, **options: Any) ->
     """
     if kind is not None:
         _check_type(source, what, kind.config_class.model_type)
-    if Path(source).is_dir():
+    if os.path.isdir(source):
         weight_files(Path(source))
     model, info = _load(source, what, kind, options)
     prefix = _prefix(source, info["unexpected_keys"]) if info["missing_keys"] else ""
@@ -68,20 +108,18 @@ def _check_type(source: str, what: str, model_type: str) -> None:
 
     wav2vec 2.0 has HuBERT's network; a config.json without a type is taken for what was asked for.
     """
-    from transformers import PreTrainedConfig
-
-    with explain_load_errors(source, f"{what}'s weights"):
-        content, _ = PreTrainedConfig.get_config_dict(source)
+    content = read_config(source, what=f"{what}'s weights")
     found = content.get("model_type")
-    if found not in {None, model_type, "wav2vec2"}:
-        raise UserError(f"{source}: is a {found} network, not a {what}. Write hf:{source}.")
+    if found not in (None, model_type, "wav2vec2"):
+        raise UserError(f"{source}: is a {shown(found)} network, not a {what}. Write hf:{source}.")
+    config_bounds.check_config(content, model_type, source)
 
 
 def _load(source: str, what: str, kind: Any, options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     from transformers import AutoModel
 
     options = {"dtype": torch.float32, "ignore_mismatched_sizes": True, "output_loading_info": True, **options}
-    with explain_load_errors(source, f"{what}'s weights"), _quiet(), torch.random.fork_rng(devices=[]):
+    with building(source, f"{what}'s weights"), _quiet(), torch.random.fork_rng(devices=[]):
         model, info = (kind or AutoModel).from_pretrained(source, **options)
     return model, info
 
@@ -132,6 +170,8 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         UserError: there are none, a shard is missing or damaged, or it is a Git LFS pointer.
     """
+    for path in folder.glob("*.json"):
+        outside_files.check_regular(path, outside_files.MOST_BYTES)
     present = {path.name for path in folder.iterdir()}
     first = next((name for name in WEIGHT_FILES if name in present), None)
     if first is None:
@@ -167,10 +207,8 @@ def _no_weights(folder: Path, names: list[str]) -> str:
 
 
 def _shards(index: Path) -> list[str]:
-    try:
-        return sorted(set(json.loads(index.read_text(encoding="utf8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{index}: is no index of shards ({error!r}). Copy the folder again.") from error
+    content = config_bounds.validate(ShardIndex, outside_files.read_json(index), index)
+    return sorted(set(content.weight_map.values()))
 
 
 def read_types(source: str, files: Iterable[Path]) -> dict[str, str]:
@@ -191,7 +229,7 @@ def read_types(source: str, files: Iterable[Path]) -> dict[str, str]:
             with safe_open(path, "pt") as content:
                 types |= {name: str(content.get_slice(name).get_dtype()) for name in content.keys()}  # noqa: SIM118
         else:
-            with explain_load_errors(source, path.name):
+            with building(source, path.name):
                 content = torch.load(path, map_location="meta", weights_only=True)
             types |= {name: str(weight.dtype).removeprefix("torch.") for name, weight in content.items()}
     prefix = _prefix(source, types)
@@ -207,7 +245,7 @@ def _newer_name(match: re.Match[str]) -> str:
 def _check_header(path: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
-    with path.open("rb") as file:
+    with outside_files.open_regular(path, most_bytes()) as file:
         if file.read(24).startswith(b"version https://git-lfs"):
             raise UserError(f"{path}: is a Git LFS pointer, not the weights. Run `git lfs pull` in its folder.")
     if path.suffix == ".safetensors":
@@ -215,7 +253,7 @@ def _check_header(path: Path) -> None:
             with safe_open(path, "pt"):
                 pass
         except SafetensorError as error:
-            raise UserError(f"{path}: is damaged or incomplete ({error}). Copy it again.") from error
+            raise UserError(f"{path}: is damaged or incomplete ({one_line(error)}). Copy it again.") from error
 
 
 @contextmanager
@@ -232,23 +270,3 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if enabled:
             logging.enable_progress_bar()
-
-
-@contextmanager
-def explain_load_errors(source: str, what: str) -> Iterator[None]:
-    """Turn transformers' errors on a folder or hub id into one sentence.
-
-    Raises:
-        UserError: `what` can't be loaded from there, or is a pickle that needs more than tensors.
-    """
-    import pickle
-
-    try:
-        yield
-    except pickle.UnpicklingError as error:
-        raise unsafe_pickle_error(source, "Give a folder with .safetensors.") from error
-    except (OSError, ValueError, RuntimeError, EOFError) as error:
-        first = (str(error).strip() or repr(error)).splitlines()[0]
-        raise UserError(
-            f"{what} can't be loaded from '{source}': {first} Give a folder with @FOLDER, or @random."
-        ) from error

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from superb_eval.errors import UserError
 from superb_eval.runtime.lazy_torch import torch
 
 if TYPE_CHECKING:
@@ -132,7 +133,9 @@ def _output_bytes(module: nn.Module, samples: int) -> list[bytes | memoryview]:
     try:
         return list(_value_bytes(module([probe_waveform(samples)])))
     except Exception as error:  # a user's module may raise anything; running it reports the error
-        return [type(error).__name__.encode()]
+        # A user's own module reports its error as a sentence, whose cause it is.
+        cause = error.__cause__ if isinstance(error, UserError) and error.__cause__ is not None else error
+        return [type(cause).__name__.encode()]
 
 
 def _value_bytes(output: Any) -> Iterable[bytes | memoryview]:

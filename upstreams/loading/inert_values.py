@@ -94,6 +94,13 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text[:200])
 
 
+def shown(value: Any) -> str:
+    """Return an untrusted value as a message may show it; what is nested is named by its kind alone."""
+    if isinstance(value, int) and abs(value) > 10**15:
+        return "a huge number"
+    return printable(str(value))[:60] if isinstance(value, str | int | float) else f"a {type(value).__name__}"
+
+
 def check_keys(keys: Iterable[Any]) -> None:
     """Refuse keys of nested tuples, whose hash may take forever: fifty that each hold the next one twice.
 

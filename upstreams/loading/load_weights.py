@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,10 +138,15 @@ def split_selection(source: str) -> tuple[Path, Selection] | None:
     Raises:
         UserError: the selection is malformed.
     """
-    if Path(source).is_file():
+    if _is_file(source):
         return Path(source), Selection()
     head, mark, tail = source.rpartition("#")
-    return (Path(head), Selection.parse(tail)) if mark and Path(head).is_file() else None
+    return (Path(head), Selection.parse(tail, head)) if mark and _is_file(head) else None
+
+
+def _is_file(path: str) -> bool:
+    """Return whether there is anything but a folder: what isn't a regular file is refused when it is opened."""
+    return os.path.lexists(path) and not os.path.isdir(path)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

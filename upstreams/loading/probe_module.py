@@ -5,10 +5,8 @@ Used for modules from the user's own files, from other packages (`upstreams.load
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from superb_eval.errors import UserError
 from upstreams.base import SAMPLE_RATE, Card, Upstream
+from upstreams.loading.own_code import format_error, running
 
 States = list[Tensor]
 """Hidden states `[batch, frames, dim]`, nearest the input first."""
@@ -163,10 +162,10 @@ def _first_forward(model: nn.Module, name: str) -> tuple[Any, bool]:
     with torch.no_grad():
         try:
             return model(_noise(1)), False
-        except Exception as refusal:  # user code may raise anything
+        except (Exception, SystemExit) as refusal:  # user code may raise anything
             try:
                 return model(torch.stack(_noise(1))), True
-            except Exception:
+            except (Exception, SystemExit):
                 reason = format_error(refusal)
                 raise UserError(f"{name}: a forward pass on two waveforms of 1 s failed: {reason}") from refusal
 
@@ -186,10 +185,11 @@ def _check_shapes(states: States, name: str) -> None:
 def _infer_stride(model: nn.Module, frames: int, stacked: bool, name: str) -> tuple[int, str]:
     """Return the stride in samples, stated by the module or estimated from two lengths, and a note on an estimate."""
     rates = getattr(model, "get_downsample_rates", None)
-    stated = rates("hidden_states") if callable(rates) else getattr(model, "downsample_rate", None)
-    if isinstance(stated, int | float) and stated > 0:
-        return round(stated), ""
-    with torch.no_grad():
+    with running(name, "its get_downsample_rates failed"):
+        stated = rates("hidden_states") if callable(rates) else getattr(model, "downsample_rate", None)
+    if isinstance(stated, int | float) and 0 < stated < 1e9:
+        return max(1, round(stated)), ""
+    with running(name, "a forward pass on two waveforms of 5 s failed"), torch.no_grad():
         output = model(torch.stack(_noise(5)) if stacked else _noise(5))
     state = hidden_states(output, name)[0][0]
     longer = state.shape[1]
@@ -201,10 +201,3 @@ def _infer_stride(model: nn.Module, frames: int, stacked: bool, name: str) -> tu
         )
     stride = round(4 * SAMPLE_RATE / (longer - frames))
     return stride, f"its stride was estimated from {frames} frames for 1 s and {longer} for 5 s"
-
-
-def format_error(error: Exception) -> str:
-    """Return an error in one line, with the file and line that raised it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    location = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {str(error).strip()}{location}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import builtins
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ TRUST = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 """torch's own switch: set to 1 by a user who trusts a pickle, it allows other libraries to load it in full."""
 
 _FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+
+MOST_LETTERS, MOST_VALUES = 100_000, 1_000_000
+"""Of an expression that s3prl evaluates, and of what it makes: a list may be repeated."""
 
 _HARMLESS = (
     *(ast.Expression, ast.Constant, ast.Name, ast.Attribute, ast.Subscript, ast.Slice, ast.Load),
@@ -87,9 +91,26 @@ def no_calls_in_eval(package: str) -> Iterator[None]:
 
 
 def _check_harmless(text: str) -> None:
-    refused = [node for node in ast.walk(ast.parse(text, mode="eval")) if not isinstance(node, _HARMLESS)]
+    tree = ast.parse(text[:MOST_LETTERS], mode="eval")
+    refused = [node for node in ast.walk(tree) if not isinstance(node, _HARMLESS)]
+    if _size(tree.body) > MOST_VALUES:
+        raise UserError(f"refused: the checkpoint's settings make more than {MOST_VALUES:,} values ('{text[:60]}').")
     if refused:
         kind = type(refused[0]).__name__
         raise UserError(
             f"refused: the checkpoint's settings hold code ({kind} in '{text[:60]}'). Expected plain values."
         )
+
+
+def _size(node: ast.AST) -> int:
+    """Return a bound of the values that an expression makes: the product of both sides of each multiplication."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        factors = [
+            abs(n.value) if isinstance(n, ast.Constant) and isinstance(n.value, int) else 1 for n in _sides(node)
+        ]
+        return math.prod(map(_size, _sides(node))) * max(1, *factors)
+    return max(1, sum(map(_size, ast.iter_child_nodes(node))))
+
+
+def _sides(node: ast.BinOp) -> tuple[ast.expr, ast.expr]:
+    return node.left, node.right

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from superb_eval.errors import UserError
+from upstreams.loading import config_bounds
 from upstreams.loading.checkpoint_conversion import ConvertedCheckpoint
+from upstreams.loading.network_building import building
 from upstreams.loading.network_parts import describe_weights
 
 _CLASSES = {"hubert": "Hubert", "wav2vec2": "Wav2Vec2", "wavlm": "WavLM"}
@@ -33,11 +35,9 @@ def build_network(checkpoint: ConvertedCheckpoint, config: Mapping[str, Any], pa
     Raises:
         UserError: a weight is missing, has no place in the network, or has another shape.
     """
-    try:
-        with torch.device("meta"):  # settings are untrusted: no memory is taken before the file's weights fit them
-            model = _network(checkpoint.architecture, config)
-    except ValueError as error:
-        raise UserError(f"{path}: its settings fit no {name}: {str(error).splitlines()[0]}") from error
+    config_bounds.check_config(config, checkpoint.architecture, path)
+    with building(path, name, "Is the file complete?"), torch.device("meta"):  # no memory before the weights fit it
+        model = _network(checkpoint.architecture, config)
     own, weights = model.state_dict(), checkpoint.weights
     problems = _differences(own, weights)
     if problems:
@@ -47,10 +47,8 @@ def build_network(checkpoint: ConvertedCheckpoint, config: Mapping[str, Any], pa
         raise UserError(f"{path}: its weights don't fit {name}: {problems}{beside}. {advice}")
     model.to_empty(device="cpu")
     zeros = {key: torch.zeros(own[key].shape) for key in _UNUSED if key in own}
-    try:
+    with building(path, name, "Save plain float weights."):
         model.load_state_dict({**zeros, **weights})
-    except RuntimeError as error:  # of a layout that can't be copied, such as sparse
-        raise UserError(f"{path}: its weights don't fit {name}: {str(error)[:200]}") from error
     return model
 
 

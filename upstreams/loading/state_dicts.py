@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +18,8 @@ from torch import Tensor
 from superb_eval.errors import UserError
 from upstreams.loading.checkpoint_file import StoredCheckpoint
 from upstreams.loading.inert_values import InertObject, printable
+from upstreams.loading.network_building import check_size
+from upstreams.loading.tensor_kinds import odd_kind
 
 _FIRST_CONVOLUTION = re.compile(r"^((?:.*\.)?)feature_extractor\.conv_layers\.0\.(?:0|conv)\.weight$")
 _WRAPPERS = re.compile(r"(?<![^.])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
@@ -47,8 +50,8 @@ class Selection:
     """The number of attention heads, for weights without settings."""
 
     @classmethod
-    def parse(cls, text: str) -> Selection:
-        """Return the selection that a text states.
+    def parse(cls, text: str, path: str) -> Selection:
+        """Return the selection that a text states; `path` is the file, for errors.
 
         Raises:
             UserError: the number of heads is none.
@@ -57,8 +60,10 @@ class Selection:
         for word in filter(None, text.split(",")):
             key, equals, value = word.partition("=")
             if equals and key == "heads":
-                if not (value.isdecimal() and 0 < int(value) <= 1024):
-                    raise UserError(f"'#{text}': heads is '{value}'. Expected a number of heads, as in #heads=8.")
+                if not (value.isdecimal() and len(value) < 5 and 0 < int(value) <= 1024):
+                    raise UserError(
+                        f"{path}#{printable(text)}: not so many heads. Expected a number of heads up to 1024."
+                    )
                 heads = int(value)
             else:
                 prefix = word
@@ -72,6 +77,8 @@ def select_network(stored: StoredCheckpoint, prefix: str | None) -> StoredNetwor
         UserError: there is none, there are several and no prefix is given, or there is none at the prefix.
     """
     networks = find_networks(stored.content)
+    for network in networks:
+        _check_plain(network, stored.path)
     path = stored.path
     addresses = ", ".join(f"{path}#{network.prefix.rstrip('.') or '.'}" for network in networks)
     if not networks:
@@ -103,8 +110,22 @@ def find_networks(content: Mapping[Any, Any]) -> list[StoredNetwork]:
         prefix = match[1]
         weights = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         own = [value for key, value in weights.items() if key.startswith("feature_extractor.")]
-        networks.setdefault(tuple(value.data_ptr() for value in own), StoredNetwork(prefix, weights))
+        networks.setdefault(tuple(map(_place, own)), StoredNetwork(prefix, weights))
     return list(networks.values())
+
+
+def _place(tensor: Tensor) -> int:
+    """Return where a tensor lies in memory; of one without a place of its own, its identity."""
+    return tensor.data_ptr() if odd_kind(tensor) is None else id(tensor)
+
+
+def _check_plain(network: StoredNetwork, path: Path) -> None:
+    """Refuse weights that can't be copied, or that stand for more numbers than are allowed: one number, repeated."""
+    for name, weight in network.weights.items():
+        kind = odd_kind(weight)
+        if kind is not None:
+            raise UserError(f"{path}: its {network.prefix}{name} is {kind}. Save plain float weights.")
+    check_size(sum(4.0 * weight.numel() for weight in network.weights.values()), path)
 
 
 def _tensors(content: Mapping[Any, Any]) -> dict[str, Tensor]:

@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from superb_eval.errors import UserError
 from upstreams.base import SAMPLE_RATE, Card, Upstream
-from upstreams.loading import hf_folders
+from upstreams.loading import config_bounds, hf_folders
+from upstreams.loading.config_bounds import SpectrumBounds
+from upstreams.loading.network_building import building
 from upstreams.loading.network_settings import network_settings
 
 if TYPE_CHECKING:
@@ -103,12 +106,12 @@ class Whisper(Upstream):
 def _load_feature_extractor(source: str, revision: str | None, bands: int) -> WhisperFeatureExtractor:
     """Return the feature extractor of a folder, or Whisper's default where it has none."""
     from transformers import WhisperFeatureExtractor
-    from transformers.utils import cached_file
 
-    path = cached_file(
-        source, "preprocessor_config.json", revision=revision, _raise_exceptions_for_missing_entries=False
-    )
-    if path is None:
-        return WhisperFeatureExtractor(feature_size=bands)
-    with hf_folders.explain_load_errors(source, "the preprocessor_config.json"):
+    path, content = hf_folders.read_json(source, "preprocessor_config.json", revision)
+    stated = config_bounds.validate(SpectrumBounds, content, path).feature_size if content is not None else bands
+    if stated != bands:
+        raise UserError(f"{path}: its feature_size is {stated}, and the network reads {bands} bands. Copy both again.")
+    with building(source, "the preprocessor_config.json"):
+        if content is None:
+            return WhisperFeatureExtractor(feature_size=bands)
         return WhisperFeatureExtractor.from_pretrained(source, revision=revision)
