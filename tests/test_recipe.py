@@ -238,3 +238,9 @@ def test_the_bound_of_seeds_is_one() -> None:
 def test_seeds_that_no_library_takes_are_refused_at_once(words: list[str]) -> None:
     called = type_command("run", "ks", "-u", "fbank", *words)
     assert called.refused and "seed" in called.err
+
+
+def test_a_list_of_many_wrong_values_is_a_message_of_few_lines() -> None:
+    with pytest.raises(UserError, match=r"and \d+ more$") as caught:
+        recipe.load(recipe.find("ic", "mini"), [f"head.slots=[{'1, ' * 499}1]"])
+    assert str(caught.value).count("\n") == 12

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from superb_eval.errors import near_miss
 
+MOST_ERRORS = 12
+"""Of one recipe in a message: a list of a thousand wrong values has as many."""
+
 _SHORT = reprlib.Repr()
 """Values in messages, of which some are nested by the thousand."""
 _SHORT.maxstring = _SHORT.maxother = 200
@@ -49,11 +52,14 @@ def explain(
     sections: Mapping[str, type[BaseModel]] | None = None,
     prefix: str = "",
 ) -> str:
-    """Return a sentence for each error in the validation of a file.
+    """Return a sentence for each error in the validation of a file, at most for `MOST_ERRORS`.
 
     `sections` are the schemas of the sections that depend on the task; `prefix` is prepended to each key.
     """
-    return "\n".join(f"{path}: {_error_message(details, schema, sections or {}, prefix)}" for details in error.errors())
+    errors = error.errors()
+    lines = [f"{path}: {_error_message(details, schema, sections or {}, prefix)}" for details in errors[:MOST_ERRORS]]
+    more = [f"{path}: and {len(errors) - MOST_ERRORS} more"] if len(errors) > MOST_ERRORS else []
+    return "\n".join([*lines, *more])
 
 
 def _error_message(details: Any, schema: type[BaseModel], sections: Mapping[str, type[BaseModel]], prefix: str) -> str:
