@@ -38,7 +38,7 @@ Seed = Annotated[int, Field(ge=0), at_most(MOST_SEED, "numpy and scikit-learn ta
 Updates = Annotated[int, Field(ge=1), at_most(10**8, "the longest trainings have a few million updates")]
 BatchCount = Annotated[int, at_most(10**4, "the largest trainings add up a few hundred batches")]
 BatchSize = Annotated[int, Field(ge=1), at_most(10**5, "a batch lies in memory as a whole")]
-Rate = Annotated[float, Field(gt=0), at_most(10_000, "no optimiser converges with such learning rates")]
+Rate = Annotated[float, Field(gt=0), at_most(1e30, "float32 holds no weight that such a learning rate leaves")]
 Seconds = Annotated[float, at_most(86_400, "a day of audio doesn't fit into memory")]
 LayerIndex = Annotated[int, Field(ge=-1000), at_most(1000, "no encoder has so many layers")]
 Depth = Annotated[int, at_most(200, "the deepest speech encoders have 48 layers")]
