@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from downstreams.base import Prediction
 from tests.campaigns import records
-from tests.campaigns.commands import TypedCommand
+from tests.campaigns.commands import TypedCommand, type_command
+from tests.results.runs import new_record, write_run
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +44,11 @@ def test_the_campaign_counts_what_must_not_occur(campaign: records.Campaign, mon
     kinds = " ".join(campaign.faults)
     for words in ("table: KeyError", "a file changed", "code ran", "an escape was printed", "no table of the other"):
         assert words in kinds
+
+
+def test_predictions_of_one_utterance_are_refused_with_the_reason(tmp_path: Path) -> None:
+    rows = [Prediction(f"u{k}", "A B", "A C" if k % 2 else "A B") for k in range(20)]
+    run = write_run(tmp_path / "r", new_record("fbank", "pr"), rows)
+    (run / "predictions.csv").write_text("id,truth,answer,fold,speaker\n" + "u,a,b,1,s\n" * 50)
+    outcome = type_command("verify", tmp_path / "r", "--quick")
+    assert outcome.refused and "PER (strict) has no interval: 50 test units are too few" in outcome.out
