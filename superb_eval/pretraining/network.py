@@ -13,6 +13,7 @@ from superb_eval.data.padding import valid_mask
 from superb_eval.pretraining.batches import Batch
 from superb_eval.pretraining.recipe import NetworkSettings
 from upstreams.hubert import ValidGroupNorm
+from upstreams.loading import network_building
 from upstreams.loading.padding_attention import use_padding_attention
 
 if TYPE_CHECKING:
@@ -31,7 +32,11 @@ class FrontendOutput(NamedTuple):
 
 
 def create(settings: NetworkSettings, seed: int) -> HubertModel:
-    """Return a network with seeded random weights whose GroupNorm leaves padding out."""
+    """Return a network with seeded random weights whose GroupNorm leaves padding out.
+
+    Raises:
+        UserError: it can't be built, or is larger than allowed.
+    """
     from transformers import HubertConfig, HubertModel
 
     config = HubertConfig(
@@ -47,7 +52,8 @@ def create(settings: NetworkSettings, seed: int) -> HubertModel:
         layerdrop=settings.layerdrop,
         **settings.more,
     )
-    with seeded(seed):
+    advice = "Change the sizes in -o network...."
+    with seeded(seed), network_building.building("the recipe's section network", "a HuBERT", advice):
         model = _normalise_valid_frames(HubertModel(config))
     use_padding_attention(model)
     return model

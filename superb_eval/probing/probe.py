@@ -22,6 +22,7 @@ from superb_eval.features.featurizer import Featurizer
 from superb_eval.probing.config import ProbeConfig
 from superb_eval.runtime import out_of_memory, outside_files, safetensors_io
 from superb_eval.runtime.prefetch import prefetch
+from upstreams.loading.network_building import bounded_size
 
 EVAL_BATCH = {True: 4096, False: 32}
 """Utterances per evaluation batch, pooled or not; predictions do not depend on it."""
@@ -51,14 +52,16 @@ def new_probe(config: ProbeConfig, task: TrainedTask, features: Features) -> Pro
     """Return an untrained probe; the run's seed decides its weights.
 
     Raises:
-        UserError: the features have no such layer as the recipe names.
+        UserError: the features have no such layer as the recipe names, or the head is larger than allowed.
     """
     torch.manual_seed(config.seed)
     try:
         featurizer = Featurizer(features.dataset.layers, config.layer)
     except IndexError as error:
         raise UserError(f"features.layer: {config.upstream} has no {error}.") from error
-    return Probe(featurizer, task.head(features.dataset.dim)).to(config.device)
+    with bounded_size(f"head of {task.name}"):
+        head = task.head(features.dataset.dim)
+    return Probe(featurizer, head).to(config.device)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.campaigns import names, recipes
@@ -50,3 +52,12 @@ def test_every_command_has_words_that_the_campaign_can_start_from() -> None:
 def test_numbers_and_names_that_no_command_takes_are_refused(words: list[str]) -> None:
     called = type_command(*words)
     assert called.refused and len(called.err) < 400, called.err
+
+
+def test_a_head_that_would_fill_the_memory_is_refused_before_it_is_built(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUPERB_EVAL_MAX_GB", "0.01")
+    words = ["--data", tones, "--out", tmp_path / "r", "--store", tmp_path / "s", "-o", "head.projector_dim=65536"]
+    called = type_command("run", "ks", "-u", "fbank_nonorm", *words)
+    assert called.refused and "head of ks: its network takes 0.1 GB or more" in called.err, called.err

@@ -90,3 +90,22 @@ def test_unknown_recipes_are_explained_on_the_command_line() -> None:
 def test_values_beyond_every_training_are_refused(override: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         load("hubert_toy", "pretrain", PretrainRecipe, [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        (
+            "network.more={num_conv_pos_embedding_groups: 7}",
+            "a HuBERT can't be loaded from 'the recipe's section network'",
+        ),
+        ("network.feed_forward=65536", "its network takes .* GB or more"),
+    ],
+)
+def test_a_network_that_can_not_be_built_is_one_sentence(
+    override: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUPERB_EVAL_MAX_GB", "0.01")
+    settings = load("hubert_toy", "pretrain", PretrainRecipe, [override])
+    with pytest.raises(UserError, match=sentence):
+        network.create(settings.network, 0)
