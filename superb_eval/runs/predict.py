@@ -93,7 +93,10 @@ def load_trained(run: Path, device: str = "cpu", trusted: Sequence[str] = ()) ->
     recipe = recipe_of(record)
     task = _trained_task(run, record, recipe)
     with torch.inference_mode():
-        states = upstream([torch.zeros(SAMPLE_RATE, device=device)])[recipe.features.key]
+        output = upstream([torch.zeros(SAMPLE_RATE, device=device)])
+    states = output.get(recipe.features.key)
+    if not states:
+        raise UserError(f"{run}: features.key: its upstream has no {recipe.features.key!r}, but {', '.join(output)}.")
     probe = _trained_probe(run, recipe, task, len(states), int(states[0].shape[-1])).to(device)
     return TrainedProbe(record, recipe, upstream, task, probe)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,15 @@ def test_the_campaign_counts_what_must_not_occur(campaign: records.Campaign, mon
     kinds = " ".join(campaign.faults)
     for words in ("table: KeyError", "a file changed", "code ran", "an escape was printed", "no table of the other"):
         assert words in kinds
+
+
+def test_features_that_the_upstream_lacks_are_named(root: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(next(root.glob("base/results/other/ks/*")), tmp_path / "run")
+    content = json.loads((run / "result.json").read_text())
+    content["recipe"]["features"]["key"] = "sd"
+    (run / "result.json").write_text(json.dumps(content))
+    outcome = type_command("predict", run, root / "clip.flac")
+    assert outcome.refused and "features.key: its upstream has no 'sd', but hidden_states" in outcome.err
 
 
 def test_predictions_of_one_utterance_are_refused_with_the_reason(tmp_path: Path) -> None:
