@@ -262,6 +262,19 @@ def test_every_kind_of_chart_is_drawn(results: Path, table: ResultTable, by_hand
         assert figure.rows and all(len(row) == len(figure.headings) for row in figure.rows), key
 
 
+def test_points_without_a_quantity_are_left_out(results: Path, table: ResultTable) -> None:
+    (groups,) = open_results(results).run_groups.values()
+    name = table.rows[0].name
+    group = groups[name, "ks"]
+    curve = group.runs[0].record.training[0].rates[0].curve
+    points = len(rows_of(next(f for f in training.figures("k", "ks", {name: group}, [name]) if f.key == "k-loss")))
+    curve[-1].pop("loss")
+    edited = {figure.key: figure for figure in training.figures("k", "ks", {name: group}, [name])}
+    assert len(rows_of(edited["k-loss"])) == points - 1 and edited["k-dev"].rows
+    curve[:] = [{"other": 1.0}]
+    assert training.figures("k", "ks", {name: group}, [name])
+
+
 HOSTILE = "datum.x');alert(1)//${7*7}\"'</script>[a.b]"
 
 

@@ -92,7 +92,7 @@ def _by_step(key: str, title: str, quantity: str, trained: Sequence[LearningCurv
     rows = [
         {**c.row(), "step": point["step"], "value": point[quantity], "figure": f"{point[quantity]:.3f}"}
         for c in trained
-        for point in _thinned(c.rate.curve)
+        for point in _thinned(_points(c, quantity))
     ]
     base = chart_of("points").encode(
         x=alt.X(
@@ -103,18 +103,24 @@ def _by_step(key: str, title: str, quantity: str, trained: Sequence[LearningCurv
         detail=alt.Detail("training:N"),
         opacity=alt.Opacity("tested:O", scale=alt.Scale(domain=TESTED, range=[1, 0.35])).legend(None),
     )
-    points = base.mark_point(filled=True, size=18, clip=True).encode(
+    marks = base.mark_point(filled=True, size=18, clip=True).encode(
         tooltip=tips(upstream="upstream", training="training", step="update", figure="value", tested="tested")
     )
-    chart = (base.mark_line(strokeWidth=1.3, clip=True) + points).add_params(zoom("view"))
+    chart = (base.mark_line(strokeWidth=1.3, clip=True) + marks).add_params(zoom("view"))
     table = [
-        (c.name, c.label(), f"{c.rate.curve[0][quantity]:.3f}", f"{c.rate.curve[-1][quantity]:.3f}", str(c.rate.steps))
+        (c.name, c.label(), f"{points[0][quantity]:.3f}", f"{points[-1][quantity]:.3f}", str(c.rate.steps))
         for c in trained
+        if (points := _points(c, quantity))
     ]
     headings = ("upstream", "training", "first", "last", "updates")
     return figure(
         chart.properties(height=HEIGHT), {"points": rows}, key, title, "One line for each training.", (headings, table)
     )
+
+
+def _points(curve: LearningCurve, quantity: str) -> list[dict[str, float]]:
+    """Return the points of a curve that have a quantity; somebody may have edited the record."""
+    return [point for point in curve.rate.curve if "step" in point and quantity in point]
 
 
 def _by_rate(key: str, title: str, trained: Sequence[LearningCurve], names: Sequence[str]) -> Figure:
@@ -157,4 +163,4 @@ def _rate_axis(trained: Sequence[LearningCurve]) -> alt.Axis:
 
 def _thinned(curve: Sequence[dict[str, float]]) -> list[dict[str, float]]:
     step = max(1, len(curve) // MOST_POINTS)
-    return [*curve[::step], *([curve[-1]] if (len(curve) - 1) % step else [])]
+    return [*curve[::step], *(curve[-1:] if (len(curve) - 1) % step else [])]
