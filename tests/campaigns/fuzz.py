@@ -1,4 +1,4 @@
-"""Fuzzed input: `python -m tests.campaigns.fuzz [KIND...]` reads 10 000 damaged audio files, 1 000 of each other kind.
+"""Fuzzed input: `python -m tests.campaigns fuzz [KIND...]` reads 10 000 damaged audio files, 1 000 of each other kind.
 
 Every file is accepted, or refused with a `UserError` of bounded length. Anything else (another exception, more than
 `SECONDS`, more than `GIGABYTES` of additional memory, a dead process) is counted separately, and must not occur.
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,9 +103,9 @@ def _late(number: int, frame: object) -> None:
     raise TimeoutError(f"more than {SECONDS} s")
 
 
-def main(names: list[str]) -> int:
+def main(names: Sequence[str]) -> int:
     """Fuzz each kind in its own process, so that one that dies is counted too."""
-    if names[:1] == ["--one"]:
+    if "--one" in names:
         _, name, count, folder = names
         tally = run(inputs.KINDS[name], int(count), Path(folder))
         for found, content in tally.others.items():
@@ -116,13 +116,10 @@ def main(names: list[str]) -> int:
     for name, kind in inputs.KINDS.items():
         if not names or name in names:
             with tempfile.TemporaryDirectory() as folder:
-                command = [sys.executable, "-W", "ignore", "-m", __spec__.name, "--one", name, str(kind.count), folder]
+                alone = [sys.executable, "-W", "ignore", "-m", "tests.campaigns", "fuzz", "--one"]
+                command = [*alone, name, str(kind.count), folder]
                 code = subprocess.run(command, check=False).returncode
                 if code not in (0, 1):
                     print(f"{name}: the process died with {code}")
                 failed += code != 0
     return int(failed > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: `python -m tests.campaigns.kill [KILLS] [SEED]` over the ten nano tasks.
+"""SIGKILL at random moments: `python -m tests.campaigns kill [KILLS] [SEED]` over the ten nano tasks.
 
 A suite runs in its own process group, from synthesising the corpus to the last record; the whole group is killed at
 random moments, and started again by the same command. When it is finished, every figure, curve, prediction and head has
@@ -172,16 +172,11 @@ def run(folder: Path, kills: int, seed: int = 0, **settings: object) -> tuple[li
     return problems + [f"left over: {path}" for path in leftovers(killed.folder)], killed.kills
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run the long form."""
-    arguments = sys.argv[1:3]
     kills, seed = (int(text) for text in (*arguments, *("50", "0")[len(arguments) :]))
     with tempfile.TemporaryDirectory() as folder:
         problems, by_step = run(Path(folder), kills, seed)
     print(f"{kills} kills: {dict(by_step)}")
     print("\n".join(problems) or "every metric, curve, prediction and head equals the undisturbed run's")
     return int(bool(problems))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

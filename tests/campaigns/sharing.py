@@ -1,4 +1,4 @@
-"""Four processes with one store and one results folder: `python -m tests.campaigns.sharing [PROCESSES]`.
+"""Four processes with one store and one results folder: `python -m tests.campaigns sharing [PROCESSES]`.
 
 Each executes a suite of the same runs. Afterwards every record and head has to equal those of one process alone, no
 shard may be damaged, and the upstream may have processed no clip more than once. Then two suites with different recipes
@@ -77,9 +77,9 @@ def run_recipes(corpus: Path, folder: Path, task: str, recipes: Sequence[tuple[s
     return kill.differences(folder / "alone/results", folder / "together/results") + kill.leftovers(folder)
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run the long form: all ten tasks, and two recipes of one task."""
-    count = int((*sys.argv[1:], "4")[0])
+    count = int((*arguments, "4")[0])
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus"
         synth = [sys.executable, "-m", "superb_eval", "corpus", "synth", "--size", "nano", "--out", str(corpus)]
@@ -89,7 +89,3 @@ def main() -> int:
         others = run_recipes(corpus, Path(folder) / "recipes", "ks", [("train.lr=1e-2",), ("train.lr=1e-3",)])
         print(f"two recipes at once: {others or 'as each alone'}")
     return int(bool(problems or others))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

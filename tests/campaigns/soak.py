@@ -1,4 +1,4 @@
-"""A soak test: `python -m tests.campaigns.soak [TIMES]` runs the nano suite repeatedly in one process tree.
+"""A soak test: `python -m tests.campaigns soak [TIMES]` runs the nano suite repeatedly in one process tree.
 
 After each round memory, open files and threads of the process are measured, and files in the temporary folder. Growth
 from round to round is a leak: the second half of the rounds must need no more than the first, except for `SLACK_MB`.
@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -70,11 +71,11 @@ def growth(rounds: list[Usage]) -> list[str]:
     return grown
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run the long form: all ten tasks."""
     import subprocess
 
-    times = int((*sys.argv[1:], "20")[0])
+    times = int((*arguments, "20")[0])
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus"
         synth = [sys.executable, "-m", "superb_eval", "corpus", "synth", "--size", "nano", "--out", str(corpus)]
@@ -83,7 +84,3 @@ def main() -> int:
     grown = growth(rounds)
     print(f"{times} rounds: first {rounds[0]}, last {rounds[-1]}: {grown or 'nothing grows'}")
     return int(bool(grown))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
