@@ -24,6 +24,10 @@ def shortened(text: str, most: int = 500) -> str:
     return text if len(text) <= most else f"{text[: most - 30]}... ({len(text)} characters)"
 
 
+class OwnCodeError(UserError):
+    """An error in the user's own code, which its cause shows with its lines: a run's log has them."""
+
+
 def near_miss(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the nearest of `known`, or an empty string where nothing is near."""
     known = list(known)

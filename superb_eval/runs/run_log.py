@@ -15,7 +15,7 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
-from superb_eval.errors import UserError
+from superb_eval.errors import OwnCodeError, UserError
 from superb_eval.runtime import atomic_files, environment
 from superb_eval.runtime.progress import Progress, Update
 from superb_eval.runtime.screen import visible
@@ -142,7 +142,7 @@ def _environment() -> str:
 
 
 def _ending(error: BaseException) -> str:
-    if isinstance(error, UserError):
+    if isinstance(error, UserError) and not isinstance(error, OwnCodeError):
         return f"failed: {error}"
     if isinstance(error, Exception):
         return f"failed:\n{''.join(traceback.format_exception(error))}"

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from superb_eval import recipe
-from superb_eval.errors import UserError
+from superb_eval.errors import OwnCodeError, UserError
 from superb_eval.runs.config import RunConfig
 from superb_eval.runtime import out_of_memory, system_errors
 from superb_eval.runtime.progress import Progress, Update
@@ -89,12 +89,15 @@ def _failure_stored(states: JobStates, job: Job) -> Iterator[None]:
         if out_of_memory.calls_for_waiting(error):
             raise  # no failure: it continues once other runs have finished
         sentence = _sentence(error, job.device)
-        log = "" if isinstance(error, UserError) else traceback.format_exc()
+        plain = isinstance(error, UserError) and not isinstance(error, OwnCodeError)
+        log = "" if plain else traceback.format_exc()
         if sentence is None:
             states.fail(job, f"{type(error).__name__}: {error}", fixable=False, log=log)
             raise
         memory_ran_out = out_of_memory.is_out_of_memory(error)
         states.fail(job, sentence, fixable=True, log=log, memory_ran_out=memory_ran_out)
+        if isinstance(error, UserError):
+            raise
         raise UserError(sentence) from error
 
 

@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from superb_eval.features.store import Store
 from superb_eval.results import record as records
+from superb_eval.runtime import safetensors_io
 from tests.campaigns import kill
 
 
@@ -58,9 +58,16 @@ def run(corpus: Path, folder: Path, tasks: str, processes: int, overrides: tuple
     names = [{path.name for path in (part / "store").rglob("*.safetensors")} for part in (alone, together)]
     if names[0] != names[1]:
         problems.append(f"{len(names[1] - names[0])} shards too many, {len(names[0] - names[1])} missing")
-    store = Store(together / "store")
-    problems += [f"{path}: damaged" for path in store.folder.rglob("*.safetensors") if store.read(path) is None]
+    problems += filter(None, map(_damage, (together / "store").rglob("*.safetensors")))
     return problems + kill.leftovers(together)
+
+
+def _damage(shard: Path) -> str:
+    try:
+        safetensors_io.read(shard)
+    except safetensors_io.DamagedError as error:
+        return f"{shard}: damaged ({error})"
+    return ""
 
 
 def run_recipes(corpus: Path, folder: Path, task: str, recipes: Sequence[tuple[str, ...]]) -> list[str]:

@@ -98,7 +98,7 @@ def test_weights_of_heads_and_shards_of_the_store_are_no_pickles(hostile: Path, 
         shutil.copy(hostile, tmp_path / name)
     with pytest.raises(Exception, match="(?i)header"):
         load_weights(tmp_path / "probe-1.safetensors", torch.nn.Linear(1, 1))  # type: ignore[arg-type]
-    assert Store(tmp_path).read(tmp_path / "shard.safetensors") is None
+    assert Store(tmp_path).read(tmp_path / "shard.safetensors", 1) is None
     assert not proof.exists()
 
 

@@ -99,7 +99,7 @@ def test_a_suite_names_the_log_of_the_run_that_broke(tones: Path, tmp_path: Path
     events: list[Event] = []
     Local(1).run(jobs.expand(config), events.append)
     (failed,) = [event for event in events if isinstance(event, Failed)]
-    assert not failed.fixable, failed
+    assert "no such length (broken.py, line 5)" in failed.message
     assert Path(failed.log).name == "run.log", failed
     assert "Traceback" in Path(failed.log).read_text(encoding="utf8")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from superb_eval.errors import UserError
+from superb_eval.errors import OwnCodeError, UserError
 from superb_eval.runtime import out_of_memory
 from upstreams.loading.identity import is_installed
 from upstreams.loading.network_building import one_line
@@ -27,7 +27,7 @@ def running(name: str, what: str) -> Iterator[None]:
         what: the words of an error about what failed.
 
     Raises:
-        UserError: it raised an error, or asked to end the process.
+        OwnCodeError: it raised an error, or asked to end the process.
     """
     try:
         with working_folder_restored():
@@ -37,7 +37,7 @@ def running(name: str, what: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:  # user code may raise anything
         if out_of_memory.is_out_of_memory(error):
             raise
-        raise UserError(f"{name}: {what}: {format_error(error)}") from error
+        raise OwnCodeError(f"{name}: {what}: {format_error(error)}") from error
 
 
 @contextmanager

@@ -187,7 +187,7 @@ class _Worker:
         if "out_of_memory" in message:
             return OutOfMemory(job, message["out_of_memory"])
         if "failed" in message:
-            log = "" if message["fixable"] else message["log"] or str(self.log)
+            log = message["log"] or ("" if message["fixable"] else str(self.log))
             return Failed(job, message["failed"], message["fixable"], log)
         return Finished(job, message["run"], message["figures"], message["seconds"])
 

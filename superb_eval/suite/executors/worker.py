@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from superb_eval.errors import UserError
+from superb_eval.errors import OwnCodeError, UserError
 from superb_eval.runtime import out_of_memory, system_errors
 from superb_eval.runtime.progress import Update
 from superb_eval.runtime.screen import show
@@ -77,12 +77,12 @@ def _failure(error: Exception) -> dict[str, Any]:
     """Return the message about an error, which is being handled."""
     if out_of_memory.calls_for_waiting(error):
         return {"out_of_memory": out_of_memory.first_line(error)}
-    sentence = str(error) if isinstance(error, UserError) else system_errors.sentence(error)
-    if sentence is not None:
-        return {"failed": sentence, "fixable": True, "log": ""}
     from superb_eval.runs import run_log
 
     log = run_log.path_of(error)
+    sentence = str(error) if isinstance(error, UserError) else system_errors.sentence(error)
+    if sentence is not None:
+        return {"failed": sentence, "fixable": True, "log": str(log or "") if isinstance(error, OwnCodeError) else ""}
     if log is None:  # it failed before it had a folder
         traceback.print_exc()
     return {"failed": f"{type(error).__name__}: {error}", "fixable": False, "log": str(log or "")}
