@@ -161,7 +161,8 @@ def _load_config(source: str, revision: str | None) -> Any:
     config_bounds.check_config(stored, found, source)
     with building(source, "the config.json"):
         # An adapter shortens only the last state, and belongs to the task that a model was fine-tuned for.
-        return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False, add_adapter=False)
+        fixed = {"add_adapter": False, "return_dict": True}  # whatever the folder states: outputs are read by name
+        return AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False, **fixed)
 
 
 def _random_model(config: Any, seed: int, source: str) -> Any:

@@ -251,3 +251,15 @@ def test_an_invalid_preprocessor_config_is_named(tmp_path: Path) -> None:
     (folder / "preprocessor_config.json").write_text("{")
     with pytest.raises(UserError, match="preprocessor_config.json: line 1: is no JSON"):
         registry.load(f"hf:{folder}")
+
+
+@pytest.mark.parametrize("address", ["hf:{}", "hubert@{}"])
+def test_how_a_folder_wants_its_outputs_changes_nothing(address: str, tmp_path: Path) -> None:
+    """With `return_dict: false` transformers' own network fails once hidden states are asked for."""
+    network("hubert").save_pretrained(tmp_path)  # type: ignore[operator]
+    config = tmp_path / "config.json"
+    wavs = [torch.randn(4_000, generator=torch.Generator().manual_seed(0))]
+    expected = registry.load(address.format(tmp_path))(wavs)["hidden_states"]
+    config.write_text(json.dumps({**json.loads(config.read_text()), "return_dict": False}))
+    found = registry.load(address.format(tmp_path))(wavs)["hidden_states"]
+    assert all(map(torch.equal, found, expected))

@@ -53,7 +53,7 @@ def load_model(card: Card, config: dict[str, Any], source: str | None, seed: int
         raise UserError(f"{card.name} comes without weights: write {card.name}@random or {card.name}@CHECKPOINT.")
     if (file := split_selection(source)) is not None:
         return _from_file(card, config, *file)
-    model = hf_folders.from_pretrained(source, "HuBERT", kind=HubertModel)
+    model = hf_folders.from_pretrained(source, "HuBERT", kind=HubertModel, return_dict=True)
     return LoadedModel(card_with_sizes(card, model), model)
 
 
