@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -131,16 +133,33 @@ def _check_installed() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide the tracer's warnings about Python values: `_compare` finds out whether any of them matters."""
+    """Hide the tracer's warnings about Python values, whose effect `_compare` finds, and the graphs that it prints."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _silent_streams():
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _silent_streams() -> Iterator[None]:
+    """Hide what compiled code prints: torch's a page of its graph, before the error that it raises."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    streams = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    try:
+        with open(os.devnull, "w", encoding="utf8") as nowhere:
+            for descriptor in streams:
+                os.dup2(nowhere.fileno(), descriptor)
+        yield
+    finally:
+        for descriptor, saved in streams.items():
+            os.dup2(saved, descriptor)
+            os.close(saved)
 
 
 def _write(model: EndToEnd, path: Path, run: Path) -> None:
