@@ -101,7 +101,11 @@ def main() -> None:
     """Run the command line: a user's mistake is one sentence and exit code 2, never a traceback."""
     screen.prepare()
     apart = supervision.run_apart(sys.argv[1:], USER_ERROR)
-    code, message = _run(sys.argv[1:]) if apart is None else (apart.code, apart.message)
+    try:
+        code, message = _run(sys.argv[1:]) if apart is None else (apart.code, apart.message)
+    except BaseException:  # a defect of ours, whose traceback follows: no user's code ended the process
+        supervision.finish()
+        raise
     unwritten = screen.finish()
     if unwritten and not code:
         code, message = USER_ERROR, f"superb-eval: {unwritten}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -77,7 +79,8 @@ def extract(
     Batches depend on `clips` and `extraction` alone, so that an interrupted run gives the bits of an uninterrupted one.
 
     Raises:
-        UserError: a clip can't be read or is too short for the upstream, or the upstream has no such feature key.
+        UserError: a clip can't be read or is too short for the upstream, or the upstream has no such feature key, or
+            features of other sizes for it than for others.
     """
     shapes = BatchShapes.of(upstream, device, extraction.batch_seconds)
     pinned = devices.kind(device) == "cuda"
@@ -96,9 +99,26 @@ def extract(
         indices, wavs = batch
         return list(zip(indices, extractor.extract([clips[i] for i in indices], wavs), strict=True))
 
+    size: tuple[int, ...] = ()
     with closing(prefetch(extract_batch, decoded, workers, threads_each)) as extracted:
-        for rows in extracted:
-            yield from rows
+        for index, features in itertools.chain.from_iterable(extracted):
+            size = size or tuple(features.shape[-2:])
+            check_size(upstream, tuple(features.shape[-2:]), size, clips[index].path)
+            yield index, features
+
+
+def check_size(upstream: Upstream, size: tuple[int, ...], expected: tuple[int, ...], where: Path) -> None:
+    """Refuse features of another number of hidden states, or width, than those of other clips: (layers, dim).
+
+    Raises:
+        UserError: naming the file, and both sizes.
+    """
+    if size != expected:
+        (layers, dim), (other_layers, other_dim) = size, expected
+        raise UserError(
+            f"{where}: {upstream.card.name} gives {layers} hidden state(s) of {dim} dimensions for it, and "
+            f"{other_layers} of {other_dim} for others. Make them the same for each clip."
+        )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from torch import Tensor
 from superb_eval.data import audio
 from superb_eval.data.audio import Clip
 from superb_eval.features.dataset import FeatureDataset, Place
-from superb_eval.features.extract import VERSION, Extraction, extract
+from superb_eval.features.extract import VERSION, Extraction, check_size, extract
 from superb_eval.features.store import MADE_ON, UPSTREAM, Shard, Store
 from upstreams.base import Upstream
 from upstreams.loading import legacy_fingerprints
@@ -175,6 +175,9 @@ class _DatasetBuilder:
 
     def _add_shard(self, digests: Sequence[str], shard: Shard) -> None:
         values, number, first = shard.tensors["values"], len(self.shards), 0
+        if self.shards:
+            size, expected = (tuple(tensor.shape[-2:]) for tensor in (values, self.shards[0]))
+            check_size(self.source.upstream, size, expected, self.clip_by_digest[digests[0]].path)
         lengths = shard.tensors["lengths"].tolist() if "lengths" in shard.tensors else [1] * len(digests)
         for digest, length in zip(digests, lengths, strict=True):
             self.places[digest] = Place(number, first, first + length)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from superb_eval.errors import UserError
 from superb_eval.features.dataset import Features
 from superb_eval.features.extract import Extraction, extract
 from superb_eval.features.featurizer import Featurizer
+from superb_eval.features.load_or_extract import FeatureSource, load_or_extract
 from superb_eval.features.padded_batches import BatchShapes
+from superb_eval.features.store import Store
 from superb_eval.probing.probe import Probe
 from upstreams.base import Card, Upstream
 
@@ -125,3 +128,47 @@ def test_features_too_large_for_16_bits_are_refused(clips: list[Clip]) -> None:
     assert float(whole.max()) == 1e5
     with pytest.raises(UserError, match=f"{clips[0].path.name}: the upstream's features for it are too large for 16"):
         features(upstream, clips[:1], Extraction("frames", dtype="float16"))
+
+
+class Varying(Upstream):
+    """An upstream whose number of hidden states, or width, depends on the clip."""
+
+    def __init__(self, narrow: bool) -> None:
+        super().__init__(Card("varying", "", 320))
+        self.narrow = narrow
+
+    def forward(self, wavs: list[torch.Tensor]) -> dict[str, list[torch.Tensor]]:
+        few = len(wavs[0]) < 14_000
+        frames = torch.ones(len(wavs), 5, 4 if few and self.narrow else 8)
+        return {"hidden_states": [frames] * (1 if few and not self.narrow else 2)}
+
+
+@pytest.mark.parametrize("narrow", [True, False])
+@pytest.mark.parametrize("kind", ["pooled", "frames"])
+def test_features_of_other_sizes_than_those_of_other_clips_are_refused(
+    kind: Literal["pooled", "frames"], narrow: bool, tmp_path: Path
+) -> None:
+    clips = []
+    for number, samples in enumerate((8_000, 16_000)):
+        soundfile.write(tmp_path / f"{number}.wav", 0.1 * np.ones(samples), 16_000)
+        clips.append(Clip(tmp_path / f"{number}.wav"))
+    with pytest.raises(UserError, match=r"\.wav: varying gives .* for it, and .* for others\. Make them the same"):
+        features(Varying(narrow), clips, Extraction(kind))
+
+
+def test_stored_features_of_two_sizes_are_refused(tmp_path: Path) -> None:
+    by_digest = {}
+    for number in range(200):  # two shards
+        soundfile.write(tmp_path / f"{number}.wav", np.full(8_000, 0.001 * (number + 1)), 16_000)
+        by_digest[audio.digest(Clip(tmp_path / f"{number}.wav"))] = Clip(tmp_path / f"{number}.wav")
+
+    class Narrowing(Varying):
+        passes = 0
+
+        def forward(self, wavs: list[torch.Tensor]) -> dict[str, list[torch.Tensor]]:
+            Narrowing.passes += len(wavs)
+            return {"hidden_states": [torch.ones(len(wavs), 5, 8 if Narrowing.passes < 110 else 4)]}
+
+    source = FeatureSource(Narrowing(True), "f", Extraction("pooled", batch_seconds=0.5), "cpu")
+    with pytest.raises(UserError, match="for it, and 1 of 8 for others"):
+        load_or_extract(source, by_digest, Store(tmp_path / "store"), lambda done: None)
