@@ -13,6 +13,10 @@ class UserError(Exception):
     """
 
 
+class OwnCodeError(UserError):
+    """An error in the user's own code, which its cause shows with its lines: a run's log has them."""
+
+
 def listed(names: Sequence[str], most: int = 20) -> str:
     """Return names separated by commas: the first `most` of them, long ones cut, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
@@ -22,10 +26,6 @@ def listed(names: Sequence[str], most: int = 20) -> str:
 def shortened(text: str, most: int = 500) -> str:
     """Return a text of at most `most` characters: of a longer one the beginning, and how long it is."""
     return text if len(text) <= most else f"{text[: most - 30]}... ({len(text)} characters)"
-
-
-class OwnCodeError(UserError):
-    """An error in the user's own code, which its cause shows with its lines: a run's log has them."""
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:

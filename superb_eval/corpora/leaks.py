@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import cache
 
+from downstreams.metrics import diarization
 from superb_eval.data.audio import Clip
 from superb_eval.data.manifest import NO_SPEAKER, Corpus, Manifest, Utterance
 
@@ -47,9 +47,16 @@ def speakers(split: Manifest) -> Set[str]:
     """Return the speakers of a split; of recordings, those of their turns."""
     found: set[str] = set()
     for utterance in split:
-        turns = utterance.labels.get("turns")
-        found |= {speaker for _, _, speaker in json.loads(turns)} if turns else {utterance.speaker}
+        found |= _speakers_of(utterance)
     return found - {NO_SPEAKER, ""}
+
+
+def _speakers_of(utterance: Utterance) -> Set[str]:
+    turns = utterance.labels.get("turns")
+    try:
+        return {turn.speaker for turn in diarization.turns_from_json(turns)} if turns else {utterance.speaker}
+    except ValueError:  # a column of that name in the manifest of a task without turns
+        return {utterance.speaker}
 
 
 def shared_files(places: Iterable[tuple[str, str, Utterance]]) -> tuple[Shared, Shared]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from superb_eval.errors import UserError, near_miss
-from superb_eval.runtime import atomic_files, locks
+from superb_eval.runtime import atomic_files, locks, outside_files
 
 PROJECT = "superb-eval"
 """Of the runs in Weights & Biases; the experiment's name in MLflow."""
@@ -123,7 +123,7 @@ def _wandb(run: LoggedRun) -> Logger:
     id_file = run.folder / WANDB_RUN
     if not id_file.is_file():
         atomic_files.write_text(id_file, secrets.token_hex(8))
-    number = id_file.read_text(encoding="utf8").strip()
+    number = outside_files.read_text(id_file).strip()
     logger: Logger = WandbLogger(name=run.name, save_dir=run.folder, project=PROJECT, id=number, resume="allow")
     return logger
 
@@ -132,7 +132,7 @@ def _mlflow(run: LoggedRun) -> Logger:
     from lightning.pytorch.loggers import MLFlowLogger
 
     id_file = run.folder / MLFLOW_RUN
-    number = id_file.read_text(encoding="utf8").strip() if id_file.is_file() else None
+    number = outside_files.read_text(id_file).strip() if id_file.is_file() else None
     server = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(run.database / 'mlflow.db').resolve()}"
     mlflow = MLFlowLogger(experiment_name=PROJECT, run_name=run.name, tracking_uri=server, run_id=number)
     with locks.hold(run.database / ".mlflow.lock"):  # of two processes that create the experiment, one would fail

@@ -79,3 +79,13 @@ def test_what_splits_share_by_the_protocol_is_no_leak(files: list[Path]) -> None
     rows = corpus(dev=(Clip(files[0]), NO_SPEAKER), test=(Clip(files[0]), NO_SPEAKER))
     assert len(found(rows)) == 1
     assert found(replace(rows, shared="documents")) == []
+
+
+@pytest.mark.parametrize("turns", ["two", "3", "[[1]]", "[" * 10**5])
+def test_a_column_called_turns_of_another_task_is_none(files: list[Path], turns: str) -> None:
+    rows = corpus(train=(Clip(files[0]), "a"), test=(Clip(files[1]), "a"))
+    splits = {
+        name: replace(split, utterances=tuple(replace(u, labels={**u.labels, "turns": turns}) for u in split))
+        for name, split in rows.splits.items()
+    }
+    assert found(replace(rows, splits=splits)) == found(rows) != []

@@ -5,14 +5,16 @@ Facts: the features that `datasets` stores as JSON in a schema's metadata, under
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import from_json
+
 from superb_eval.errors import UserError
+from superb_eval.runtime import outside_files
 
 BATCH = 256
 """Rows read at a time: of audio, some tens of MB."""
@@ -40,15 +42,15 @@ class HfTable:
         """The features in the schema's metadata, else in the file that `save_to_disk` writes beside a table.
 
         Raises:
-            ValueError: they aren't stored as `datasets` stores them.
+            ValueError, UserError: they aren't stored as `datasets` stores them.
         """
         stored = (self.schema.metadata or {}).get(b"huggingface")
         beside = self.path.with_name("dataset_info.json")
         if stored:
-            info = json.loads(stored)
+            info = from_json(stored)  # a ValueError, however deep it is nested
             info = info.get("info") if isinstance(info, dict) else info
         else:
-            info = json.loads(beside.read_text(encoding="utf8")) if beside.is_file() else {}
+            info = outside_files.read_json(beside) if beside.is_file() else {}
         features = (info.get("features") or {}) if isinstance(info, dict) else info
         if not isinstance(features, dict):
             raise ValueError("the features in its metadata are no JSON object")
