@@ -1,6 +1,8 @@
 """HuBERT's masked prediction (Hsu et al., arXiv 2106.07447, section II): predict the clusters of masked spans.
 
-Logits are the cosine between a projection of the last layer and an embedding of each class, over a temperature.
+Logits are the cosine between a projection of a layer and an embedding of each class, over a temperature. In the paper
+that is the last layer; lower ones may predict the same clusters, each by a head of its own (intermediate layer
+supervision: Wang et al., arXiv 2112.08778, section 3).
 """
 
 from __future__ import annotations
@@ -24,12 +26,33 @@ if TYPE_CHECKING:
     from transformers import HubertModel
 
 
+class PredictionHead(nn.Module):
+    """Predicts the cluster of each frame from the states of one layer."""
+
+    def __init__(self, hidden: int, clusters: int, settings: PredictSettings) -> None:
+        super().__init__()
+        self.temperature = settings.temperature
+        self.project = nn.Linear(hidden, settings.width)
+        # Uniform, as fairseq's: the scale doesn't change the cosines, but it does change the size of their gradients.
+        self.classes = nn.Parameter(torch.empty(clusters, settings.width).uniform_())
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return the logits [..., classes] of states [..., dim], in float32 under any autocast."""
+        projected = self.project(states)
+        with torch.autocast(states.device.type, enabled=False):
+            cosines = (
+                nn.functional.normalize(projected.float(), dim=-1) @ nn.functional.normalize(self.classes, dim=-1).T
+            )
+        return cosines / self.temperature
+
+
 class MaskedPrediction(Objective):
-    """A HuBERT with its prediction head and the labels to predict.
+    """A HuBERT with its prediction heads and the labels to predict.
 
     Its terms: the loss on `masked` and on `unmasked` frames, the feature `penalty`, and the accuracy on both kinds of
     frames. Each is a mean over its own frames. fairseq divides the sum over both kinds by their common number where
-    it counts unmasked frames at all; in the Base recipe, which does not, the two are the same.
+    it counts unmasked frames at all; in the Base recipe, which does not, the two are the same. Terms of a layer below
+    the last end in its number: `masked_4`.
     """
 
     def __init__(
@@ -37,9 +60,10 @@ class MaskedPrediction(Objective):
     ) -> None:
         super().__init__()
         self.model, self.labels, self.mask, self.predict, self.steps = model, labels, mask, predict, steps
-        self.project = nn.Linear(model.config.hidden_size, predict.width)
-        # Uniform, as fairseq's: the scale doesn't change the cosines, but it does change the size of their gradients.
-        self.classes = nn.Parameter(torch.empty(labels.clusters, predict.width).uniform_())
+        self.last: int = model.config.num_hidden_layers
+        layers = predict.layers or (self.last,)
+        hidden, clusters = model.config.hidden_size, labels.clusters
+        self.heads = nn.ModuleDict({str(layer): PredictionHead(hidden, clusters, predict) for layer in layers})
 
     def frontend(self) -> nn.Module:
         """See `Objective.frontend`."""
@@ -57,27 +81,25 @@ class MaskedPrediction(Objective):
         """See `Objective.forward`."""
         frontend = network.run_frontend(self.model, batch)
         counted, masked, labels = (batch.inputs[name] for name in ("counted", "masked", "labels"))
-        logits = self.logits(network.encode(self.model, frontend, masked))
+        states = network.encode_layers(self.model, frontend, masked, tuple(map(int, self.heads)))
+        squares = network.sum_of_mean_squares(frontend.features, counted)
+        terms = {"penalty": Term(squares, counted.sum(), self.predict.penalty)}
+        for (layer, head), state in zip(self.heads.items(), states, strict=True):
+            suffix = "" if int(layer) == self.last else f"_{layer}"
+            predicted = self._prediction_terms(head(state), labels, masked, counted & ~masked, batch.step)
+            terms |= {f"{name}{suffix}": term for name, term in predicted.items()}
+        return terms
+
+    def _prediction_terms(self, logits: Tensor, labels: Tensor, masked: Tensor, unmasked: Tensor, step: int) -> Terms:
+        """Return the loss and the accuracy of logits [rows, frames, classes] on masked and on unmasked frames."""
         losses = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
         correct = logits.argmax(-1) == labels
-        unmasked = counted & ~masked
-        squares = network.sum_of_mean_squares(frontend.features, counted)
         return {
             "masked": _term(masked, losses, 1.0),
-            "unmasked": _term(unmasked, losses, self.unmasked_weight(batch.step)),
-            "penalty": Term(squares, counted.sum(), self.predict.penalty),
+            "unmasked": _term(unmasked, losses, self.unmasked_weight(step)),
             "masked_right": _term(masked, correct, 0.0),
             "unmasked_right": _term(unmasked, correct, 0.0),
         }
-
-    def logits(self, states: Tensor) -> Tensor:
-        """Return the logits [..., classes] of states [..., dim], in float32 under any autocast."""
-        projected = self.project(states)
-        with torch.autocast(states.device.type, enabled=False):
-            cosines = (
-                nn.functional.normalize(projected.float(), dim=-1) @ nn.functional.normalize(self.classes, dim=-1).T
-            )
-        return cosines / self.predict.temperature
 
     def unmasked_weight(self, step: int) -> float:
         """Return the weight of the loss on unmasked frames at an update (from 1)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -108,12 +108,38 @@ def run_frontend(model: HubertModel, batch: Batch) -> FrontendOutput:
 
 def encode(model: HubertModel, frontend: FrontendOutput, masked: Tensor | None = None) -> Tensor:
     """Run projection and transformer: [rows, frames, dim]; `masked` [rows, frames] get the mask vector."""
+    return encode_layers(model, frontend, masked, (model.config.num_hidden_layers,))[0]
+
+
+def encode_layers(
+    model: HubertModel, frontend: FrontendOutput, masked: Tensor | None, layers: Sequence[int]
+) -> list[Tensor]:
+    """Run projection and transformer: the outputs [rows, frames, dim] of some of its layers, counted from 1."""
     hidden = model.feature_projection(frontend.features)
     if masked is not None:
         hidden = torch.where(masked[..., None], model.masked_spec_embed.to(hidden.dtype), hidden)
     mask = None if frontend.full else frontend.valid
-    output: Tensor = model.encoder(hidden, attention_mask=mask).last_hidden_state
-    return output
+    last = model.config.num_hidden_layers
+    with _layer_outputs(model, wanted=set(layers) - {last}) as outputs:
+        outputs[last] = model.encoder(hidden, attention_mask=mask).last_hidden_state
+    # A layer that layer drop skips hands on what came before it.
+    return [outputs[max(below for below in outputs if below <= layer)] for layer in layers]
+
+
+@contextmanager
+def _layer_outputs(model: HubertModel, wanted: Collection[int]) -> Iterator[dict[int, Tensor]]:
+    """Yield a dictionary that the outputs of the transformer's layers enter as they run: all up to the last wanted."""
+    outputs: dict[int, Tensor] = {}
+    stages = [model.encoder.dropout, *model.encoder.layers][: max(wanted, default=-1) + 1]
+    hooks = [
+        stage.register_forward_hook(lambda _, __, output, number=number: outputs.update({number: output}))
+        for number, stage in enumerate(stages)
+    ]
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def sum_of_mean_squares(values: Tensor, valid: Tensor) -> Tensor:

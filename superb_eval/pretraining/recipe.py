@@ -155,6 +155,11 @@ class MaskSettings(Section):
 class PredictSettings(Section):
     """The loss: cosine to class embeddings over a temperature, cross-entropy on masked and, if set, other frames."""
 
+    layers: tuple[Depth, ...] = Field(
+        (),
+        description="layers that predict the targets, ascending from 1 and with the last, each by a head of its own; "
+        "default: the last alone, as in the paper",
+    )
     width: Width = Field(256, description="of class embeddings")
     temperature: Weight = Field(0.1, gt=0, description="the cosine is divided by it")
     unmasked: tuple[Weight, Weight] = Field(
@@ -208,6 +213,13 @@ class PretrainRecipe(Section):
     optim: OptimSettings
     probe: ProbeSettings | None = Field(None, description="dev probes during training; default: none")
     notes: tuple[str, ...] = Field((), description="deviations from the paper, in words")
+
+    @model_validator(mode="after")
+    def _layers_that_exist(self) -> PretrainRecipe:
+        layers, last = self.predict.layers, self.network.layers
+        if layers and (sorted(set(layers)) != list(layers) or layers[0] < 1 or layers[-1] != last):
+            raise ValueError(f"predict.layers: expected ascending layers from 1 to {last}, the last one included")
+        return self
 
 
 class TeacherSettings(Section):

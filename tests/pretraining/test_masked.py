@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.utils.rnn import pad_sequence
 
+from superb_eval.errors import UserError
 from superb_eval.pretraining import network, shapes
 from superb_eval.pretraining.batches import Batch
 from superb_eval.pretraining.masked import MaskedPrediction, span_mask
@@ -86,20 +87,46 @@ def test_the_loss_is_fairseqs_arithmetic(objective: MaskedPrediction) -> None:
             rng = np.random.default_rng(100 + row)
             masked[row, :count] = torch.from_numpy(span_mask(count, objective.mask, rng))
         states = network.encode(objective.model, frontend, masked)
+        head = objective.heads["2"]
         sums = {"masked": 0.0, "unmasked": 0.0, "penalty": 0.0, "masked_right": 0, "unmasked_right": 0}
         for row, length in enumerate(LENGTHS):
             for frame in range(shapes.frame_count(length)):
-                projected = objective.project(states[row, frame])
+                projected = head.project(states[row, frame])
                 target = int(objective.labels.values[objective.labels.starts[row] + frame])
-                cosines = [torch.cosine_similarity(projected, c, dim=0).item() / 0.1 for c in objective.classes]
+                cosines = [
+                    torch.cosine_similarity(projected, c, dim=0).item() / 0.1 for c in objective.heads["2"].classes
+                ]
                 kind = "masked" if masked[row, frame] else "unmasked"
                 sums[kind] += np.log(np.exp(cosines).sum()) - cosines[target]
                 sums[f"{kind}_right"] += int(np.argmax(cosines)) == target
                 sums["penalty"] += float((frontend.features[row, frame] ** 2).mean())
     for name, total in sums.items():
         assert terms[name].total.item() == pytest.approx(float(total), rel=1e-4), name
-    assert [term.weight for term in terms.values()] == [1.0, 1.0, 10.0, 0.0, 0.0]
+    assert [terms[name].weight for name in sums] == [1.0, 1.0, 10.0, 0.0, 0.0]
     assert int(terms["masked"].frames) == int(masked.sum())
+
+
+def test_each_named_layer_predicts_by_a_head_of_its_own(objective: MaskedPrediction) -> None:
+    model, labels = objective.model, objective.labels
+    predict = objective.predict.model_copy(update={"layers": (1, 2)})
+    deep = MaskedPrediction(model, labels, objective.mask, predict, steps=11)
+    deep.heads["2"].load_state_dict(objective.heads["2"].state_dict())
+    alone, both = run(objective, batch()), run(deep, batch())
+    assert both.keys() - alone.keys() == {f"{name}_1" for name in alone.keys() - {"penalty"}}
+    for name, term in alone.items():
+        torch.testing.assert_close(both[name].total, term.total)
+    # The lower layer's loss is that of a network which ends there.
+    model.encoder.layers = model.encoder.layers[:1]
+    model.config.num_hidden_layers = 1
+    cut = MaskedPrediction(model, labels, objective.mask, objective.predict, steps=11)
+    cut.heads["1"].load_state_dict(deep.heads["1"].state_dict())
+    torch.testing.assert_close(run(cut, batch())["masked"].total, both["masked_1"].total)
+
+
+@pytest.mark.parametrize("layers", ["[1]", "[2, 1]", "[0, 2]", "[2, 3]", "[1, 1, 2]"])
+def test_layers_that_can_not_predict_are_refused(toy: Callable[..., PretrainRecipe], layers: str) -> None:
+    with pytest.raises(UserError, match="ascending layers from 1 to 2, the last one included"):
+        toy("network.layers=2", f"predict.layers={layers}")
 
 
 def test_the_weight_of_unmasked_frames_is_linear_in_the_step(objective: MaskedPrediction) -> None:
