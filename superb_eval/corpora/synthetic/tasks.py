@@ -8,7 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from superb_eval.corpora.synthetic import asr, asv, er, ic, ks, pr, qbe, sd, sf, shared_sentences, sid, unlabelled
+from superb_eval.corpora.synthetic import (
+    aligned,
+    asr,
+    asv,
+    er,
+    ic,
+    ks,
+    pr,
+    qbe,
+    sd,
+    sf,
+    shared_sentences,
+    sid,
+    unlabelled,
+)
 from superb_eval.corpora.synthetic.clips import ClipPlan, ClipsByPart, RenderedClip
 from superb_eval.corpora.synthetic.espeak import Synthesiser
 
@@ -44,6 +58,7 @@ PARTS: Mapping[str, Part] = {
     "sf": sf,
     "er": er,
     "unlabelled": unlabelled,
+    "aligned": aligned,
 }
 TASKS: Mapping[str, Task] = {
     "pr": pr,
@@ -57,7 +72,7 @@ TASKS: Mapping[str, Task] = {
     "sf": sf,
     "er": er,
 }
-EXTRA: Mapping[str, Task] = {"unlabelled": unlabelled}
+EXTRA: Mapping[str, Task] = {"unlabelled": unlabelled, "aligned": aligned}
 """Folders that belong to no SUPERB task; generated only where `tasks` names them."""
 
 FOLDERS: Mapping[str, Task] = {**TASKS, **EXTRA}
