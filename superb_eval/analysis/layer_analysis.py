@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from downstreams import registry as tasks
-from superb_eval.analysis import cka
+from superb_eval.analysis import cka, units
 from superb_eval.errors import UserError
 from superb_eval.features import upstream_cache
 from superb_eval.features.dataset import FeatureDataset
@@ -30,7 +30,8 @@ MOST_UTTERANCES = 1000
 
 @dataclass(frozen=True)
 class LayerQuestion:
-    """The `tasks` to probe each layer on, and the upstream to compare layers with (None: with none).
+    """The `tasks` to probe each layer on, the upstream to compare layers with (None: with none), and the numbers of
+    clusters of which units are measured.
 
     `config` holds the rest, as for a single run; its task is ignored, and its `out` is the results folder.
     """
@@ -38,6 +39,7 @@ class LayerQuestion:
     config: RunConfig
     tasks: tuple[str, ...]
     against: str | None = None
+    clusters: tuple[int, ...] = ()
 
 
 def analyse(question: LayerQuestion, progress: Progress | None = None) -> tuple[LayersRecord, Path]:
@@ -56,6 +58,9 @@ def analyse(question: LayerQuestion, progress: Progress | None = None) -> tuple[
     record = _existing_record(path, config)
     for task in question.tasks:
         record = record.with_task(_probe(replace(config, task=task), path.parent, progress))
+        layer_record.write(record, path)
+    for clusters in question.clusters:
+        record = record.with_units(units.measure(config, clusters, progress))
         layer_record.write(record, path)
     if question.against is not None:
         run = prepare(replace(config, task=_comparison_task(question.tasks)), progress)

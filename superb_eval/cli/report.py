@@ -27,7 +27,7 @@ from superb_eval.cli.sections import COMPARE, INSPECT
 from superb_eval.runtime.screen import console, show
 
 if TYPE_CHECKING:
-    from superb_eval.results.layer_record import LayersRecord
+    from superb_eval.results.layer_record import LayersRecord, LayerUnits
 
 
 def register(app: typer.Typer) -> None:
@@ -76,7 +76,14 @@ def layers(
     against: Annotated[
         str | None, typer.Option(metavar="TEACHER", help="an upstream to compare its layers with, by linear CKA")
     ] = None,
-    tasks: Annotated[str, typer.Option(metavar="TASK,...", help="tasks to probe each layer on, such as ks,pr")] = "ks",
+    tasks: Annotated[
+        str | None,
+        typer.Option(metavar="TASK,...", help="tasks to probe each layer on; default: ks, or none with --units"),
+    ] = None,
+    units: Annotated[
+        list[int] | None,
+        typer.Option(min=2, metavar="K", help="measure what K clusters of each layer know of phones; may be repeated"),
+    ] = None,
     data: Data = None,
     profile: Profile = None,
     out: Annotated[
@@ -91,11 +98,13 @@ def layers(
 ) -> None:
     """Analyse an upstream layer by layer: one head on each layer alone, and which layers resemble another upstream's.
 
-    All heads of a task share one pass of the upstream. Finished heads are kept; `report` draws them.
+    All heads of a task share one pass of the upstream. Finished heads are kept; `report` draws them. --units needs no
+    task: k-means clusters against phones that are known to the sample, of embedded speech or of DATA/aligned.
 
     \b
     superb-eval layers distilhubert_mini --against hubert_mini --tasks ks,pr
     superb-eval layers hubert@random --tasks sid --data my-corpus
+    superb-eval layers hubert_mini --units 100 --units 500
     """
     del resume  # which it does anyway
     from superb_eval.analysis.layer_analysis import LayerQuestion, analyse
@@ -103,7 +112,8 @@ def layers(
     from superb_eval.runtime.progress import TerminalProgress
 
     config = RunConfig(name, "", data, profile, tuple(override or ()), seed, out, device, False, store, store_gb)
-    record, path = analyse(LayerQuestion(config, tuple(tasks.replace(",", " ").split()), against), TerminalProgress())
+    chosen = tuple((("" if units and not against else "ks") if tasks is None else tasks).replace(",", " ").split())
+    record, path = analyse(LayerQuestion(config, chosen, against, tuple(units or ())), TerminalProgress())
     _show(record)
     show(f"layers: {path}", error=True)
 
@@ -126,9 +136,17 @@ def _show(record: LayersRecord) -> None:
     for alike in record.alike:
         table.add_column(f"most alike layer of\n{escape(alike.against)} (CKA; by chance)", justify="right")
         columns.append([_most_alike(row, chance) for row, chance in zip(alike.cka, alike.by_chance, strict=True)])
+    for measures in record.units:
+        table.add_column(f"units: {measures.clusters} clusters ↑\nPNMI, purity, rank", justify="right")
+        columns.append([_known_of_phones(layer, layer == measures.best()) for layer in measures.layers])
     for layer in range(max(map(len, columns), default=0)):
         table.add_row(str(layer), *(column[layer] if layer < len(column) else "" for column in columns))
     console().print(table)
+
+
+def _known_of_phones(units: LayerUnits, best: bool) -> str:
+    text = f"{units.pnmi:.3f}, {units.phone_purity:.3f}, {units.rank:.1f}"
+    return f"[bold]{text}[/bold]" if best else text
 
 
 def _most_alike(row: list[float | None], chance: list[float | None]) -> str:

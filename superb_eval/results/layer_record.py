@@ -71,6 +71,31 @@ class LayerSimilarity(RecordPart):
         return self
 
 
+class LayerUnits(RecordPart):
+    """What the clusters of one layer know of phones, and how many dimensions it uses."""
+
+    layer: int = Field(ge=0, le=MOST_ENTRIES, description="from 0, nearest the input")
+    pnmi: Figure = Field(description="mutual information of clusters and phones over the entropy of phones, 0 to 1")
+    phone_purity: Figure = Field(description="share of frames whose phone is the commonest of their cluster")
+    cluster_purity: Figure = Field(description="share of frames whose cluster is the commonest of their phone")
+    rank: Figure = Field(description="effective rank of the frames: 1 to their dimension")
+
+
+class UnitMeasures(RecordPart):
+    """Discovered units of every layer on phone-aligned speech: fitted on its training half, measured on the other."""
+
+    corpus: str
+    clusters: int = Field(ge=2, description="of k-means")
+    seed: Count = Field(description="of k-means")
+    phones: Count = Field(description="different phones")
+    frames: Count = Field(description="measured frames, none silent")
+    layers: list[LayerUnits] = Field(min_length=1, max_length=MOST_ENTRIES)
+
+    def best(self) -> LayerUnits:
+        """Return the layer whose clusters know most of phones; the first of equals."""
+        return max(self.layers, key=lambda units: (units.pnmi, -units.layer))
+
+
 class LayersRecord(RecordPart):
     """The layer analyses of one upstream."""
 
@@ -78,6 +103,7 @@ class LayersRecord(RecordPart):
     fingerprint: str = Field(description="SHA-256 of the upstream's identity, as in `result.json`")
     tasks: list[TaskProbes] = Field(default_factory=list, max_length=MOST_ENTRIES)
     alike: list[LayerSimilarity] = Field(default_factory=list, max_length=MOST_ENTRIES)
+    units: list[UnitMeasures] = Field(default_factory=list, max_length=MOST_ENTRIES)
 
     def with_task(self, added: TaskProbes) -> LayersRecord:
         """Return the record with the probes of a task added, or replaced where task, profile and corpus agree."""
@@ -94,6 +120,14 @@ class LayersRecord(RecordPart):
             return similarity.against, similarity.corpus, similarity.split
 
         return self.model_copy(update={"alike": _replaced(self.alike, added, key)})
+
+    def with_units(self, added: UnitMeasures) -> LayersRecord:
+        """Return the record with unit measures added, or in place of those with the same corpus, clusters and seed."""
+
+        def key(measures: UnitMeasures) -> tuple[str, ...]:
+            return measures.corpus, str(measures.clusters), str(measures.seed)
+
+        return self.model_copy(update={"units": _replaced(self.units, added, key)})
 
 
 def _replaced(parts: list[Part], added: Part, key: Callable[[Part], tuple[str, ...]]) -> list[Part]:
