@@ -60,7 +60,7 @@ def analyse(question: LayerQuestion, progress: Progress | None = None) -> tuple[
         record = record.with_task(_probe(replace(config, task=task), path.parent, progress))
         layer_record.write(record, path)
     for clusters in question.clusters:
-        record = record.with_units(units.measure(config, clusters, progress))
+        record = record.with_units(units.measure(config, clusters, path.parent, progress))
         layer_record.write(record, path)
     if question.against is not None:
         run = prepare(replace(config, task=_comparison_task(question.tasks)), progress)

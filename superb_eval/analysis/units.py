@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from superb_eval.corpora import embedded
@@ -27,7 +29,10 @@ from superb_eval.features.load_or_extract import FeatureSource, count_stored, lo
 from superb_eval.features.store import Store
 from superb_eval.results.layer_record import LayerUnits, UnitMeasures
 from superb_eval.runs.config import RunConfig
+from superb_eval.runtime import safetensors_io
 from superb_eval.runtime.progress import Progress
+from upstreams.base import Upstream
+from upstreams.units import CENTRES, UnitCodebook
 
 FOLDER, COLUMN = "aligned", "alignment"
 """Of a corpus: the folder of manifests (train, test), and the column of JSON `[[phone, start_s, end_s], ...]`."""
@@ -58,15 +63,22 @@ class AlignedFrames:
         return frames
 
 
-def measure(config: RunConfig, clusters: int, progress: Progress) -> UnitMeasures:
-    """Return the measures of every layer of a configuration's upstream; its task and recipe are ignored.
+def file_name(layer: int, clusters: int) -> str:
+    """Return the name of the file with the centres of a layer's clusters: `units:FILE` opens it."""
+    return f"units-layer{layer}-k{clusters}.safetensors"
+
+
+def measure(config: RunConfig, clusters: int, folder: Path, progress: Progress) -> UnitMeasures:
+    """Measure every layer of a configuration's upstream, whose task and recipe are ignored; write centres to `folder`.
 
     Raises:
         UserError: the corpus has no alignment, too few frames for so many clusters, or the upstream can't process it.
     """
     corpus = _corpus(config, progress)
     names: dict[str, int] = {}
-    train, test = _frames(corpus, config, names, progress)
+    upstream = upstream_cache.load(config.upstream, config.device, config.store)
+    fingerprint = upstream.fingerprint()
+    train, test = _frames(corpus, config, upstream, names, progress)
     if len(train.phones) < clusters:
         raise UserError(
             f"{corpus.name}: {len(train.phones)} frames in phones are too few for {clusters} clusters. "
@@ -75,7 +87,10 @@ def measure(config: RunConfig, clusters: int, progress: Progress) -> UnitMeasure
     layers = []
     with progress.step(f"{clusters} clusters", train.dataset.layers) as update:
         for number in range(train.dataset.layers):
-            layers.append(_measure_layer(number, train, test, clusters, config.seed))
+            kmeans = fit_clusters(train.layer(number), clusters, config.seed)
+            layers.append(_measured(number, test, kmeans, config.seed))
+            codebook = UnitCodebook(torch.from_numpy(kmeans.cluster_centers_), config.upstream, fingerprint, number)
+            safetensors_io.write(folder / file_name(number, clusters), {CENTRES: codebook.centres}, codebook.header())
             update(number + 1)
     return UnitMeasures(
         corpus=corpus.name,
@@ -97,10 +112,9 @@ def _corpus(config: RunConfig, progress: Progress) -> Corpus:
 
 
 def _frames(
-    corpus: Corpus, config: RunConfig, names: dict[str, int], progress: Progress
+    corpus: Corpus, config: RunConfig, upstream: Upstream, names: dict[str, int], progress: Progress
 ) -> tuple[AlignedFrames, AlignedFrames]:
     """Return the frames of train and test, by one pass of the upstream; `names` gets the phones' numbers."""
-    upstream = upstream_cache.load(config.upstream, config.device, config.store)
     source = FeatureSource(upstream, upstream.fingerprint(), Extraction("frames"), config.device)
     clip_by_digest = {audio.digest(clip): clip for clip in corpus.clips()}
     store = Store(config.store, config.store_gb)
@@ -141,10 +155,9 @@ def _alignment(split: Manifest, utterance: Utterance) -> list[tuple[str, float, 
         ) from error
 
 
-def _measure_layer(number: int, train: AlignedFrames, test: AlignedFrames, count: int, seed: int) -> LayerUnits:
-    fitted, measured = train.layer(number), test.layer(number)
-    clusters = fit_clusters(fitted, count, seed).predict(measured)
-    pnmi, phone_purity, cluster_purity = agreement(test.phones, clusters)
+def _measured(number: int, test: AlignedFrames, kmeans: Any, seed: int) -> LayerUnits:
+    measured = test.layer(number)
+    pnmi, phone_purity, cluster_purity = agreement(test.phones, kmeans.predict(measured))
     rank = effective_rank(measured, seed)
     return LayerUnits(layer=number, pnmi=pnmi, phone_purity=phone_purity, cluster_purity=cluster_purity, rank=rank)
 

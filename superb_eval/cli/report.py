@@ -108,6 +108,7 @@ def layers(
     """
     del resume  # which it does anyway
     from superb_eval.analysis.layer_analysis import LayerQuestion, analyse
+    from superb_eval.analysis.units import file_name
     from superb_eval.runs.config import RunConfig
     from superb_eval.runtime.progress import TerminalProgress
 
@@ -115,6 +116,9 @@ def layers(
     chosen = tuple((("" if units and not against else "ks") if tasks is None else tasks).replace(",", " ").split())
     record, path = analyse(LayerQuestion(config, chosen, against, tuple(units or ())), TerminalProgress())
     _show(record)
+    for measures in record.units:
+        file = file_name(measures.best().layer, measures.clusters)
+        show(f"units of the best layer: units:{path.parent / file}", error=True)
     show(f"layers: {path}", error=True)
 
 

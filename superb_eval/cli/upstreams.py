@@ -32,7 +32,7 @@ QUICK_NOTE = (
 ADDRESSES = """\
 Other addresses: a file of weights, a folder of transformers, ORG/MODEL of the hub: `upstream show` states what each is.
 By kind: NAME@CHECKPOINT, NAME@random, hf:FOLDER, checkpoint:FILE, torchaudio:BUNDLE, s3prl:NAME[@CHECKPOINT],
-FILE.py:Class[@CHECKPOINT]"""
+units:FILE, FILE.py:Class[@CHECKPOINT]"""
 
 
 def register(app: typer.Typer, upstream_app: typer.Typer) -> None:

@@ -167,7 +167,10 @@ def _view(
         probes=tuple(
             chart
             for k, record in enumerate(layers)
-            for chart in layers_module.probe_charts(f"{key}-l{k}", record, groups)
+            for chart in (
+                *layers_module.probe_charts(f"{key}-l{k}", record, groups),
+                *layers_module.unit_charts(f"{key}-l{k}", record),
+            )
         ),
         similarities=tuple(
             chart for k, record in enumerate(layers) for chart in layers_module.similarity_charts(f"{key}-l{k}", record)

@@ -16,7 +16,15 @@ from downstreams.base import Prediction
 from superb_eval import recipe
 from superb_eval.results import record as records
 from superb_eval.results.folder import slug
-from superb_eval.results.layer_record import LayerProbe, LayerSimilarity, LayersRecord, TaskProbes, write
+from superb_eval.results.layer_record import (
+    LayerProbe,
+    LayerSimilarity,
+    LayersRecord,
+    LayerUnits,
+    TaskProbes,
+    UnitMeasures,
+    write,
+)
 from superb_eval.results.record import (
     CorpusRecord,
     FeaturesRecord,
@@ -179,7 +187,9 @@ def the_layers() -> LayersRecord:
     alike = LayerSimilarity(
         against=TEACHER, fingerprint="f", corpus="pack", split="test", utterances=18, cka=cka, by_chance=cka
     )
-    return LayersRecord(upstream=STUDENT, fingerprint="f", tasks=[task], alike=[alike])
+    known = [LayerUnits(layer=k, pnmi=0.3 + 0.1 * k, phone_purity=0.4, cluster_purity=0.2, rank=9.5) for k in (0, 1)]
+    units = UnitMeasures(corpus="pack", clusters=50, seed=0, phones=39, frames=800, layers=known)
+    return LayersRecord(upstream=STUDENT, fingerprint="f", tasks=[task], alike=[alike], units=[units])
 
 
 @pytest.fixture(scope="session")

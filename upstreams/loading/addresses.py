@@ -43,7 +43,7 @@ HUB_IDS = (
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _LINK = re.compile(r"\w+://")
 _HUB_LINK = re.compile(r"https?://(?:www\.)?huggingface\.co/([\w.-]+/[\w.-]+?)(?:/tree/([\w.-]+))?/?")
-_PATH_SCHEMES = ("hf", "checkpoint")
+_PATH_SCHEMES = ("hf", "checkpoint", "units")
 _WINDOWS = re.compile(r"([A-Za-z]):\\(.*)")
 _FIRST_BYTES = (b"PK\x03\x04", b"\x80")
 """How torch's files begin: an archive, or a pickle."""

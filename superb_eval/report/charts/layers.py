@@ -12,7 +12,7 @@ from downstreams.registry import task_order
 from superb_eval.report.charts.figure import DataRow, Figure, chart_of, figure, tips
 from superb_eval.report.charts.heatmap import Matrix, heatmap
 from superb_eval.results.folder import RunGroup, RunGroups
-from superb_eval.results.layer_record import LayerProbe, LayerSimilarity, LayersRecord, TaskProbes
+from superb_eval.results.layer_record import LayerProbe, LayerSimilarity, LayersRecord, TaskProbes, UnitMeasures
 from superb_eval.results.record import RunRecord
 
 RAW = "Mean over folds and seeds. QbE has no weights: a full square is the layer that dev chose."
@@ -109,6 +109,45 @@ def _weighted_sum(task: TaskProbes, group: RunGroup | None) -> float | None:
     if group is None or (group.record.corpus.digest, group.record.profile) != (task.corpus_digest, task.profile):
         return None
     return group.record.metrics[0].value
+
+
+def unit_charts(key: str, record: LayersRecord) -> Iterator[Figure]:
+    """Yield what the clusters of each layer know of phones, one chart for each corpus and number of clusters."""
+    for k, measures in enumerate(record.units):
+        yield _unit_chart(f"{key}-units-{k}", record.upstream, measures)
+
+
+def _unit_chart(key: str, name: str, measures: UnitMeasures) -> Figure:
+    base = chart_of("units").encode(
+        x=alt.X("layer:O", title="layer, 0 nearest the input", axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("pnmi:Q", title="PNMI ↑", scale=alt.Scale(zero=False)),
+    )
+    points = base.mark_point(filled=True, size=55, opacity=1, stroke="var(--s1)").encode(
+        fill=alt.Fill("best:N", scale=alt.Scale(domain=BEST, range=["var(--s1)", "var(--paper)"])).legend(None),
+        tooltip=tips(layer="layer", figure="PNMI", purity="phone purity", rank="effective rank", best="best"),
+    )
+    data = [
+        {
+            "layer": units.layer,
+            "pnmi": units.pnmi,
+            "figure": f"{units.pnmi:.3f}",
+            "purity": f"{units.phone_purity:.3f}",
+            "rank": f"{units.rank:.1f}",
+            "best": "yes" if units == measures.best() else "no",
+        }
+        for units in measures.layers
+    ]
+    rows = [[str(row[name]) for name in ("layer", "figure", "purity", "rank")] for row in data]
+    return figure(
+        alt.LayerChart(layer=[base.mark_line(color="var(--s1)", strokeWidth=1.2), points]).properties(height=200),
+        {"units": data},
+        key,
+        f"What {measures.clusters} clusters of each layer know of phones: {name}",
+        "A point for each layer, better on top.",
+        (("layer", "PNMI", "phone purity", "effective rank"), rows),
+        f"Mutual information with {measures.phones} phones over their entropy, {measures.frames} frames of "
+        f"{measures.corpus}. Filled: the best.",
+    )
 
 
 def _probe_chart(key: str, name: str, task: TaskProbes, weighted_sum: float | None) -> Figure:
