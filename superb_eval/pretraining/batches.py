@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from functools import lru_cache
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from superb_eval.data.audio import SAMPLE_RATE
 from superb_eval.data.padding import PaddedWavs
 from superb_eval.errors import UserError
+from superb_eval.pretraining import mixing
 from superb_eval.pretraining.data import FULL_SCALE, Audio, Crop
 from superb_eval.pretraining.recipe import DataSettings
 from superb_eval.pretraining.seeding import derive_seeds
@@ -111,17 +112,28 @@ class Batches:
         if self._shapes is not None:
             epoch, _ = self._locate(number)
             rows, samples = self._shapes.shape(epoch, max(crop.samples for crop in crops), world)
+        seeds = derive_seeds((self.seed, number), [place for _, place, _ in items])
         wavs = np.zeros((rows, samples), items[0][2].dtype)
-        for row, (_, _, wave) in zip(wavs, items, strict=False):
-            row[: len(wave)] = wave
+        for row, (_, _, wave), seed in zip(wavs, items, seeds, strict=False):
+            row[: len(wave)] = self._mixed(wave, seed)
         return Batch(
             wavs=torch.from_numpy(wavs),
             lengths=lengths,
             clips=tuple(crop.clip for crop, _, _ in items),
             offsets=tuple(crop.start for crop, _, _ in items),
-            seeds=tuple(derive_seeds((self.seed, number), [place for _, place, _ in items])),
+            seeds=tuple(seeds),
             step=step,
         )
+
+    def _mixed(self, wave: NDArray[Any], seed: int) -> NDArray[Any]:
+        settings = self.settings.mix
+        return wave if settings is None else mixing.mix(wave, seed, settings, self._other_speech)
+
+    def _other_speech(self, rng: np.random.Generator, samples: int) -> NDArray[Any] | None:
+        """Return so many samples, or fewer, of a clip drawn from all: on any number of processes the same."""
+        clip = int(rng.integers(len(self.audio.clips)))
+        count = min(samples, int(self.audio.samples[clip]))
+        return self.audio.read_stored(Crop(clip, int(rng.integers(int(self.audio.samples[clip]) - count + 1)), count))
 
     def crops(self, number: int) -> list[Crop]:
         """Return the crops of a batch, all processes' together."""

@@ -40,6 +40,8 @@ Part = Literal["convolution", "encoder", "norms"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 """A decay rate of Adam's moments."""
 
+Decibels = Annotated[float, Field(ge=-100, le=100)]
+
 StateIndex = Annotated[LayerIndex, Field(ge=0)]
 """Of a hidden state, 0 the input of the first layer."""
 
@@ -81,6 +83,17 @@ class Source(Section):
         return "synthetic" if self.kind == "synthetic" else self.location
 
 
+class MixSettings(Section):
+    """What is mixed into crops: speech of another clip, or noise, in at most half of a crop."""
+
+    probability: float = Field(0.2, gt=0, le=1, description="share of crops that something is mixed into")
+    noise: float = Field(0.1, ge=0, le=1, description="share of these that get noise; the others another clip's speech")
+    speech_db: tuple[Decibels, Decibels] = Field(
+        (-5.0, 5.0), description="bounds of the power of a crop over that of the other speech, in dB"
+    )
+    noise_db: tuple[Decibels, Decibels] = Field((-5.0, 20.0), description="the same over that of noise")
+
+
 class DataSettings(Section):
     """The training audio, and how it is cropped and batched."""
 
@@ -99,6 +112,7 @@ class DataSettings(Section):
         "padded further to one of few shapes, by up to 30 % where clips have a second or more",
     )
     batch_clips: BatchSize | None = Field(None, description="bound on the clips of such a batch too; default: none")
+    mix: MixSettings | None = Field(None, description="utterance mixing, as WavLM's; default: none")
     memory_gb: float = Field(
         4.0, ge=0, le=10**6, description="audio that fits into this memory (as 16 bit) is cached there"
     )
