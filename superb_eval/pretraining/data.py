@@ -15,6 +15,7 @@ from superb_eval.data.audio import SAMPLE_RATE, Clip, Waveform
 from superb_eval.errors import UserError
 from superb_eval.pretraining import sources
 from superb_eval.pretraining.recipe import DataSettings
+from superb_eval.pretraining.shapes import HOP
 from superb_eval.pretraining.sources import SourcePaths
 from superb_eval.runtime.progress import Progress
 from superb_eval.runtime.threads import available_cores
@@ -94,7 +95,32 @@ def load_audio(settings: DataSettings, paths: SourcePaths, seed: int, progress: 
         lengths = np.array([int(seconds * SAMPLE_RATE) for _, seconds in fitting], dtype=np.int64)
         audio = Audio(tuple(clip for clip, _ in fitting), lengths, None, problems)
     _report(audio, progress)
-    return audio
+    return join_clips(audio, settings.join_seconds, seed) if settings.join_seconds else audio
+
+
+def join_clips(audio: Audio, seconds: float, seed: int) -> Audio:
+    """Return audio whose clips are several joined, in an order drawn by the seed, until each has `seconds` or more.
+
+    Lengths are cut to whole frames, so that the frames of each part are those that it has alone but for the last two.
+    A joined clip bears the name of its first part.
+
+    Raises:
+        UserError: the audio isn't cached in memory.
+    """
+    if audio.cached is None:
+        raise UserError(f"data.join_seconds={seconds} joins clips in memory. Raise data.memory_gb, or leave it out.")
+    whole = [wave[: len(wave) // HOP * HOP] for wave in audio.cached]
+    parts: list[list[int]] = [[]]
+    samples = 0
+    for clip in np.random.default_rng([seed, 4]).permutation(len(whole)).tolist():
+        if samples >= seconds * SAMPLE_RATE:
+            parts.append([])
+            samples = 0
+        parts[-1].append(clip)
+        samples += len(whole[clip])
+    waves = tuple(np.concatenate([whole[clip] for clip in part]) for part in parts)
+    lengths = np.array([len(wave) for wave in waves], dtype=np.int64)
+    return Audio(tuple(audio.clips[part[0]] for part in parts), lengths, waves, audio.problems)
 
 
 def _decode(clip: Clip) -> NDArray[np.int16]:

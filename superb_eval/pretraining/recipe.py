@@ -104,6 +104,12 @@ class DataSettings(Section):
     share: float = Field(1.0, gt=0, le=1, description="share of all clips to use, drawn once by the seed")
     min_seconds: Seconds = Field(2.0, ge=0.05, description="shorter clips are left out")
     max_seconds: Seconds | None = Field(None, gt=0, description="longer clips are left out; default: none are")
+    join_seconds: Seconds | None = Field(
+        None,
+        gt=0,
+        description="clips are joined at random, once by the seed, until they are as long, since many short rows "
+        "cost a GPU more than few long ones; needs the audio in memory; default: none are",
+    )
     crop_seconds: Seconds = Field(15.625, ge=0.05, description="longer clips are cropped at random, anew in each epoch")
     batch_seconds: Annotated[float, at_most(10**6, "a batch lies in memory as a whole")] = Field(
         87.5,

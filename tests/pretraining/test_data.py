@@ -136,3 +136,26 @@ def test_nothing_left_and_impossible_bounds_are_explained(speech: Path) -> None:
         loaded(speech, min_seconds=100)
     with pytest.raises(UserError, match=r"crop_seconds=9.0 is more than data.batch_seconds=4.0"):
         Batches(loaded(speech), settings(crop_seconds=9.0), 0)
+
+
+def in_memory(lengths: list[int]) -> Audio:
+    """Audio of which every sample names its clip."""
+    waves = tuple(np.full(length, number, np.int16) for number, length in enumerate(lengths))
+    return Audio(unread(lengths).clips, np.array(lengths, dtype=np.int64), waves)
+
+
+def test_joined_clips_hold_each_clip_once_in_whole_frames() -> None:
+    lengths = [8_000 + 1_111 * k for k in range(20)]
+    joined = data.join_clips(in_memory(lengths), 3.0, seed=1)
+    assert joined.cached is not None and len(joined.cached) == len(joined.clips) == len(joined.samples)
+    assert all(seconds >= 3.0 for seconds in joined.samples[:-1] / 16_000)
+    numbers, counts = np.unique(np.concatenate(joined.cached), return_counts=True)
+    assert dict(zip(numbers, counts, strict=True)) == {k: length // ALIGN * ALIGN for k, length in enumerate(lengths)}
+    assert [clip.path.stem for clip in joined.clips] == [str(wave[0]) for wave in joined.cached]
+    again, other = (data.join_clips(in_memory(lengths), 3.0, seed) for seed in (1, 2))
+    assert again.clips == joined.clips and other.clips != joined.clips
+
+
+def test_clips_are_joined_in_memory_alone() -> None:
+    with pytest.raises(UserError, match=r"data.join_seconds=3.0 joins clips in memory. Raise data.memory_gb"):
+        data.join_clips(unread([9_000] * 3), 3.0, seed=0)
