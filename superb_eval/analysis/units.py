@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from superb_eval.corpora import embedded
-from superb_eval.data import audio, manifest
+from superb_eval.data import audio, read_manifest
 from superb_eval.data.audio import SAMPLE_RATE
 from superb_eval.data.manifest import Corpus, Manifest, Utterance
 from superb_eval.errors import UserError
@@ -108,7 +108,7 @@ def _corpus(config: RunConfig, progress: Progress) -> Corpus:
     root = config.data or embedded.default_folder(profile)
     if config.data is None and not embedded.is_made(profile, FOLDER):
         embedded.synthesise(profile, root, 0, progress, [FOLDER])
-    return manifest.read(root, FOLDER, [COLUMN], ("train", "test"), speaker=False)
+    return read_manifest.read(root, FOLDER, [COLUMN], ("train", "test"), speaker=False)
 
 
 def _frames(
