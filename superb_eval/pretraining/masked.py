@@ -2,7 +2,8 @@
 
 Logits are the cosine between a projection of a layer and an embedding of each class, over a temperature. In the paper
 that is the last layer; lower ones may predict the same clusters, each by a head of its own (intermediate layer
-supervision: Wang et al., arXiv 2112.08778, section 3).
+supervision: Wang et al., arXiv 2112.08778, section 3). Several codebooks are predicted at once (cluster ensembles,
+section II-C) from one projection, and a frame's loss is the mean over them; the paper has a sum, and a projection each.
 """
 
 from __future__ import annotations
@@ -27,23 +28,26 @@ if TYPE_CHECKING:
 
 
 class PredictionHead(nn.Module):
-    """Predicts the cluster of each frame from the states of one layer."""
+    """Predicts the codes of each frame from the states of one layer: class embeddings for each codebook."""
 
-    def __init__(self, hidden: int, clusters: int, settings: PredictSettings) -> None:
+    def __init__(self, hidden: int, sizes: Sequence[int], settings: PredictSettings) -> None:
         super().__init__()
         self.temperature = settings.temperature
         self.project = nn.Linear(hidden, settings.width)
         # Uniform, as fairseq's: the scale doesn't change the cosines, but it does change the size of their gradients.
-        self.classes = nn.Parameter(torch.empty(clusters, settings.width).uniform_())
+        classes = [nn.Parameter(torch.empty(clusters, settings.width).uniform_()) for clusters in sizes]
+        self.classes = classes[0]  # alone in checkpoints with one codebook
+        self.further = nn.ParameterList(classes[1:])
 
-    def forward(self, states: Tensor) -> Tensor:
-        """Return the logits [..., classes] of states [..., dim], in float32 under any autocast."""
+    def forward(self, states: Tensor) -> list[Tensor]:
+        """Return the logits [..., classes] of each codebook, of states [..., dim], in float32 under any autocast."""
         projected = self.project(states)
         with torch.autocast(states.device.type, enabled=False):
-            cosines = (
-                nn.functional.normalize(projected.float(), dim=-1) @ nn.functional.normalize(self.classes, dim=-1).T
-            )
-        return cosines / self.temperature
+            unit = nn.functional.normalize(projected.float(), dim=-1)
+            return [
+                unit @ nn.functional.normalize(classes, dim=-1).T / self.temperature
+                for classes in (self.classes, *self.further)
+            ]
 
 
 class MaskedPrediction(Objective):
@@ -52,7 +56,8 @@ class MaskedPrediction(Objective):
     Its terms: the loss on `masked` and on `unmasked` frames, the feature `penalty`, and the accuracy on both kinds of
     frames. Each is a mean over its own frames. fairseq divides the sum over both kinds by their common number where
     it counts unmasked frames at all; in the Base recipe, which does not, the two are the same. Terms of a layer below
-    the last end in its number: `masked_4`.
+    the last end in its number: `masked_4`. Accuracy is of the first codebook; that of a further one on masked frames
+    ends in the codebook's number: `masked_right_codebook2`.
     """
 
     def __init__(
@@ -62,8 +67,8 @@ class MaskedPrediction(Objective):
         self.model, self.labels, self.mask, self.predict, self.steps = model, labels, mask, predict, steps
         self.last: int = model.config.num_hidden_layers
         layers = predict.layers or (self.last,)
-        hidden, clusters = model.config.hidden_size, labels.clusters
-        self.heads = nn.ModuleDict({str(layer): PredictionHead(hidden, clusters, predict) for layer in layers})
+        hidden, sizes = model.config.hidden_size, labels.sizes
+        self.heads = nn.ModuleDict({str(layer): PredictionHead(hidden, sizes, predict) for layer in layers})
 
     def frontend(self) -> nn.Module:
         """See `Objective.frontend`."""
@@ -71,7 +76,7 @@ class MaskedPrediction(Objective):
         return module
 
     def prepare(self, batch: Batch) -> Batch:
-        """See `Objective.prepare`: adds `masked` and `labels` [rows, frames]."""
+        """See `Objective.prepare`: adds `masked` [rows, frames] and `labels` (`Labels.for_batch`)."""
         inputs = network.frame_inputs(self.model, batch)
         masked = _batch_masks(inputs["counted"], batch.seeds, self.mask)
         labels = self.labels.for_batch(batch, inputs["counted"])
@@ -90,21 +95,33 @@ class MaskedPrediction(Objective):
             terms |= {f"{name}{suffix}": term for name, term in predicted.items()}
         return terms
 
-    def _prediction_terms(self, logits: Tensor, labels: Tensor, masked: Tensor, unmasked: Tensor, step: int) -> Terms:
-        """Return the loss and the accuracy of logits [rows, frames, classes] on masked and on unmasked frames."""
-        losses = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
-        correct = logits.argmax(-1) == labels
+    def _prediction_terms(
+        self, logits: Sequence[Tensor], labels: Tensor, masked: Tensor, unmasked: Tensor, step: int
+    ) -> Terms:
+        """Return the loss and the accuracy on masked and on unmasked frames.
+
+        `logits` [rows, frames, classes] are one tensor per codebook, `labels` as of `Labels.for_batch`.
+        """
+        codes = labels.reshape(*masked.shape, -1).unbind(-1)
+        losses = torch.stack([_frame_losses(*pair) for pair in zip(logits, codes, strict=True)]).mean(0)
+        correct, *further = (of_book.argmax(-1) == code for of_book, code in zip(logits, codes, strict=True))
         return {
             "masked": _term(masked, losses, 1.0),
             "unmasked": _term(unmasked, losses, self.unmasked_weight(step)),
             "masked_right": _term(masked, correct, 0.0),
             "unmasked_right": _term(unmasked, correct, 0.0),
+            **{f"masked_right_codebook{n}": _term(masked, right, 0.0) for n, right in enumerate(further, start=2)},
         }
 
     def unmasked_weight(self, step: int) -> float:
         """Return the weight of the loss on unmasked frames at an update (from 1)."""
         first, last = self.predict.unmasked
         return first + (last - first) * (step - 1) / max(1, self.steps - 1)
+
+
+def _frame_losses(logits: Tensor, codes: Tensor) -> Tensor:
+    """Return the cross-entropy [rows, frames] of logits [rows, frames, classes] against codes [rows, frames]."""
+    return nn.functional.cross_entropy(logits.flatten(0, 1), codes.flatten(), reduction="none").view_as(codes)
 
 
 def _term(selected: Tensor, values: Tensor, weight: float) -> Term:

@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 from superb_eval import recipe
 from superb_eval.data.bounds import (
     BatchCount,
-    BatchFrames,
     BatchSize,
     Count,
     Depth,
@@ -21,7 +20,6 @@ from superb_eval.data.bounds import (
     Rate,
     Seconds,
     Seed,
-    Tries,
     Updates,
     Weight,
     Width,
@@ -29,6 +27,7 @@ from superb_eval.data.bounds import (
     at_most_items,
 )
 from superb_eval.data.recipe_sections import Section
+from superb_eval.pretraining.target_settings import TargetSettings
 
 KINDS = ("corpus", "librispeech", "folder", "manifest", "synthetic")
 """Kinds of sources."""
@@ -36,10 +35,8 @@ KINDS = ("corpus", "librispeech", "folder", "manifest", "synthetic")
 Part = Literal["convolution", "encoder", "norms"]
 """Parts of a student that may be copied from its teacher."""
 
-
 Beta = Annotated[float, Field(ge=0, lt=1)]
 """A decay rate of Adam's moments."""
-
 Decibels = Annotated[float, Field(ge=-100, le=100)]
 
 StateIndex = Annotated[LayerIndex, Field(ge=0)]
@@ -186,21 +183,6 @@ class PredictSettings(Section):
         (0.0, 0.0), description="weight of the loss on unmasked frames, first and last; linear in between"
     )
     penalty: Weight = Field(10.0, ge=0, description="weight of the mean square of the convolutions' output")
-
-
-class TargetSettings(Section):
-    """The prediction targets: clusters of MFCC (iteration 1), or of one layer of an upstream (iteration 2)."""
-
-    features: str = Field("mfcc", description="mfcc, or an upstream's address such as hubert@FOLDER")
-    layer: LayerIndex | None = Field(None, ge=0, description="of the upstream: which hidden state is clustered")
-    clusters: int = Field(100, ge=2, le=65_535, description="of k-means")
-    centre: Literal["none", "c0", "all"] = Field("none", description="MFCC: whose mean over the clip is removed")
-    weights: tuple[Weight, Weight, Weight, Weight] | None = Field(
-        None, description="MFCC: standardised and weighted, C0 / C1-12 / deltas / delta-deltas; default: as they are"
-    )
-    fit_hours: Weight = Field(10.0, gt=0, description="hours of audio that k-means is fitted on, drawn by the seed")
-    batch_size: BatchFrames = Field(10_000, description="frames per batch of k-means")
-    restarts: Tries = Field(20, description="initialisations of k-means that are tried")
 
 
 class FrontSettings(Section):

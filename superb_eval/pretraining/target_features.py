@@ -1,4 +1,4 @@
-"""Features that are clustered into targets: MFCC, or a layer of an upstream."""
+"""Features that are quantised into targets: MFCC, log-mel, or a layer of an upstream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from superb_eval.data.audio import SAMPLE_RATE, Waveform
 from superb_eval.errors import UserError
-from superb_eval.pretraining.recipe import TargetSettings
+from superb_eval.pretraining.target_settings import TargetSettings
 from superb_eval.runtime.threads import available_cores, limit_threads
 from upstreams import registry
 from upstreams.base import Upstream
@@ -24,6 +24,9 @@ Extractor = Callable[[Sequence[Waveform]], list[Frames]]
 
 CEPSTRA = 13
 
+MELS = 80
+"""Bands of `log-mel`, as BEST-RQ's (Chiu et al., arXiv 2202.01855, section 4)."""
+
 
 def extractor(settings: TargetSettings, device: str) -> Extractor:
     """Return the extractor of the features that the settings name.
@@ -31,15 +34,15 @@ def extractor(settings: TargetSettings, device: str) -> Extractor:
     Raises:
         UserError: the upstream has no such layer, or another stride than HuBERT's 320 samples.
     """
-    if settings.features == "mfcc":
-        return lambda waves: _mfcc_of_all(waves, settings.centre)
+    if compute := {"mfcc": mfcc, "log-mel": log_mel}.get(settings.features):
+        return lambda waves: _in_threads(compute, waves, settings.centre)
     return _layer_extractor(settings, device)
 
 
-def _mfcc_of_all(waves: Sequence[Waveform], centre: str) -> list[Frames]:
+def _in_threads(compute: Callable[[Waveform, str], Frames], waves: Sequence[Waveform], centre: str) -> list[Frames]:
     workers = min(8, available_cores())
     with limit_threads(1), ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(lambda wave: mfcc(wave, centre), waves))
+        return list(pool.map(lambda wave: compute(wave, centre), waves))
 
 
 def mfcc(wave: Waveform, centre: str = "none") -> Frames:
@@ -56,6 +59,18 @@ def mfcc(wave: Waveform, centre: str = "none") -> Frames:
     static[:, :centred] -= static[:, :centred].mean(0)
     deltas = compute_deltas(static.T)
     frames: Frames = torch.cat([static.T, deltas, compute_deltas(deltas)]).T[::2].numpy()
+    return frames
+
+
+def log_mel(wave: Waveform, centre: str = "none") -> Frames:
+    """Return 80 log-mel bands [frames, 80] of a waveform [samples], every second frame of 10 ms.
+
+    Kaldi's, without dither; `centre` removes each band's mean over the clip (`all`) or keeps it (`none`).
+    """
+    from torchaudio.compliance import kaldi
+
+    mel = kaldi.fbank(torch.from_numpy(wave)[None], num_mel_bins=MELS, sample_frequency=SAMPLE_RATE, dither=0.0)[::2]
+    frames: Frames = (mel - mel.mean(0) if centre == "all" else mel).numpy()
     return frames
 
 

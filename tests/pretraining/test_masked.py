@@ -123,6 +123,48 @@ def test_each_named_layer_predicts_by_a_head_of_its_own(objective: MaskedPredict
     torch.testing.assert_close(run(cut, batch())["masked"].total, both["masked_1"].total)
 
 
+def with_codebooks(objective: MaskedPrediction, *others: int) -> MaskedPrediction:
+    """Return the objective with further codebooks, whose codes are random, and the same weights else."""
+    first, rng = objective.labels.values, np.random.default_rng(5)
+    values = np.stack([first, *(rng.integers(0, size, len(first)).astype(np.uint16) for size in others)], 1)
+    labels = Labels(values, objective.labels.starts, (CLUSTERS, *others))
+    with network.seeded(1):
+        return MaskedPrediction(objective.model, labels, objective.mask, objective.predict, steps=11)
+
+
+def test_a_list_of_one_codebook_is_that_codebook_to_the_bit(objective: MaskedPrediction) -> None:
+    listed = with_codebooks(objective)
+    assert listed.state_dict().keys() == objective.state_dict().keys()
+    gradients = []
+    for each in (objective, listed):
+        each.eval()
+        terms = run(each, batch())
+        head = each.heads["2"]
+        total = terms["masked"].total
+        gradients.append([total, *torch.autograd.grad(total, [head.classes, head.project.weight])])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+def test_the_loss_of_a_frame_is_the_mean_over_codebooks(objective: MaskedPrediction) -> None:
+    several = with_codebooks(objective, 4, 9).eval()
+    together = run(several, batch())
+    assert together.keys() - run(objective, batch()).keys() == {"masked_right_codebook2", "masked_right_codebook3"}
+    head, alone = several.heads["2"], []
+    for number, classes in enumerate([head.classes, *head.further]):
+        labels = Labels(several.labels.values[:, number], several.labels.starts, len(classes))
+        one = MaskedPrediction(objective.model, labels, objective.mask, objective.predict, steps=11).eval()
+        one.heads["2"].project.load_state_dict(head.project.state_dict())
+        one.heads["2"].classes.data.copy_(classes.data)
+        alone.append(run(one, batch()))
+    for name in ("masked", "unmasked"):
+        mean = torch.stack([terms[name].total for terms in alone]).mean()
+        torch.testing.assert_close(together[name].total, mean)
+        assert together[name].weight == alone[0][name].weight and together[name].frames == alone[0][name].frames
+    for name, terms in zip(("", "_codebook2", "_codebook3"), alone, strict=True):
+        assert together[f"masked_right{name}"].total == terms["masked_right"].total
+    torch.testing.assert_close(together["unmasked_right"].total, alone[0]["unmasked_right"].total)
+
+
 @pytest.mark.parametrize("layers", ["[1]", "[2, 1]", "[0, 2]", "[2, 3]", "[1, 1, 2]"])
 def test_layers_that_can_not_predict_are_refused(toy: Callable[..., PretrainRecipe], layers: str) -> None:
     with pytest.raises(UserError, match="ascending layers from 1 to 2, the last one included"):

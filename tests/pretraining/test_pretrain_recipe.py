@@ -53,11 +53,25 @@ def test_the_mini_recipe_trains_the_network_that_carries_its_name() -> None:
         ("data.sources=[]", "'data.sources' is"),
         ("mask.probability=2", "'mask.probability' is 2"),
         ("network.conv=[1, 2]", "'network.conv' is"),
+        ("targets.clusters=[100, 1]", r"'targets\.clusters\.1' is 1: input should be greater than or equal to 2"),
+        ("targets.clusters=1", r"'targets\.clusters' is 1: input should be greater than or equal to 2"),
+        ("targets.clusters=[]", r"'targets\.clusters' is"),
+        ("targets.stack=4", "targets.stack=4: expected 1 with k-means; or set targets.quantiser=random"),
+        ("targets={features: log-mel, centre: c0}", "log-mel has no C0; expected none or all"),
     ],
 )
 def test_mistakes_in_a_recipe_are_explained(override: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         load("hubert_toy", "pretrain", PretrainRecipe, [override])
+
+
+def test_clusters_are_one_number_or_a_list() -> None:
+    one, several = (
+        load("hubert_toy", "pretrain", PretrainRecipe, [f"targets.clusters={text}"]).targets
+        for text in ("20", "[20, 50]")
+    )
+    assert one.model_dump(mode="json")["clusters"] == one.clusters == 20
+    assert several.model_dump(mode="json")["clusters"] == [20, 50] and several.clusters == (20, 50)
 
 
 def test_names_of_sources_are_checked(tmp_path: Path) -> None:

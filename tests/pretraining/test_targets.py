@@ -14,10 +14,11 @@ from sklearn.cluster import MiniBatchKMeans
 from superb_eval.data import audio
 from superb_eval.data.padding import valid_mask
 from superb_eval.errors import UserError
-from superb_eval.pretraining import data, shapes, target_features, targets
+from superb_eval.pretraining import codebooks, data, shapes, target_features, targets
 from superb_eval.pretraining.batches import ALIGN, Batch, Batches
 from superb_eval.pretraining.data import Audio
-from superb_eval.pretraining.recipe import PretrainRecipe, TargetSettings
+from superb_eval.pretraining.recipe import PretrainRecipe
+from superb_eval.pretraining.target_settings import TargetSettings
 from superb_eval.runtime.progress import NoProgress
 from upstreams import registry
 
@@ -97,7 +98,7 @@ def test_labels_are_reused_and_those_of_other_audio_refused(
     shards = sorted(tmp_path.glob("labels-*.npy"))
     assert len(shards) == 3
     shards[1].unlink()
-    monkeypatch.setattr(targets, "_fit_kmeans", lambda *_: pytest.fail("the codebook exists"))
+    monkeypatch.setattr(codebooks, "_fit_kmeans", lambda *_: pytest.fail("the codebook exists"))
     again = targets.create(MFCC, loaded, tmp_path, 0, "cpu", NoProgress())
     assert again.values.tolist() == first.values.tolist()
     with pytest.raises(UserError, match="holds labels of other audio or settings"):
@@ -107,6 +108,67 @@ def test_labels_are_reused_and_those_of_other_audio_refused(
 def test_too_few_frames_are_explained(loaded: Audio, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\d+ frames are too few for 60000 clusters. Lower targets.clusters"):
         targets.create(MFCC.model_copy(update={"clusters": 60_000}), loaded, tmp_path, 0, "cpu", NoProgress())
+
+
+@pytest.mark.parametrize("quantiser", ["kmeans", "random"])
+def test_several_codebooks_have_the_same_frames(quantiser: str, loaded: Audio, tmp_path: Path) -> None:
+    def create(clusters: int | tuple[int, ...], folder: str) -> targets.Labels:
+        settings = MFCC.model_copy(update={"clusters": clusters, "quantiser": quantiser})
+        return targets.create(settings, loaded, tmp_path / folder, 3, "cpu", NoProgress())
+
+    one, several = create(10, "one"), create((10, 10, 4), "several")
+    assert several.values.shape == (len(one.values), 3) and several.sizes == (10, 10, 4)
+    assert several.values[:, 0].tolist() == one.values.tolist() != several.values[:, 1].tolist()
+    assert [len(set(column.tolist())) for column in several.values.T] == [10, 10, 4]
+    longest = int(loaded.samples.argmax())
+    rows = several.for_batch(Batch(torch.zeros(1, 8000), (8000,), (longest,), (3200,), (0,), 1), torch.ones(1, 24) > 0)
+    first = several.starts[longest] + 10
+    assert rows[0].tolist() == several.values[first : first + 24].tolist()
+    # A codebook that a killed run left out is fitted again to the same one.
+    for name in ("codebook-3.npz", "labels-0000000.npy"):
+        (tmp_path / "several" / name).unlink()
+    assert np.array_equal(create((10, 10, 4), "several").values, several.values)
+
+
+@pytest.mark.parametrize(("features", "stack"), [("mfcc", 1), ("log-mel", 4), ("hubert_nano@random", 3)])
+def test_random_codes_are_bestrqs(features: str, stack: int, loaded: Audio, tmp_path: Path) -> None:
+    """Written from the paper's equation, frame by frame in float64."""
+    settings = TargetSettings(features=features, layer=1, quantiser="random", clusters=30, stack=stack)
+    labels = targets.create(settings, loaded, tmp_path, 7, "cpu", NoProgress())
+    frames = target_features.extractor(settings, "cpu")([audio.read(clip) for clip in loaded.clips])
+    sample = np.concatenate(frames).astype(np.float64)
+    with np.load(tmp_path / "codebook.npz") as codebook:
+        vectors, projection = (codebook[name].astype(np.float64) for name in ("centres", "projection"))
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+    assert projection.shape == (stack * sample.shape[1], 16) and vectors.shape == (30, 16)
+    bound = np.sqrt(6 / sum(projection.shape))
+    assert 0.9 * bound < np.abs(projection).max() < bound * (1 + 1e-6)
+    assert projection.std() == pytest.approx(bound / np.sqrt(3), rel=0.1)
+    same = []
+    for clip in (0, 5):
+        standard = (frames[clip] - sample.mean(0)) / sample.std(0)
+        for position in range(shapes.frame_count(int(loaded.samples[clip]))):
+            around = np.arange(position - (stack - 1) // 2, position + stack // 2 + 1).clip(0, len(standard) - 1)
+            projected = standard[around].reshape(-1) @ projection
+            distances = np.linalg.norm(vectors - projected / np.linalg.norm(projected), axis=1)
+            same.append(distances.argmin() == labels.values[labels.starts[clip] + position])
+    assert np.mean(same) > 0.99  # ties may be broken either way
+
+
+def test_log_mel_are_kaldis_every_second_frame(loaded: Audio) -> None:
+    wave = audio.read(loaded.clips[0])
+    bands = torchaudio.compliance.kaldi.fbank(torch.from_numpy(wave)[None], num_mel_bins=80, sample_frequency=16_000)
+    np.testing.assert_allclose(target_features.log_mel(wave), bands.numpy()[::2], rtol=1e-5)
+    assert len(target_features.log_mel(wave)) == shapes.frame_count(len(wave))
+    centred = target_features.log_mel(wave, "all")
+    np.testing.assert_allclose(centred.mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(np.diff(centred, axis=0), np.diff(bands.numpy()[::2], axis=0), atol=1e-4)
+
+
+def test_labels_of_before_the_random_quantiser_are_reused() -> None:
+    assert not {"quantiser", "stack"} & MFCC.as_recorded().keys()
+    changed = TargetSettings(quantiser="random", stack=2).as_recorded()
+    assert (changed["quantiser"], changed["stack"], MFCC.as_recorded()["clusters"]) == ("random", 2, 10)
 
 
 def test_the_second_iteration_clusters_a_layer(loaded: Audio, tmp_path: Path) -> None:
