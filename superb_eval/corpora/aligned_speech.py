@@ -33,10 +33,20 @@ def read(data: Path | None, size: str, progress: Progress) -> Corpus:
     Raises:
         UserError: the folder has no manifests `aligned/train` and `test`, their rows are bad, or synthesis can't run.
     """
-    root = data or embedded.default_folder(size)
-    if data is None and not embedded.is_made(size, FOLDER):
-        embedded.synthesise(size, root, 0, progress, [FOLDER])
+    root = ensure_embedded(size, progress) if data is None else data
     return read_manifest.read(root, FOLDER, [COLUMN], ("train", "test"), speaker=False)
+
+
+def ensure_embedded(size: str, progress: Progress) -> Path:
+    """Return the folder of the embedded corpus of a size, synthesised first where it is missing.
+
+    Raises:
+        UserError: synthesis can't run; the message names the next step.
+    """
+    root = embedded.default_folder(size)
+    if not embedded.is_made(size, FOLDER):
+        embedded.synthesise(size, root, 0, progress, [FOLDER])
+    return root
 
 
 def phones(split: Manifest, frames: Sequence[int], stride: int, numbers: dict[str, int]) -> Phones:

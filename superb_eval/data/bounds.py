@@ -41,6 +41,8 @@ BatchSize = Annotated[int, Field(ge=1), at_most(10**5, "a batch lies in memory a
 Rate = Annotated[float, Field(gt=0), at_most(1e30, "float32 holds no weight that such a learning rate leaves")]
 Seconds = Annotated[float, at_most(86_400, "a day of audio doesn't fit into memory")]
 LayerIndex = Annotated[int, Field(ge=-1000), at_most(1000, "no encoder has so many layers")]
+StateIndex = Annotated[LayerIndex, Field(ge=0)]
+"""Of a hidden state, 0 the input of the first layer."""
 Depth = Annotated[int, at_most(200, "the deepest speech encoders have 48 layers")]
 Width = Annotated[int, Field(ge=1), at_most(2**16, "the widest layers of speech encoders have some 8 000")]
 Count = Annotated[int, at_most(10**6, "no corpus asks for more")]

@@ -71,6 +71,8 @@ def _error_message(details: Any, schema: type[BaseModel], sections: Mapping[str,
         return f"unknown key '{key}'.{near_miss(str(details['loc'][-1]), keys)} Known here: {', '.join(keys)}."
     if details["type"] == "missing":
         return f"'{key}' is missing; write it in the recipe or give -o {key}=VALUE."
+    if details["type"] == "value_error" and not key:  # a rule on the whole file: its message names the keys
+        return f"{details['msg'].removeprefix('Value error, ')}."
     return f"'{key}' is {_SHORT.repr(details['input'])[:200]}: {details['msg'][0].lower()}{details['msg'][1:]}."
 
 

@@ -50,7 +50,7 @@ class TrainingSetup:
     batches: Batches
     loggers: tuple[str, ...]
     probe_corpus: Path | None
-    """Of the dev probes; None: the embedded corpus."""
+    """Of the probes; None: the embedded corpus."""
 
     def fit(self, objective: Objective, name: str, export: Callable[[Path], None], family: str = "hubert") -> Path:
         """Run the updates; return the folder of the encoder.
@@ -118,6 +118,10 @@ def prepare(
     probe_corpus = probe_tasks.check_settings(recipe.probe, paths) if recipe.probe else None
     fabric = launch_fabric(device, devices, recipe.optim.precision, skips_layers=skips_layers)
     progress = progress if fabric.is_global_zero else NoProgress()
+    if recipe.probe is not None:
+        with fabric.rank_zero_first():
+            probe_tasks.ensure_corpus(recipe.probe, probe_corpus, progress)
+        probe_tasks.check_corpus(recipe.probe, probe_corpus)  # by every process, so that none waits for one that failed
     text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
     own_folder.check(out, KIND, earlier=_holds_recipe(out, text))
     audio = load_audio(recipe.data, paths, recipe.seed, progress)

@@ -16,10 +16,10 @@ from superb_eval.data.bounds import (
     BatchSize,
     Count,
     Depth,
-    LayerIndex,
     Rate,
     Seconds,
     Seed,
+    StateIndex,
     Updates,
     Weight,
     Width,
@@ -27,6 +27,7 @@ from superb_eval.data.bounds import (
     at_most_items,
 )
 from superb_eval.data.recipe_sections import Section
+from superb_eval.pretraining.probe_settings import ProbeSettings
 from superb_eval.pretraining.target_settings import TargetSettings
 
 KINDS = ("corpus", "librispeech", "folder", "manifest", "synthetic")
@@ -38,9 +39,6 @@ Part = Literal["convolution", "encoder", "norms"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 """A decay rate of Adam's moments."""
 Decibels = Annotated[float, Field(ge=-100, le=100)]
-
-StateIndex = Annotated[LayerIndex, Field(ge=0)]
-"""Of a hidden state, 0 the input of the first layer."""
 
 
 class Source(Section):
@@ -192,16 +190,6 @@ class FrontSettings(Section):
     mels: int = Field(80, ge=8, le=200, description="mel bands")
 
 
-class ProbeSettings(Section):
-    """A quick probe on dev at intervals, to follow the encoder's usefulness and to choose a checkpoint."""
-
-    every: Updates = Field(description="updates between probes")
-    tasks: tuple[str, ...] = Field(("ks", "pr"), min_length=1, description="tasks, each by its nano recipe")
-    data: str | None = Field(None, description="name of a folder of manifests; default: the embedded corpus")
-    overrides: tuple[str, ...] = Field((), description="changes to the tasks' recipes, such as train.steps=100")
-    chooses: bool = Field(True, description="true: the checkpoint with the best dev score is exported; false: the last")
-
-
 class PretrainRecipe(Section):
     """HuBERT pre-training: one iteration."""
 
@@ -213,7 +201,7 @@ class PretrainRecipe(Section):
     mask: MaskSettings = MaskSettings()
     predict: PredictSettings = PredictSettings()
     optim: OptimSettings
-    probe: ProbeSettings | None = Field(None, description="dev probes during training; default: none")
+    probe: ProbeSettings | None = Field(None, description="probes during training; default: none")
     notes: tuple[str, ...] = Field((), description="deviations from the paper, in words")
 
     @model_validator(mode="after")
@@ -221,6 +209,8 @@ class PretrainRecipe(Section):
         layers, last = self.predict.layers, self.network.layers
         if layers and (sorted(set(layers)) != list(layers) or layers[0] < 1 or layers[-1] != last):
             raise ValueError(f"predict.layers: expected ascending layers from 1 to {last}, the last one included")
+        if self.probe is not None:
+            self.probe.check_layers(last)
         return self
 
 
@@ -284,8 +274,14 @@ class DistillationRecipe(Section):
     loss: DistillationSettings = DistillationSettings()
     data: DataSettings
     optim: OptimSettings
-    probe: ProbeSettings | None = Field(None, description="dev probes during training; default: none")
+    probe: ProbeSettings | None = Field(None, description="probes during training; default: none")
     notes: tuple[str, ...] = Field((), description="deviations from the paper, in words")
+
+    @model_validator(mode="after")
+    def _layers_of_the_student(self) -> DistillationRecipe:
+        if self.probe is not None:
+            self.probe.check_layers(self.student.layers)
+        return self
 
 
 AnyRecipe = TypeVar("AnyRecipe", bound=Section)

@@ -12,7 +12,8 @@ from superb_eval.data.audio import Clip
 from superb_eval.data.audio_paths import AudioPaths
 from superb_eval.data.importers.audio_files import is_audio
 from superb_eval.errors import UserError, listed, near_miss
-from superb_eval.pretraining.recipe import DataSettings, ProbeSettings, Source
+from superb_eval.pretraining.probe_settings import ProbeSettings
+from superb_eval.pretraining.recipe import DataSettings, Source
 from superb_eval.runtime import atomic_files
 from superb_eval.runtime.progress import Progress
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from superb_eval.errors import UserError
 from superb_eval.pretraining import probe_tasks
 from superb_eval.pretraining.pretrain import pretrain
-from superb_eval.pretraining.recipe import PretrainRecipe, ProbeSettings
+from superb_eval.pretraining.probe_settings import ProbeSettings
+from superb_eval.pretraining.recipe import PretrainRecipe
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
 from superb_eval.runtime.progress import NoProgress
