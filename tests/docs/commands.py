@@ -98,4 +98,5 @@ def _check_address(text: str) -> None:
         # Entry points of other packages are none of ours, and documents show one.
         assert address.name in {*registry.names(), "their_encoder", "my_encoder"}, f"no upstream is called {text}"
     else:
-        assert address.scheme in {"checkpoint", "hf", "s3prl", "torchaudio"} or address.scheme.endswith(".py"), text
+        schemes = {"checkpoint", "hf", "s3prl", "torchaudio", "units"}
+        assert address.scheme in schemes or address.scheme.endswith(".py"), text
