@@ -69,7 +69,8 @@ def ours(theirs: Theirs | None, means: Tensor, count: int = 1, device: str = "cp
     batched = batch_probes([probe.to(device) for probe in probes], task, pooled=True)
     features = Features.from_tensors(list(means.to(device)))
     groups = [{"params": batched.parameters(k), "lr": 1e-3} for k in range(count)]
-    optimizer, targets = torch.optim.Adam(groups, fused=True), Targets.of([k % CLASSES for k in range(BATCH)])
+    optimizer = torch.optim.Adam(groups, fused=True)
+    targets = Targets.of([k % CLASSES for k in range(BATCH)]).to(torch.device(device))
 
     def update() -> Tensor:
         losses = batched.backward(MicroBatch(features.batch(range(BATCH)), targets, 0), 1.0)

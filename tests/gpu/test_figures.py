@@ -15,11 +15,13 @@ from downstreams.metrics.dtw import match
 from downstreams.metrics.frame_distances import Distance, normalised
 from superb_eval.data.audio import Clip
 from superb_eval.features.extract import Extraction, extract
+from superb_eval.pretraining import launch
 from superb_eval.pretraining.distill import distill
 from superb_eval.pretraining.pretrain import pretrain
 from superb_eval.pretraining.recipe import DistillationRecipe, PretrainRecipe, load
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
+from superb_eval.runtime import own_folder
 from superb_eval.runtime.progress import NoProgress
 from tests.pretraining.conftest import TINY, write_speech
 from tests.rounding import assert_near_losses
@@ -71,6 +73,7 @@ def test_pretraining_has_the_cpus_losses(precision: str, near: float, tmp_path: 
         load("hubert_toy", "pretrain", PretrainRecipe, (*TINY, f"optim.precision={p}")) for p in ("float32", precision)
     )
     pretrain(exact, [f"audio={speech}"], tmp_path / "one", "cpu", 1, NoProgress())
+    own_folder.claim(tmp_path / "other", launch.KIND)
     # Clusters of features that differ by their rounding would be others.
     shutil.copytree(tmp_path / "one" / "targets", tmp_path / "other" / "targets")
     pretrain(chosen, [f"audio={speech}"], tmp_path / "other", device, 1, NoProgress())
