@@ -19,7 +19,7 @@ from upstreams.base import Card, Upstream, of_given_weights
 from upstreams.loading.conv_frontend import ConvFrontend
 from upstreams.loading.load_weights import load_model, shipped_weights
 from upstreams.loading.network_settings import network_settings
-from upstreams.loading.padding_attention import use_padding_attention
+from upstreams.loading.padding_attention import use_padding_attention, use_valid_mask
 from upstreams.loading.positional_conv import PositionalConv
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ class Hubert(Upstream):
     def __init__(self, card: Card, model: HubertModel) -> None:
         super().__init__(card)
         use_padding_attention(model)
+        use_valid_mask(model)
         self.model = model
         # As fairseq's `task.normalize`, behind the published figures: Large was trained on waveforms of zero mean and
         # unit variance, Base wasn't, whatever a folder's preprocessor_config.json states.
