@@ -23,7 +23,7 @@ from upstreams.loading.padding_attention import use_padding_attention, use_valid
 from upstreams.loading.positional_conv import PositionalConv
 
 if TYPE_CHECKING:
-    from transformers import HubertModel
+    from transformers import HubertModel, PretrainedConfig
 
 HUB = {"hubert": "facebook/hubert-base-ls960", "hubert_base": "facebook/hubert-base-ls960"}
 """The hub id of a name's weights, downloaded when the address gives none."""
@@ -109,9 +109,7 @@ class Hubert(Upstream):
         use_padding_attention(model)
         use_valid_mask(model)
         self.model = model
-        # As fairseq's `task.normalize`, behind the published figures: Large was trained on waveforms of zero mean and
-        # unit variance, Base wasn't, whatever a folder's preprocessor_config.json states.
-        self.normalise = getattr(model.config, "feat_extract_norm", "layer") == "layer"  # data2vec-audio: always so
+        self.normalise = expects_normalised(model.config)
         if PositionalConv.supports(model.encoder.pos_conv_embed):
             model.encoder.pos_conv_embed = PositionalConv(model.encoder.pos_conv_embed)
         extractor = model.feature_extractor
@@ -132,7 +130,7 @@ class Hubert(Upstream):
         """See `Upstream.forward_padded`."""
         self.refuse_short(batch)
         if self.normalise:
-            batch = _normalise(batch)
+            batch = zero_mean_unit_var_norm(batch)
         samples = batch.samples
         counts, frames = [self.frames(length) for length in batch.lengths], self.frames(samples.shape[1])
         takes_padding = isinstance(self.model.feature_extractor, ConvFrontend)
@@ -187,8 +185,20 @@ def _has_batch_norm(model: HubertModel) -> bool:
     return getattr(model.encoder.pos_conv_embed, "batch_norm", None) is not None
 
 
-def _normalise(batch: PaddedWavs) -> PaddedWavs:
-    """Return waveforms with zero mean and unit variance (plus 1e-5), each over its own samples."""
+def expects_normalised(config: PretrainedConfig) -> bool:
+    """Return whether a network of transformers' configuration is trained and evaluated on normalised waveforms.
+
+    As fairseq's `task.normalize`, behind the published figures: Large was trained on waveforms of zero mean and unit
+    variance, Base wasn't, whatever a folder's preprocessor_config.json states.
+    """
+    return bool(getattr(config, "feat_extract_norm", "layer") == "layer")  # data2vec-audio: always so
+
+
+def zero_mean_unit_var_norm(batch: PaddedWavs) -> PaddedWavs:
+    """Return waveforms with zero mean and unit variance (plus 1e-5, as fairseq's), each over its own samples.
+
+    `batch.samples` is [batch, samples]; padding stays zero, and nothing is read from the device.
+    """
     samples, width = batch.samples, batch.samples.shape[1]
     if min(batch.lengths) == width:
         return PaddedWavs(nn.functional.layer_norm(samples, (width,)), batch.lengths)

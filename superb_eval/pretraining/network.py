@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from superb_eval.data.padding import valid_mask
 from superb_eval.pretraining.batches import Batch
 from superb_eval.pretraining.recipe import NetworkSettings
-from upstreams.hubert import ValidGroupNorm
+from upstreams.hubert import ValidGroupNorm, expects_normalised, zero_mean_unit_var_norm
 from upstreams.loading import network_building
 from upstreams.loading.padding_attention import use_padding_attention
 
@@ -98,11 +98,16 @@ def _count_frames(samples: Tensor, layers: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def run_frontend(model: HubertModel, batch: Batch) -> FrontendOutput:
-    """Run the convolutions on a batch with its `frame_inputs`."""
+    """Run the convolutions on a batch with its `frame_inputs`.
+
+    Waveforms are normalised where `upstreams.hubert` normalises those of the trained encoder.
+    """
     norm = getattr(model.feature_extractor.conv_layers[0], "layer_norm", None)
     if isinstance(norm, ValidGroupNorm):
         norm.frame_counts = batch.inputs.get("first_frames")
-    features = model.feature_extractor(batch.wavs).transpose(1, 2)
+    normalise = expects_normalised(model.config)
+    wavs = zero_mean_unit_var_norm(batch.padded).samples if normalise else batch.wavs
+    features = model.feature_extractor(wavs).transpose(1, 2)
     return FrontendOutput(features, batch.inputs["valid"], "first_frames" not in batch.inputs)
 
 

@@ -1,26 +1,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from superb_eval.errors import UserError
 from superb_eval.pretraining import network, shapes
 from superb_eval.pretraining.batches import Batch
+from superb_eval.pretraining.export import export
+from superb_eval.pretraining.frontend_warmup import Regression
 from superb_eval.pretraining.masked import MaskedPrediction, span_mask
-from superb_eval.pretraining.objective import Terms
+from superb_eval.pretraining.objective import Objective, Terms
 from superb_eval.pretraining.recipe import MaskSettings, PredictSettings, PretrainRecipe
 from superb_eval.pretraining.targets import Labels
+from upstreams import registry
 from upstreams.base import Card
 from upstreams.hubert import Hubert, ValidGroupNorm
 
 LENGTHS = (9_000, 16_000, 12_345)
 CLUSTERS = 7
+MORE = "{num_conv_pos_embeddings: 16, num_conv_pos_embedding_groups: 4, feat_extract_norm: %s}"
 
 
 def batch(rows: tuple[int, ...] = (0, 1, 2), step: int = 1) -> Batch:
@@ -74,6 +80,51 @@ def test_training_and_evaluation_run_the_same_network(objective: MaskedPredictio
     for one, other, valid in zip(ours, theirs["hidden_states"][-1], frontend.valid, strict=True):
         torch.testing.assert_close(one[valid], other[valid], rtol=1e-5, atol=1e-5)
     assert frontend.valid.sum(-1).tolist() == [shapes.frame_count(length) for length in LENGTHS]
+
+
+def quiet(batch: Batch) -> Batch:
+    """The batch at a level and an offset that a normalisation of waveforms removes."""
+    valid = torch.arange(batch.wavs.shape[1]) < torch.tensor(LENGTHS)[:, None]
+    return batch._replace(wavs=torch.where(valid, 0.1 * batch.wavs + 0.02, 0.0))
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_training_reads_the_waveforms_that_the_exported_encoder_reads(
+    norm: str, toy: Callable[..., PretrainRecipe], tmp_path: Path
+) -> None:
+    model = network.create(toy("network.layers=2", f"network.more={MORE % norm}").network, 0).eval()
+    export(model, tmp_path / "model")
+    encoder = registry.load(f"hubert@{tmp_path / 'model'}")
+    given = quiet(batch())
+    with torch.no_grad():
+        frontend = network.run_frontend(model, given._replace(inputs=network.frame_inputs(model, given)))
+        ours = network.encode(model, frontend)
+        theirs = encoder(given.padded.unpad())["hidden_states"][-1]
+    assert frontend.valid.sum(-1).tolist() == [shapes.frame_count(length) for length in LENGTHS]
+    for one, other, valid in zip(ours, theirs, frontend.valid, strict=True):
+        torch.testing.assert_close(one[valid], other[valid], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+@pytest.mark.parametrize("warm_up", [False, True])
+def test_valid_samples_are_normalised_for_layer_norms_alone(
+    norm: str, warm_up: bool, objective: MaskedPrediction, toy: Callable[..., PretrainRecipe]
+) -> None:
+    model = network.create(toy("network.layers=2", f"network.more={MORE % norm}").network, 0)
+    objective.model = model
+    inputs: list[Tensor] = []
+    model.feature_extractor.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+    trained: Objective = Regression(model, 20) if warm_up else objective
+    given = quiet(batch())
+    trained(trained.prepare(given))
+    (wavs,) = inputs
+    if norm == "group":
+        assert torch.equal(wavs, given.wavs)
+        return
+    for wav, length in zip(wavs, LENGTHS, strict=True):
+        assert not wav[length:].any()
+        assert float(wav[:length].mean()) == pytest.approx(0, abs=1e-4)
+        assert float(wav[:length].square().mean()) == pytest.approx(1, abs=0.2)  # 1e-5 is added to the variance
 
 
 def test_the_loss_is_fairseqs_arithmetic(objective: MaskedPrediction) -> None:

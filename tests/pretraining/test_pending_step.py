@@ -58,11 +58,16 @@ def batches(objective: Objective) -> Generator[Batch, None, None]:
         yield objective.prepare(Batch(torch.randn(3, max(LENGTHS)), LENGTHS, (0, 1, 2), (0, 0, 0), (4, 5, 6), 1))
 
 
-def prediction(toy: Callable[..., PretrainRecipe]) -> Objective:
+def prediction(toy: Callable[..., PretrainRecipe], *overrides: str) -> Objective:
     counts = [shapes.frame_count(length) for length in LENGTHS]
     labels = Labels(np.zeros(sum(counts), dtype=np.uint16), np.array([0, *np.cumsum(counts)]), 7)
-    model = network.create(toy("network.layers=2", "network.dropout=0.1").network, 0)
+    model = network.create(toy("network.layers=2", "network.dropout=0.1", *overrides).network, 0)
     return MaskedPrediction(model, labels, MaskSettings(length=6), PredictSettings(width=5), steps=9)
+
+
+def normalised(toy: Callable[..., PretrainRecipe]) -> Objective:
+    """A prediction whose network reads normalised waveforms."""
+    return prediction(toy, "network.more={num_conv_pos_embedding_groups: 4, feat_extract_norm: layer}")
 
 
 def regression(toy: Callable[..., PretrainRecipe]) -> Objective:
@@ -75,7 +80,7 @@ def distillation(toy: Callable[..., PretrainRecipe]) -> Objective:
     return Distillation(student, teacher, DistillationSettings(layers=(1, 2)), TeacherSettings())
 
 
-@pytest.mark.parametrize("make", [prediction, regression, distillation])
+@pytest.mark.parametrize("make", [prediction, normalised, regression, distillation])
 def test_an_update_waits_for_nothing(
     make: Callable[..., Objective], toy: Callable[..., PretrainRecipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +116,7 @@ def labels(clips: int) -> Labels:
 
 
 @pytest.mark.parametrize("empty_rows", [0, 2])
-@pytest.mark.parametrize("make", [prediction, regression, distillation])
+@pytest.mark.parametrize("make", [prediction, normalised, regression, distillation])
 def test_an_update_has_as_many_operations_with_any_number_of_clips(
     make: Callable[..., Objective],
     empty_rows: int,
