@@ -28,14 +28,23 @@ if TYPE_CHECKING:
 HUB = {"hubert": "facebook/hubert-base-ls960", "hubert_base": "facebook/hubert-base-ls960"}
 """The hub id of a name's weights, downloaded when the address gives none."""
 
-_MINI = {
-    "hidden_size": 192,
-    "num_attention_heads": 4,
-    "intermediate_size": 768,
-    "conv_dim": (32, 64, 128, 128, 128, 192, 192),
-    "num_conv_pos_embeddings": 64,
+CONFIGS: dict[str, dict[str, Any]] = {
+    "hubert_mini": {
+        "hidden_size": 256,
+        "num_attention_heads": 4,
+        "intermediate_size": 1024,
+        "conv_dim": (64, 64, 128, 128, 192, 256, 256),
+        "num_conv_pos_embeddings": 64,
+    },
+    "hubert_nano": {
+        "hidden_size": 192,
+        "num_attention_heads": 4,
+        "intermediate_size": 768,
+        "conv_dim": (32, 64, 128, 128, 128, 192, 192),
+        "num_conv_pos_embeddings": 64,
+        "num_hidden_layers": 2,
+    },
 }
-CONFIGS: dict[str, dict[str, Any]] = {"hubert_mini": _MINI, "hubert_nano": {**_MINI, "num_hidden_layers": 2}}
 """What differs from HuBERT Base (`transformers.HubertConfig`'s defaults), by name."""
 
 _BASE = {
@@ -49,7 +58,6 @@ _BASE = {
 }
 _SMALL = {
     "stride": 320,
-    "width": 192,
     "licence": "Apache-2.0",
     "source": "this repository",
     "training_data": "see its model card, upstreams/weights/hubert_mini/README.md",
@@ -64,11 +72,19 @@ CARDS = (
         notes=("an utterance's features depend on the rest of its batch",),
         **_BASE,  # type: ignore[arg-type]
     ),
-    Card(name="hubert_mini", summary="12 layers x 192", layers=13, parameters=5_776_384, **_SMALL),  # type: ignore[arg-type]
+    Card(
+        name="hubert_mini",
+        summary="12 layers x 256",
+        layers=13,
+        width=256,
+        parameters=10_196_544,
+        **_SMALL,  # type: ignore[arg-type]
+    ),
     Card(
         name="hubert_nano",
         summary="2 layers x 192, for tests",
         layers=3,
+        width=192,
         parameters=1_327_744,
         **{**_SMALL, "training_data": "none: for tests, use @random"},  # type: ignore[arg-type]
     ),
