@@ -60,10 +60,10 @@ def pretrain(
     encoder after the warm start, where the recipe has one. Audio that can't be used is counted and named.
 
     \b
-    superb-eval pretrain hubert_mini --out mini --data realspeech=DIR
+    superb-eval pretrain hubert_mini --out mini --data real=DIR --data synthetic=DIR --device cuda
     superb-eval pretrain hubert_base_ls960 --out base --data librispeech=DIR --device cuda --devices 8
     torchrun --nproc-per-node 8 -m superb_eval pretrain hubert_base_ls960 --out base --data librispeech=DIR
-    superb-eval pretrain hubert_mini --out mini --data realspeech=DIR -o probe.every=500 -o optim.steps=20000
+    superb-eval pretrain hubert_mini --out mini --data real=DIR --data synthetic=DIR -o probe.every=500
     superb-eval run ks -u hubert@mini/model
     """
     del resume  # which it does anyway

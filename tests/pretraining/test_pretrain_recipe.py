@@ -76,10 +76,10 @@ def test_clusters_are_one_number_or_a_list() -> None:
 
 def test_names_of_sources_are_checked(tmp_path: Path) -> None:
     settings = load("hubert_mini", "pretrain", PretrainRecipe)
-    options = [f"realspeech={tmp_path}", f"synthetic={tmp_path}"]
-    assert parse_paths(options, settings.data) == {"realspeech": tmp_path, "synthetic": tmp_path}
-    with pytest.raises(UserError, match="has no source 'realspech'. Did you mean 'realspeech'"):
-        parse_paths([f"realspech={tmp_path}"], settings.data)
+    options = [f"real={tmp_path}", f"synthetic={tmp_path}"]
+    assert parse_paths(options, settings.data) == {"real": tmp_path, "synthetic": tmp_path}
+    with pytest.raises(UserError, match="has no source 'synthetc'. Did you mean 'synthetic'"):
+        parse_paths([f"synthetc={tmp_path}"], settings.data)
     with pytest.raises(UserError, match="expected NAME=PATH"):
         parse_paths([str(tmp_path)], settings.data)
 
