@@ -45,11 +45,11 @@ def test_the_contract_is_kept(mini: Upstream) -> None:
     assert not broken
 
 
-def with_heads(mini: Upstream, folder: Path, width: int = 192) -> Path:
+def with_heads(mini: Upstream, folder: Path, width: int = 256) -> Path:
     assert isinstance(mini, DistilHubert)
     mini.model.save_pretrained(folder)
     torch.manual_seed(0)
-    save_file(Heads(192, 2, width).state_dict(), folder / "heads.safetensors")
+    save_file(Heads(256, 2, width).state_dict(), folder / "heads.safetensors")
     return folder
 
 
@@ -72,7 +72,7 @@ def test_heads_are_loaded_where_they_are_requested(
             "distilhubert_heads",
             "comes without weights: write distilhubert_heads@random or distilhubert_heads@CHECKPOINT",
         ),
-        ("distilhubert_heads@{wide}", "its heads map 192 to 100 dimensions, but its layers have 192"),
+        ("distilhubert_heads@{wide}", "its heads map 256 to 100 dimensions, but its layers have 256"),
         ("distilhubert_heads@{bare}", r"has no heads \(heads.safetensors\): they were removed at export"),
         ("distilhubert@{empty}", "empty: has no config.json. Give a folder in transformers' layout"),
         ("distilhubert@nowhere", "HuBERT's weights can't be loaded from 'nowhere'"),

@@ -1,7 +1,8 @@
 """The outputs of each entry for fixed inputs are pinned: a change of them increments its features version.
 
 `pinned_outputs.json` holds, by address and features version, a few numbers of each hidden state. Rewrite it by
-`python tests/upstreams/test_pinned_outputs.py`, which leaves those of other versions unchanged.
+`python tests/upstreams/test_pinned_outputs.py`, which leaves those of other versions unchanged. Other weights of a name are
+another encoder: remove its entry first.
 """
 
 from __future__ import annotations
