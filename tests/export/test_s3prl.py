@@ -52,7 +52,7 @@ def test_s3prls_upstream_opens_ours(hub: Any, folder: Path, entry: str) -> None:
     checkpoint = f"distilhubert@{folder}" if entry == "superb_eval" else str(folder)
     model = S3PRLUpstream(entry, checkpoint)
     model.eval()
-    assert (model.num_layers, model.hidden_sizes, model.downsample_rates) == (3, [192] * 3, [320] * 3)
+    assert (model.num_layers, model.hidden_sizes, model.downsample_rates) == (3, [256] * 3, [320] * 3)
     wavs = 0.1 * torch.randn(2, 16_000, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         states, lengths = model(wavs, torch.tensor([16_000, 9_000]))
@@ -131,7 +131,7 @@ def test_torch_hub(folder: Path) -> None:
     for arguments in (("distilhubert_mini", str(folder)), ("upstream", f"distilhubert@{folder}")):
         upstream = load(str(ROOT), *arguments, source="local")
         states = upstream([torch.zeros(16_000)])["hidden_states"]
-        assert [tuple(state.shape) for state in states] == [(1, 49, 192)] * 3
+        assert [tuple(state.shape) for state in states] == [(1, 49, 256)] * 3
 
 
 def test_the_package_opens_without_any_of_it() -> None:
