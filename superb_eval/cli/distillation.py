@@ -43,7 +43,7 @@ def distill(
 
     \b
     superb-eval distill distilhubert --out distill --data librispeech=DIR --device cuda
-    superb-eval distill distilhubert_mini --teacher hubert_mini@mini/model --out distill --data real=DIR --data synthetic=DIR
+    superb-eval distill distilhubert_mini --teacher hubert_mini@mini/model --data real=A --data synthetic=B --out d2
     superb-eval distill distilhubert --teacher s3prl:wavlm_local@FILE --out wavlm -o student.initialise=[convolution]
     superb-eval run ks -u distilhubert@distill/model -o features.key=paper
     """

@@ -36,7 +36,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> Any:
 
 def test_a_name_has_its_card(shown: Any) -> None:
     lines = shown("hubert_mini")
-    assert (lines["layers"], lines["parameters"], lines["features_version"]) == ("13", "5776384", "1")
+    assert (lines["layers"], lines["parameters"], lines["features_version"]) == ("13", "10196544", "1")
 
 
 def test_a_folder_in_shards_with_a_head(shown: Any) -> None:
