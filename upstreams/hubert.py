@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from superb_eval.data.padding import PaddedWavs, lengths_on, pad_wavs, valid_mask
+from superb_eval.data.padding import PaddedWavs, count_frames, lengths_on, pad_wavs, valid_mask
 from upstreams.base import Card, Upstream, of_given_weights
 from upstreams.loading.conv_frontend import ConvFrontend
 from upstreams.loading.load_weights import load_model, shipped_weights
@@ -185,9 +185,8 @@ class Hubert(Upstream):
 
     def frames(self, samples: int) -> int:
         """Return the frame count of the seven unpadded convolutions: floor((samples - 400) / 320) + 1 for HuBERT."""
-        for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
-            samples = (samples - kernel) // stride + 1
-        return max(0, samples)
+        config = self.model.config
+        return max(0, count_frames(samples, list(zip(config.conv_kernel, config.conv_stride, strict=True))))
 
 
 def _convolutions_of_nonzero_padding(model: HubertModel) -> list[nn.Module]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from superb_eval.runtime.lazy_torch import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Samples = TypeVar("Samples", "Tensor", int)
 
 ALIGN_FRAMES = 8
 """Padded frames on the grid are a multiple of it: fused attention reads masks in rows of 16 bytes."""
@@ -67,6 +69,13 @@ def _grid(longest: int) -> tuple[int, ...]:
 def lengths_on(device: torch.device, lengths: Sequence[int]) -> Tensor:
     """Return lengths [batch] as a tensor on a device, copied without waiting for what runs there."""
     return copy_to(torch.tensor(lengths), device)
+
+
+def count_frames(samples: Samples, layers: Sequence[tuple[int, int]]) -> Samples:
+    """Return the frames that unpadded convolutions, given by kernel and stride, output for numbers of samples."""
+    for kernel, stride in layers:
+        samples = (samples - kernel) // stride + 1
+    return samples
 
 
 def valid_mask(lengths: Tensor, frames: int) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from superb_eval.data.padding import valid_mask
+from superb_eval.data.padding import count_frames, valid_mask
 from superb_eval.pretraining.batches import Batch
 from superb_eval.pretraining.recipe import NetworkSettings
 from upstreams.hubert import ValidGroupNorm, expects_normalised, zero_mean_unit_var_norm
@@ -84,17 +84,10 @@ def frame_inputs(model: HubertModel, batch: Batch) -> dict[str, Tensor]:
     """
     layers = list(zip(model.config.conv_kernel, model.config.conv_stride, strict=True))
     samples, width = torch.tensor(batch.padded.lengths), torch.tensor(batch.wavs.shape[1])
-    valid = valid_mask(_count_frames(samples, layers), int(_count_frames(width, layers)))
+    valid = valid_mask(count_frames(samples, layers), int(count_frames(width, layers)))
     inputs = {"valid": valid, "counted": valid & (torch.arange(len(valid)) < len(batch.lengths))[:, None]}
-    first = _count_frames(samples, layers[:1])
-    return inputs if bool((first == _count_frames(width, layers[:1])).all()) else {**inputs, "first_frames": first}
-
-
-def _count_frames(samples: Tensor, layers: Sequence[tuple[int, int]]) -> Tensor:
-    """Return the frames after convolutions, given by kernel and stride, of numbers of samples."""
-    for kernel, stride in layers:
-        samples = (samples - kernel) // stride + 1
-    return samples
+    first = count_frames(samples, layers[:1])
+    return inputs if bool((first == count_frames(width, layers[:1])).all()) else {**inputs, "first_frames": first}
 
 
 def run_frontend(model: HubertModel, batch: Batch) -> FrontendOutput:

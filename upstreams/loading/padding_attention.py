@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from superb_eval.data.padding import valid_mask
+from superb_eval.data.padding import count_frames, valid_mask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -64,7 +64,4 @@ def valid_frames(
     samples, which are enough for one frame. There are no adapters here, so that `add_adapter` changes nothing.
     """
     del add_adapter
-    lengths = attention_mask.sum(-1)
-    for kernel, stride in layers:
-        lengths = (lengths - kernel) // stride + 1
-    return valid_mask(lengths, frames)
+    return valid_mask(count_frames(attention_mask.sum(-1), layers), frames)
