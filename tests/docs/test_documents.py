@@ -143,3 +143,16 @@ def test_the_readme_is_short() -> None:
     assert any("my-checkpoint" in line for line in first_screen) and any("report.png" in line for line in first_screen)
     picture = ROOT / "docs" / "images" / "report.png"
     assert picture.stat().st_size < 300_000
+
+
+def test_no_sentence_stands_in_two_documents() -> None:
+    """What is written once is true once: elsewhere there is a link."""
+    places: dict[str, set[str]] = {}
+    for path in ALL:
+        prose = re.sub(r"\s+", " ", documents.prose_of(path))
+        for sentence in re.split(r"(?<=[.:;|]) ", prose):
+            words = re.sub(r"[^a-z0-9 ]", "", sentence.lower()).split()
+            if len(words) >= 6:
+                places.setdefault(" ".join(words), set()).add(named(path))
+    repeated = {sentence: where for sentence, where in places.items() if len(where) > 1}
+    assert not repeated
