@@ -20,6 +20,9 @@ UPDATES = 2
 LATER = 0.02
 """Relative difference of later losses, and of weights."""
 
+STATES = 1e-4
+"""Difference of hidden states, in parts of the largest value."""
+
 
 def assert_near_losses(ours: Sequence[float], theirs: Sequence[float], rel: float = 1e-4) -> None:
     """Compare the losses of each update, from the first one whose arithmetic differs."""
@@ -33,3 +36,11 @@ def assert_near_weights(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]
     assert ours.keys() == theirs.keys()
     one, other = (torch.cat([weights[name].flatten() for name in theirs]) for weights in (ours, theirs))
     assert float((one - other).norm()) <= LATER * float(other.norm())
+
+
+def assert_near_states(ours: Tensor, theirs: Tensor) -> None:
+    """Compare hidden states [..., dim] of one network whose batches, or order of operations, differ.
+
+    Every value is a sum over a layer, so its rounding goes with the largest one, not with itself.
+    """
+    torch.testing.assert_close(ours, theirs, rtol=0.0, atol=STATES * float(theirs.abs().max()))

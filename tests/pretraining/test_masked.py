@@ -20,6 +20,7 @@ from superb_eval.pretraining.masked import MaskedPrediction, span_mask
 from superb_eval.pretraining.objective import Objective, Terms
 from superb_eval.pretraining.recipe import MaskSettings, PredictSettings, PretrainRecipe
 from superb_eval.pretraining.targets import Labels
+from tests.rounding import assert_near_states
 from upstreams import registry
 from upstreams.base import Card
 from upstreams.hubert import Hubert, ValidGroupNorm
@@ -78,7 +79,7 @@ def test_training_and_evaluation_run_the_same_network(objective: MaskedPredictio
         ours = network.encode(objective.model, frontend)
         theirs = upstream([wav[:length] for wav, length in zip(batch().wavs, LENGTHS, strict=True)])
     for one, other, valid in zip(ours, theirs["hidden_states"][-1], frontend.valid, strict=True):
-        torch.testing.assert_close(one[valid], other[valid], rtol=1e-5, atol=1e-5)
+        assert_near_states(one[valid], other[valid])
     assert frontend.valid.sum(-1).tolist() == [shapes.frame_count(length) for length in LENGTHS]
 
 
@@ -102,7 +103,7 @@ def test_training_reads_the_waveforms_that_the_exported_encoder_reads(
         theirs = encoder(given.padded.unpad())["hidden_states"][-1]
     assert frontend.valid.sum(-1).tolist() == [shapes.frame_count(length) for length in LENGTHS]
     for one, other, valid in zip(ours, theirs, frontend.valid, strict=True):
-        torch.testing.assert_close(one[valid], other[valid], rtol=1e-5, atol=1e-5)
+        assert_near_states(one[valid], other[valid])
 
 
 @pytest.mark.parametrize("norm", ["group", "layer"])
