@@ -2,7 +2,7 @@
 
     superb-eval suite -u fbank_nonorm,hubert_mini@random,hubert_mini,distilhubert_mini --tasks all --profile mini \\
         --data corpus --out study --seeds 5
-    python -m tests.benchmarks.seeds study --source "recipes/mini/README.md" --write
+    python -m tests.benchmarks.seeds study --source docs/intervals.md --write
 
 `--write` puts the spreads into `recipes/training_spread.csv`, in place of those of the same profile. Coverage is judged
 with the spread of the *other* upstreams, as for an encoder that the study has not seen.

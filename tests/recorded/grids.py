@@ -1,0 +1,38 @@
+"""Tables in Markdown, and the tables of a training's log."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+
+from superb_eval import recipe
+
+
+def log_table(name: str, steps: Sequence[int], columns: Mapping[str, str]) -> str:
+    """Return lines of a training's log; `columns` are headings and how a row is formatted there, as `{loss:.2f}`."""
+    by_step = {row["step"]: row for row in log(name)}
+    rows = [[text.format(**by_step[step]).replace("%", " %") for text in columns.values()] for step in steps]
+    return grid(list(columns), rows, left=0)
+
+
+def log(name: str) -> list[dict[str, float]]:
+    """Return the lines of `recipes/distill/logs/NAME.csv`."""
+    with (recipe.folder() / "distill" / "logs" / f"{name}.csv").open(encoding="utf8", newline="") as file:
+        return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def grid(heading: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Return a Markdown table whose first columns are aligned left, the others right."""
+    rule = ["---" if k < left else "---:" for k in range(len(heading))]
+    lines = [heading, rule, *rows]
+    return "\n".join("|" + "|".join(f" {cell} " if cell else " " for cell in line) + "|" for line in lines)
+
+
+def listed(words: Iterable[str]) -> str:
+    """Return words as a list in a sentence: `a, b and c`."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdigit() else float(text)
