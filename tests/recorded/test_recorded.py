@@ -43,8 +43,8 @@ def test_cells_are_the_means_of_the_runs(name: str) -> None:
     recorded = recorded_set.read(name)
     values: dict[tuple[str, str], list[float]] = defaultdict(list)
     for run in recorded.runs:
-        for key, value in figures_of(run).items():
-            values[run["upstream"], f"{run['task']}.{key}"].append(value)
+        for metric, value in figures_of(run).items():
+            values[run["upstream"], f"{run['task']}.{metric}"].append(value)
     cells = {
         (upstream, metric): cell
         for upstream in recorded.upstreams
