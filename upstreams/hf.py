@@ -91,11 +91,13 @@ def describe(source: str, revision: str | None = None) -> FolderDescription:
         UserError: it isn't in transformers' layout, its architecture isn't supported, or a file of weights is absent or
             damaged.
     """
-    from transformers import AutoModel
+    from transformers import MODEL_MAPPING
 
     config = _load_config(source, revision)
-    with building(source, _network_name(config)), torch.device("meta"):  # sizes without memory
-        model = AutoModel.from_config(config, trust_remote_code=False)
+    with building(source, _network_name(config)):
+        network = MODEL_MAPPING[type(config)]  # imported here: see `state_dict_model._classes`
+        with torch.device("meta"):  # sizes without memory
+            model = network(config)
     own = {name for name in model.state_dict() if not name.startswith("decoder.")} - hf_folders.UNUSED
     upstream = _upstream(f"hf:{source}", model, source, revision)
     files = hf_folders.weight_files(Path(source)) if os.path.isdir(source) else []

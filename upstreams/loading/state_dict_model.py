@@ -36,8 +36,10 @@ def build_network(checkpoint: ConvertedCheckpoint, config: Mapping[str, Any], pa
         UserError: a weight is missing, has no place in the network, or has another shape.
     """
     config_bounds.check_config(config, checkpoint.architecture, path)
-    with building(path, name, "Is the file complete?"), torch.device("meta"):  # no memory before the weights fit it
-        model = _network(checkpoint.architecture, config)
+    with building(path, name, "Is the file complete?"):
+        network, settings = _classes(checkpoint.architecture)
+        with torch.device("meta"):  # no memory before the weights fit it
+            model = network(settings(**_arguments(checkpoint.architecture, config)))
     own, weights = model.state_dict(), checkpoint.weights
     problems = _differences(own, weights)
     if problems:
@@ -54,21 +56,28 @@ def build_network(checkpoint: ConvertedCheckpoint, config: Mapping[str, Any], pa
 
 def random_network(architecture: str, config: Any, seed: int) -> Any:
     """Return a network with seeded random weights; `config` is of transformers."""
-    import transformers
-
+    network, _ = _classes(architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return getattr(transformers, f"{_CLASSES[architecture]}Model")(config)
+        return network(config)
 
 
-def _network(architecture: str, config: Mapping[str, Any]) -> Any:
+def _classes(architecture: str) -> tuple[Any, Any]:
+    """Return transformers' classes of the network and of its configuration.
+
+    They are imported here, never on the meta device: a tensor that a library makes as it is imported, such as the
+    epsilon of torchaudio's FBANK, would have no data for the rest of the process.
+    """
     import transformers
 
     name = _CLASSES[architecture]
-    settings = dict(config)
-    if architecture != "hubert" and settings.get("feat_proj_layer_norm"):
-        del settings["feat_proj_layer_norm"]  # only HuBERT's is optional
-    return getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**settings))
+    return getattr(transformers, f"{name}Model"), getattr(transformers, f"{name}Config")
+
+
+def _arguments(architecture: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration's arguments, without one that is optional in HuBERT alone."""
+    left_out = "" if architecture == "hubert" or not config.get("feat_proj_layer_norm") else "feat_proj_layer_norm"
+    return {key: value for key, value in config.items() if key != left_out}
 
 
 def _differences(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import HubertConfig, HubertModel
 
 from superb_eval.errors import UserError
 from tests.upstreams import fairseq
@@ -167,3 +170,34 @@ def test_streams_and_long_names_are_refused(address: str, tmp_path: Path) -> Non
 
 def test_a_text_that_cannot_be_printed() -> None:
     assert one_line(SilentError()) == "SilentError"
+
+
+NOTHING_IS_IMPORTED_WITHOUT_MEMORY = """
+import importlib.abc, sys
+import torch
+
+class Watch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if torch.empty(0).is_meta and name.partition(".")[0] not in ("superb_eval", "upstreams"):
+            raise SystemExit(f"{name} is imported on the meta device")
+
+sys.meta_path.insert(0, Watch())
+from upstreams import hf, registry
+opener, path = sys.argv[1:]
+hf.describe(path) if opener == "describe" else registry.load(path)
+registry.load("fbank")([torch.zeros(16_000)])
+"""
+
+
+@pytest.mark.parametrize("opener", ["load", "describe"])
+def test_fbank_works_where_a_checkpoint_was_opened_before_any_library_was_imported(tmp_path: Path, opener: str) -> None:
+    """torchaudio makes a tensor as it is imported, which had no data where that was on the meta device."""
+    if opener == "load":
+        settings = fairseq.settings()
+        path = fairseq.save(tmp_path / "h.pt", fairseq.hubert(settings), fairseq.as_dictionary(settings))
+    else:
+        path = tmp_path
+        HubertModel(HubertConfig(**TINY)).save_pretrained(path)
+    command = [sys.executable, "-W", "ignore", "-c", NOTHING_IS_IMPORTED_WITHOUT_MEMORY, opener, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1500:]
