@@ -20,6 +20,17 @@ def versions(task: str) -> str:
     return f"engine {ENGINE_VERSION}, {task} {registry.get(task).version}"
 
 
+def is_outdated(recorded: str, task: str) -> bool:
+    """Return whether a record's `code` computes other figures than today's: a version has been raised since.
+
+    Digests, and records without `code`, are from before there were versions, when all were 1. Nothing is known of a
+    task that is not installed: then it is False.
+    """
+    before = not recorded or is_digest(recorded)
+    now = f"engine {ENGINE_VERSION}, {task} {registry.get_or_base(task).version}"
+    return task in registry.names() and (f"engine 1, {task} 1" if before else recorded) != now
+
+
 def is_digest(recorded: str) -> bool:
     """Return whether a record's `code` is a SHA-256 of sources, as recorded before there were versions."""
     return re.fullmatch("[0-9a-f]{64}", recorded) is not None

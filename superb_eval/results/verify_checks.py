@@ -178,15 +178,17 @@ def _code(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
     del context
     recorded = run.record.code
     now = code_versions.versions(run.record.task)
-    if code_versions.is_digest(recorded):
+    outdated = code_versions.is_outdated(recorded, run.record.task)
+    if code_versions.is_digest(recorded) and not outdated:
         yield (
             f"was recorded as a digest of sources, before versions were: it does not show whether today's code ({now}) "
             "gives the same figures",
             True,
         )
-    elif recorded and recorded != now:
+    elif outdated:
+        computed_by = recorded if recorded and not code_versions.is_digest(recorded) else "code from before versions"
         yield (
-            f"the figures were computed by {recorded}, and today's code is {now}: its figures differ now; "
+            f"the figures were computed by {computed_by}, and today's code is {now}: its figures differ now; "
             "run it again with --fresh to compare",
         )
 

@@ -24,6 +24,7 @@ from superb_eval.features.store import Store
 from superb_eval.probing.config import ProbeConfig
 from superb_eval.probing.folds import WORK, FoldResult, train_and_test
 from superb_eval.probing.layer_search import search_and_test
+from superb_eval.results import code_versions
 from superb_eval.results import record as records
 from superb_eval.results.record import RunRecord
 from superb_eval.results.stats import scoring
@@ -109,11 +110,17 @@ def _training_groups(runs: Sequence[PreparedRun]) -> list[list[PreparedRun]]:
 
 
 def _result(folder: Path, finished_before: bool, progress: Progress) -> tuple[RunRecord, Path]:
+    record = records.read(folder / records.NAME)
     if finished_before:
         progress.log(f"done before: {folder / records.NAME} (--fresh runs it again)")
+    if finished_before and code_versions.is_outdated(record.code, record.task):
+        progress.log(
+            f"warning: {record.upstream.address} {record.task}: computed by an earlier version than "
+            f"{code_versions.versions(record.task)}, whose figures differ. --fresh runs it again."
+        )
     # Checkpoints are no longer needed, and as large as three copies of the head.
     shutil.rmtree(folder / WORK, ignore_errors=True)
-    return records.read(folder / records.NAME), folder
+    return record, folder
 
 
 def _is_finished(folder: Path, progress: Progress) -> bool:

@@ -158,6 +158,15 @@ def test_a_recorded_digest_of_sources_is_no_fault(results: Path) -> None:
     assert "recorded as a digest of sources" in finding.message and "engine 1, ks 1" in finding.message
 
 
+@pytest.mark.parametrize("recorded", ["", "0" * 64])
+def test_code_from_before_versions_is_outdated_once_its_task_is_raised(
+    results: Path, recorded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit_record(results, lambda r: r.update(code=recorded))
+    monkeypatch.setattr(KeywordSpotting, "version", 2)
+    assert "computed by code from before versions" in messages(verify(results))["code"]
+
+
 def test_swapped_weights(results: Path) -> None:
     path = results.parent / "encoder.py"
     path.write_text(path.read_text().replace("* 1.0", "* 2.0"))

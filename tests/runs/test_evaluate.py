@@ -20,6 +20,7 @@ from filelock import FileLock
 from torch import Tensor
 
 import superb_eval
+from downstreams.ks import KeywordSpotting
 from superb_eval.errors import UserError
 from superb_eval.features.dataset import FeatureBatch
 from superb_eval.probing.batched_probes import MicroBatch
@@ -126,6 +127,20 @@ def test_a_finished_run_is_kept_and_fresh_repeats_it(config: RunConfig) -> None:
     again, _ = evaluate(replace(config, fresh=True))
     assert (folder / "result.json").stat().st_mtime_ns > written
     assert again.metrics == first.metrics
+
+
+def test_a_finished_run_of_an_earlier_version_is_kept_with_a_warning(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    progress = NoProgress()
+    monkeypatch.setattr(progress, "log", lines.append)
+    evaluate(config)
+    evaluate(config, progress)
+    assert not any("earlier version" in line for line in lines)
+    monkeypatch.setattr(KeywordSpotting, "version", 2)
+    evaluate(config, progress)
+    assert any("earlier version than engine 1, ks 2" in line and "--fresh" in line for line in lines)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear"])

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from superb_eval.errors import UserError
+from superb_eval.results import code_versions
 from superb_eval.results.folder import RunGroups
 from superb_eval.results.record import RunRecord
 from superb_eval.results.recorded_command import parse_command
@@ -14,6 +15,7 @@ MEANINGS = {
     "*": "* several finished runs; the newest of each seed is shown.",
     "§": "§ other data than most of its column: not comparable with it.",
     "‡": "‡ another recipe than most of its column's.",
+    "‖": "‖ computed by an earlier version of its task, whose figures differ: run it again with --fresh.",
     "¶": "¶ a changed recipe",
 }
 
@@ -31,6 +33,7 @@ def footnote_marks(upstream: str, task: str, groups: RunGroups) -> str:
         "*": group.others > 0,
         "§": group.record.corpus.digest != data,
         "‡": group.record.recipe_digest != recipe,
+        "‖": code_versions.is_outdated(group.record.code, task),
         "¶": bool(overridden_keys(group.record)),
     }
     return "".join(mark for mark, applicable in applies.items() if applicable)

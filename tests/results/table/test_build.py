@@ -76,13 +76,14 @@ def test_cells_that_differ_from_their_column_are_marked(a_record: RunRecord, tmp
     command = "superb-eval run ks -u free -o train.lr=1 -o head.projector_dim=9"
     free = vary(a_record, upstream__address="free", command=command)
     later = vary(a_record, upstream__address="peer0", started="2026-02-01T00:00:00+00:00", metrics__value=50.0)
-    write_records(tmp_path, *peers, other_data, other_recipe, free, later)
+    outdated = vary(a_record, upstream__address="outdated", code="engine 1, ks 0")
+    write_records(tmp_path, *peers, other_data, other_recipe, free, later, outdated)
     (table,), _ = build.collect(tmp_path)
     marks = {row.name: row.cells["ks", "acc"].marks for row in table.rows}
-    assert marks == {"peer0": "*", "peer1": "", "peer2": "", "data": "§", "recipe": "‡", "free": "¶"}
+    assert marks == {"peer0": "*", "peer1": "", "peer2": "", "data": "§", "recipe": "‡", "free": "¶", "outdated": "‖"}
     assert "50.00" in markdown(table), "the latest run is shown"
     notes = " ".join(table.notes)
-    assert all(mark in notes for mark in "*§‡") and "¶ a changed recipe (free KS: head.projector_dim)" in notes
+    assert all(mark in notes for mark in "*§‡‖") and "¶ a changed recipe (free KS: head.projector_dim)" in notes
 
 
 def test_what_is_not_above_chance_is_neither_ranked_nor_counted(tmp_path: Path) -> None:
