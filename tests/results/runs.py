@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from downstreams.base import Prediction
+from superb_eval.results import code_versions
 from superb_eval.results import record as records
 from superb_eval.results.folder import run_name, slug
 from superb_eval.results.record import CorpusRecord, FeaturesRecord, RunRecord, TrainingRecord, UpstreamRecord
@@ -61,6 +62,7 @@ def new_record(upstream: str, task: str) -> RunRecord:
         command=f"superb-eval run {task} -u {upstream}",
         versions={},
         hardware={},
+        code=code_versions.versions(task),
         started="2026-01-01T00:00:00+00:00",
         seconds={},
         skipped=[],

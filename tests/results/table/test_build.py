@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from superb_eval.errors import UserError
+from superb_eval.results import code_versions
 from superb_eval.results.formats import tabular, terminal
 from superb_eval.results.formats.latex import latex
 from superb_eval.results.formats.markdown import markdown
@@ -42,7 +43,7 @@ def shown(table: ResultTable, width: int = 200) -> str:
 
 def test_upstreams_go_down_and_tasks_across_with_gaps(a_record: RunRecord, tmp_path: Path) -> None:
     pr = vary(a_record, task="pr", metrics__heading="PER", metrics__key="per", metrics__higher_is_better=False)
-    pr = vary(pr, chance=90.0)
+    pr = vary(pr, chance=90.0, code=code_versions.versions("pr"))
     write_records(tmp_path, a_record, vary(a_record, upstream__address="hubert", metrics__value=48.0), pr)
     (table,), problems = build.collect(tmp_path)
     assert markdown(table).splitlines()[2:6] == [
