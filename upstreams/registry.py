@@ -225,7 +225,7 @@ def _suggestion(name: str, available: list[str]) -> str:
         same += [f"s3prl:{entry}" for entry in same_names(name, entries)]
     if same:
         return f" Did you mean {' or '.join(map(repr, same))}?"
-    return near_miss(name, available) or near_miss(f"s3prl:{name}", [f"s3prl:{entry}" for entry in entries])
+    return near_miss(name, available) or near_miss(name, entries).replace("mean '", "mean 's3prl:")
 
 
 def _find_scheme(scheme: str, text: str) -> ModuleType:

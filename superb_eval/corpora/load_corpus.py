@@ -111,7 +111,7 @@ def open_corpus(
         UserError: there is no such folder, it holds none of these, or what it holds is incomplete or wrong.
     """
     if not root.is_dir():
-        raise UserError(f"{root}: no such corpus folder. Give an existing folder with --data.")
+        raise read_manifest.absent_corpus(root)
     if is_official(task, root):
         return _with_audio_settings(_official_reader(task).load(root, settings), settings)
     inside = is_official(task, root.resolve().parent)  # then --data is one folder too deep

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,7 +49,7 @@ def read(
         UserError: a split is missing, or rows are bad; then every bad row is named with its line.
     """
     if not root.is_dir():
-        raise UserError(f"{root}: no such corpus folder. Give an existing folder with --data.")
+        raise absent_corpus(root)
     folder = root / task
     if not folder.is_dir():
         tasks = sorted(p.parent.name for suffix in ("csv", "parquet") for p in root.glob(f"*/train.{suffix}"))
@@ -198,6 +199,12 @@ class _Times:
     seconds: NDArray[np.float64]
     missing: NDArray[np.bool_]
     wrong: NDArray[np.bool_]
+
+
+def absent_corpus(root: Path) -> UserError:
+    """Return the error of a corpus folder that isn't there; it names the one beside it that is called alike."""
+    hint = near_miss(root.name, os.listdir(root.parent)) if root.parent.is_dir() else ""
+    return UserError(f"{root}: no such corpus folder.{hint} Give an existing folder with --data.")
 
 
 def _distinct(cells: Any) -> tuple[NDArray[np.int32], list[str]]:

@@ -127,12 +127,18 @@ def _copy(model: HubertModel, source: weight_names.Weights, settings: StudentSet
         if missing:
             raise UserError(
                 f"{name}: the student's {part} can't be copied from the teacher: it has no {missing[0]}. "
-                f"Leave it out of -o student.initialise=[...], or make student.layers smaller."
+                f'-o "student.initialise=[{_without(settings, part)}]" leaves it out; or make student.layers smaller.'
             )
         for key, own in part_weights.items():
             if own.shape != source[key].shape:
                 raise UserError(
                     f"{name}: {key} is {list(source[key].shape)} in the teacher and {list(own.shape)} in the student. "
-                    f"Leave student.hidden, feed_forward and conv out, or {part} out of -o student.initialise=[...]."
+                    f'-o "student.initialise=[{_without(settings, part)}]" leaves the copy out; a recipe without '
+                    "student.hidden, feed_forward and conv has the teacher's sizes."
                 )
             own.copy_(source[key])
+
+
+def _without(settings: StudentSettings, part: str) -> str:
+    """Return what else the settings copy, as an override has it."""
+    return ",".join(other for other in settings.initialise if other != part)

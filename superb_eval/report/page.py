@@ -115,7 +115,7 @@ def html(folder: Path, options: ReportOptions, progress: Progress) -> str:
 def _with_reference(table_options: TableOptions, results: Results) -> TableOptions:
     """Options with a reference: the one that was named, or the largest of the upstreams run on the most tasks."""
     if table_options.against is not None or not results.run_groups:
-        return table_options
+        return build.with_reference(table_options, results)
     largest = max(results.run_groups.values(), key=len)
     sizes: dict[str, tuple[int, int]] = {}
     for (name, _), group in largest.items():

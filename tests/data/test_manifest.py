@@ -215,6 +215,8 @@ def test_missing_folders_and_splits_are_refused(root: Path) -> None:
     write(root, "x,audio/a.wav,anna,yes")
     with pytest.raises(UserError, match="no such corpus folder"):
         read_manifest.read(root / "none", "ks", ())
+    with pytest.raises(UserError, match=rf"Did you mean '{root.name}'\?"):
+        read_manifest.read(root.with_name(root.name + "s"), "ks", ())
     with pytest.raises(UserError, match=r"has no folder 'sid' with manifests \(tasks there: ks\)"):
         read_manifest.read(root, "sid", ())
     with pytest.raises(UserError, match=r"has no dev\.csv"):

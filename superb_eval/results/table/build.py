@@ -11,19 +11,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
 
+import numpy as np
+
 from downstreams.registry import task_order
 from superb_eval.errors import UserError, near_miss
 from superb_eval.results import published
-from superb_eval.results.folder import OFFICIAL, Protocol, Results, RunGroup, RunGroups, open_results
+from superb_eval.results.folder import OFFICIAL, Protocol, Results, RunGroup, RunGroups, address_of, open_results
 from superb_eval.results.published import PublishedSystem
 from superb_eval.results.record import MetricRecord
-from superb_eval.results.stats import chance, differences, intervals, training_spread
-from superb_eval.results.stats.differences import Difference, holm
+from superb_eval.results.stats import chance, intervals, training_spread
+from superb_eval.results.stats.differences import holm
 from superb_eval.results.stats.paired_comparison import PairedComparison
 from superb_eval.results.stats.resampling import NEW_SPEAKERS, THESE_SPEAKERS, Population
-from superb_eval.results.table import captions, costs, footnotes, ranks, totals
+from superb_eval.results.table import captions, costs, footnotes, published_rows, ranks, totals
 from superb_eval.results.table.result_table import Cell, Column, ColumnKey, ResultTable, Row
 from superb_eval.runtime.progress import NoProgress, Progress
+
+ROUNDING = 1e-9
+"""Below it draws of a metric are equal."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ def collect(
     options = options or TableOptions()
     systems = published.choose(options.published)
     results = _opened(folder, bool(systems)).of_tasks(options.tasks)
+    options = with_reference(options, results)
     _check_reference(results, options, systems)
     with (progress or NoProgress()).step("comparing", len(results.shown)) as update:
         comparison = PairedComparison(options.protocol, update, options.population)
@@ -72,6 +78,14 @@ def collect(
         tables.append(_published_table(systems, options))
     _, problems = costs.read_or_report(folder)
     return tables, [*results.left_out, *comparison.problems, *problems]
+
+
+def with_reference(options: TableOptions, results: Results) -> TableOptions:
+    """Return options whose reference has the name of its row, however it was typed."""
+    if options.against is None:
+        return options
+    measured = {upstream for groups in results.run_groups.values() for upstream, _ in groups}
+    return replace(options, against=address_of(options.against, measured))
 
 
 def _opened(folder: Path, may_be_empty: bool) -> Results:
@@ -98,12 +112,15 @@ def _check_reference(results: Results, options: TableOptions, systems: Sequence[
     if name is None or name in measured:
         return
     system = published.find(name)
-    if system is None or system not in systems:
-        hint = " It is a published row: add --published." if system else near_miss(name, measured)
-        raise UserError(f"--against {name}: the table has no row of that name.{hint} Its rows: {', '.join(measured)}.")
+    if system is None:
+        hint, rows = near_miss(name, measured), ", ".join(measured)
+        advice = "" if hint else " Run it on the same data to have one."
+        raise UserError(f"--against {name}: the table has no row of that name.{hint} Its rows: {rows}.{advice}")
     others = [key for key in results.run_groups if not _comparable(key, options.protocol)]
     if others:
         raise UserError(captions.not_comparable(system, others, options.protocol, measured))
+    if system not in systems:
+        raise UserError(f"--against {name}: is a published row. Add --published {system.key}.")
 
 
 def _table(
@@ -126,7 +143,7 @@ def _table(
         system = None if reference in names else published.find(reference or "")
         reference = system.name if system else reference
         rows, more = totals.with_published(
-            _against_published(rows, system), _published_rows(systems, system), reference
+            published_rows.with_differences(rows, system), published_rows.rows_of(systems, system), reference
         )
     shown = (*sizes, *columns, *more)
     rows = _sorted(rows, shown, options.sort) if options.sort else rows
@@ -168,7 +185,7 @@ def _published_table(systems: Sequence[PublishedSystem], options: TableOptions) 
     """The published systems by themselves: no run here has their data and protocol."""
     system = published.find(options.against or "")
     reference = system.name if system else None
-    rows, more = totals.with_published([], _published_rows(systems, system), reference)
+    rows, more = totals.with_published([], published_rows.rows_of(systems, system), reference)
     filled = {key for row in rows for key in row.cells}
     of_tasks = (c for c in captions.published_columns() if not options.tasks or c.key[0] in options.tasks)
     totals_of_all = () if options.tasks else more
@@ -258,6 +275,9 @@ def _ends(
     draws, population = comparison.draws(group, key), comparison.population_of(group, key)
     if draws is None or population is None:
         return first.population, None
+    if np.ptp(draws) < ROUNDING:  # all answers right: resamples show no variance, and Wilson's interval of a run does
+        same = (first.low_these, first.high_these) if population == THESE_SPEAKERS else (None, None)
+        return population, (first.low if same[0] is None else same[0], first.high if same[1] is None else same[1])
     return population, intervals.percentiles(draws, comparison.degrees_of_freedom(group, key))
 
 
@@ -265,45 +285,3 @@ def _holm(row: Row) -> Row:
     """A row whose differences are tested as a family: any false one with a chance of 5 % at most."""
     found = holm({key: cell.difference for key, cell in row.cells.items() if cell.difference})
     return replace(row, cells={k: replace(cell, difference=found.get(k)) for k, cell in row.cells.items()})
-
-
-def _published_rows(systems: Sequence[PublishedSystem], reference: PublishedSystem | None) -> list[Row]:
-    return [
-        Row(system.name, _published_cells(system, reference), published=True, source=system.source)
-        for system in sorted(systems, key=lambda system: system is not reference)
-    ]
-
-
-def _published_cells(system: PublishedSystem, reference: PublishedSystem | None) -> dict[ColumnKey, Cell]:
-    cells = {costs.PARAMETERS.key: Cell(system.parameters_m)}
-    for key, value in system.values.items():
-        cells[key] = Cell(value, difference=_published_difference(system, reference, key))
-    return cells
-
-
-def _published_difference(
-    system: PublishedSystem, reference: PublishedSystem | None, key: ColumnKey
-) -> Difference | None:
-    if reference is None or system is reference or key not in reference.values:
-        return None
-    if key in system.folds and key in reference.folds:
-        return differences.paired_folds(system.folds[key], reference.folds[key])
-    return differences.unpaired(system.values[key], reference.values[key])
-
-
-def _against_published(rows: list[Row], reference: PublishedSystem | None) -> list[Row]:
-    """Measured rows with unpaired differences from a published reference: it has no predictions to pair with."""
-    if reference is None:
-        return rows
-    return [
-        replace(
-            row,
-            cells={
-                key: replace(cell, difference=differences.unpaired(cell.value, reference.values[key]))
-                if key in reference.values
-                else cell
-                for key, cell in row.cells.items()
-            },
-        )
-        for row in rows
-    ]

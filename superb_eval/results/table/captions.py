@@ -75,7 +75,8 @@ def not_comparable(
     return (
         f"--against {system.key}: it was measured on SUPERB's official corpora by the official protocol, the runs here "
         f"on {measured}: figures of different data or protocols can't be ranked together. "
-        f"Give --against one of: {', '.join(upstreams)}."
+        f"Give --against one of: {', '.join(upstreams)}. Without --against, --published {system.key} shows its figures "
+        "in a table of their own."
     )
 
 

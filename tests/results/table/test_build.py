@@ -13,6 +13,7 @@ from rich.console import Console
 
 from superb_eval.errors import UserError
 from superb_eval.results import code_versions
+from superb_eval.results.folder import open_results
 from superb_eval.results.formats import tabular, terminal
 from superb_eval.results.formats.latex import latex
 from superb_eval.results.formats.markdown import markdown
@@ -315,8 +316,29 @@ def test_ranking_what_can_not_be_ranked_is_refused(complete: Path, tmp_path: Pat
         build.collect(complete, TableOptions(against="hubert_base", published=("hubert_base",)))
     with pytest.raises(UserError, match="Did you mean 'mine'"):
         build.collect(tmp_path, TableOptions(against="mien"))
-    with pytest.raises(UserError, match="add --published"):
+    with pytest.raises(UserError, match=r"can't be ranked.*Without --against, --published hubert_base shows"):
         build.collect(tmp_path, TableOptions(against="hubert_base"))
+    with pytest.raises(UserError, match="Add --published hubert_base"):
+        build.collect(complete, TableOptions("historical", against="hubert_base"))
+    with pytest.raises(UserError, match="Its rows: mine. Run it on the same data to have one"):
+        build.collect(tmp_path, TableOptions(against="s3prl:apc"))
+
+
+def test_a_reference_may_be_typed_as_it_was_run(tmp_path: Path) -> None:
+    for name in ("checkpoint:enc/my.pt", "hf:folder", "other"):
+        write_run(tmp_path, new_record(name, "ks"), answers(0.6, 1))
+    for typed, name in (("./enc/my.pt", "checkpoint:enc/my.pt"), ("folder/", "hf:folder"), ("other", "other")):
+        assert build.collect(tmp_path, TableOptions(against=typed))[0][0].reference == name
+
+
+def test_seeds_that_are_all_right_have_the_interval_of_one(tmp_path: Path) -> None:
+    """The bootstrap of their mean has no width, which is its limit and no certainty."""
+    for seed in (0, 1):
+        write_run(tmp_path, vary(new_record("mine", "ks"), seed=seed), answers(1.0, 0, count=12))
+    cell = build.collect(tmp_path)[0][0].cell("mine", ("ks", "acc"))
+    (metric,) = open_results(tmp_path).runs[0].metrics("strict")
+    assert cell and (cell.value, cell.high) == (100.0, 100.0) and metric.low < 80
+    assert cell.low == pytest.approx(metric.low, abs=0.1), "the variance of training adds a little"
 
 
 def test_historical_figures_are_shown_only_with_that_option(a_record: RunRecord, tmp_path: Path) -> None:
