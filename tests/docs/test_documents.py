@@ -146,10 +146,11 @@ def test_the_readme_is_short() -> None:
 
 
 def test_no_sentence_stands_in_two_documents() -> None:
-    """What is written once is true once: elsewhere there is a link."""
+    """What is written once is true once: elsewhere there is a link. What is generated from records is true anywhere."""
     places: dict[str, set[str]] = {}
     for path in ALL:
-        prose = re.sub(r"\s+", " ", documents.prose_of(path))
+        written = re.sub(r"<!-- recorded: .*?<!-- end -->", "", documents.prose_of(path), flags=re.DOTALL)
+        prose = re.sub(r"\s+", " ", written)
         for sentence in re.split(r"(?<=[.:;|]) ", prose):
             words = re.sub(r"[^a-z0-9 ]", "", sentence.lower()).split()
             if len(words) >= 6:
