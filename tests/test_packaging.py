@@ -18,7 +18,6 @@ import pytest
 
 from superb_eval import recipe
 from superb_eval.errors import UserError
-from tests.conftest import write_tones
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("superb_eval", "upstreams", "downstreams")
@@ -210,41 +209,3 @@ def test_only_versions_that_were_tested_are_declared() -> None:
     said = (ROOT / "README.md").read_text(encoding="utf8")
     assert declared and all(version in said for version in declared)
     assert f'requires-python = ">={declared[0]}"' in project
-
-
-@pytest.mark.slow
-def test_an_installed_copy_does_what_a_checkout_does(built: Path, tmp_path: Path) -> None:
-    place, away = tmp_path / "installed", tmp_path / "away"
-    away.mkdir()
-    install = ["-m", "uv", "pip", "install", "--quiet", "--offline", "--no-deps", "--target", str(place)]
-    wheel = str(next(built.glob("*.whl")))
-    subprocess.run([sys.executable, *install, "--python", sys.executable, wheel], check=True, capture_output=True)
-    corpus = write_tones(tmp_path / "corpus", {"train": 8, "dev": 4, "test": 4})
-
-    def call(*words: str) -> str:
-        # -I would leave PYTHONPATH out too; -P keeps the current folder from the path, and so the checkout.
-        env = {**os.environ, "PYTHONPATH": str(place)}
-        command = [sys.executable, "-P", "-m", "superb_eval", *words]
-        done = subprocess.run(command, cwd=away, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return done.stdout
-
-    where = subprocess.run(
-        [sys.executable, "-P", "-c", "from superb_eval import recipe; print(recipe.__file__, recipe.folder())"],
-        cwd=away,
-        env={**os.environ, "PYTHONPATH": str(place)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert str(ROOT) not in where.stdout and where.stdout.count(str(place)) == 2
-    assert {line.split()[0] for line in call("recipe", "list").splitlines()} == {
-        f"recipes/{path.parent.name}/{path.name}" for path in (ROOT / "recipes").glob("*/*.yaml")
-    }
-    assert {line.split()[0] for line in call("task", "list").splitlines()} >= {"ks", "gender", "qbe"}
-    assert "distilhubert_mini" in call("upstream", "list")
-    short = ["-o", "train.steps=8", "-o", "train.eval_every=8", "--store", "store"]
-    assert "ACC" in call("run", "recipes/nano/ks.yaml", "-u", "distilhubert_mini", "--data", str(corpus), *short)
-    assert "distilhubert_mini" in call("table", "results")
-    call("report", "results", "-o", "report.html")
-    assert (away / "report.html").stat().st_size > 10_000
