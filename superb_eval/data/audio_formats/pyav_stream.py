@@ -126,13 +126,18 @@ def _decode(path: Path) -> DecodedFile:
         # A named format and one protocol: ffmpeg opens nothing else, whatever the file refers to.
         options = {"protocol_whitelist": "file"}
         with av.open(
-            f"file:{path.resolve()}", format=signatures.container(path), options=options, metadata_errors="replace"
+            f"file:{path.resolve()}", format=signatures.container(path), options=options, **_tags_in_any_encoding(av)
         ) as media:
             if not media.streams.audio:
                 raise UserError(f"{path}: has no sound track. Drop its row.")
             return _decode_track(path, media, media.streams.audio[0])
     except av.error.FFmpegError as error:
         raise UserError(f"{path}: not readable as audio ({error.strerror}). Is it complete? Copy it again.") from error
+
+
+def _tags_in_any_encoding(av: Any) -> dict[str, Any]:
+    """Return the option of `av.open` that admits tags which are no UTF-8; from PyAV 19 on there is none, nor a need."""
+    return {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
 def _decode_track(path: Path, media: Any, track: Any) -> DecodedFile:
