@@ -45,11 +45,11 @@ def get(name: str) -> type[BaseTask]:
     if name not in names():
         raise UserError(f"no task is called '{name}'.{suggestion(name, names())} Known: {', '.join(names())}.")
     module = importlib.import_module(f"downstreams.{name}")
-    defined = [
+    defined: list[type[BaseTask]] = [
         c
         for c in vars(module).values()
-        # Not inspect.isclass: on Python 3.10 it takes `list[str]` for a class.
-        if isinstance(c, ABCMeta) and issubclass(c, BaseTask) and c.__module__ == module.__name__
+        # Neither inspect.isclass nor isinstance: on Python 3.10 they take `list[str]` and `Sequence[str]` for classes.
+        if issubclass(type(c), ABCMeta) and issubclass(c, BaseTask) and c.__module__ == module.__name__
     ]
     if len(defined) != 1:
         raise TypeError(f"downstreams/{name}.py defines {len(defined)} tasks; a task file defines one")

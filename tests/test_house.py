@@ -251,3 +251,5 @@ def test_nothing_newer_than_the_oldest_python_is_imported() -> None:
             if isinstance(node, ast.ImportFrom):
                 newer = {alias.name for alias in node.names} & set(SINCE_3_11.get(node.module or "", "").split())
                 assert not newer, f"{name}: {', '.join(newer)}"
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("catch_warnings"):
+                assert {keyword.arg for keyword in node.keywords} <= {"record", "module"}, f"{name}, line {node.lineno}"

@@ -82,7 +82,9 @@ def _keys(schema: type[BaseModel], sections: Mapping[str, type[BaseModel]], loca
         if isinstance(part, int):  # an item: its schema is in the list's annotation, which is unpacked below
             continue
         annotation = sections.get(part) or schema.model_fields[str(part)].annotation
-        inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)]
+        inner = [
+            a for a in (annotation, *get_args(annotation)) if issubclass(type(a), type) and issubclass(a, BaseModel)
+        ]
         if not inner:
             return []
         schema, sections = inner[0], {}

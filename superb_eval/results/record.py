@@ -301,4 +301,4 @@ def _keys(model: type[BaseModel], prefix: str) -> list[str]:
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
     candidates = (annotation, *getattr(annotation, "__args__", ()))
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+    return next((c for c in candidates if issubclass(type(c), type) and issubclass(c, BaseModel)), None)

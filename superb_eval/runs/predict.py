@@ -138,7 +138,8 @@ def _trained_probe(run: Path, recipe: Recipe, task: TrainedTask, layers: int, di
     except IndexError as error:
         raise UserError(f"{run}: features.layer: its upstream has no {error}.") from error
     path = run_files.path_in(run, weights_name(1))
-    with warnings.catch_warnings(action="ignore"):  # torch's, that nothing is copied to the meta device
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, that nothing is copied to the meta device
         load_weights(path, blueprint)
     probe = build()
     load_weights(path, probe)

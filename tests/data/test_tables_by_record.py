@@ -70,7 +70,7 @@ def test_cells_and_lines_are_those_of_the_standard_reader(tmp_path: Path) -> Non
         read += 1
         table = table_io.read(path)
         assert [(1, table.columns), *table.rows()] == [(1, expected[0][1]), *expected[1:]], path.read_bytes()
-    assert read > TABLES / 5 and refused > TABLES / 5
+    assert read > TABLES / 10 and refused > TABLES / 5  # the reader of Python 3.10 refuses NUL too
 
 
 def utterances_by_row(path: Path, root: Path) -> list[Utterance] | str:

@@ -36,6 +36,7 @@ from upstreams.loading.inert_values import (
 _HARMLESS_MODULES = {
     *("array", "collections", "collections.abc", "datetime", "decimal", "enum", "fractions", "numbers"),
     *("pathlib", "typing", "uuid", "zoneinfo"),
+    "pathlib._local",  # where the paths of Python 3.13 are from
 }
 _HARMLESS_NAMES = {
     ("_codecs", "encode"),

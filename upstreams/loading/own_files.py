@@ -205,8 +205,8 @@ def _module_file(module: object) -> str | None:
 
 def _namespace_folder(module: object) -> str | None:
     """Return the folder of a package without an `__init__.py`."""
-    try:
-        return next(iter(getattr(module, "__path__", None) or ()), None)
+    try:  # no attribute is looked up: transformers' modules import others then
+        return next(iter(getattr(module, "__dict__", {}).get("__path__") or ()), None)
     except KeyError:  # part of a package that was removed from `sys.modules`
         return None
 

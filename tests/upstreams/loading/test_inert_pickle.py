@@ -187,6 +187,8 @@ def test_objects_keep_their_state_and_do_nothing() -> None:
     assert (namespace.name, namespace.state) == ("argparse.Namespace", {"a": 1})
     for value in (datetime.date(2020, 1, 2), pathlib.PurePosixPath("a"), functools.partial(run, 1)):
         assert isinstance(read(pickle.dumps(value)), InertObject)
+    written_by_python_3_13 = b"cpathlib._local\nPosixPath\n(X\x01\x00\x00\x00atR."
+    assert isinstance(read(written_by_python_3_13), InertObject)
 
 
 def test_foreign_names_are_listed() -> None:
