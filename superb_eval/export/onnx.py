@@ -128,7 +128,7 @@ def _check_installed() -> None:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ImportError as error:
-        raise UserError(f"{error.name} is not installed. Run `pip install superb-eval[onnx]`.") from error
+        raise UserError(f"{error.name} is not installed. Run pip install 'superb-eval[onnx]'.") from error
 
 
 @contextmanager

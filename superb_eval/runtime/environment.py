@@ -48,6 +48,12 @@ EXTRAS = {
     "synth": ("espeakng_loader", "the embedded synthetic corpus"),
     "lm": ("kenlm", "beam search with a language model in ASR"),
     "codecs": ("av", "audio in M4A, MP4, AAC and WebM"),
+    "ray": ("ray", "suites on a Ray cluster"),
+    "onnx": ("onnxruntime", "upstream and head as one ONNX model"),
+    "submission": ("h5py", "files of the SUPERB leaderboard"),
+    "tensorboard": ("tensorboard", "curves in TensorBoard"),
+    "wandb": ("wandb", "curves in Weights & Biases"),
+    "mlflow": ("mlflow", "curves in MLflow"),
 }
 """Extras of this package: the module that shows one is installed, and what it is for."""
 

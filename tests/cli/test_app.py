@@ -272,6 +272,21 @@ def test_check_prints_a_line_a_rule_and_both_figures_of_batch_invariance(call) -
     assert "batch invariance" in called.out and "1e-04" in called.out
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_their_options(call, shell: str, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """As the script that --install-completion writes asks for them."""
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")  # the option then takes the shell's name
+    script = CliRunner().invoke(app.app, ["--show-completion", shell], prog_name="superb-eval").output
+    assert f"_SUPERB_EVAL_COMPLETE=complete_{shell}" in script
+    monkeypatch.setenv("_SUPERB_EVAL_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    for line, expected in {"superb-eval ups": "upstream", "superb-eval run --ups": "--upstream"}.items():
+        monkeypatch.setenv("_TYPER_COMPLETE_ARGS", line)
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+        assert expected in call().out
+
+
 def test_doctor_says_what_works(call) -> None:  # type: ignore[no-untyped-def]
     called = call("doctor")
     assert called.code == 0

@@ -129,7 +129,7 @@ def test_what_cannot_be_written_is_one_sentence(tones: Path, tmp_path: Path, cap
 
 def test_without_the_extra(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with pytest.raises(UserError, match=r"onnxruntime is not installed\. Run `pip install superb-eval\[onnx\]`"):
+    with pytest.raises(UserError, match=r"onnxruntime is not installed\. Run pip install 'superb-eval\[onnx\]'"):
         onnx_export.export(run, tmp_path / "m.onnx")
 
 

@@ -1,0 +1,84 @@
+"""The fast tests on another Python, in an empty environment with the wheel: `python -m tests.installed python3.13`.
+
+A clean clone of HEAD is built; the wheel and the extras `synth` and `dev` are installed in the locked versions, or with
+`--oldest` each direct dependency in the lowest one that the others admit. The installed command has to start, and the
+clone's tests run there (`tests/test_packaging.py` compares the wheel with a checkout). Prints a row of the table in
+CONTRIBUTING.md. Needs git, uv and a registry of packages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+UV = (sys.executable, "-m", "uv")
+VERSIONS = "import platform, torch; print(platform.python_version(), torch.__version__.partition('+')[0])"
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run a program that has to succeed, without the caller's PYTHONPATH, and return its output."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    words = [str(word) for word in command]
+    return subprocess.run(words, cwd=cwd, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def pins(clone: Path, python: Path, oldest: bool) -> Path:
+    """Return a file of versions: the locked ones, or the lowest of the direct dependencies."""
+    if not oldest:
+        return clone / "constraints.txt"
+    lowest = clone.parent / "lowest.txt"
+    options = ["--quiet", "--resolution", "lowest-direct", "--python", python, "--extra", "synth"]
+    run(*UV, "pip", "compile", *options, "--output-file", lowest, "pyproject.toml", cwd=clone)
+    return lowest
+
+
+def install(clone: Path, python: str, oldest: bool) -> Path:
+    """Install the wheel into an empty environment beside the clone; return its folder of programs."""
+    programs, wheels = clone.parent / "environment/bin", clone.parent / "dist"
+    run(*UV, "build", "--quiet", "--wheel", "--out-dir", wheels, cwd=clone)
+    run(*UV, "venv", "--quiet", "--python", python, programs.parent, cwd=clone)
+    options = ["--quiet", "--python", programs / "python", "--constraint", pins(clone, programs / "python", oldest)]
+    run(*UV, "pip", "install", *options, f"{next(wheels.glob('*.whl'))}[synth,dev]", cwd=clone)
+    return programs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tests, print `| Python | torch | versions | outcome |`, and return pytest's exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("python", help="an interpreter, such as python3.13")
+    parser.add_argument("--oldest", action="store_true", help="the lowest versions admitted")
+    parser.add_argument("--jobs", default="auto", help="processes of pytest")
+    parser.add_argument("tests", nargs="*", help="default: all")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "clone"
+        run("git", "clone", "--quiet", "--depth", "1", ROOT.as_uri(), clone, cwd=Path(folder))
+        programs = install(clone, options.python, options.oldest)
+        run(programs / "superb-eval", "--version", cwd=Path(folder))
+        versions = run(programs / "python", "-c", VERSIONS, cwd=Path(folder)).split()
+        code, outcome = run_tests(programs, clone, options.jobs, options.tests)
+    sys.stdout.write(f"| {' | '.join((*versions, 'lowest' if options.oldest else 'locked', outcome))} |\n")
+    return code
+
+
+def run_tests(programs: Path, clone: Path, jobs: str, tests: Sequence[str]) -> tuple[int, str]:
+    """Run the fast tests, passing on what pytest prints; return its exit code and last line."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    env["PATH"] = f"{programs}{os.pathsep}{env['PATH']}"
+    command = [str(programs / "python"), "-m", "pytest", "-n", jobs, "-m", "not slow", *tests]
+    last = ""
+    with subprocess.Popen(command, cwd=clone, env=env, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            sys.stderr.write(line)
+            last = line.strip() or last
+    return process.returncode, last
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
