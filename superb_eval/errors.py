@@ -30,11 +30,17 @@ def shortened(text: str, most: int = 500) -> str:
 
 def near_miss(name: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the nearest of `known`, or an empty string where nothing is near."""
+    close = nearest(name, known)
+    return f" Did you mean '{close}'?" if close else ""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the nearest of `known`, or an empty string where nothing is near."""
     known = list(known)
     # One wrong letter of two leaves half of them right.
     cutoff = 0.6 if len(name) > 3 else 0.5
     close = same_names(name, known) or difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    return close[0] if close else ""
 
 
 def same_names(name: str, known: Iterable[str]) -> list[str]:

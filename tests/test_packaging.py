@@ -19,6 +19,7 @@ import pytest
 from superb_eval import recipe
 from superb_eval.errors import UserError
 from superb_eval.runtime import environment
+from tests.conftest import write_tones
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("superb_eval", "upstreams", "downstreams")
@@ -88,10 +89,8 @@ def write_other_recipes(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of this checkout without anything that git ignores."""
-    copy = tmp_path_factory.mktemp("source") / "superb-eval"
+def copy_checkout(copy: Path) -> Path:
+    """Copy this checkout without anything that git ignores."""
     for folder in FOLDERS:
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
     shutil.copytree(ROOT / "docs", copy / "docs")
@@ -99,6 +98,19 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if path.is_file() and not path.name.startswith("."):
             shutil.copy(path, copy / path.name)
     return copy
+
+
+def install(wheel: Path, place: Path) -> Path:
+    """Install a wheel, and nothing else, into a folder for PYTHONPATH."""
+    command = ["-m", "uv", "pip", "install", "--quiet", "--offline", "--no-deps", "--target", str(place)]
+    subprocess.run([sys.executable, *command, "--python", sys.executable, str(wheel)], check=True, capture_output=True)
+    return place
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this checkout."""
+    return copy_checkout(tmp_path_factory.mktemp("source") / "superb-eval")
 
 
 @pytest.fixture(scope="module")
@@ -240,3 +252,36 @@ def test_each_extra_is_in_the_quickstart_and_reported_by_doctor() -> None:
     assert environment.EXTRAS.keys() == extras - {"docs"}
     rows = (ROOT / "docs/quickstart.md").read_text(encoding="utf8").partition("| extra | for |")[2].split("\n\n")[0]
     assert set(re.findall(r"`(\w+)`", rows)) == extras
+
+
+@pytest.mark.slow
+def test_an_installed_copy_lists_and_runs_what_a_checkout_does(built: Path, tmp_path: Path) -> None:
+    place, away = install(next(built.glob("*.whl")), tmp_path / "installed"), tmp_path / "away"
+    away.mkdir()
+    corpus = write_tones(tmp_path / "corpus", {"train": 8, "dev": 4, "test": 4})
+
+    def call(*words: str) -> str:
+        # -I would leave PYTHONPATH out too; -P keeps the current folder from the path, and so the checkout.
+        env = {**os.environ, "PYTHONPATH": str(place)}
+        done = subprocess.run(
+            [sys.executable, "-P", *words], cwd=away, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    where = call("-c", "from superb_eval import recipe; print(recipe.__file__, recipe.folder())")
+    assert str(ROOT) not in where and where.count(str(place)) == 2
+    assert {line.split()[0] for line in call("-m", "superb_eval", "recipe", "list").splitlines()} == {
+        f"recipes/{path.parent.name}/{path.name}" for path in (ROOT / "recipes").glob("*/*.yaml")
+    }
+    assert {line.split()[0] for line in call("-m", "superb_eval", "task", "list").splitlines()} >= {
+        "ks",
+        "gender",
+        "qbe",
+    }
+    assert "distilhubert_mini" in call("-m", "superb_eval", "upstream", "list")
+    options = ["--data", str(corpus), "-o", "train.steps=8", "-o", "train.eval_every=8", "--store", "store"]
+    assert "ACC" in call("-m", "superb_eval", "run", "recipes/nano/ks.yaml", "-u", "distilhubert_mini", *options)
+    assert "distilhubert_mini" in call("-m", "superb_eval", "table", "results")
+    call("-m", "superb_eval", "report", "results", "-o", "report.html")
+    assert (away / "report.html").stat().st_size > 10_000

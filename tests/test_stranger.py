@@ -31,7 +31,7 @@ from tests.conftest import TONES
 from tests.docs import commands, documents
 from tests.docs.documents import ROOT
 from tests.export.test_hub import StandIn
-from tests.test_packaging import FOLDERS, LEFT_OUT, build
+from tests.test_packaging import build, copy_checkout, install
 from tests.upstreams import fairseq
 from tests.upstreams.configs import TINY
 
@@ -100,6 +100,16 @@ CORPUS = Typed(
 CHECKED = Typed("docs/corpora.md", "corpus check ks --data my-keywords", ("test  12 utterances",))
 NEW = Typed("README.md", "upstream new my_encoder", (r"upstream check my_encoder.py:MyEncoder",))
 CONTRACT = Typed("docs/add-upstream.md", "upstream check my_encoder.py:MyEncoder --no-cost", ("18 of 18 rules hold",))
+LISTED = Typed("docs/quickstart.md", "upstream list", ("strange_conv", "distilhubert_mini"))
+IN_UPSTREAMS = Typed(
+    "docs/add-upstream.md", "upstream check strange_conv --no-cost", ("18 of 18 rules hold: keeps the contract",)
+)
+QUICK = Typed(
+    "docs/add-upstream.md",
+    "quick strange_conv --tasks ks,sid --out first",
+    ("A first picture", "fbank_nonorm", "distilhubert_mini", "strange_conv"),
+)
+QUICK_TABLE = Typed("docs/compare.md", "table first --against distilhubert_mini --format json")
 COMPARE = Typed("docs/compare.md", SUITE, (rf"{len(UPSTREAMS)} run\(s\) finished", "0 failed"))
 ALONE = Typed("docs/run.md", f"run ks -u fbank_nonorm --data my-keywords {SHORT} --out alone", ("ACC",))
 LATEX = Typed("docs/compare.md", "table results/ --against hubert_mini --out table.tex")
@@ -113,7 +123,10 @@ DISTIL = Typed(
     "--loggers none",
     ("student: distilhubert@my-student/model",),
 )
-SCRIPT = (CORPUS, CHECKED, NEW, CONTRACT, DISTIL, COMPARE, ALONE, LATEX, JSON, PUBLISHED, REPORT, HUB)
+SCRIPT = (
+    *(CORPUS, CHECKED, NEW, CONTRACT, LISTED, IN_UPSTREAMS, QUICK, QUICK_TABLE, DISTIL, COMPARE),
+    *(ALONE, LATEX, JSON, PUBLISHED, REPORT, HUB),
+)
 
 
 @pytest.mark.parametrize("typed", SCRIPT, ids=lambda typed: " ".join(typed.words.split()[:2]))
@@ -131,16 +144,9 @@ def test_the_documents_show_such_a_command(typed: Typed) -> None:
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """A folder that the wheel of this checkout is installed into, with one more file in its `upstreams/`."""
-    source, place = tmp_path / "source", tmp_path / "site"
-    for folder in FOLDERS:
-        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
-    for path in ROOT.iterdir():
-        if path.is_file() and not path.name.startswith("."):
-            shutil.copy(path, source)
+    source = copy_checkout(tmp_path / "source")
     build("build_wheel", source, tmp_path / "dist")
-    install = ["-m", "uv", "pip", "install", "--quiet", "--offline", "--no-deps", "--target", str(place)]
-    wheel = str(next((tmp_path / "dist").glob("*.whl")))
-    subprocess.run([sys.executable, *install, "--python", sys.executable, wheel], check=True, capture_output=True)
+    place = install(next((tmp_path / "dist").glob("*.whl")), tmp_path / "site")
     shutil.rmtree(source)
     (place / "upstreams/strange_conv.py").write_text(ENCODER)
     return place
@@ -222,9 +228,14 @@ def hub() -> Iterator[StandIn]:
 @pytest.mark.slow
 def test_a_strangers_afternoon(tmp_path: Path, installed: Path, hub: StandIn) -> None:
     """One test: each command begins where the one before it ended."""
+    pytest.importorskip("espeakng_loader", reason="extra synth, for `quick`")
     stranger = Stranger(tmp_path / "away", installed, hub)
     write_own_files(stranger.folder)
-    for typed in (CORPUS, CHECKED, NEW, CONTRACT, DISTIL, COMPARE):
+    for typed in (CORPUS, CHECKED, NEW, CONTRACT, LISTED, IN_UPSTREAMS, QUICK):
+        stranger.type(typed)
+    assert (stranger.folder / "first/report.html").read_text(encoding="utf8").count("strange_conv") > 1
+    check_quick(json.loads(stranger.type(QUICK_TABLE)))
+    for typed in (DISTIL, COMPARE):
         stranger.type(typed)
 
     stranger.kill_in_training(ALONE)
@@ -264,6 +275,17 @@ def check_figures(printed: dict[str, Any]) -> None:
         assert 0 <= figure["low"] <= figure["value"] <= figure["high"] <= 100
         assert (figure["difference"] is None) == (name == UPSTREAMS["own_hubert.pt"])
     assert figures["fbank_nonorm"]["value"] > 90, "tones are no task"
+
+
+def check_quick(printed: dict[str, Any]) -> None:
+    """One file, and it has a row beside the distilled encoder, with differences from it."""
+    (table,) = printed["tables"]
+    figures = [figure for figure in table["figures"] if figure["task"]]
+    names = ("fbank_nonorm", "distilhubert_mini", "strange_conv")
+    assert {(f["upstream"], f["task"]) for f in figures} == {(name, task) for name in names for task in ("ks", "sid")}
+    assert all(figure["low"] <= figure["value"] <= figure["high"] for figure in figures)
+    compared = {(f["upstream"], f["task"]) for f in figures if f["difference"] is not None}
+    assert {("strange_conv", "ks"), ("strange_conv", "sid")} <= compared, "its row has differences from the reference"
 
 
 def check_pushed(hub: StandIn, machine: Path) -> None:

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 
 import upstreams
-from superb_eval.errors import UserError, near_miss, same_names
+from superb_eval.errors import UserError, near_miss, nearest, same_names
 from upstreams.base import Card, Upstream, freeze
 from upstreams.loading import addresses
 
@@ -225,7 +225,8 @@ def _suggestion(name: str, available: list[str]) -> str:
         same += [f"s3prl:{entry}" for entry in same_names(name, entries)]
     if same:
         return f" Did you mean {' or '.join(map(repr, same))}?"
-    return near_miss(name, available) or near_miss(name, entries).replace("mean '", "mean 's3prl:")
+    of_s3prl = nearest(name, entries)
+    return near_miss(name, available) or (f" Did you mean 's3prl:{of_s3prl}'?" if of_s3prl else "")
 
 
 def _find_scheme(scheme: str, text: str) -> ModuleType:

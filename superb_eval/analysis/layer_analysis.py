@@ -18,9 +18,9 @@ from superb_eval.results import layer_record
 from superb_eval.results.folder import slug
 from superb_eval.results.layer_record import LayerProbe, LayerSimilarity, LayersRecord, TaskProbes
 from superb_eval.results.record import RunRecord
+from superb_eval.results.upstream_address import resolve_address
 from superb_eval.runs import evaluate
 from superb_eval.runs.config import PreparedRun, RunConfig, prepare
-from superb_eval.runs.upstream_address import resolve_address
 from superb_eval.runtime.progress import NoProgress, Progress
 from upstreams.loading import legacy_fingerprints
 

@@ -85,7 +85,7 @@ def cost(
     del max_gb  # set by its callback
     from superb_eval.analysis import cost as costs
     from superb_eval.results.table import costs as cost_file
-    from superb_eval.runs.upstream_address import resolve_address
+    from superb_eval.results.upstream_address import resolve_address
 
     if out is not None:  # the costs go beside the rows of these addresses
         names = [resolve_address(name, out) for name in names]

@@ -9,7 +9,8 @@ from typing import Any
 
 from downstreams import registry
 from superb_eval.errors import UserError, near_miss
-from superb_eval.results.folder import Protocol, Results, RunGroup, address_of, open_results
+from superb_eval.results import upstream_address
+from superb_eval.results.folder import Protocol, Results, RunGroup, open_results
 from superb_eval.results.record import MetricRecord, RunRecord
 from superb_eval.results.recorded_command import shareable, without_folders
 from superb_eval.results.stats import training_spread
@@ -49,7 +50,7 @@ def run_groups_of(results: Results, name: str) -> list[RunGroup]:
     """
     tables = results.run_groups.values()
     upstreams = sorted({upstream for groups in tables for upstream, _ in groups})
-    address = address_of(name, upstreams)
+    address = upstream_address.row_of(name, upstreams)
     selected = [group for groups in tables for (upstream, _), group in groups.items() if upstream == address]
     if not selected:
         listed = ", ".join(upstreams) or "none"

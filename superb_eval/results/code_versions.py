@@ -26,9 +26,12 @@ def is_outdated(recorded: str, task: str) -> bool:
     Digests, and records without `code`, are from before there were versions, when all were 1. Nothing is known of a
     task that is not installed: then it is False.
     """
-    before = not recorded or is_digest(recorded)
-    now = f"engine {ENGINE_VERSION}, {task} {registry.get_or_base(task).version}"
-    return task in registry.names() and (f"engine 1, {task} 1" if before else recorded) != now
+    return task in registry.names() and (stated(recorded) or f"engine 1, {task} 1") != versions(task)
+
+
+def stated(recorded: str) -> str:
+    """Return the versions in a record's `code`, or an empty string where it is from before there were versions."""
+    return "" if is_digest(recorded) else recorded
 
 
 def is_digest(recorded: str) -> bool:

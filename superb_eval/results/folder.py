@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from superb_eval.errors import UserError, near_miss
 from superb_eval.results import record as records
 from superb_eval.results.layer_record import FOLDER as LAYERS
 from superb_eval.results.record import MetricRecord, RunRecord
-from upstreams.loading import addresses, legacy_fingerprints
+from upstreams.loading import legacy_fingerprints
 
 Protocol = Literal["strict", "historical"]
 
@@ -95,16 +95,6 @@ class RunGroup:
     def record(self) -> RunRecord:
         """The newest run's record: what all of them share."""
         return max(self.runs, key=lambda run: run.record.started).record
-
-
-def address_of(name: str, upstreams: Iterable[str]) -> str:
-    """Return the upstream of results that a name stands for, as `run -u` takes it: `./my.pt` is `checkpoint:my.pt`.
-
-    It is the name itself where it stands for none, or for several.
-    """
-    known, path = set(upstreams), addresses.tidy(name)
-    meant = [address for address in (path, f"checkpoint:{path}", f"hf:{path}") if address in known]
-    return meant[0] if name not in known and len(meant) == 1 else name
 
 
 RunGroups = Mapping[tuple[str, str], RunGroup]

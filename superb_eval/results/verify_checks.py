@@ -186,10 +186,9 @@ def _code(run: Run, context: VerifyContext) -> Iterator[CheckResult]:
             True,
         )
     elif outdated:
-        computed_by = recorded if recorded and not code_versions.is_digest(recorded) else "code from before versions"
         yield (
-            f"the figures were computed by {computed_by}, and today's code is {now}: its figures differ now; "
-            "run it again with --fresh to compare",
+            f"the figures were computed by {code_versions.stated(recorded) or 'code from before versions'}, and "
+            f"today's code is {now}: its figures differ now; run it again with --fresh to compare",
         )
 
 

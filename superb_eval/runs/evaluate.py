@@ -28,11 +28,11 @@ from superb_eval.results import code_versions
 from superb_eval.results import record as records
 from superb_eval.results.record import RunRecord
 from superb_eval.results.stats import scoring
+from superb_eval.results.upstream_address import resolve_address
 from superb_eval.runs.build_record import StepTimer, build_record
 from superb_eval.runs.config import PreparedRun, RunConfig, prepare
 from superb_eval.runs.run_log import LoggingProgress
 from superb_eval.runs.run_loggers import RunLoggers
-from superb_eval.runs.upstream_address import resolve_address
 from superb_eval.runtime import atomic_files, locks, loggers, memory, outside_files
 from superb_eval.runtime.progress import NoProgress, Progress
 

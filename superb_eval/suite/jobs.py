@@ -16,7 +16,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from superb_eval import recipe
 from superb_eval.corpora import embedded, load_corpus
 from superb_eval.errors import UserError, near_miss
-from superb_eval.runs.upstream_address import resolve_address
+from superb_eval.results.upstream_address import resolve_address
 from superb_eval.suite import inputs, state_files
 from superb_eval.suite.state_files import Count, Receipt
 

@@ -16,6 +16,7 @@ from downstreams import registry as tasks
 from superb_eval import recipe
 from tests.docs import commands, documents
 from tests.docs.documents import OTHERS, ROOT, WALKED, Line
+from tests.recorded import pages
 
 ALL = documents.paths(*WALKED, *OTHERS)
 LINES = [line for path in ALL for line in (*documents.lines(path), *documents.mentions(path))]
@@ -149,8 +150,7 @@ def test_no_sentence_stands_in_two_documents() -> None:
     """What is written once is true once: elsewhere there is a link. What is generated from records is true anywhere."""
     places: dict[str, set[str]] = {}
     for path in ALL:
-        written = re.sub(r"<!-- recorded: .*?<!-- end -->", "", documents.prose_of(path), flags=re.DOTALL)
-        prose = re.sub(r"\s+", " ", written)
+        prose = re.sub(r"\s+", " ", pages.without_marked(documents.prose_of(path)))
         for sentence in re.split(r"(?<=[.:;|]) ", prose):
             words = re.sub(r"[^a-z0-9 ]", "", sentence.lower()).split()
             if len(words) >= 6:

@@ -31,10 +31,6 @@ class Figures:
 
     recorded: RecordedSet
 
-    def holds(self, *upstreams: str) -> bool:
-        """Return whether the set has runs of all these."""
-        return set(upstreams) <= set(self.recorded.upstreams)
-
     def table(self, rows: Mapping[str, str], metrics: Sequence[str] = ()) -> str:
         """Return a table of upstreams down and metrics across; `rows` are labels by upstream.
 
@@ -68,10 +64,6 @@ class Figures:
     def figure(self, upstream: str, metric: str = "mean") -> str:
         """Return a figure with its interval, such as `76.9 [75.0, 78.8]`."""
         return self._interval(self.recorded.cell(upstream, metric))
-
-    def value(self, upstream: str, metric: str = "mean", decimals: int = 1) -> str:
-        """Return a figure alone."""
-        return f"{float(self.recorded.cell(upstream, metric)['value']):.{decimals}f}"
 
     def difference(self, upstream: str, reference: str, metric: str = "mean") -> str:
         """Return a difference with its interval, such as `+2.5 [0.6, 4.5]`."""

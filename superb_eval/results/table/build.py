@@ -15,8 +15,8 @@ import numpy as np
 
 from downstreams.registry import task_order
 from superb_eval.errors import UserError, near_miss
-from superb_eval.results import published
-from superb_eval.results.folder import OFFICIAL, Protocol, Results, RunGroup, RunGroups, address_of, open_results
+from superb_eval.results import published, upstream_address
+from superb_eval.results.folder import OFFICIAL, Protocol, Results, RunGroup, RunGroups, open_results
 from superb_eval.results.published import PublishedSystem
 from superb_eval.results.record import MetricRecord
 from superb_eval.results.stats import chance, intervals, training_spread
@@ -85,7 +85,7 @@ def with_reference(options: TableOptions, results: Results) -> TableOptions:
     if options.against is None:
         return options
     measured = {upstream for groups in results.run_groups.values() for upstream, _ in groups}
-    return replace(options, against=address_of(options.against, measured))
+    return replace(options, against=upstream_address.row_of(options.against, measured))
 
 
 def _opened(folder: Path, may_be_empty: bool) -> Results:

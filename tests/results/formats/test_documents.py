@@ -251,7 +251,7 @@ def test_latex_escapes_every_special_character(hostile: ResultTable, table: Resu
         assert commands <= {
             *("begin", "end", "caption", "label", "centering", "textbf", "textit", "textbackslash", "textasciitilde"),
             *("textasciicircum", "textless", "textgreater", "textbar", "Delta", "neq", "approx", "pm", "uparrow"),
-            *("downarrow", "ldots", "dag", "ddag", "parallel", "S", "P", "setlength", "tabcolsep"),
+            *("downarrow", "ldots", "dag", "ddag", "parallel", "diamond", "S", "P", "setlength", "tabcolsep"),
             *(
                 "par",
                 "smallskip",

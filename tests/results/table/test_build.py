@@ -88,6 +88,24 @@ def test_cells_that_differ_from_their_column_are_marked(a_record: RunRecord, tmp
     assert all(mark in notes for mark in "*§‡‖") and "¶ a changed recipe (free KS: head.projector_dim)" in notes
 
 
+def test_a_row_of_two_encoders_of_one_name_is_marked(a_record: RunRecord, tmp_path: Path) -> None:
+    """The released pair was replaced under its names: a folder that began before would mix both in one row."""
+    early, late = {"started": "2026-01-01T00:00:00+00:00"}, {"started": "2026-02-01T00:00:00+00:00"}
+    now, before = {"upstream__identity": {"weights": "b"}}, {"upstream__identity": {"weights": "a"}}
+    runs = [
+        vary(a_record, task="ks", code="engine 1, ks 1", **late, **now),
+        vary(a_record, task="pr", code="engine 1, pr 1", **early, **before),
+        vary(a_record, task="qbe", code="engine 1, qbe 1", **early, **now),
+        vary(a_record, task="asr", code="engine 1, asr 1", **early, upstream__parameters=1),
+        vary(a_record, task="sf", code="engine 1, sf 1", **early),
+    ]
+    (table,), _ = build.collect(write_records(tmp_path, *runs))
+    ((row),) = table.rows
+    marks = {task: cell.marks for (task, _), cell in row.cells.items() if task}
+    assert marks == {"ks": "", "pr": "◊", "qbe": "", "asr": "◊", "sf": ""}
+    assert any("other weights than the newest run of its row" in note for note in table.notes)
+
+
 def test_what_is_not_above_chance_is_neither_ranked_nor_counted(tmp_path: Path) -> None:
     """Chance of `answers` is 50 %. A table once praised "best in 12 of 12 metrics" with five tasks at chance."""
     for upstream, right, seed in (("good", 0.75, 1), ("random", 0.5, 2)):
@@ -324,11 +342,16 @@ def test_ranking_what_can_not_be_ranked_is_refused(complete: Path, tmp_path: Pat
         build.collect(tmp_path, TableOptions(against="s3prl:apc"))
 
 
-def test_a_reference_may_be_typed_as_it_was_run(tmp_path: Path) -> None:
+def test_a_reference_may_be_typed_as_it_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("checkpoint:enc/my.pt", "hf:folder", "other"):
         write_run(tmp_path, new_record(name, "ks"), answers(0.6, 1))
     for typed, name in (("./enc/my.pt", "checkpoint:enc/my.pt"), ("folder/", "hf:folder"), ("other", "other")):
         assert build.collect(tmp_path, TableOptions(against=typed))[0][0].reference == name
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "enc").mkdir()
+    (tmp_path / "enc/my.pt").touch()
+    absolute = TableOptions(against=str(tmp_path / "enc/my.pt"))
+    assert build.collect(tmp_path, absolute)[0][0].reference == "checkpoint:enc/my.pt", "relative in the record"
 
 
 def test_seeds_that_are_all_right_have_the_interval_of_one(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from superb_eval.cli.distillation import cost
 from superb_eval.results.folder import open_results, slug
+from superb_eval.results.upstream_address import resolve_address
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
-from superb_eval.runs.upstream_address import resolve_address
 from superb_eval.suite import jobs
 from superb_eval.suite.jobs import SuiteConfig
 from upstreams import registry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -42,6 +42,17 @@ def resolve_address(typed: str, out: Path) -> str:
     if place == address and address == typed:  # no path in it, or an absolute one
         return address
     return next((known for known in _recorded(out) if addresses.absolute(known) == place), address)
+
+
+def row_of(typed: str, rows: Collection[str]) -> str:
+    """Return the row of a table that a text names as `run -u` takes it: `./my.pt` is `checkpoint:my.pt`.
+
+    Its file need not be there any more. The text itself, where it names no row, or several.
+    """
+    path = addresses.tidy(typed)
+    meant = {addresses.absolute(address) for address in (path, f"checkpoint:{path}", f"hf:{path}")}
+    named = [row for row in rows if addresses.absolute(row) in meant]
+    return named[0] if typed not in rows and len(named) == 1 else typed
 
 
 def _is_name(name: str) -> bool:
