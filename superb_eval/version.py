@@ -1,6 +1,6 @@
 """The versions of the package and of its engine, in a file that a build can read without importing anything."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 ENGINE_VERSION = 1
 """The version of what every figure depends on: corpora and audio, extraction, training, selection, scoring. Raised
