@@ -98,6 +98,7 @@ CORPUS = Typed(
     (r"train +36 +\S+ +6 +3", r"test +12 +\S+ +2 +3", "superb-eval corpus check ks --data my-keywords"),
 )
 CHECKED = Typed("docs/corpora.md", "corpus check ks --data my-keywords", ("test  12 utterances",))
+SHOWN = Typed("README.md", "upstream show own_hubert.pt", ("fairseq", r"checkpoint:own_hubert\.pt"))
 NEW = Typed("README.md", "upstream new my_encoder", (r"upstream check my_encoder.py:MyEncoder",))
 CONTRACT = Typed("docs/add-upstream.md", "upstream check my_encoder.py:MyEncoder --no-cost", ("18 of 18 rules hold",))
 LISTED = Typed("docs/quickstart.md", "upstream list", ("strange_conv", "distilhubert_mini"))
@@ -124,7 +125,7 @@ DISTIL = Typed(
     ("student: distilhubert@my-student/model",),
 )
 SCRIPT = (
-    *(CORPUS, CHECKED, NEW, CONTRACT, LISTED, IN_UPSTREAMS, QUICK, QUICK_TABLE, DISTIL, COMPARE),
+    *(CORPUS, CHECKED, SHOWN, NEW, CONTRACT, LISTED, IN_UPSTREAMS, QUICK, QUICK_TABLE, DISTIL, COMPARE),
     *(ALONE, LATEX, JSON, PUBLISHED, REPORT, HUB),
 )
 
@@ -231,7 +232,7 @@ def test_a_strangers_afternoon(tmp_path: Path, installed: Path, hub: StandIn) ->
     pytest.importorskip("espeakng_loader", reason="extra synth, for `quick`")
     stranger = Stranger(tmp_path / "away", installed, hub)
     write_own_files(stranger.folder)
-    for typed in (CORPUS, CHECKED, NEW, CONTRACT, LISTED, IN_UPSTREAMS, QUICK):
+    for typed in (CORPUS, CHECKED, SHOWN, NEW, CONTRACT, LISTED, IN_UPSTREAMS, QUICK):
         stranger.type(typed)
     assert (stranger.folder / "first/report.html").read_text(encoding="utf8").count("strange_conv") > 1
     check_quick(json.loads(stranger.type(QUICK_TABLE)))
