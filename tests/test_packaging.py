@@ -71,12 +71,11 @@ def python(program: str, *site_folders: Path, cwd: Path, first_on_path: Path | N
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     if first_on_path is not None:
         env["PYTHONPATH"] = str(first_on_path)
-    program = (
-        f"import site\nfor folder in {[str(folder) for folder in site_folders]}: site.addsitedir(folder)\n{program}"
-    )
-    done = subprocess.run(
-        [sys.executable, "-S", "-P", "-c", program], cwd=cwd, env=env, capture_output=True, text=True, check=False
-    )
+    # Python 3.10 has no -P, which keeps the current folder from the path.
+    start = "import site, sys\nsys.path = [folder for folder in sys.path if folder]\n"
+    sites = f"for folder in {[str(folder) for folder in site_folders]}: site.addsitedir(folder)\n"
+    command = [sys.executable, "-S", "-c", f"{start}{sites}{program}"]
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -261,11 +260,8 @@ def test_an_installed_copy_lists_and_runs_what_a_checkout_does(built: Path, tmp_
     corpus = write_tones(tmp_path / "corpus", {"train": 8, "dev": 4, "test": 4})
 
     def call(*words: str) -> str:
-        # -I would leave PYTHONPATH out too; -P keeps the current folder from the path, and so the checkout.
         env = {**os.environ, "PYTHONPATH": str(place)}
-        done = subprocess.run(
-            [sys.executable, "-P", *words], cwd=away, env=env, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([sys.executable, *words], cwd=away, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout
 

@@ -180,11 +180,13 @@ class Stranger:
         self.environment |= {"HOME": str(folder / "home"), "PYTHONPATH": str(site), "COLUMNS": "200"}
         self.environment |= {"HF_ENDPOINT": hub.address, "HF_TOKEN": "hf_token", "NO_PROXY": "127.0.0.1"}
         (folder / "home").mkdir(parents=True)
+        # What pip writes: `-m` would put the current folder on the path, and Python 3.10 has no -P against it.
+        self.program = folder / "home/superb-eval"
+        self.program.write_text("import sys\nfrom superb_eval.cli.app import main\nsys.exit(main())\n", encoding="utf8")
 
     def start(self, typed: Typed) -> subprocess.Popen[str]:
         """Start a command in a process group of its own."""
-        # -P keeps the current folder from the path; -I would leave PYTHONPATH out too.
-        command = [sys.executable, "-P", "-W", "ignore", "-m", "superb_eval", *shlex.split(typed.words)]
+        command = [sys.executable, "-W", "ignore", str(self.program), *shlex.split(typed.words)]
         output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, cwd=self.folder, env=self.environment, start_new_session=True, **output)
 
