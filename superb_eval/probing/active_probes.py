@@ -15,10 +15,9 @@ from torch import Tensor
 
 from downstreams.base import TrainedTask
 from superb_eval.probing.batched_probes import batch_probes
+from superb_eval.probing.optimizers import OPTIMIZERS
 from superb_eval.probing.probe_state import ProbeState
 from superb_eval.recipe import TrainSettings
-
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 DIVERGED_AFTER = 10
 """A probe has diverged when none of its last ten updates was finite; where an evaluation is due after fewer than
