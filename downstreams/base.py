@@ -203,13 +203,15 @@ class TrainedTask(BaseTask):
     many checkpoints on the test set; the record stores that figure apart, as historical. `criterion` is what selects
     the checkpoint on dev where that isn't the first of `metrics`; then the task defines `select`. `whole` states that a
     target holds for the whole utterance alone, so that training may not crop it (`train.crop_seconds`). `drop_last`
-    leaves the smaller last batch of an epoch out.
+    leaves the smaller last batch of an epoch out. `losses_at_once` states that `loss` also takes the outputs of several
+    heads, [heads, batch, outputs], and returns the loss of each, [heads].
     """
 
     best_on_test: ClassVar[bool] = False
     criterion: ClassVar[Metric | None] = None
     whole: ClassVar[bool] = False
     drop_last: ClassVar[bool] = False
+    losses_at_once: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

@@ -26,7 +26,7 @@ from downstreams.base import (
 from downstreams.batching.targets import Targets
 from downstreams.metrics.scores import Metric, Score
 from downstreams.task_types import label_forms
-from downstreams.task_types.classification import ProjectorHead
+from downstreams.task_types.classification import ProjectorHead, cross_entropy
 from downstreams.task_types.official_corpus import OfficialCorpus, numbered
 from superb_eval.data.bounds import at_most_items
 from superb_eval.data.manifest import Corpus, Utterance
@@ -54,6 +54,7 @@ class IntentClassification(UtteranceTask):
     title = "intent classification"
     columns = SLOTS
     metrics = (Metric("acc", "ACC", higher_is_better=True),)
+    losses_at_once = True
     Head = IntentHead
     LabelForm = label_forms.SlotClasses
     paper_position = 7
@@ -107,10 +108,10 @@ class IntentClassification(UtteranceTask):
         return [values.index(utterance.labels[slot]) for slot, values in self.labels.items()]
 
     def utterance_loss(self, output: Tensor, targets: Targets) -> Tensor:
-        """Return the sum over slots of the cross-entropy of their part of the logits [batch, values of all slots]."""
+        """Return the sum over slots of the cross-entropy of their part of the logits [..., batch, values of all]."""
         parts = torch.split(output, self.sizes, dim=-1)
-        losses = [torch.nn.functional.cross_entropy(p, targets.values[:, k]) for k, p in enumerate(parts)]
-        return torch.stack(losses).sum()
+        losses = [cross_entropy(part, targets.values[:, k]) for k, part in enumerate(parts)]
+        return torch.stack(losses, dim=-1).sum(dim=-1)
 
     def utterance_answers(self, output: Tensor) -> list[str]:
         """Return the most probable value of each slot, as JSON, like `truth`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -30,6 +32,18 @@ class UtteranceLevel(nn.Module):
             pooled = mean_over_time(projected, copy_to(lengths, projected.device))
         logits: Tensor = self.classifier(pooled)
         return logits
+
+    def of_several(self, weights: Mapping[str, Tensor], means: Tensor) -> Tensor:
+        """Return logits [heads, batch, classes] of means [heads, batch, dim], or of [1, batch, dim] for all of them.
+
+        `weights` are those of several heads like this one, by name, [heads, ...]. Each head has the bits that it has
+        in any other number of heads.
+        """
+        hidden = means
+        for layer in ("projector", "classifier"):
+            matrices, biases = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
+            hidden = torch.bmm(hidden.expand(len(matrices), -1, -1), matrices.mT) + biases[:, None]
+        return hidden
 
 
 class FrameHead(nn.Module):

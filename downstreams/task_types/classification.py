@@ -26,6 +26,18 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
+    """Return the mean cross-entropy [] of logits [batch, classes], or [heads] of [heads, batch, classes].
+
+    Several heads have the operations, and so the bits, into which `torch.vmap` takes the library's function apart.
+    """
+    if logits.dim() == 2:
+        return torch.nn.functional.cross_entropy(logits, classes)
+    chosen = classes[None, :, None].expand(len(logits), -1, 1)
+    losses = -logits.log_softmax(dim=-1).gather(-1, chosen).squeeze(-1)
+    return losses.sum(dim=-1) / losses.new_full((), len(classes))
+
+
 class ProjectorHead(HeadSettings):
     """`projector_dim`: width of the projection before the mean over time."""
 
@@ -40,6 +52,7 @@ class Classification(UtteranceTask):
 
     label_column: ClassVar[str]
     official_classes: ClassVar[tuple[str, ...]] = ()
+    losses_at_once = True
     metrics = (Metric("acc", "ACC", higher_is_better=True),)
     Head = ProjectorHead
     LabelForm = label_forms.Classes
@@ -62,8 +75,8 @@ class Classification(UtteranceTask):
         return int(self.labels.index(self.truth(utterance)))
 
     def utterance_loss(self, output: Tensor, targets: Targets) -> Tensor:
-        """Return the cross-entropy of logits [batch, classes]."""
-        return torch.nn.functional.cross_entropy(output, targets.values)
+        """Return the cross-entropy of logits [batch, classes], or [heads] of [heads, batch, classes]."""
+        return cross_entropy(output, targets.values)
 
     def utterance_answers(self, output: Tensor) -> list[str]:
         """Return the most probable class of each utterance."""

@@ -22,6 +22,9 @@ NORM_LIVE_CLIPS = 8
 DEVICE_SHARE = 0.2
 """Of a GPU's free memory, what the means over time of a split may take there; several runs may share the GPU."""
 
+HOST_BYTES = 64 * 2**20
+"""Of a CPU's memory likewise: rows are then chosen by one operation, not read one by one from memory-mapped files."""
+
 
 @dataclass(frozen=True)
 class FeatureBatch:
@@ -124,8 +127,8 @@ class FeatureDataset:
 class Features:
     """The features of a split, by position in its manifest.
 
-    `on_device` holds all of them on a GPU, [utterances, layers, dim] as they are stored. `pinned` makes batches of
-    frames in pinned memory, as they are stored, from where a GPU copies them while this process goes on.
+    `on_device` holds all of them where heads are trained, [utterances, layers, dim] as they are stored. `pinned` makes
+    batches of frames in pinned memory, as they are stored, from where a GPU copies them while this process goes on.
     """
 
     dataset: FeatureDataset
@@ -154,12 +157,11 @@ class Features:
 
     def to(self, device: str) -> Features:
         """Return the features as heads on a device read them; means over time lie there where they fit."""
-        if devices.kind(device) == devices.CPU:
-            return self
+        on_cpu = devices.kind(device) == devices.CPU
         if not self.pooled:
-            return replace(self, pinned=devices.kind(device) == "cuda")
+            return self if on_cpu else replace(self, pinned=devices.kind(device) == "cuda")
         size = len(self) * self.dataset.read(self.digests[:1])[0].nbytes
-        if size > DEVICE_SHARE * memory.free_bytes(device):
+        if size > (HOST_BYTES if on_cpu else DEVICE_SHARE * memory.free_bytes(device)):
             return self
         return replace(self, on_device=torch.stack(self.rows()).to(device))
 

@@ -37,6 +37,16 @@ class Featurizer(nn.Module):
         by_layer = hidden.movedim(-2, 0)
         return (weights @ by_layer.flatten(1)).view(by_layer.shape[1:])
 
+    def of_several(self, weights: Tensor | None, means: Tensor) -> Tensor:
+        """Combine means over time [batch, layers, dim] into [heads, batch, dim], or [1, batch, dim] of one layer.
+
+        `weights` [heads, layers] are those of several featurizers like this one; None where it uses one layer.
+        """
+        if weights is None:
+            return means[None, :, self.layer or 0]
+        by_layer = means.movedim(-2, 0)
+        return (torch.softmax(weights, dim=1) @ by_layer.flatten(1)).view(-1, *by_layer.shape[1:])
+
     def layer_weights(self) -> Tensor:
         """Return the weight of each layer [layers]; they sum to 1."""
         if self.weights is None:

@@ -13,6 +13,7 @@ from torch.func import functional_call, stack_module_state
 
 from downstreams.base import TrainedTask
 from downstreams.batching.targets import Targets
+from downstreams.nets.heads import UtteranceLevel
 from superb_eval.features.dataset import FeatureBatch
 from superb_eval.probing.probe import Probe
 
@@ -100,6 +101,9 @@ class _VectorizedProbes(BatchedProbes):
         stacked, _ = stack_module_state(list(probes))
         self.weights = {name: _transposed(_transposed(w.detach()).contiguous()) for name, w in stacked.items()}
         self.slices: list[dict[str, Tensor]] = [{} for _ in probes]
+        # A subclass may compute something else, and autocast chooses a type for each operation.
+        head, exact = probes[0].head, precision != "bf16"
+        self.head = head if type(head) is UtteranceLevel and task.losses_at_once and exact else None
         for name, weights in self.weights.items():
             for k, probe in enumerate(probes):
                 probe.get_parameter(name).data = weights[k]
@@ -110,6 +114,22 @@ class _VectorizedProbes(BatchedProbes):
         return list(self.slices[index].values())
 
     def backward(self, micro_batch: MicroBatch, share: float) -> Tensor:
+        losses = self._losses_of_any(micro_batch) if self.head is None else self._losses(self.head, micro_batch)
+        (losses.sum() * share).backward()  # type: ignore[no-untyped-call]
+        return losses.detach()
+
+    def _losses(self, head: UtteranceLevel, micro_batch: MicroBatch) -> Tensor:
+        """Return the probes' losses [probes] by the operations of `_losses_of_any` alone.
+
+        On small heads `torch.vmap` takes longer to find them than they take.
+        """
+        weights = {name.removeprefix("head."): weights for name, weights in self.weights.items()}
+        of_layers = weights.pop("featurizer.weights", None)
+        means = self.probes[0].featurizer.of_several(of_layers, micro_batch.batch.hidden)
+        return self.loss(head.of_several(weights, means), micro_batch)
+
+    def _losses_of_any(self, micro_batch: MicroBatch) -> Tensor:
+        """Return the probes' losses [probes], whatever head and loss they have."""
         inputs = (micro_batch.batch.hidden, micro_batch.batch.lengths)
 
         def loss(weights: dict[str, Tensor]) -> Tensor:
@@ -118,8 +138,7 @@ class _VectorizedProbes(BatchedProbes):
             return self.loss(output, micro_batch)
 
         losses: Tensor = torch.vmap(loss)(self.weights)
-        (losses.sum() * share).backward()  # type: ignore[no-untyped-call]
-        return losses.detach()
+        return losses
 
     @torch.no_grad()
     def clip(self, max_norm: float) -> Tensor:

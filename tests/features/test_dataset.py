@@ -37,6 +37,9 @@ def test_means_lie_on_the_device_where_they_fit(frames: list[Tensor], monkeypatc
     assert (batch.hidden.device.type, batch.hidden.dtype, batch.lengths.device.type) == ("meta", torch.float32, "cpu")
     monkeypatch.setattr(memory, "free_bytes", lambda device: 0.9 * size / dataset.DEVICE_SHARE)
     assert means.to("meta").on_device is None
+    here = means.to("cpu").on_device
+    assert here is not None and torch.equal(here, torch.stack(means.rows()))
+    monkeypatch.setattr(dataset, "HOST_BYTES", size - 1)
     assert means.to("cpu") is means
 
 

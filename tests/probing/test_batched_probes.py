@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from downstreams import registry as tasks
-from downstreams.base import Setup
+from downstreams.base import Setup, TrainedTask
 from downstreams.batching.targets import Targets
 from downstreams.nets.heads import UtteranceLevel
 from superb_eval.features.dataset import FeatureBatch
 from superb_eval.features.featurizer import Featurizer
 from superb_eval.probing.batched_probes import BatchedProbes, MicroBatch, batch_probes
 from superb_eval.probing.probe import Probe
+from tests.probing.small_trainings import DIM, HEADS, small_split
 from tests.rounding import assert_near_losses, assert_near_weights
 
 RATES = (1e-1, 1e-2, 1e-3)
@@ -76,6 +78,37 @@ def test_batched_probes_in_16_bits_are_near(task) -> None:  # type: ignore[no-un
     rough, *_ = trained(lambda *args: batch_probes(args[0], args[1], True, args[2]), task, "bf16")
     assert exact.dtype == rough.dtype == torch.float32
     assert 0 < float((exact - rough).abs().max()) < 0.5
+
+
+@pytest.mark.parametrize("name", [name for name in HEADS if tasks.get(name).pooled])  # type: ignore[attr-defined]
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("layers", "layer"), [(1, None), (3, None), (3, 1)])
+def test_losses_at_once_have_the_bits_of_torchs(name: str, count: int, layers: int, layer: int | None) -> None:
+    """What `torch.vmap` makes of a head and a loss, for any task; in updates too, where sums follow memory's order."""
+    task, split = small_split(name, range(20, 37))
+    ours, theirs = (_stacked(task, count, layers, layer) for _ in range(2))
+    assert ours.head is not None
+    theirs.head = None
+    targets = Targets.of([task.target(utterance) for utterance in split.manifest])
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        batch = FeatureBatch(torch.randn(17, layers, DIM, generator=generator), torch.ones(17, dtype=torch.long))
+        for probes in (ours, theirs):
+            losses = probes.backward(MicroBatch(batch, targets, 0), 0.5)
+            assert losses.shape == (count,)
+        assert torch.equal(ours.clip(0.1), theirs.clip(0.1))
+        for k in range(count):
+            for one, other in zip(ours.parameters(k), theirs.parameters(k), strict=True):
+                assert one.grad is not None and other.grad is not None and torch.equal(one.grad, other.grad)
+        assert torch.equal(losses, ours.backward(MicroBatch(batch, targets, 0), 0.0))
+
+
+def _stacked(task: TrainedTask, count: int, layers: int, layer: int | None) -> Any:
+    stacked = []
+    for k in range(count):
+        torch.manual_seed(k)
+        stacked.append(Probe(Featurizer(layers, layer), task.head(DIM)))
+    return batch_probes(stacked, task, pooled=True)
 
 
 def test_sequential_probes_draw_the_same_dropout(task) -> None:  # type: ignore[no-untyped-def]
