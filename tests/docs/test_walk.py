@@ -1,11 +1,13 @@
 """The documents, walked through: their command lines and Python are run as they stand, in a world of a few seconds.
 
-In that world the embedded corpus is of the smallest size; nothing else differs. What takes longer is run by
-`make quickstart`, or by the test that `ELSEWHERE` names; what can't be run here says so.
+In that world the embedded corpus is of the smallest size, and heads are trained for few updates, since no document
+states a figure of it; nothing else differs. What takes longer is run by `make quickstart`, or by the test that
+`ELSEWHERE` names; what can't be run here says so.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from superb_eval import recipe
 from superb_eval.cli import app
 from tests.conftest import write_tones
 from tests.docs import commands, documents
@@ -27,6 +30,27 @@ PAGES = documents.paths("README.md", "docs/*.md", "downstreams/README.md", "reci
 
 ELSEWHERE = {"quick": "tests/cli/test_quick.py", "onnx": "tests/export/test_onnx.py"}
 """Commands that take minutes, or much around them, and the tests that run them."""
+
+FEW_UPDATES = '''
+"""Every process of the world imports this at its start: trainings have 40 updates at most, with four evaluations."""
+
+from superb_eval import recipe
+
+load = recipe.load
+
+
+def load_shortened(path, overrides=()):
+    loaded = load(path, overrides)
+    if loaded.train is None:
+        return loaded
+    steps = min(40, loaded.train.steps)
+    train = loaded.train.model_copy(update={"steps": steps, "eval_every": min(10, steps)})
+    return loaded.model_copy(update={"train": train})
+
+
+recipe.load = load_shortened
+'''
+"""Put where Python looks for a module of its user's, since workers of a suite are processes of their own."""
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +70,21 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     encoder.model.save_pretrained(root / "my-checkpoint")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
+        _shorten_trainings(root / "startup", patch)
         patch.setenv("SUPERB_EVAL_CORPORA", str(root / "corpora"))
         patch.setenv("SUPERB_EVAL_STORE", str(root / "store"))
         synthesise("nano", embedded.default_folder("mini"), tasks=("ks", "asr"), workers=1)
         shutil.copytree(embedded.default_folder("mini"), root / "my-synthetic")
         yield root
+
+
+def _shorten_trainings(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Shorten trainings in this process and in those that it starts."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(FEW_UPDATES)
+    patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))
+    patch.setattr(recipe, "load", recipe.load)  # undone at the end
+    exec(compile(FEW_UPDATES, "sitecustomize.py", "exec"), {"__name__": "sitecustomize"})
 
 
 @pytest.fixture(autouse=True)
