@@ -27,7 +27,7 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 
 # What tests, checks and documents need beside it.
 $(INSTALLED_DEV): $(INSTALLED)
-	$(UV) --constraint constraints.txt --editable '.[synth,dev]'
+	$(UV) --constraint constraints.txt --editable '.[synth,dev,abx]'
 	touch $(INSTALLED_DEV)
 
 # Each step resumes what was interrupted and skips what is finished; the report is drawn beside the table.
@@ -64,7 +64,7 @@ bench: $(INSTALLED_DEV)
 
 # Locks versions for every platform and Python, without naming where they come from.
 lock: $(INSTALLED_DEV)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra synth --extra lm --extra docs --extra dev \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra synth --extra lm --extra docs --extra dev --extra abx \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file constraints.txt pyproject.toml
 
 clean:

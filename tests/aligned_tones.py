@@ -13,18 +13,19 @@ TONES = {"A": 300.0, "B": 900.0, "C": 2_500.0}
 PHONE_SECONDS = 0.2
 
 
-def write(root: Path) -> Path:
-    """Write `aligned/train.csv` and `test.csv`, with six clips of 1.4 s each."""
+def write(root: Path, speakers: int = 0) -> Path:
+    """Write `aligned/train.csv` and `test.csv`, with six clips of 1.4 s each, by so many speakers (0: unnamed)."""
     (root / "aligned").mkdir()
     rng = np.random.default_rng(0)
     for split in ("train", "test"):
         with (root / f"aligned/{split}.csv").open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["id", "path", "alignment"])
+            writer.writerow(["id", "path", "alignment", *(["speaker"] if speakers else [])])
             for number in range(6):
                 name = f"{split}{number}"
                 phones = "".join(rng.permutation(list("AABBCC_")))
-                writer.writerow([name, f"{name}.wav", _clip(root / f"{name}.wav", phones, rng)])
+                speaker = [f"s{number % speakers}"] if speakers else []
+                writer.writerow([name, f"{name}.wav", _clip(root / f"{name}.wav", phones, rng), *speaker])
     return root
 
 

@@ -1,9 +1,9 @@
 """The fast tests on another Python, in an empty environment with the wheel: `python -m tests.installed python3.13`.
 
-A clean clone of HEAD is built; the wheel and the extras `synth` and `dev` are installed in the locked versions, or with
-`--oldest` each direct dependency in the lowest one that the others admit. The installed command has to start, and the
-clone's tests run there (`tests/test_packaging.py` compares the wheel with a checkout). Prints a row of the table in
-CONTRIBUTING.md. Needs git, uv and a registry of packages.
+A clean clone of HEAD is built; the wheel and the extras `synth`, `dev` and `abx` are installed in the locked versions,
+or with `--oldest` (without `abx`) each direct dependency in the lowest one that the others admit, into an empty
+environment. The installed command has to start, and the clone's tests run there (`tests/test_packaging.py` compares the
+wheel with a checkout). Prints a row of the table in CONTRIBUTING.md. Needs git, uv and a registry of packages.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def install(clone: Path, python: str, oldest: bool) -> Path:
     run(*UV, "build", "--quiet", "--wheel", "--out-dir", wheels, cwd=clone)
     run(*UV, "venv", "--quiet", "--python", python, programs.parent, cwd=clone)
     options = ["--quiet", "--python", programs / "python", "--constraint", pins(clone, programs / "python", oldest)]
-    run(*UV, "pip", "install", *options, f"{next(wheels.glob('*.whl'))}[synth,dev]", cwd=clone)
+    # fastabx needs a newer torch than the lowest admitted.
+    extras = "synth,dev" if oldest else "synth,dev,abx"
+    run(*UV, "pip", "install", *options, f"{next(wheels.glob('*.whl'))}[{extras}]", cwd=clone)
     return programs
 
 

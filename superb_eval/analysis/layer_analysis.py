@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from downstreams import registry as tasks
-from superb_eval.analysis import cka, units
+from superb_eval.analysis import abx, cka, units
 from superb_eval.errors import UserError
 from superb_eval.features import upstream_cache
 from superb_eval.features.dataset import FeatureDataset
+from superb_eval.probing import phone_abx
 from superb_eval.results import layer_record
 from superb_eval.results.folder import slug
 from superb_eval.results.layer_record import LayerProbe, LayerSimilarity, LayersRecord, TaskProbes
@@ -30,8 +31,8 @@ MOST_UTTERANCES = 1000
 
 @dataclass(frozen=True)
 class LayerQuestion:
-    """The `tasks` to probe each layer on, the upstream to compare layers with (None: with none), and the numbers of
-    clusters of which units are measured.
+    """The `tasks` to probe each layer on, the upstream to compare layers with (None: with none), the numbers of
+    clusters of which units are measured, and whether phone ABX errors are.
 
     `config` holds the rest, as for a single run; its task is ignored, and its `out` is the results folder.
     """
@@ -40,6 +41,7 @@ class LayerQuestion:
     tasks: tuple[str, ...]
     against: str | None = None
     clusters: tuple[int, ...] = ()
+    abx: bool = False
 
 
 def analyse(question: LayerQuestion, progress: Progress | None = None) -> tuple[LayersRecord, Path]:
@@ -52,6 +54,8 @@ def analyse(question: LayerQuestion, progress: Progress | None = None) -> tuple[
         UserError: something that the user can fix; finished probes are kept.
     """
     progress = progress or NoProgress()
+    if question.abx:
+        phone_abx.check_library()  # before the probes, which may take hours
     asked = question.config
     config = replace(asked, upstream=resolve_address(asked.upstream, asked.out))
     path = config.out / layer_record.FOLDER / slug(config.upstream) / layer_record.NAME
@@ -61,6 +65,9 @@ def analyse(question: LayerQuestion, progress: Progress | None = None) -> tuple[
         layer_record.write(record, path)
     for clusters in question.clusters:
         record = record.with_units(units.measure(config, clusters, path.parent, progress))
+        layer_record.write(record, path)
+    if question.abx:
+        record = record.with_abx(abx.measure(config, progress))
         layer_record.write(record, path)
     if question.against is not None:
         run = prepare(replace(config, task=_comparison_task(question.tasks)), progress)

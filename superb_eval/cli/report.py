@@ -27,7 +27,7 @@ from superb_eval.cli.sections import COMPARE, INSPECT
 from superb_eval.runtime.screen import console, show
 
 if TYPE_CHECKING:
-    from superb_eval.results.layer_record import LayersRecord, LayerUnits
+    from superb_eval.results.layer_record import LayerAbx, LayersRecord, LayerUnits
 
 
 def register(app: typer.Typer) -> None:
@@ -78,12 +78,15 @@ def layers(
     ] = None,
     tasks: Annotated[
         str | None,
-        typer.Option(metavar="TASK,...", help="tasks to probe each layer on; default: ks, or none with --units"),
+        typer.Option(metavar="TASK,...", help="tasks to probe each layer on; default: ks, or none with --units, --abx"),
     ] = None,
     units: Annotated[
         list[int] | None,
         typer.Option(min=2, metavar="K", help="measure what K clusters of each layer know of phones; may be repeated"),
     ] = None,
+    abx: Annotated[
+        bool, typer.Option("--abx", help="measure how often each layer confuses two phones (extra `abx`, Python 3.12)")
+    ] = False,
     data: Data = None,
     profile: Profile = None,
     out: Annotated[
@@ -98,13 +101,15 @@ def layers(
 ) -> None:
     """Analyse an upstream layer by layer: one head on each layer alone, and which layers resemble another upstream's.
 
-    All heads of a task share one pass of the upstream. Finished heads are kept; `report` draws them. --units needs no
-    task: k-means clusters against phones that are known to the sample, of embedded speech or of DATA/aligned.
+    All heads of a task share one pass of the upstream. Finished heads are kept; `report` draws them. --units and --abx
+    need no task but phones that are known to the sample, of embedded speech or of DATA/aligned: k-means clusters
+    against phones, and the phone ABX error within and across speakers, whatever the neighbouring phones are.
 
     \b
     superb-eval layers distilhubert_mini --against hubert_mini --tasks ks,pr
     superb-eval layers hubert@random --tasks sid --data my-corpus
     superb-eval layers hubert_mini --units 100 --units 500
+    superb-eval layers hubert_mini --abx
     """
     del resume  # which it does anyway
     from superb_eval.analysis.layer_analysis import LayerQuestion, analyse
@@ -113,8 +118,9 @@ def layers(
     from superb_eval.runtime.progress import TerminalProgress
 
     config = RunConfig(name, "", data, profile, tuple(override or ()), seed, out, device, False, store, store_gb)
-    chosen = tuple((("" if units and not against else "ks") if tasks is None else tasks).replace(",", " ").split())
-    record, path = analyse(LayerQuestion(config, chosen, against, tuple(units or ())), TerminalProgress())
+    default = "" if (units or abx) and not against else "ks"
+    chosen = tuple((default if tasks is None else tasks).replace(",", " ").split())
+    record, path = analyse(LayerQuestion(config, chosen, against, tuple(units or ()), abx), TerminalProgress())
     _show(record)
     for measures in record.units:
         file = file_name(measures.best().layer, measures.clusters)
@@ -143,6 +149,9 @@ def _show(record: LayersRecord) -> None:
     for measures in record.units:
         table.add_column(f"units: {measures.clusters} clusters ↑\nPNMI, purity, rank", justify="right")
         columns.append([_known_of_phones(layer, layer == measures.best()) for layer in measures.layers])
+    for abx in record.abx:
+        table.add_column("phone ABX error % ↓\nwithin, across speakers", justify="right")
+        columns.append([_abx_errors(layer, layer == abx.best()) for layer in abx.layers])
     for layer in range(max(map(len, columns), default=0)):
         table.add_row(str(layer), *(column[layer] if layer < len(column) else "" for column in columns))
     console().print(table)
@@ -150,6 +159,11 @@ def _show(record: LayersRecord) -> None:
 
 def _known_of_phones(units: LayerUnits, best: bool) -> str:
     text = f"{units.pnmi:.3f}, {units.phone_purity:.3f}, {units.rank:.1f}"
+    return f"[bold]{text}[/bold]" if best else text
+
+
+def _abx_errors(abx: LayerAbx, best: bool) -> str:
+    text = f"{abx.within:.2f}, {abx.across:.2f}"
     return f"[bold]{text}[/bold]" if best else text
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +28,26 @@ Phones = NDArray[np.int64]
 """[frames]: the number of the phone of each frame; -1: none, or a pause."""
 
 
-def read(data: Path | None, size: str, progress: Progress) -> Corpus:
+class PhoneToken(NamedTuple):
+    """One spoken phone: frames `first` up to `last` of clip number `clip` of a split."""
+
+    phone: str
+    speaker: str
+    clip: int
+    first: int
+    last: int
+
+
+def read(data: Path | None, size: str, progress: Progress, *, speaker: bool = False) -> Corpus:
     """Return the corpus in a folder; None: the embedded one of a size, synthesised first where it is missing.
+
+    With `speaker=True`, the folder's manifests need that column too.
 
     Raises:
         UserError: the folder has no manifests `aligned/train` and `test`, their rows are bad, or synthesis can't run.
     """
     root = ensure_embedded(size, progress) if data is None else data
-    return read_manifest.read(root, FOLDER, [COLUMN], ("train", "test"), speaker=False)
+    return read_manifest.read(root, FOLDER, [COLUMN], ("train", "test"), speaker=speaker)
 
 
 def ensure_embedded(size: str, progress: Progress) -> Path:
@@ -65,8 +78,32 @@ def phones(split: Manifest, frames: Sequence[int], stride: int, numbers: dict[st
     return np.concatenate([_phones_of(split, utterance, count, stride, numbers) for utterance, count in rows])
 
 
+def tokens(split: Manifest, frames: Sequence[int], stride: int) -> list[PhoneToken]:
+    """Return the phones of a split that hold the centre of at least one frame; `frames` and `stride` as for `phones`.
+
+    Pauses are left out. A phone that the features end within is as long as they reach.
+
+    Raises:
+        UserError: a row holds no alignment; the message names it.
+    """
+    found = []
+    for clip, (utterance, count) in enumerate(zip(split, frames, strict=True)):
+        centres = _centres(count, stride)
+        for phone, start, end in _alignment(split, utterance):
+            first, last = np.searchsorted(centres, (start, end)).tolist()
+            if first < last and not SILENCE.fullmatch(phone):
+                found.append(PhoneToken(phone, utterance.speaker, clip, first, last))
+    return found
+
+
+def _centres(frames: int, stride: int) -> NDArray[np.float64]:
+    """Return the centres of frames, in seconds."""
+    centres: NDArray[np.float64] = (np.arange(frames) + 0.5) * stride / SAMPLE_RATE
+    return centres
+
+
 def _phones_of(split: Manifest, utterance: Utterance, frames: int, stride: int, numbers: dict[str, int]) -> Phones:
-    centres = (np.arange(frames) + 0.5) * stride / SAMPLE_RATE
+    centres = _centres(frames, stride)
     found = np.full(frames, -1)
     for phone, start, end in _alignment(split, utterance):
         if not SILENCE.fullmatch(phone):

@@ -88,13 +88,22 @@ def extract(corpus: Corpus, upstream: Upstream, device: str, store: Store, progr
     Raises:
         UserError: an alignment can't be read, or the upstream can't process the corpus.
     """
-    source = FeatureSource(upstream, upstream.fingerprint(), Extraction("frames"), device)
-    clip_by_digest = {audio.digest(clip): clip for clip in corpus.clips()}
-    with progress.step("features", len(clip_by_digest), count_stored(source, clip_by_digest, store)) as update:
-        dataset = load_or_extract(source, clip_by_digest, store, update)
+    dataset = extract_frames(corpus, upstream, device, store, progress)
     stride, numbers = upstream.get_downsample_rates("hidden_states"), dict[str, int]()
     train, test = (_aligned(dataset, corpus.splits[split], stride, numbers) for split in ("train", "test"))
     return PhoneFrames(train, test, len(numbers))
+
+
+def extract_frames(corpus: Corpus, upstream: Upstream, device: str, store: Store, progress: Progress) -> FeatureDataset:
+    """Return all frames of a corpus by one pass of an upstream that is on the device; stored ones are read.
+
+    Raises:
+        UserError: the upstream can't process the corpus.
+    """
+    source = FeatureSource(upstream, upstream.fingerprint(), Extraction("frames"), device)
+    clip_by_digest = {audio.digest(clip): clip for clip in corpus.clips()}
+    with progress.step("features", len(clip_by_digest), count_stored(source, clip_by_digest, store)) as update:
+        return load_or_extract(source, clip_by_digest, store, update)
 
 
 def check_frames(corpus: Corpus, train: int, test: int, clusters: int, option: str) -> None:

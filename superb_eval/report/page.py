@@ -170,6 +170,7 @@ def _view(
             for chart in (
                 *layers_module.probe_charts(f"{key}-l{k}", record, groups),
                 *layers_module.unit_charts(f"{key}-l{k}", record),
+                *layers_module.abx_charts(f"{key}-l{k}", record),
             )
         ),
         similarities=tuple(

@@ -96,6 +96,38 @@ class UnitMeasures(RecordPart):
         return max(self.layers, key=lambda units: (units.pnmi, -units.layer))
 
 
+class LayerAbx(RecordPart):
+    """The phone ABX error of one layer, in %: 50 by chance."""
+
+    layer: int = Field(ge=0, le=MOST_ENTRIES, description="from 0, nearest the input")
+    within: Figure = Field(ge=0, le=100, description="A, B and X by one speaker")
+    across: Figure = Field(ge=0, le=100, description="X by another speaker than A and B")
+
+
+class AbxTriples(RecordPart):
+    """What an ABX error is the mean of: for each pair of phones over speakers, then over pairs."""
+
+    pairs: Count = Field(description="of phones, in order: of A and X, and of B")
+    triples: Count = Field(description="of A, B and X")
+
+
+class AbxMeasures(RecordPart):
+    """Phone ABX of every layer on the test half of phone-aligned speech, neighbouring phones free."""
+
+    corpus: str
+    seed: Count = Field(description="of the choice of speakers and tokens")
+    phones: Count = Field(description="different phones")
+    speakers: Count = Field(description="compared")
+    tokens: Count = Field(description="spoken phones of these speakers that hold at least one frame")
+    within: AbxTriples
+    across: AbxTriples
+    layers: list[LayerAbx] = Field(min_length=1, max_length=MOST_ENTRIES)
+
+    def best(self) -> LayerAbx:
+        """Return the layer with the lowest error across speakers; the first of equals."""
+        return min(self.layers, key=lambda abx: (abx.across, abx.layer))
+
+
 class LayersRecord(RecordPart):
     """The layer analyses of one upstream."""
 
@@ -104,6 +136,7 @@ class LayersRecord(RecordPart):
     tasks: list[TaskProbes] = Field(default_factory=list, max_length=MOST_ENTRIES)
     alike: list[LayerSimilarity] = Field(default_factory=list, max_length=MOST_ENTRIES)
     units: list[UnitMeasures] = Field(default_factory=list, max_length=MOST_ENTRIES)
+    abx: list[AbxMeasures] = Field(default_factory=list, max_length=MOST_ENTRIES)
 
     def with_task(self, added: TaskProbes) -> LayersRecord:
         """Return the record with the probes of a task added, or replaced where task, profile and corpus agree."""
@@ -128,6 +161,14 @@ class LayersRecord(RecordPart):
             return measures.corpus, str(measures.clusters), str(measures.seed)
 
         return self.model_copy(update={"units": _replaced(self.units, added, key)})
+
+    def with_abx(self, added: AbxMeasures) -> LayersRecord:
+        """Return the record with ABX errors added, or in place of those with the same corpus and seed."""
+
+        def key(measures: AbxMeasures) -> tuple[str, ...]:
+            return measures.corpus, str(measures.seed)
+
+        return self.model_copy(update={"abx": _replaced(self.abx, added, key)})
 
 
 def _replaced(parts: list[Part], added: Part, key: Callable[[Part], tuple[str, ...]]) -> list[Part]:

@@ -50,6 +50,7 @@ EXTRAS = {
     "codecs": ("av", "audio in M4A, MP4, AAC and WebM"),
     "ray": ("ray", "suites on a Ray cluster"),
     "onnx": ("onnxruntime", "upstream and head as one ONNX model"),
+    "abx": ("fastabx", "phone ABX errors of layers, on Python 3.12 or later"),
     "submission": ("h5py", "files of the SUPERB leaderboard"),
     "tensorboard": ("tensorboard", "curves in TensorBoard"),
     "wandb": ("wandb", "curves in Weights & Biases"),

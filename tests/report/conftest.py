@@ -17,6 +17,9 @@ from superb_eval import recipe
 from superb_eval.results import record as records
 from superb_eval.results.folder import slug
 from superb_eval.results.layer_record import (
+    AbxMeasures,
+    AbxTriples,
+    LayerAbx,
     LayerProbe,
     LayerSimilarity,
     LayersRecord,
@@ -189,7 +192,17 @@ def the_layers() -> LayersRecord:
     )
     known = [LayerUnits(layer=k, pnmi=0.3 + 0.1 * k, phone_purity=0.4, cluster_purity=0.2, rank=9.5) for k in (0, 1)]
     units = UnitMeasures(corpus="pack", clusters=50, seed=0, phones=39, frames=800, layers=known)
-    return LayersRecord(upstream=STUDENT, fingerprint="f", tasks=[task], alike=[alike], units=[units])
+    abx = AbxMeasures(
+        corpus="pack",
+        seed=0,
+        phones=39,
+        speakers=8,
+        tokens=215,
+        within=AbxTriples(pairs=871, triples=17_806),
+        across=AbxTriples(pairs=900, triples=9000),
+        layers=[LayerAbx(layer=k, within=12.5 + k, across=20.25 + k) for k in (0, 1)],
+    )
+    return LayersRecord(upstream=STUDENT, fingerprint="f", tasks=[task], alike=[alike], units=[units], abx=[abx])
 
 
 @pytest.fixture(scope="session")

@@ -244,6 +244,7 @@ def every_kind(results: Path, table: ResultTable, by_hand: Any) -> Iterator[Figu
     yield next(layers.weight_maps("k", names, groups)).figures[0]
     yield from layers.probe_charts("k", by_hand.the_layers(), groups)
     yield from layers.unit_charts("k", by_hand.the_layers())
+    yield from layers.abx_charts("k", by_hand.the_layers())
     yield from training.figures("k", "ks", {names[0]: groups[names[0], "ks"]}, names)
     rows = [Prediction(f"a{k} b{k}", str(k % 2), str(k % 3)) for k in range(30)]
     yield det.det("k", "asv", {names[0]: rows}, names)
@@ -254,7 +255,7 @@ def test_every_kind_of_chart_is_drawn(results: Path, table: ResultTable, by_hand
     import vl_convert
 
     figures = {figure.key: figure for figure in every_kind(results, table, by_hand)}
-    assert len(figures) == 9
+    assert len(figures) == 10
     for key, figure in figures.items():
         spec = {**figure.spec, "width": 300, "config": {**CONFIG, "aria": True}}
         alt.Chart.from_dict(figure.spec)  # tests it against the schema

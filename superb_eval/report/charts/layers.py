@@ -12,7 +12,14 @@ from downstreams.registry import task_order
 from superb_eval.report.charts.figure import DataRow, Figure, chart_of, figure, tips
 from superb_eval.report.charts.heatmap import Matrix, heatmap
 from superb_eval.results.folder import RunGroup, RunGroups
-from superb_eval.results.layer_record import LayerProbe, LayerSimilarity, LayersRecord, TaskProbes, UnitMeasures
+from superb_eval.results.layer_record import (
+    AbxMeasures,
+    LayerProbe,
+    LayerSimilarity,
+    LayersRecord,
+    TaskProbes,
+    UnitMeasures,
+)
 from superb_eval.results.record import RunRecord
 
 RAW = "Mean over folds and seeds. QbE has no weights: a full square is the layer that dev chose."
@@ -147,6 +154,47 @@ def _unit_chart(key: str, name: str, measures: UnitMeasures) -> Figure:
         (("layer", "PNMI", "phone purity", "effective rank"), rows),
         f"Mutual information with {measures.phones} phones over their entropy, {measures.frames} frames of "
         f"{measures.corpus}. Filled: the best.",
+    )
+
+
+def abx_charts(key: str, record: LayersRecord) -> Iterator[Figure]:
+    """Yield the phone ABX errors of each layer, one chart for each corpus and seed."""
+    for k, measures in enumerate(record.abx):
+        yield _abx_chart(f"{key}-abx-{k}", record.upstream, measures)
+
+
+def _abx_chart(key: str, name: str, measures: AbxMeasures) -> Figure:
+    colours = alt.Scale(domain=["within speakers", "across speakers"], range=["var(--s1)", "var(--s2)"])
+    base = chart_of("abx").encode(
+        x=alt.X("layer:O", title="layer, 0 nearest the input", axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("error:Q", title="phone ABX error % ↓", scale=alt.Scale(zero=False, reverse=True)),
+        color=alt.Color("speakers:N", scale=colours),
+    )
+    points = base.mark_point(filled=True, size=55, opacity=1).encode(
+        tooltip=tips(layer="layer", figure="error", speakers="speakers", best="best")
+    )
+    data = [
+        {
+            "layer": abx.layer,
+            "error": error,
+            "figure": f"{error:.2f}",
+            "speakers": speakers,
+            "best": "yes" if abx == measures.best() else "no",
+        }
+        for abx in measures.layers
+        for speakers, error in (("within speakers", abx.within), ("across speakers", abx.across))
+    ]
+    rows = [[str(abx.layer), f"{abx.within:.2f}", f"{abx.across:.2f}"] for abx in measures.layers]
+    return figure(
+        alt.LayerChart(layer=[base.mark_line(strokeWidth=1.2), points]).properties(height=200),
+        {"abx": data},
+        key,
+        f"How often each layer confuses two phones: {name}",
+        "Two points for each layer, within and across speakers, better on top.",
+        (("layer", "within speakers", "across speakers"), rows),
+        f"Phone ABX in any context, 50 % by chance; {measures.tokens} tokens of {measures.phones} phones by "
+        f"{measures.speakers} speakers of {measures.corpus}, {measures.within.triples} triples within speakers and "
+        f"{measures.across.triples} across. Best across speakers: layer {measures.best().layer}.",
     )
 
 
