@@ -170,6 +170,15 @@ def write_own_files(folder: Path) -> None:
                 soundfile.write(path, tone + 0.1 * rng.standard_normal(len(tone)), 22_050)
 
 
+PROGRAM = """
+import sys
+from superb_eval.cli.app import main
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+"""As pip writes it; `-m` would put the current folder on the path, and Python 3.10 has no -P against that."""
+
+
 class Stranger:
     """Types commands in a folder of their own, with an empty home and what is installed in `site`."""
 
@@ -180,9 +189,8 @@ class Stranger:
         self.environment |= {"HOME": str(folder / "home"), "PYTHONPATH": str(site), "COLUMNS": "200"}
         self.environment |= {"HF_ENDPOINT": hub.address, "HF_TOKEN": "hf_token", "NO_PROXY": "127.0.0.1"}
         (folder / "home").mkdir(parents=True)
-        # What pip writes: `-m` would put the current folder on the path, and Python 3.10 has no -P against it.
         self.program = folder / "home/superb-eval"
-        self.program.write_text("import sys\nfrom superb_eval.cli.app import main\nsys.exit(main())\n", encoding="utf8")
+        self.program.write_text(PROGRAM, encoding="utf8")
 
     def start(self, typed: Typed) -> subprocess.Popen[str]:
         """Start a command in a process group of its own."""
