@@ -15,17 +15,28 @@ def log_table(name: str, steps: Sequence[int], columns: Mapping[str, str]) -> st
     return grid(list(columns), rows, left=0)
 
 
+def whole_table(name: str, columns: Mapping[str, str]) -> str:
+    """Return every line of `recipes/distill/logs/NAME.csv`, whose cells are text; `columns` as in `log_table`."""
+    rows = [[text.format(**row) for text in columns.values()] for row in lines(name)]
+    return grid(list(columns), rows)
+
+
 def log(name: str) -> list[dict[str, float]]:
+    """Return the numbers of `recipes/distill/logs/NAME.csv`."""
+    return [{key: _number(value) for key, value in row.items()} for row in lines(name)]
+
+
+def lines(name: str) -> list[dict[str, str]]:
     """Return the lines of `recipes/distill/logs/NAME.csv`."""
     with (recipe.folder() / "distill" / "logs" / f"{name}.csv").open(encoding="utf8", newline="") as file:
-        return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        return list(csv.DictReader(file))
 
 
 def grid(heading: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """Return a Markdown table whose first columns are aligned left, the others right."""
     rule = ["---" if k < left else "---:" for k in range(len(heading))]
-    lines = [heading, rule, *rows]
-    return "\n".join("|" + "|".join(f" {cell} " if cell else " " for cell in line) + "|" for line in lines)
+    table = [heading, rule, *rows]
+    return "\n".join("|" + "|".join(f" {cell} " if cell else " " for cell in line) + "|" for line in table)
 
 
 def listed(words: Iterable[str]) -> str:
