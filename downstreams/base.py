@@ -17,9 +17,9 @@ A task without training (`Search`) has neither head nor loss; every hidden layer
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -203,15 +203,13 @@ class TrainedTask(BaseTask):
     many checkpoints on the test set; the record stores that figure apart, as historical. `criterion` is what selects
     the checkpoint on dev where that isn't the first of `metrics`; then the task defines `select`. `whole` states that a
     target holds for the whole utterance alone, so that training may not crop it (`train.crop_seconds`). `drop_last`
-    leaves the smaller last batch of an epoch out. `losses_at_once` states that `loss` also takes the outputs of several
-    heads, [heads, batch, outputs], and returns the loss of each, [heads].
+    leaves the smaller last batch of an epoch out.
     """
 
     best_on_test: ClassVar[bool] = False
     criterion: ClassVar[Metric | None] = None
     whole: ClassVar[bool] = False
     drop_last: ClassVar[bool] = False
-    losses_at_once: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -324,6 +322,18 @@ class TrainedTask(BaseTask):
         return manifest.labels(self.label_column) if self.label_column else None
 
 
+Loss = TypeVar("Loss", bound=Callable[..., Any])
+
+
+def of_several_heads(loss: Loss) -> Loss:
+    """Mark an `utterance_loss` that also takes outputs [heads, batch, outputs], and returns the loss of each [heads].
+
+    The mark is the function's, so that a task which overrides it is asked for one head's loss at a time.
+    """
+    loss.of_several_heads = True  # type: ignore[attr-defined]
+    return loss
+
+
 class UtteranceTask(TrainedTask):
     """A task whose head has one output for each utterance, so that neither loss nor decoding needs lengths.
 
@@ -339,6 +349,11 @@ class UtteranceTask(TrainedTask):
     @abstractmethod
     def utterance_answers(self, output: Tensor) -> list[Any]:
         """Return each utterance's answer from outputs [batch, outputs]; see `TrainedTask.decode`."""
+
+    def losses_at_once(self) -> bool:
+        """Return whether `loss` takes the outputs of several heads; see `of_several_heads`."""
+        own = type(self)
+        return own.loss is UtteranceTask.loss and getattr(own.utterance_loss, "of_several_heads", False)
 
     def loss(self, output: Tensor, lengths: Tensor, targets: Targets) -> Tensor:
         """Return `utterance_loss`."""

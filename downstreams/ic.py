@@ -22,6 +22,7 @@ from downstreams.base import (
     class_probabilities,
     closed_set,
     majority,
+    of_several_heads,
 )
 from downstreams.batching.targets import Targets
 from downstreams.metrics.scores import Metric, Score
@@ -54,7 +55,6 @@ class IntentClassification(UtteranceTask):
     title = "intent classification"
     columns = SLOTS
     metrics = (Metric("acc", "ACC", higher_is_better=True),)
-    losses_at_once = True
     Head = IntentHead
     LabelForm = label_forms.SlotClasses
     paper_position = 7
@@ -107,6 +107,7 @@ class IntentClassification(UtteranceTask):
         """Return the index of each slot's value among the values of that slot."""
         return [values.index(utterance.labels[slot]) for slot, values in self.labels.items()]
 
+    @of_several_heads
     def utterance_loss(self, output: Tensor, targets: Targets) -> Tensor:
         """Return the sum over slots of the cross-entropy of their part of the logits [..., batch, values of all]."""
         parts = torch.split(output, self.sizes, dim=-1)

@@ -14,6 +14,7 @@ from downstreams.base import (
     class_probabilities,
     closed_set,
     majority,
+    of_several_heads,
 )
 from downstreams.batching.targets import Targets
 from downstreams.metrics.scores import Metric, Score
@@ -52,7 +53,6 @@ class Classification(UtteranceTask):
 
     label_column: ClassVar[str]
     official_classes: ClassVar[tuple[str, ...]] = ()
-    losses_at_once = True
     metrics = (Metric("acc", "ACC", higher_is_better=True),)
     Head = ProjectorHead
     LabelForm = label_forms.Classes
@@ -74,6 +74,7 @@ class Classification(UtteranceTask):
         """Return the index of the utterance's class."""
         return int(self.labels.index(self.truth(utterance)))
 
+    @of_several_heads
     def utterance_loss(self, output: Tensor, targets: Targets) -> Tensor:
         """Return the cross-entropy of logits [batch, classes], or [heads] of [heads, batch, classes]."""
         return cross_entropy(output, targets.values)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
-from downstreams.base import TrainedTask
+from downstreams.base import TrainedTask, UtteranceTask
 from downstreams.batching.targets import Targets
 from downstreams.nets.heads import UtteranceLevel
 from superb_eval.features.dataset import FeatureBatch
@@ -103,7 +103,8 @@ class _VectorizedProbes(BatchedProbes):
         self.slices: list[dict[str, Tensor]] = [{} for _ in probes]
         # A subclass may compute something else, and autocast chooses a type for each operation.
         head, exact = probes[0].head, precision != "bf16"
-        self.head = head if type(head) is UtteranceLevel and task.losses_at_once and exact else None
+        at_once = isinstance(task, UtteranceTask) and task.losses_at_once()
+        self.head = head if type(head) is UtteranceLevel and at_once and exact else None
         for name, weights in self.weights.items():
             for k, probe in enumerate(probes):
                 probe.get_parameter(name).data = weights[k]

@@ -103,6 +103,21 @@ def test_losses_at_once_have_the_bits_of_torchs(name: str, count: int, layers: i
         assert torch.equal(losses, ours.backward(MicroBatch(batch, targets, 0), 0.0))
 
 
+def test_a_task_with_a_loss_of_its_own_is_trained_by_it() -> None:
+    """It inherits from one whose loss takes several heads at once, and need not know of that."""
+
+    class Smoothed(KS):  # type: ignore[valid-type,misc]
+        def utterance_loss(self, output: Tensor, targets: Targets) -> Tensor:
+            return nn.functional.cross_entropy(output, targets.values, label_smoothing=0.2)
+
+    task = Smoothed(Setup(["a", "b", "c"], KS.Head(projector_dim=8)))
+    together = probes()
+    batch = MicroBatch(FeatureBatch(torch.randn(5, 4, 6), torch.ones(5, dtype=torch.long)), TARGETS, 0)
+    alone = [task.utterance_loss(probe(batch.batch.hidden, batch.batch.lengths), TARGETS) for probe in together]
+    losses = batch_probes(together, task, pooled=True).backward(batch, 1.0)
+    assert losses.tolist() == pytest.approx([loss.item() for loss in alone], rel=1e-5)
+
+
 def _stacked(task: TrainedTask, count: int, layers: int, layer: int | None) -> Any:
     stacked = []
     for k in range(count):

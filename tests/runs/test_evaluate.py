@@ -25,6 +25,7 @@ from superb_eval.errors import UserError
 from superb_eval.features.dataset import FeatureBatch
 from superb_eval.probing.batched_probes import MicroBatch
 from superb_eval.probing.folds import WORK
+from superb_eval.probing.optimizers import OPTIMIZERS
 from superb_eval.probing.probe import new_probe, splits_of
 from superb_eval.probing.probe_state import LAST, ProbeState
 from superb_eval.probing.training import Training
@@ -222,7 +223,7 @@ def test_a_linear_schedule_lowers_each_rate_by_the_step_alone(
 ) -> None:
     """1 - t / T (Defazio et al. 2023), from the whole rate at the first update to zero after the last."""
     rates: list[float] = []
-    update = torch.optim.Adam.step
+    update = OPTIMIZERS["adam"].step
 
     def noting(optimizer: Any, *args: Any) -> Any:
         rates.append(optimizer.param_groups[0]["lr"])
@@ -230,7 +231,7 @@ def test_a_linear_schedule_lowers_each_rate_by_the_step_alone(
 
     few = ("train.steps=4", "train.eval_every=2", "train.batch_size=8", "train.schedule=linear")
     with monkeypatch.context() as patch:
-        patch.setattr(torch.optim.Adam, "step", noting)
+        patch.setattr(OPTIMIZERS["adam"], "step", noting)
         swept, _ = evaluate(replace(config, overrides=(*few, "train.lr={sweep: [1e-2, 4e-3]}")))
     assert rates == pytest.approx([rate * factor for factor in (1, 0.75, 0.5, 0.25) for rate in (1e-2, 4e-3)])
     alone, _ = evaluate(replace(config, overrides=(*few, "train.lr=4e-3"), out=tmp_path / "alone"))
