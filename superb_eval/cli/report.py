@@ -150,7 +150,8 @@ def _show(record: LayersRecord) -> None:
         table.add_column(f"units: {measures.clusters} clusters ↑\nPNMI, purity, rank", justify="right")
         columns.append([_known_of_phones(layer, layer == measures.best()) for layer in measures.layers])
     for abx in record.abx:
-        table.add_column("phone ABX error % ↓\nwithin, across speakers", justify="right")
+        heading = f"phone ABX error % ↓\nwithin, across speakers\n{escape(abx.corpus)}, seed {abx.seed}"
+        table.add_column(heading, justify="right")
         columns.append([_abx_errors(layer, layer == abx.best()) for layer in abx.layers])
     for layer in range(max(map(len, columns), default=0)):
         table.add_row(str(layer), *(column[layer] if layer < len(column) else "" for column in columns))
