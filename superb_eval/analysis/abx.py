@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from superb_eval.corpora import aligned_speech
 from superb_eval.data import audio
 from superb_eval.features import upstream_cache
@@ -24,8 +26,9 @@ def measure(config: RunConfig, progress: Progress) -> AbxMeasures:
     corpus = aligned_speech.read(config.data, size, progress, speaker=True)
     upstream = upstream_cache.load(config.upstream, config.device, config.store)
     store = Store(config.store, config.store_gb)
-    dataset = phone_clusters.extract_frames(corpus, upstream, config.device, store, progress)
     test, stride = corpus.splits["test"], upstream.get_downsample_rates("hidden_states")
+    tested = replace(corpus, splits={"test": test})
+    dataset = phone_clusters.extract_frames(tested, upstream, config.device, store, progress)
     rows = dataset.read([audio.digest(utterance.clip) for utterance in test])
     abx = phone_abx.build(aligned_speech.tokens(test, [len(row) for row in rows], stride), config.seed, corpus.name)
     errors = []

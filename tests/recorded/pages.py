@@ -75,6 +75,6 @@ def write() -> list[Path]:
 def _environment() -> Environment:
     loader = FileSystemLoader(TEMPLATES)
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals |= {"recorded": wording.figures, "log_table": grids.log_table, "log": grids.log}
-    environment.globals |= {"whole_table": grids.whole_table}
+    environment.globals |= {"recorded": wording.figures, "log": grids.log}
+    environment.globals |= {"log_table": grids.log_table, "whole_table": grids.whole_table}
     return environment
