@@ -92,6 +92,11 @@ class Batches:
         self._epoch = lru_cache(maxsize=2)(self._plan)
         self._lock = Lock()
 
+    def of_seconds(self, batch_seconds: float) -> Batches:
+        """Return batches of the same audio that have another bound."""
+        settings = self.settings.model_copy(update={"batch_seconds": batch_seconds})
+        return Batches(self.audio, settings, self.seed, grid=self._shapes is not None)
+
     def load(self, number: int, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Return a rank's share of batch `number` (from 0), for the update `step`.
 

@@ -102,7 +102,7 @@ def warm_up(
         objective = Regression(model, settings.mels)
     trainer.fit(
         objective,
-        batches,
+        batches if settings.batch_seconds is None else batches.of_seconds(settings.batch_seconds),
         settings.optim,
         folder,
         fabric=fabric,

@@ -39,6 +39,7 @@ Part = Literal["convolution", "encoder", "norms"]
 Beta = Annotated[float, Field(ge=0, lt=1)]
 """A decay rate of Adam's moments."""
 Decibels = Annotated[float, Field(ge=-100, le=100)]
+BatchSeconds = Annotated[float, Field(gt=0), at_most(10**6, "a batch lies in memory as a whole")]
 
 
 class Source(Section):
@@ -106,9 +107,8 @@ class DataSettings(Section):
         "cost a GPU more than few long ones; needs the audio in memory; default: none are",
     )
     crop_seconds: Seconds = Field(15.625, ge=0.05, description="longer clips are cropped at random, anew in each epoch")
-    batch_seconds: Annotated[float, at_most(10**6, "a batch lies in memory as a whole")] = Field(
+    batch_seconds: BatchSeconds = Field(
         87.5,
-        gt=0,
         description="bound on the padded length of a batch over all devices together, in s; on a GPU it is "
         "padded further to one of few shapes, by up to 30 % where clips have a second or more",
     )
@@ -188,6 +188,11 @@ class FrontSettings(Section):
 
     optim: OptimSettings = Field(description="as the recipe's own, whose precision is used here too")
     mels: int = Field(80, ge=8, le=200, description="mel bands")
+    batch_seconds: BatchSeconds | None = Field(
+        None,
+        description="as data.batch_seconds, of the warm start alone: how well the convolutions regress depends on "
+        "the number of updates more than on their length; default: data.batch_seconds",
+    )
 
 
 class PretrainRecipe(Section):
@@ -211,6 +216,15 @@ class PretrainRecipe(Section):
             raise ValueError(f"predict.layers: expected ascending layers from 1 to {last}, the last one included")
         if self.probe is not None:
             self.probe.check_layers(last)
+        return self
+
+    @model_validator(mode="after")
+    def _crops_that_fit(self) -> PretrainRecipe:
+        seconds = None if self.front is None else self.front.batch_seconds
+        if seconds is not None and seconds < self.data.crop_seconds:
+            raise ValueError(
+                f"front.batch_seconds={seconds:g} can't hold a crop of data.crop_seconds={self.data.crop_seconds:g}"
+            )
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -35,6 +36,7 @@ def extractor(settings: TargetSettings, device: str) -> Extractor:
         UserError: the upstream has no such layer, or another stride than HuBERT's 320 samples.
     """
     if compute := {"mfcc": mfcc, "log-mel": log_mel}.get(settings.features):
+        importlib.import_module("torchaudio.compliance.kaldi")  # threads that import it at once see half of torchaudio
         return lambda waves: _in_threads(compute, waves, settings.centre)
     return _layer_extractor(settings, device)
 

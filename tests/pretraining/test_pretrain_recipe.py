@@ -56,6 +56,7 @@ def test_the_mini_recipe_trains_the_network_that_carries_its_name() -> None:
         ("targets.clusters=[100, 1]", r"'targets\.clusters\.1' is 1: input should be greater than or equal to 2"),
         ("targets.clusters=1", r"'targets\.clusters' is 1: input should be greater than or equal to 2"),
         ("targets.clusters=[]", r"'targets\.clusters' is"),
+        ("front={optim: {steps: 3}, batch_seconds: 1}", "front.batch_seconds=1 can't hold a crop"),
         ("targets.stack=4", "targets.stack=4: expected 1 with k-means; or set targets.quantiser=random"),
         ("targets={features: log-mel, centre: c0}", "log-mel has no C0; expected none or all"),
     ],

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,6 +155,16 @@ def test_random_codes_are_bestrqs(features: str, stack: int, loaded: Audio, tmp_
             distances = np.linalg.norm(vectors - projected / np.linalg.norm(projected), axis=1)
             same.append(distances.argmin() == labels.values[labels.starts[clip] + position])
     assert np.mean(same) > 0.99  # ties may be broken either way
+
+
+def test_no_thread_is_the_first_to_import_torchaudio() -> None:
+    """Threads that import it at once find it incomplete: it is there before they start."""
+    code = (
+        "import sys; from superb_eval.pretraining import target_features, target_settings as s\n"
+        "assert 'torchaudio' not in sys.modules\n"
+        "target_features.extractor(s.TargetSettings(), 'cpu'); assert 'torchaudio.compliance.kaldi' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_log_mel_are_kaldis_every_second_frame(loaded: Audio) -> None:

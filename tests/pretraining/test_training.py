@@ -69,6 +69,16 @@ def test_interrupted_and_resumed_training_equals_uninterrupted_training(
     assert losses[0] == losses[1] and len(losses[0]) == 6
 
 
+def test_the_warm_start_may_have_shorter_batches(toy: Toy, speech: Path, tmp_path: Path) -> None:
+    hours = {}
+    for seconds in ("null", "2"):
+        front = f"front={{optim: {{steps: 2, log_every: 1}}, mels: 20, batch_seconds: {seconds}}}"
+        settings = toy("optim.steps=1", "data.crop_seconds=1", "data.batch_seconds=4", front)
+        model = train(settings, speech, tmp_path / seconds)
+        hours[seconds] = [float(curve(folder)[-1]["hours"]) for folder in (model.parent / "front", model.parent)]
+    assert hours["2"][0] < 0.6 * hours["null"][0] and hours["2"][1] == hours["null"][1]
+
+
 def test_the_loss_falls_and_the_encoder_loads_here_and_in_transformers(toy: Toy, speech: Path, tmp_path: Path) -> None:
     from transformers import AutoModel
 
