@@ -181,5 +181,5 @@ def test_a_mark_is_written_anew() -> None:
     text = "before\n\n<!-- recorded: training-student -->\nold\n<!-- end -->\n\nafter [1.0, 2.0]\n"
     done = pages.rendered(text, "README.md")
     assert "old" not in done and done.startswith("before") and done.endswith("after [1.0, 2.0]\n")
-    assert pages.rendered(done, "README.md") == done and "| 50 | 12 | 1.30 |" in done
+    assert pages.rendered(done, "README.md") == done and "| 50 | 12 | 1.33 |" in done
     assert INTERVAL.findall(pages.without_marked(done)) == ["[1.0, 2.0]"]
