@@ -26,6 +26,17 @@ def log(name: str) -> list[dict[str, float]]:
     return [{key: _number(value) for key, value in row.items()} for row in lines(name)]
 
 
+def speed(name: str) -> str:
+    """Return the time of an update and the audio processed a second, by a training's log less its first line.
+
+    The first line holds what happens once: workers start, kernels are chosen.
+    """
+    rows = log(name)
+    rate = sum(row["audio_s_per_s"] for row in rows[1:]) / (len(rows) - 1)
+    seconds_each = rows[-1]["hours"] * 3600 / rows[-1]["step"]
+    return f"{1e3 * seconds_each / rate:.0f} ms, {round(rate, -2):_.0f} s of audio a second".replace("_", " ")
+
+
 def lines(name: str) -> list[dict[str, str]]:
     """Return the lines of `recipes/distill/logs/NAME.csv`."""
     with (recipe.folder() / "distill" / "logs" / f"{name}.csv").open(encoding="utf8", newline="") as file:

@@ -76,5 +76,5 @@ def _environment() -> Environment:
     loader = FileSystemLoader(TEMPLATES)
     environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {"recorded": wording.figures, "log": grids.log}
-    environment.globals |= {"log_table": grids.log_table, "whole_table": grids.whole_table}
+    environment.globals |= {"log_table": grids.log_table, "whole_table": grids.whole_table, "speed": grids.speed}
     return environment
