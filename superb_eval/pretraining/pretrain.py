@@ -8,6 +8,7 @@ from pathlib import Path
 from superb_eval.pretraining import launch, network, targets
 from superb_eval.pretraining.export import export
 from superb_eval.pretraining.frontend_warmup import warm_up
+from superb_eval.pretraining.initialisation import initialise
 from superb_eval.pretraining.launch import Device
 from superb_eval.pretraining.masked import MaskedPrediction
 from superb_eval.pretraining.recipe import PretrainRecipe
@@ -37,10 +38,12 @@ def pretrain(
     Raises:
         UserError: an option, the audio or the device can't be used, the loss is not finite, or the disk is full.
     """
+    model = network.create(recipe.network, recipe.seed)  # before hours of audio are read: it finds the recipe's faults
+    if recipe.network.initialise is not None:
+        initialise(model, recipe.network.initialise)
     skips_layers = recipe.network.layerdrop > 0
     training = launch.prepare(recipe, data, out, device, devices, progress, loggers, skips_layers=skips_layers)
     fabric, progress, seed = training.fabric, training.progress, recipe.seed
-    model = network.create(recipe.network, seed)
     if recipe.front is not None:
         warm_up(recipe.front, model, training.batches, out / "front", fabric, progress, training.loggers)
     with fabric.rank_zero_first():

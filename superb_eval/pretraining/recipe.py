@@ -151,6 +151,11 @@ class NetworkSettings(Section):
     dropout: float = Field(0.1, ge=0, lt=1, description="in the transformer, on its attention and on its input")
     layerdrop: float = Field(0.05, ge=0, lt=1, description="probability that a layer is skipped")
     more: dict[str, Any] = Field(default_factory=dict, description="other entries of HubertConfig, by their own names")
+    initialise: str | None = Field(
+        None,
+        description="an encoder of the same settings, hubert@FOLDER, whose weights training begins with; "
+        "default: random weights",
+    )
 
     @model_validator(mode="after")
     def _whole_heads(self) -> NetworkSettings:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from superb_eval.data.audio import SAMPLE_RATE, Waveform
 from superb_eval.errors import UserError
+from superb_eval.features import extract
+from superb_eval.features.padded_batches import BatchShapes
 from superb_eval.pretraining.target_settings import TargetSettings
+from superb_eval.runtime.prefetch import prefetch
 from superb_eval.runtime.threads import available_cores, limit_threads
 from upstreams import registry
-from upstreams.base import Upstream
 
 Frames = NDArray[np.float32]
 """[frames, dim], at 50 frames per second: frame k covers samples 320 k to 320 k + 400, as HuBERT's."""
@@ -92,11 +97,21 @@ def _layer_extractor(settings: TargetSettings, device: str) -> Extractor:
         raise UserError(
             f"{settings.features}: its stride is {upstream.card.stride} samples; targets need HuBERT's 320."
         )
-    return lambda waves: [_hidden_state(upstream, wave, layer, device) for wave in waves]
+    extraction = extract.Extraction("frames", layers=(layer,))
+    return partial(_hidden_states, extract.Extractor(upstream, extraction, device))
 
 
-@torch.no_grad()
-def _hidden_state(upstream: Upstream, wave: Waveform, layer: int, device: str) -> Frames:
-    hidden = upstream([torch.from_numpy(wave).to(device)])["hidden_states"][layer][0]
-    frames: Frames = hidden.float().cpu().numpy()
-    return frames
+def _hidden_states(extractor: extract.Extractor, waves: Sequence[Waveform]) -> list[Frames]:
+    """Return the one layer of the extraction [frames, dim] of each waveform [samples], batch by batch."""
+    upstream, device = extractor.upstream, extractor.device
+    shapes = BatchShapes.of(upstream, device, extractor.extraction.batch_seconds)
+    cores = torch.get_num_threads() if device == "cpu" and upstream.reentrant else 1
+
+    @torch.no_grad()
+    def run(batch: list[int]) -> list[tuple[int, Frames]]:
+        values, counts = extractor.launch(shapes.pad([waves[i] for i in batch]), len(batch))
+        return list(zip(batch, map(Tensor.numpy, torch.split(values.squeeze(1).cpu(), counts)), strict=True))
+
+    batches = shapes.plan([len(wave) / SAMPLE_RATE for wave in waves])
+    features = dict(chain.from_iterable(prefetch(run, batches, cores, torch.get_num_threads() // cores)))
+    return [features[i] for i in range(len(waves))]
