@@ -71,16 +71,10 @@ def test_another_network_is_refused_by_its_setting(toy: Toy, first: Path, overri
 
 
 def test_an_encoder_without_a_mask_vector_leaves_the_networks_own(toy: Toy, tmp_path: Path) -> None:
-    unmasked = toy(
-        "network.more={num_conv_pos_embeddings: 16, num_conv_pos_embedding_groups: 4, apply_spec_augment: false, mask_time_prob: 0.0}"
-    ).network
+    more = "num_conv_pos_embeddings: 16, num_conv_pos_embedding_groups: 4"
+    unmasked = toy(f"network.more={{{more}, apply_spec_augment: false, mask_time_prob: 0.0}}").network
     export(network.create(unmasked, seed=1), tmp_path / "student")
-    model, own = (
-        network.create(
-            toy("network.more={num_conv_pos_embeddings: 16, num_conv_pos_embedding_groups: 4}").network, seed=0
-        )
-        for _ in range(2)
-    )
+    model, own = (network.create(toy(f"network.more={{{more}}}").network, seed=0) for _ in range(2))
     initialise(model, f"hubert@{tmp_path / 'student'}")
     assert torch.equal(model.masked_spec_embed, own.masked_spec_embed)
     assert not torch.equal(model.feature_projection.projection.weight, own.feature_projection.projection.weight)
