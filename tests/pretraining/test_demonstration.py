@@ -66,20 +66,22 @@ def test_from_speech_to_a_student_that_beats_random_weights(tmp_path: Path) -> N
     assert (large.card.layers, small.card.layers) == (3, 2)
     assert small.count_parameters() < large.count_parameters()
 
-    def score(encoder: Path, corpus: Path) -> float:
+    def score(encoder: Path, task: str, corpus: Path, steps: int) -> float:
         record = superb_eval.evaluate(
             f"distilhubert@{encoder}",
-            task="pr",
+            task=task,
             data=corpus,
             profile="nano",
             out=tmp_path / "results",
             store=tmp_path / "features",
-            overrides=["train.steps=300"],
+            overrides=[f"train.steps={steps}"],
         )
         return record.metrics[0].value
 
-    # PR: KS has 24 test clips in the nano corpus, too few to separate encoders.
-    sentences = tmp_path / "sentences"
+    # KS has 24 test clips in the nano corpus, too few to separate encoders, and 288 in mini.
+    words, sentences = tmp_path / "words", tmp_path / "sentences"
+    embedded.synthesise("mini", words, 0, NoProgress(), ["ks"])
     embedded.synthesise("nano", sentences, 0, NoProgress(), ["pr"])
     random = randomise(student, tmp_path / "random")
-    assert score(student, sentences) < score(random, sentences) - 4
+    assert score(student, "ks", words, 800) > score(random, "ks", words, 800) + 4
+    assert score(student, "pr", sentences, 300) < score(random, "pr", sentences, 300) - 4
