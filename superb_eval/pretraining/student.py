@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from superb_eval.data.padding import PaddedWavs
 from superb_eval.errors import UserError
-from superb_eval.pretraining.initialisation import trunk_weights
 from superb_eval.pretraining.recipe import StudentSettings
 from upstreams.base import Card, Upstream
 from upstreams.distilhubert import DistilHubert, Heads
@@ -65,7 +64,7 @@ def build_student(settings: StudentSettings, teacher: Upstream, predicted: int, 
     """
     from transformers import HubertModel
 
-    source = trunk_weights(teacher)
+    source = _trunk_weights(teacher)
     try:
         model = HubertModel(_config(settings, teacher, source))
     except ValueError as error:
@@ -77,6 +76,18 @@ def build_student(settings: StudentSettings, teacher: Upstream, predicted: int, 
     name, stride = "hubert_padded" if padded else "student", math.prod(model.config.conv_stride)
     card = Card(name=name, summary="in training", stride=stride)
     return Student(DistilHubert(card, model), Heads(model.config.hidden_size, predicted, teacher.card.width))
+
+
+def _trunk_weights(teacher: Upstream) -> weight_names.Weights:
+    """Return a teacher's weights by the names of transformers' HuBERT; an empty dict where it is no such network."""
+    weights = teacher.state_dict()
+    first = next((name for name in weights if "feature_extractor.conv_layers.0." in name), None)
+    if first is None:
+        return {}
+    prefix = first[: first.index("feature_extractor.")]
+    return weight_names.to_transformers(
+        {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+    )
 
 
 def _config(settings: StudentSettings, teacher: Upstream, source: weight_names.Weights) -> HubertConfig:
