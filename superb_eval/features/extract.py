@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from superb_eval.data import audio
-from superb_eval.data.audio import Clip
+from superb_eval.data.audio import Clip, Waveform
 from superb_eval.data.padding import PaddedWavs, copy_to, lengths_on, mean_over_time
 from superb_eval.errors import UserError
 from superb_eval.features.padded_batches import BatchShapes
@@ -72,11 +72,16 @@ class Extraction:
 
 
 def extract(
-    upstream: Upstream, clips: Sequence[Clip], extraction: Extraction, device: str
+    upstream: Upstream,
+    clips: Sequence[Clip],
+    extraction: Extraction,
+    device: str,
+    waves: Sequence[Waveform] | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield `(index in clips, features)`, pooled [layers, dim] or frames [frames, layers, dim], batch after batch.
 
     Batches depend on `clips` and `extraction` alone, so that an interrupted run gives the bits of an uninterrupted one.
+    `waves` are the clips' waveforms [samples] where they are in memory already; None: they are read.
 
     Raises:
         UserError: a clip can't be read or is too short for the upstream, or the upstream has no such feature key, or
@@ -86,9 +91,10 @@ def extract(
     pinned = devices.kind(device) == "cuda"
 
     def decode(batch: list[int]) -> tuple[list[int], PaddedWavs]:
-        return batch, shapes.pad([audio.read(clips[i]) for i in batch], pinned=pinned)
+        return batch, shapes.pad([audio.read(clips[i]) if waves is None else waves[i] for i in batch], pinned=pinned)
 
-    decoded = prefetch(decode, shapes.plan([audio.seconds(clip) for clip in clips]), READERS)
+    durations = map(audio.seconds, clips) if waves is None else (len(wave) / audio.SAMPLE_RATE for wave in waves)
+    decoded = prefetch(decode, shapes.plan(list(durations)), READERS)
     # One batch on each core where the upstream allows it: no core waits for another within a layer, and a batch gives
     # the same bits however many cores there are. A GPU is given the next batch before the last one's features are back.
     cores = torch.get_num_threads() if device == "cpu" else IN_FLIGHT
@@ -136,7 +142,7 @@ class Extractor:
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory.calls_for_parts(error):
                 raise
-            _check_divisible(clips, error)
+            _check_divisible(clips, sum(wavs.lengths[: len(clips)]) / audio.SAMPLE_RATE, error)
         middle, end = len(clips) // 2, len(clips)
         first = PaddedWavs(wavs.samples[:middle], wavs.lengths[:middle])
         second = PaddedWavs(wavs.samples[middle:end], wavs.lengths[middle:end])
@@ -205,13 +211,12 @@ class Extractor:
         return nn.functional.layer_norm(hidden, hidden.shape[-1:]) if self.extraction.normalize else hidden
 
 
-def _check_divisible(clips: Sequence[Clip], error: Exception) -> None:
-    """Return the memory of a batch that didn't fit, with a warning.
+def _check_divisible(clips: Sequence[Clip], seconds: float, error: Exception) -> None:
+    """Return the memory of a batch of clips, `seconds` together, that didn't fit, with a warning.
 
     Raises:
         UserError: it is a single utterance.
     """
-    seconds = sum(audio.seconds(clip) for clip in clips)
     if len(clips) == 1:
         raise UserError(
             f"{clips[0].path}: memory runs out on this clip of {seconds:.0f} s alone. Cut it, or use a larger machine."

@@ -5,28 +5,33 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import chain
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from superb_eval.data.audio import SAMPLE_RATE, Waveform
+from superb_eval.data.audio import SAMPLE_RATE, Clip, Waveform
 from superb_eval.errors import UserError
-from superb_eval.features import extract
-from superb_eval.features.padded_batches import BatchShapes
+from superb_eval.features.extract import Extraction, extract
 from superb_eval.pretraining.target_settings import TargetSettings
-from superb_eval.runtime.prefetch import prefetch
 from superb_eval.runtime.threads import available_cores, limit_threads
 from upstreams import registry
 
 Frames = NDArray[np.float32]
 """[frames, dim], at 50 frames per second: frame k covers samples 320 k to 320 k + 400, as HuBERT's."""
 
-Extractor = Callable[[Sequence[Waveform]], list[Frames]]
-"""Returns the features of waveforms [samples]."""
+
+@dataclass(frozen=True)
+class TargetExtractor:
+    """What computes the features of clips, given with their waveforms [samples].
+
+    `fingerprint` is that of the upstream; None: of MFCC and log-mel, which have no weights.
+    """
+
+    compute: Callable[[Sequence[Clip], Sequence[Waveform]], list[Frames]]
+    fingerprint: str | None = None
+
 
 CEPSTRA = 13
 
@@ -34,7 +39,7 @@ MELS = 80
 """Bands of `log-mel`, as BEST-RQ's (Chiu et al., arXiv 2202.01855, section 4)."""
 
 
-def extractor(settings: TargetSettings, device: str) -> Extractor:
+def extractor(settings: TargetSettings, device: str) -> TargetExtractor:
     """Return the extractor of the features that the settings name.
 
     Raises:
@@ -42,7 +47,7 @@ def extractor(settings: TargetSettings, device: str) -> Extractor:
     """
     if compute := {"mfcc": mfcc, "log-mel": log_mel}.get(settings.features):
         importlib.import_module("torchaudio.compliance.kaldi")  # threads that import it at once see half of torchaudio
-        return lambda waves: _in_threads(compute, waves, settings.centre)
+        return TargetExtractor(lambda clips, waves: _in_threads(compute, waves, settings.centre))
     return _layer_extractor(settings, device)
 
 
@@ -86,7 +91,7 @@ def mfcc_weights(weights: tuple[float, float, float, float]) -> Frames:
     return np.repeat(np.array(weights, np.float32), (1, CEPSTRA - 1, CEPSTRA, CEPSTRA))
 
 
-def _layer_extractor(settings: TargetSettings, device: str) -> Extractor:
+def _layer_extractor(settings: TargetSettings, device: str) -> TargetExtractor:
     upstream = registry.load(settings.features).to(device)
     layer, layers = settings.layer, upstream.card.layers
     if layer is None or layer >= layers:
@@ -97,21 +102,10 @@ def _layer_extractor(settings: TargetSettings, device: str) -> Extractor:
         raise UserError(
             f"{settings.features}: its stride is {upstream.card.stride} samples; targets need HuBERT's 320."
         )
-    extraction = extract.Extraction("frames", layers=(layer,))
-    return partial(_hidden_states, extract.Extractor(upstream, extraction, device))
+    extraction = Extraction("frames", layers=(layer,))
 
+    def compute(clips: Sequence[Clip], waves: Sequence[Waveform]) -> list[Frames]:
+        features = dict(extract(upstream, clips, extraction, device, waves))
+        return [features[i].squeeze(1).numpy() for i in range(len(clips))]
 
-def _hidden_states(extractor: extract.Extractor, waves: Sequence[Waveform]) -> list[Frames]:
-    """Return the one layer of the extraction [frames, dim] of each waveform [samples], batch by batch."""
-    upstream, device = extractor.upstream, extractor.device
-    shapes = BatchShapes.of(upstream, device, extractor.extraction.batch_seconds)
-    cores = torch.get_num_threads() if device == "cpu" and upstream.reentrant else 1
-
-    @torch.no_grad()
-    def run(batch: list[int]) -> list[tuple[int, Frames]]:
-        values, counts = extractor.launch(shapes.pad([waves[i] for i in batch]), len(batch))
-        return list(zip(batch, map(Tensor.numpy, torch.split(values.squeeze(1).cpu(), counts)), strict=True))
-
-    batches = shapes.plan([len(wave) / SAMPLE_RATE for wave in waves])
-    features = dict(chain.from_iterable(prefetch(run, batches, cores, torch.get_num_threads() // cores)))
-    return [features[i] for i in range(len(waves))]
+    return TargetExtractor(compute, upstream.fingerprint())

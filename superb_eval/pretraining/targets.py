@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from superb_eval.data.audio import SAMPLE_RATE
+from superb_eval.data.audio import SAMPLE_RATE, Waveform
 from superb_eval.errors import UserError
 from superb_eval.pretraining import codebooks, target_features
 from superb_eval.pretraining.batches import ALIGN, Batch
 from superb_eval.pretraining.codebooks import Codebook
 from superb_eval.pretraining.data import Audio, Crop
 from superb_eval.pretraining.shapes import frame_count
-from superb_eval.pretraining.target_features import Extractor, Frames
+from superb_eval.pretraining.target_features import Frames, TargetExtractor
 from superb_eval.pretraining.target_settings import TargetSettings
 from superb_eval.runtime import atomic_files, outside_files
 from superb_eval.runtime.progress import Progress
@@ -73,43 +73,47 @@ def create(settings: TargetSettings, audio: Audio, folder: Path, seed: int, devi
 
     Raises:
         UserError: there are too few frames for that number of clusters, the upstream has no such layer or another
-            stride, or `folder` holds the labels of other audio or settings.
+            stride, or `folder` holds the labels of other audio, settings or weights of the upstream.
     """
-    _claim_folder(settings, audio, folder, seed)
-    extract = target_features.extractor(settings, device)
-    books = _codebooks(settings, audio, folder, seed, extract, progress)
+    extractor = target_features.extractor(settings, device)
+    _claim_folder(settings, audio, folder, seed, extractor.fingerprint)
+    books = _codebooks(settings, audio, folder, seed, extractor, progress)
     starts = np.concatenate([[0], np.cumsum([frame_count(int(n)) for n in audio.samples])])
     with progress.step("labelling", len(audio.clips)) as update:
         shards = []
         for first in range(0, len(audio.clips), SHARD):
             clips = range(first, min(first + SHARD, len(audio.clips)))
-            shards.append(_shard(clips, audio, folder, extract, books))
+            shards.append(_shard(clips, audio, folder, extractor, books))
             update(clips.stop)
     return Labels(np.concatenate(shards), starts, settings.clusters)
 
 
-def _claim_folder(settings: TargetSettings, audio: Audio, folder: Path, seed: int) -> None:
-    """Record the settings and audio of the labels in `folder`, or refuse a folder with labels of others."""
+def _claim_folder(settings: TargetSettings, audio: Audio, folder: Path, seed: int, fingerprint: str | None) -> None:
+    """Record the settings, audio and upstream of the labels in `folder`, or refuse a folder with labels of others."""
     clips = [(clip.path.name, clip.start, int(n)) for clip, n in zip(audio.clips, audio.samples, strict=True)]
     digest = hashlib.sha256(json.dumps(clips).encode()).hexdigest()
-    text = json.dumps({**settings.as_recorded(), "seed": seed, "audio": digest}, indent=1)
+    inputs = {**settings.as_recorded(), "seed": seed, "audio": digest}
+    text = json.dumps(inputs if fingerprint is None else {**inputs, "upstream": fingerprint}, indent=1)
     path = folder / "targets.json"
     if not path.is_file():
         atomic_files.write_text(path, text)
     elif outside_files.read_text(path) != text:
-        raise UserError(f"{folder}: holds labels of other audio or settings. Choose another --out, or remove it.")
+        raise UserError(
+            f"{folder}: holds labels of other audio, settings or weights of the upstream. "
+            "Choose another --out, or remove it."
+        )
 
 
 def _shard(
-    clips: range, audio: Audio, folder: Path, extract: Extractor, books: Sequence[Codebook]
+    clips: range, audio: Audio, folder: Path, extractor: TargetExtractor, books: Sequence[Codebook]
 ) -> NDArray[np.uint16]:
     path = folder / f"labels-{clips.start:07d}.npy"
     if path.is_file():
         stored: NDArray[np.uint16] = np.load(path, allow_pickle=False)
         return stored
     counts = [frame_count(int(audio.samples[i])) for i in clips]
-    waves = [audio.read(Crop(i, 0, int(audio.samples[i]))) for i in clips]
-    features = iter(extract([wave for wave in waves if wave is not None]))
+    waves = [_read_whole(audio, i) for i in clips]
+    features = iter(_features(extractor, audio, list(zip(clips, waves, strict=True))))
     # Unreadable clips are in no batch either; zeros keep the positions of the others.
     parts = [
         np.zeros((count, len(books)), np.uint16) if wave is None else _codes(_align(next(features), count), books)
@@ -119,6 +123,17 @@ def _shard(
     labels = labels[:, 0] if len(books) == 1 else labels
     atomic_files.write(path, lambda temporary: _write_array(temporary, labels))
     return labels
+
+
+def _read_whole(audio: Audio, clip: int) -> Waveform | None:
+    """Return the waveform [samples] of a clip, or None where it can't be read."""
+    return audio.read(Crop(clip, 0, int(audio.samples[clip])))
+
+
+def _features(extractor: TargetExtractor, audio: Audio, waves: Iterable[tuple[int, Waveform | None]]) -> list[Frames]:
+    """Return the features of those numbered clips whose waveforms could be read."""
+    readable = [(audio.clips[i], wave) for i, wave in waves if wave is not None]
+    return extractor.compute([clip for clip, _ in readable], [wave for _, wave in readable])
 
 
 def _codes(frames: Frames, books: Sequence[Codebook]) -> NDArray[np.uint16]:
@@ -138,13 +153,13 @@ def _align(frames: Frames, count: int) -> Frames:
 
 
 def _codebooks(
-    settings: TargetSettings, audio: Audio, folder: Path, seed: int, extract: Extractor, progress: Progress
+    settings: TargetSettings, audio: Audio, folder: Path, seed: int, extractor: TargetExtractor, progress: Progress
 ) -> list[Codebook]:
     """Return the codebooks, fitted on one sample of frames where `folder` doesn't hold all of them."""
     sizes = _sizes(settings.clusters)
     paths = [folder / ("codebook.npz" if not number else f"codebook-{number + 1}.npz") for number in range(len(sizes))]
     if not all(path.is_file() for path in paths):
-        sample = _sample(settings, audio, seed, extract, progress)
+        sample = _sample(settings, audio, seed, extractor, progress)
         if len(sample) < max(sizes):
             raise UserError(
                 f"{len(sample)} frames are too few for {max(sizes)} clusters. "
@@ -156,14 +171,16 @@ def _codebooks(
     return [codebooks.read(path) for path in paths]
 
 
-def _sample(settings: TargetSettings, audio: Audio, seed: int, extract: Extractor, progress: Progress) -> Frames:
+def _sample(
+    settings: TargetSettings, audio: Audio, seed: int, extractor: TargetExtractor, progress: Progress
+) -> Frames:
     """Return the frames [frames, dim] of clips drawn by the seed, `fit_hours` in all."""
     order = np.random.default_rng([seed, 2]).permutation(len(audio.clips))
     until = np.searchsorted(np.cumsum(audio.samples[order]), settings.fit_hours * 3600 * SAMPLE_RATE) + 1
     drawn, features = order[:until].tolist(), []
     with progress.step("features to cluster", len(drawn)) as update:
         for first in range(0, len(drawn), SHARD):
-            crops = [Crop(i, 0, int(audio.samples[i])) for i in drawn[first : first + SHARD]]
-            features += extract([wave for crop in crops if (wave := audio.read(crop)) is not None])
+            clips = drawn[first : first + SHARD]
+            features += _features(extractor, audio, [(i, _read_whole(audio, i)) for i in clips])
             update(min(first + SHARD, len(drawn)))
     return np.concatenate(features) if features else np.zeros((0, 1), np.float32)

@@ -12,9 +12,10 @@ import torchaudio
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.cluster import MiniBatchKMeans
+from transformers import HubertConfig, HubertModel
 
 from superb_eval.data import audio
-from superb_eval.data.padding import valid_mask
+from superb_eval.data.padding import PaddedWavs, valid_mask
 from superb_eval.errors import UserError
 from superb_eval.pretraining import codebooks, data, shapes, target_features, targets
 from superb_eval.pretraining.batches import ALIGN, Batch, Batches
@@ -22,6 +23,7 @@ from superb_eval.pretraining.data import Audio
 from superb_eval.pretraining.recipe import PretrainRecipe
 from superb_eval.pretraining.target_settings import TargetSettings
 from superb_eval.runtime.progress import NoProgress
+from tests.upstreams.configs import TINY
 from upstreams import registry
 
 MFCC = TargetSettings(clusters=10, restarts=1)
@@ -103,7 +105,7 @@ def test_labels_are_reused_and_those_of_other_audio_refused(
     monkeypatch.setattr(codebooks, "_fit_kmeans", lambda *_: pytest.fail("the codebook exists"))
     again = targets.create(MFCC, loaded, tmp_path, 0, "cpu", NoProgress())
     assert again.values.tolist() == first.values.tolist()
-    with pytest.raises(UserError, match="holds labels of other audio or settings"):
+    with pytest.raises(UserError, match="holds labels of other audio, settings or weights"):
         targets.create(MFCC, loaded, tmp_path, 1, "cpu", NoProgress())
 
 
@@ -137,7 +139,8 @@ def test_random_codes_are_bestrqs(features: str, stack: int, loaded: Audio, tmp_
     """Written from the paper's equation, frame by frame in float64."""
     settings = TargetSettings(features=features, layer=1, quantiser="random", clusters=30, stack=stack)
     labels = targets.create(settings, loaded, tmp_path, 7, "cpu", NoProgress())
-    frames = target_features.extractor(settings, "cpu")([audio.read(clip) for clip in loaded.clips])
+    extractor = target_features.extractor(settings, "cpu")
+    frames = extractor.compute(loaded.clips, [audio.read(clip) for clip in loaded.clips])
     sample = np.concatenate(frames).astype(np.float64)
     with np.load(tmp_path / "codebook.npz") as codebook:
         vectors, projection = (codebook[name].astype(np.float64) for name in ("centres", "projection"))
@@ -194,6 +197,54 @@ def test_the_second_iteration_clusters_a_layer(loaded: Audio, tmp_path: Path) ->
         nearest = torch.cdist(state.double(), centres.double()).argmin(1)
         ours = labels.values[labels.starts[clip] : labels.starts[clip + 1]].astype(int)
         assert (torch.from_numpy(ours) == nearest).float().mean() > 0.99
+
+
+def test_labels_of_an_encoder_whose_weights_were_replaced_are_refused(loaded: Audio, tmp_path: Path) -> None:
+    def save(seed: int) -> None:
+        torch.manual_seed(seed)
+        HubertModel(HubertConfig(**TINY)).save_pretrained(tmp_path / "encoder")
+
+    def create() -> targets.Labels:
+        settings = TargetSettings(features=f"hf:{tmp_path / 'encoder'}", layer=1, clusters=5, restarts=1)
+        return targets.create(settings, loaded, tmp_path / "targets", 0, "cpu", NoProgress())
+
+    save(0)
+    first = create()
+    assert np.array_equal(create().values, first.values)
+    save(1)
+    with pytest.raises(UserError, match="holds labels of other audio, settings or weights of the upstream"):
+        create()
+
+
+def test_a_clip_with_infinite_features_is_named(loaded: Audio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not clustered: the centres would be no numbers."""
+    upstream = registry.load("hubert_nano@random")
+    next(upstream.model.feature_projection.parameters()).data.fill_(torch.inf)
+    monkeypatch.setattr(registry, "load", lambda _: upstream)
+    settings = TargetSettings(features="hubert_nano@random", layer=1, clusters=5, restarts=1)
+    with pytest.raises(UserError, match=rf"{loaded.clips[0].path.parent}.*NaN or infinite features"):
+        targets.create(settings, loaded, tmp_path, 0, "cpu", NoProgress())
+
+
+@pytest.mark.filterwarnings("ignore:memory ran out on a batch")
+def test_batches_are_halved_where_memory_runs_out(
+    loaded: Audio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = TargetSettings(features="hubert_nano@random", layer=1, clusters=5, restarts=1)
+    whole = targets.create(settings, loaded, tmp_path / "whole", 0, "cpu", NoProgress())
+    upstream, halved = registry.load("hubert_nano@random"), []
+    forward = upstream.forward_padded
+
+    def within_memory(wavs: PaddedWavs) -> dict[str, list[torch.Tensor]]:
+        if len(wavs.lengths) > 3:
+            halved.append(len(wavs.lengths))
+            raise MemoryError
+        return forward(wavs)
+
+    monkeypatch.setattr(upstream, "forward_padded", within_memory)
+    monkeypatch.setattr(registry, "load", lambda _: upstream)
+    parts = targets.create(settings, loaded, tmp_path / "parts", 0, "cpu", NoProgress())
+    assert halved and (parts.values == whole.values).mean() > 0.99, "rounding may move a frame between two clusters"
 
 
 def test_a_layer_or_stride_that_does_not_fit_is_explained(loaded: Audio, tmp_path: Path) -> None:
