@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import permutations
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -168,6 +168,11 @@ def error_seconds(reference: Sequence[Turn], hypothesis: Sequence[Turn]) -> tupl
     Missed, false and confused speech, by pyannote.metrics: no collar, overlapping speech is scored, and speakers are
     mapped so that they agree longest. All that either side annotates is scored, as dscore does without a UEM.
     """
+    return _error_seconds(tuple(reference), tuple(hypothesis))
+
+
+@lru_cache(4096)  # a report scores the same predictions for its table, its errors and each comparison
+def _error_seconds(reference: tuple[Turn, ...], hypothesis: tuple[Turn, ...]) -> tuple[float, float]:
     from pyannote.core import Segment, Timeline
 
     end = max((turn.end for turn in (*reference, *hypothesis)), default=0.0)

@@ -13,9 +13,10 @@ one sample of n keeps (n - 2) / (n - 1) of each side's deviation (Hoeffding 1948
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -37,6 +38,9 @@ Weights = NDArray[np.float64]
 
 _WEIGHTS_AT_ONCE = 4_000_000
 """Weights drawn at once, which bounds memory at about 100 MB."""
+
+_WEIGHTS_KEPT = 1_000_000
+"""Weights that are kept at most, of each of the last test sets: 8 MB."""
 
 
 def population(score: Score, asked: Population = NEW_SPEAKERS) -> Population:
@@ -120,7 +124,28 @@ def _pool_single(strata: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def _multiplicities(strata: NDArray[np.intp], size: int, rng: np.random.Generator, lost: int) -> Weights:
-    """How often each group is drawn [size, groups], in each stratum `lost` draws fewer than it has groups."""
+    """How often each group is drawn [size, groups], in each stratum `lost` draws fewer than it has groups.
+
+    The rows of a table share their test units, and drawing takes longer than most metrics: small ones are kept.
+    """
+    if size * len(strata) > _WEIGHTS_KEPT:
+        return _draw_multiplicities(strata, size, rng, lost)
+    drawn, state = _kept_multiplicities(strata.tobytes(), size, json.dumps(rng.bit_generator.state), lost)
+    rng.bit_generator.state = json.loads(state)
+    return drawn
+
+
+@lru_cache(16)
+def _kept_multiplicities(strata: bytes, size: int, state: str, lost: int) -> tuple[Weights, str]:
+    """The same by the state of the generator, with its state afterwards; read-only, since they are shared."""
+    rng = np.random.default_rng()
+    rng.bit_generator.state = json.loads(state)
+    drawn = _draw_multiplicities(np.frombuffer(strata, dtype=np.intp), size, rng, lost)
+    drawn.setflags(write=False)
+    return drawn, json.dumps(rng.bit_generator.state)
+
+
+def _draw_multiplicities(strata: NDArray[np.intp], size: int, rng: np.random.Generator, lost: int) -> Weights:
     drawn = np.ones((size, len(strata)))
     for stratum in np.unique(strata):
         (members,) = np.nonzero(strata == stratum)
