@@ -33,13 +33,17 @@ COMPARED = ("predictions.csv", "predictions-historical.csv", "labels.json", "pro
 
 @dataclass
 class Campaign:
-    """A folder in which a suite is killed repeatedly; `kills` counts the steps at which it was."""
+    """A folder in which a suite is killed repeatedly; `kills` counts the steps at which it was.
+
+    `steps` is how many a suite was last seen to complete: more are not waited for.
+    """
 
     folder: Path
     tasks: str = "all"
     overrides: Sequence[str] = ()
     upstreams: str = "fbank_nonorm"
     kills: Counter[str] = field(default_factory=Counter)
+    steps: int = 12
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start or resume: make the corpus, then the runs."""
@@ -85,9 +89,6 @@ class Campaign:
             raise RuntimeError((self.folder / "log").read_text(errors="replace")[-2000:])
 
 
-STEPS = 12
-"""Steps that a suite completes at most before it is killed: a run has four."""
-
 DELAYS = (3.0, 3.0, 3.0, 30.0)
 """Seconds after which it is killed in the last of them at most; the longest lets slow trainings save a state."""
 
@@ -98,17 +99,20 @@ def run_for_a_while(campaign: Campaign, process: subprocess.Popen[bytes], rng: r
     One time in five is measured in seconds from the start; the others in steps, so that each step gets killed however
     slow the machine is. Synthesis is killed `most` times at most.
     """
-    early, changes, delay = rng.random() < 0.2, rng.randrange(STEPS), rng.uniform(0.0, rng.choice(DELAYS))
+    early, wait_for, delay = rng.random() < 0.2, rng.randrange(campaign.steps), rng.uniform(0.0, rng.choice(DELAYS))
     waits = {IDLE} if campaign.kills[SYNTHESIS] < most else {IDLE, SYNTHESIS}
-    seen = IDLE
-    while not early and changes >= 0 and process.poll() is None:
+    seen, changes = IDLE, 0
+    while not early and changes <= wait_for and process.poll() is None:
         time.sleep(0.05)
         now = campaign.step()
-        changes -= now not in {seen, *waits}
+        changes += now not in {seen, *waits}
         seen = now
     with suppress(subprocess.TimeoutExpired):
         process.wait(delay)
-    return process.poll() is None
+    running = process.poll() is None
+    if not running and not early:
+        campaign.steps = max(1, changes)
+    return running
 
 
 def remove_records(campaign: Campaign, rng: random.Random) -> None:

@@ -42,7 +42,7 @@ def test_from_speech_to_a_student_that_beats_random_weights(tmp_path: Path) -> N
     speech = tmp_path / "speech"
     embedded.synthesise("nano", speech, 0, NoProgress(), ["unlabelled"])
     data = [f"audio={speech}"]
-    more = ("data.sources=[{corpus: audio}]", "data.batch_seconds=16")
+    more = ("data.sources=[{corpus: audio}]", "data.batch_seconds=6")
     teacher_recipe = load(
         "hubert_toy",
         "pretrain",
