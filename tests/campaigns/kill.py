@@ -30,12 +30,16 @@ IDLE, SYNTHESIS = "between runs", "synthesis"
 COMPARED = ("predictions.csv", "predictions-historical.csv", "labels.json", "probe-*.safetensors")
 """Files of a run that must be identical."""
 
+STEPS = 12
+"""Steps that a suite completes at most before it is killed: a run has four."""
+
 
 @dataclass
 class Campaign:
     """A folder in which a suite is killed repeatedly; `kills` counts the steps at which it was.
 
-    `steps` is how many a suite was last seen to complete: more are not waited for.
+    `steps` bounds those that are waited for: as many as a suite that ended unkilled was seen to take, and one more
+    after each kill, up to `STEPS`.
     """
 
     folder: Path
@@ -43,7 +47,7 @@ class Campaign:
     overrides: Sequence[str] = ()
     upstreams: str = "fbank_nonorm"
     kills: Counter[str] = field(default_factory=Counter)
-    steps: int = 12
+    steps: int = STEPS
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start or resume: make the corpus, then the runs."""
@@ -110,7 +114,9 @@ def run_for_a_while(campaign: Campaign, process: subprocess.Popen[bytes], rng: r
     with suppress(subprocess.TimeoutExpired):
         process.wait(delay)
     running = process.poll() is None
-    if not running and not early:
+    if running:
+        campaign.steps = min(STEPS, campaign.steps + 1)
+    elif not early:
         campaign.steps = max(1, changes)
     return running
 
