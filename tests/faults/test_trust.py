@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,16 +175,19 @@ def test_no_option_lets_paths_leave_the_corpus(tones: Path, tmp_path: Path) -> N
         load_corpus.open_corpus("ks", root, ("keyword",), CorpusSettings(allow_links=True))
 
 
+NUL_IN_A_CELL = "path" if sys.version_info >= (3, 11) else "not CSV"
+"""Python 3.10's csv refuses it by itself."""
+
+
 @pytest.mark.parametrize(
-    ("path", "refused"), [("../outside.wav", "path"), ("/etc/hostname", "path"), ("a\0b", "path|not CSV")]
+    ("path", "refused"), [("../outside.wav", "path"), ("/etc/hostname", "path"), ("a\0b", NUL_IN_A_CELL)]
 )
 def test_manifests_of_unlabelled_audio_stay_inside_too(path: str, refused: str, tmp_path: Path) -> None:
-    """Python 3.10's csv refuses a NUL by itself."""
     root = tmp_path / "corpus"
     root.mkdir()
     (tmp_path / "outside.wav").touch()
     (root / "list.csv").write_text(f"path\n{path}\n")
-    with pytest.raises(UserError, match=f"line 2: ({refused})"):
+    with pytest.raises(UserError, match=f"line 2: {refused}"):
         list(sources._rows(root / "list.csv", root))
 
 

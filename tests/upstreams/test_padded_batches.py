@@ -12,7 +12,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from superb_eval.data.padding import PaddedWavs, grid_frames, pad_wavs
 from tests.operations import Operations
-from tests.rounding import assert_near_states
 from tests.upstreams import configs
 from upstreams import distilhubert, registry
 from upstreams.hubert import Hubert
@@ -97,7 +96,9 @@ def test_features_equal_those_of_the_clips_alone(kind: str, monkeypatch: pytest.
         assert all(bool(state.isfinite().all()) for state in states)
         for k, single in enumerate(alone):
             for state, expected in zip(states, single, strict=True):
-                assert_near_states(state[k, : expected.shape[1]], expected[0])
+                # Rounding goes with the largest value of a layer, which every value is a sum over.
+                largest = float(expected.abs().max())
+                torch.testing.assert_close(state[k, : expected.shape[1]], expected[0], rtol=0.0, atol=1e-5 * largest)
 
 
 def test_an_upstream_that_overrides_forward_alone_is_not_padded_freely() -> None:
