@@ -7,7 +7,7 @@ COMMA := ,
 UPSTREAMS := fbank_nonorm,hubert_mini,distilhubert_mini
 # Tests whose outcome depends on how figures are rounded.
 NUMERICAL := $(addprefix tests/,downstreams faults/test_out_of_memory.py features pretraining probing runs \
-  test_pinned_figures.py upstreams/test_pinned_outputs.py)
+  test_pinned_figures.py upstreams/test_pinned_outputs.py upstreams/test_padded_batches.py analysis/test_cost.py)
 # Pip alone would do; uv installs the same locked set several times faster.
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
