@@ -23,7 +23,7 @@ from torch import Tensor
 
 from superb_eval.errors import UserError
 from superb_eval.features.budget import budget_bytes
-from superb_eval.runtime import atomic_files, locks, out_of_memory, outside_files, safetensors_io
+from superb_eval.runtime import allocator, atomic_files, locks, outside_files, safetensors_io
 
 _NAME = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{62}\.safetensors")
 """The path of a shard in its store."""
@@ -138,7 +138,7 @@ class Store:
         self._marked[path] = True
         safetensors_io.write(path, tensors, header)
         # From the file, so that a long extraction doesn't fill memory; what was just written needs no check.
-        out_of_memory.trim_memory()
+        allocator.trim()
         return Shard(*safetensors_io.read_unchecked(path))
 
     def require_budget(self, needed: float) -> None:

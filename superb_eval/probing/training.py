@@ -33,7 +33,7 @@ from superb_eval.probing.batched_probes import MicroBatch
 from superb_eval.probing.probe import Split, decode
 from superb_eval.probing.probe_state import LAST, ProbeState, best_on_dev, describe_divergence, selection_metric
 from superb_eval.recipe import TrainSettings
-from superb_eval.runtime import out_of_memory
+from superb_eval.runtime import allocator, out_of_memory
 from superb_eval.runtime.prefetch import prefetch
 from superb_eval.version import ENGINE_VERSION
 
@@ -88,7 +88,7 @@ def _train_until(trainings: Sequence[Training], until: int, readers: int, on_ste
 
 def _evaluate(trainings: Sequence[Training]) -> None:
     """Evaluate all probes on dev, and on test where the task tracks it, in one pass over each split."""
-    out_of_memory.trim_memory()  # not after each batch: where features are computed live, a small batch takes as long
+    allocator.trim()  # not after each batch: where features are computed live, a small batch takes as long
     task, splits = trainings[0].task, trainings[0].splits
     probes = [state.probe for training in trainings for state in training.active.states]
     decoded = {

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable
 from pathlib import Path
 
-from superb_eval.runtime import devices
+from superb_eval.runtime import allocator, devices
 from superb_eval.runtime.lazy_torch import torch
 
 
@@ -37,9 +36,9 @@ def reset_peak(device: str) -> bool:
         torch.cuda.reset_peak_memory_stats(device)
         return True
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # give back what earlier work left, or later work would seem to need nothing
+        allocator.trim()  # return what earlier work left, or later work would seem to need nothing
         Path("/proc/self/clear_refs").write_text("5")  # Linux
-    except (OSError, AttributeError, TypeError):  # another system, or a sandbox
+    except OSError:  # another system, or a sandbox
         return False
     return True
 

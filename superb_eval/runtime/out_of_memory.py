@@ -6,14 +6,11 @@ answer, since their memory is free again soon: the run ends, and the suite resum
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
-from functools import cache
 
 SHARED = "SUPERB_EVAL_SHARED_DEVICE"
 """Environment variable of a suite's workers, set where other runs use the device, or the machine's memory, too."""
@@ -62,20 +59,3 @@ def empty_cache() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-def trim_memory() -> None:
-    """Return free memory to the system: glibc retains it between blocks in use, and a long extraction would grow."""
-    trim = _trim()
-    if trim is not None:
-        trim(0)
-
-
-@cache
-def _trim() -> Callable[[int], object] | None:
-    """Return malloc_trim(3), where the C library has it."""
-    try:
-        function: Callable[[int], object] = ctypes.CDLL(None).malloc_trim
-        return function
-    except (AttributeError, OSError, TypeError):
-        return None

@@ -18,7 +18,6 @@ from superb_eval.features.extract import Extraction, extract
 from superb_eval.runs.config import RunConfig
 from superb_eval.runs.evaluate import evaluate
 from superb_eval.runtime import out_of_memory
-from tests import memory
 from tests.rounding import assert_near_losses
 from upstreams import registry
 from upstreams.base import Upstream
@@ -60,16 +59,6 @@ def real_error() -> Exception:
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="Linux")
 def test_a_real_error_is_recognised() -> None:
     assert out_of_memory.is_out_of_memory(real_error())
-
-
-@pytest.mark.skipif(out_of_memory._trim() is None or not Path("/proc/self/status").is_file(), reason="glibc on Linux")
-def test_free_memory_between_blocks_in_use_is_returned_to_the_system() -> None:
-    blocks = [b"x" * (60_000 + k % 7) for k in range(4_000)]  # 240 MB, each below what the C library would map alone
-    before = memory.anonymous()
-    in_use = blocks[::100]
-    del blocks
-    out_of_memory.trim_memory()
-    assert memory.anonymous() < before - 150_000_000 and len(in_use) == 40
 
 
 def limit_upstream(

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from superb_eval.errors import OwnCodeError, UserError
-from superb_eval.runtime import out_of_memory, system_errors
+from superb_eval.runtime import allocator, out_of_memory, system_errors
 from superb_eval.runtime.progress import Update
 from superb_eval.runtime.screen import show
 from superb_eval.suite.jobs import Job
@@ -71,6 +71,7 @@ def serve(lines: IO[str], writer: EventWriter) -> None:
             writer.send(**_failure(error))
         finally:
             out_of_memory.empty_cache()
+            allocator.trim()
 
 
 def _failure(error: Exception) -> dict[str, Any]:
@@ -121,6 +122,7 @@ def main() -> None:
     """Serve on standard input and output; prints of libraries go to standard error, so that messages stay intact."""
     out = os.fdopen(os.dup(1), "w", encoding="utf8")
     os.dup2(2, 1)
+    allocator.reuse_freed()
     try:
         serve(sys.stdin, EventWriter(out))
     except KeyboardInterrupt:
