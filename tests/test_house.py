@@ -146,6 +146,8 @@ def test_the_command_line_imports_nothing_heavy(path: Path) -> None:
     light |= {"typer.core", "superb_eval.errors", "superb_eval.version"}
     light |= {
         "os",
+        "functools",
+        "superb_eval.runtime.allocator",
         "superb_eval.runtime.screen",
         "superb_eval.runtime.supervision",
         "superb_eval.runtime.system_errors",
