@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -33,9 +35,18 @@ def pins(clone: Path, python: Path, oldest: bool) -> Path:
     if not oldest:
         return clone / "constraints.txt"
     lowest = clone.parent / "lowest.txt"
-    options = ["--quiet", "--resolution", "lowest-direct", "--python", python, "--extra", "synth"]
-    run(*UV, "pip", "compile", *options, "--output-file", lowest, "pyproject.toml", cwd=clone)
+    options = ["--quiet", "--no-annotate", "--resolution", "lowest-direct", "--python", python, "--extra", "synth"]
+    resolved = run(*UV, "pip", "compile", *options, "pyproject.toml", cwd=clone).splitlines()
+    direct = direct_dependencies()
+    # What those depend on stays free: the newest, for which they were resolved, need not suit the tools of tests.
+    lowest.write_text("\n".join(line for line in resolved if line.partition("==")[0] in direct), encoding="utf8")
     return lowest
+
+
+def direct_dependencies() -> set[str]:
+    """Return the names of the packages that the toolkit asks for without an extra."""
+    stated = [text for text in metadata.requires("superb-eval") or () if "extra ==" not in text]
+    return {re.split(r"[^\w.-]", text)[0].lower().replace(".", "-") for text in stated}
 
 
 def install(clone: Path, python: str, oldest: bool) -> Path:
