@@ -185,6 +185,16 @@ atomic_files.write(Path({str(target)!r}), lambda path: (path.write_text('half'),
     assert not leftover.exists() and own.exists() and foreign.exists() and other.exists()
 
 
+def test_a_file_is_synced_before_it_has_its_name_and_its_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out" / "result.json"
+    synced: list[tuple[int, bool]] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append((os.fstat(descriptor).st_ino, path.exists())))
+    atomic_files.write_text(path, "{}")
+    assert synced == [(path.stat().st_ino, False), (path.parent.stat().st_ino, True)]
+
+
 def test_create_text_never_replaces_a_file(tmp_path: Path) -> None:
     assert atomic_files.create_text(tmp_path / "x", json.dumps({}))
     assert not atomic_files.create_text(tmp_path / "x", "other") and (tmp_path / "x").read_text() == "{}"
