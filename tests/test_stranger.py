@@ -236,7 +236,7 @@ def hub() -> Iterator[StandIn]:
     server.server_close()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=150)
 def test_a_strangers_afternoon(tmp_path: Path, installed: Path, hub: StandIn) -> None:
     """One test: each command begins where the one before it ended."""
     pytest.importorskip("espeakng_loader", reason="extra synth, for `quick`")

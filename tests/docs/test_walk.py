@@ -149,7 +149,7 @@ def _walk(block: Block, world: Path, capsys: pytest.CaptureFixture[str]) -> None
                 _done.add(line.words)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=130)
 def test_documents_do_what_they_say(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One test: were pages spread over processes, some would begin in a world that lacks what others made."""
     for path in PAGES:

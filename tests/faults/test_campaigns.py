@@ -27,7 +27,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return synthesise("nano", tmp_path_factory.mktemp("nano") / "corpus", tasks=["ks"])
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=50)
 def test_a_suite_that_is_killed_repeatedly_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     """The training is long enough to be killed in, by this seed at the second time."""
     pytest.importorskip("espeakng_loader", reason="the extra synth")

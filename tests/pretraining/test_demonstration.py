@@ -37,7 +37,7 @@ def randomise(student: Path, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=80)
 def test_from_speech_to_a_student_that_beats_random_weights(tmp_path: Path) -> None:
     speech = tmp_path / "speech"
     embedded.synthesise("nano", speech, 0, NoProgress(), ["unlabelled"])
