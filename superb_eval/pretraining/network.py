@@ -93,14 +93,17 @@ def frame_inputs(model: HubertModel, batch: Batch) -> dict[str, Tensor]:
 def run_frontend(model: HubertModel, batch: Batch) -> FrontendOutput:
     """Run the convolutions on a batch with its `frame_inputs`.
 
-    Waveforms are normalised where `upstreams.hubert` normalises those of the trained encoder.
+    Waveforms are normalised where `upstreams.hubert` normalises those of the trained encoder. No gradient is kept for
+    frozen convolutions: transformers would ask for their input's.
     """
     norm = getattr(model.feature_extractor.conv_layers[0], "layer_norm", None)
     if isinstance(norm, ValidGroupNorm):
         norm.frame_counts = batch.inputs.get("first_frames")
     normalise = expects_normalised(model.config)
     wavs = zero_mean_unit_var_norm(batch.padded).samples if normalise else batch.wavs
-    features = model.feature_extractor(wavs).transpose(1, 2)
+    trained = any(weight.requires_grad for weight in model.feature_extractor.parameters())
+    with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+        features = model.feature_extractor(wavs).transpose(1, 2)
     return FrontendOutput(features, batch.inputs["valid"], "first_frames" not in batch.inputs)
 
 

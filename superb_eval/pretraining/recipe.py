@@ -133,7 +133,8 @@ class OptimSettings(Section):
     front_lr: Weight = Field(
         1.0,
         ge=0,
-        description="factor on the rate of the convolutions; Adam is nearly invariant to a factor on their gradients",
+        description="factor on the rate of the convolutions; Adam is nearly invariant to a factor on their gradients; "
+        "0: they are frozen, and cost no backward pass",
     )
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic; bf16 keeps float32 weights")
     log_every: Updates = Field(50, description="updates between lines of the log")

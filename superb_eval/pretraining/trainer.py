@@ -66,7 +66,12 @@ def lr_factor(settings: OptimSettings, step: int) -> float:
 
 
 def create_optimizer(objective: Objective, settings: OptimSettings) -> torch.optim.Optimizer:
-    """Return AdamW with the convolutions in a parameter group of their own; a group's `factor` scales its rate."""
+    """Return AdamW with the convolutions in a parameter group of their own; a group's `factor` scales its rate.
+
+    Convolutions of rate 0 are frozen: no gradient is computed for them, and none counts in the gradient's norm.
+    """
+    if settings.front_lr == 0:
+        objective.frontend().requires_grad_(False)
     frontend = [p for p in objective.frontend().parameters() if p.requires_grad]
     frontend_ids = {id(p) for p in frontend}
     rest = [p for p in objective.parameters() if p.requires_grad and id(p) not in frontend_ids]

@@ -19,7 +19,8 @@ import torch
 from safetensors.torch import load_file
 
 from superb_eval.errors import UserError
-from superb_eval.pretraining import launch, trainer
+from superb_eval.pretraining import launch, network, trainer
+from superb_eval.pretraining.batches import Batch
 from superb_eval.pretraining.pretrain import pretrain
 from superb_eval.pretraining.recipe import OptimSettings, PretrainRecipe
 from superb_eval.runtime import own_folder
@@ -77,6 +78,34 @@ def test_the_warm_start_may_have_shorter_batches(toy: Toy, speech: Path, tmp_pat
         model = train(settings, speech, tmp_path / seconds)
         hours[seconds] = [float(curve(folder)[-1]["hours"]) for folder in (model.parent / "front", model.parent)]
     assert hours["2"][0] < 0.6 * hours["null"][0] and hours["2"][1] == hours["null"][1]
+
+
+def test_convolutions_of_rate_zero_stay_as_the_warm_start_left_them(
+    toy: Toy, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = "front={optim: {steps: 2, log_every: 1}, mels: 20}"
+    uninterrupted = train(toy("optim.front_lr=0", front), speech, tmp_path / "frozen")
+    before = load_file(tmp_path / "frozen/front/model/model.safetensors")
+    after = load_file(uninterrupted / "model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert not any(name.startswith("feature_extractor.") for name in changed)
+    assert {"feature_projection.projection.weight", "encoder.layers.0.attention.q_proj.weight"} <= changed
+    stop_at(monkeypatch, 2)  # the warm start's last update, then masked prediction
+    with pytest.raises(KeyboardInterrupt):
+        train(toy("optim.front_lr=0", front), speech, tmp_path / "resumed")
+    resumed = load_file(train(toy("optim.front_lr=0", front), speech, tmp_path / "resumed") / "model.safetensors")
+    assert all(torch.equal(after[name], resumed[name]) for name in after)
+
+
+@pytest.mark.parametrize("more", ["", "feat_extract_norm: layer, "])
+def test_frozen_convolutions_keep_nothing_for_a_gradient(more: str, toy: Toy) -> None:
+    model = network.create(toy(f"network.more={{{more}num_conv_pos_embedding_groups: 4}}").network, 0).train()
+    wavs = torch.zeros(1, 4_000)
+    batch = Batch(wavs, (4_000,), (0,), (0,), (0,), 1)
+    batch = batch._replace(inputs=network.frame_inputs(model, batch))
+    assert network.run_frontend(model, batch).features.requires_grad
+    model.feature_extractor.requires_grad_(False)
+    assert not network.run_frontend(model, batch).features.requires_grad
 
 
 def test_the_loss_falls_and_the_encoder_loads_here_and_in_transformers(toy: Toy, speech: Path, tmp_path: Path) -> None:
