@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from superb_eval.pretraining import target_features
 from superb_eval.pretraining.target_features import Frames
-from superb_eval.pretraining.target_settings import TargetSettings
+from superb_eval.pretraining.target_settings import CodebookSettings
 from superb_eval.runtime import atomic_files
 
 CODE_WIDTH = 16
@@ -68,7 +68,7 @@ def _unit_rows(vectors: Frames) -> Frames:
     return unit
 
 
-def fit(sample: Frames, settings: TargetSettings, clusters: int, number: int, seed: int) -> Codebook:
+def fit(sample: Frames, settings: CodebookSettings, clusters: int, number: int, seed: int) -> Codebook:
     """Return the codebook `number`, from 0, of a sample of frames [frames, dim].
 
     Several of one size differ in their seed alone.
@@ -79,7 +79,7 @@ def fit(sample: Frames, settings: TargetSettings, clusters: int, number: int, se
     return Codebook(_fit_kmeans(sample * scale, settings, clusters, (seed + number) % 2**32), scale)
 
 
-def _scale(sample: Frames, settings: TargetSettings) -> Frames:
+def _scale(sample: Frames, settings: CodebookSettings) -> Frames:
     """Return the factors [dim] of the features: weights over the standard deviation, or 1.
 
     A random projection needs standardised features; without weights, k-means clusters them as they are.
@@ -92,7 +92,7 @@ def _scale(sample: Frames, settings: TargetSettings) -> Frames:
     return scale
 
 
-def _draw_random(sample: Frames, settings: TargetSettings, clusters: int, rng: np.random.Generator) -> RandomCodebook:
+def _draw_random(sample: Frames, settings: CodebookSettings, clusters: int, rng: np.random.Generator) -> RandomCodebook:
     """Return a random codebook: its projection by Xavier's uniform rule, its vectors normal and of norm 1."""
     rows = settings.stack * sample.shape[1]
     bound = np.sqrt(6 / (rows + CODE_WIDTH))
@@ -102,7 +102,7 @@ def _draw_random(sample: Frames, settings: TargetSettings, clusters: int, rng: n
     return RandomCodebook(vectors, _scale(sample, settings).astype(np.float32), mean, projection)
 
 
-def _fit_kmeans(sample: Frames, settings: TargetSettings, clusters: int, seed: int) -> Frames:
+def _fit_kmeans(sample: Frames, settings: CodebookSettings, clusters: int, seed: int) -> Frames:
     """Return k-means' centres [clusters, dim], with the options of HuBERT's `learn_kmeans.py`."""
     from sklearn.cluster import MiniBatchKMeans
 

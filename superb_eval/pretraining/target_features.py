@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from superb_eval.data.audio import SAMPLE_RATE, Clip, Waveform
 from superb_eval.errors import UserError
 from superb_eval.features.extract import Extraction, extract
-from superb_eval.pretraining.target_settings import TargetSettings
+from superb_eval.pretraining.target_settings import CodebookSettings
 from superb_eval.runtime.threads import available_cores, limit_threads
 from upstreams import registry
 
@@ -39,7 +39,7 @@ MELS = 80
 """Bands of `log-mel`, as BEST-RQ's (Chiu et al., arXiv 2202.01855, section 4)."""
 
 
-def extractor(settings: TargetSettings, device: str) -> TargetExtractor:
+def extractor(settings: CodebookSettings, device: str) -> TargetExtractor:
     """Return the extractor of the features that the settings name.
 
     Raises:
@@ -91,7 +91,7 @@ def mfcc_weights(weights: tuple[float, float, float, float]) -> Frames:
     return np.repeat(np.array(weights, np.float32), (1, CEPSTRA - 1, CEPSTRA, CEPSTRA))
 
 
-def _layer_extractor(settings: TargetSettings, device: str) -> TargetExtractor:
+def _layer_extractor(settings: CodebookSettings, device: str) -> TargetExtractor:
     upstream = registry.load(settings.features).to(device)
     layer, layers = settings.layer, upstream.card.layers
     if layer is None or layer >= layers:

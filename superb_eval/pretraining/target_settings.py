@@ -26,8 +26,8 @@ LATER_KEYS: dict[str, Any] = {"quantiser": "kmeans", "stack": 1}
 """Keys that the section got after labels were written, with their defaults."""
 
 
-class TargetSettings(Section):
-    """The prediction targets: codes of MFCC (iteration 1) or log-mel, or of one layer of an upstream (iteration 2)."""
+class CodebookSettings(Section):
+    """Codes of MFCC (iteration 1) or log-mel, or of one layer of an upstream (iteration 2)."""
 
     features: str = Field("mfcc", description="mfcc, log-mel (80 bands), or an upstream's address, hubert@FOLDER")
     layer: LayerIndex | None = Field(None, ge=0, description="of the upstream: which hidden state is quantised")
@@ -51,7 +51,7 @@ class TargetSettings(Section):
     restarts: Tries = Field(20, description="initialisations of k-means that are tried")
 
     @model_validator(mode="after")
-    def _options_of_its_kind(self) -> TargetSettings:
+    def _options_of_its_kind(self) -> CodebookSettings:
         if self.stack > 1 and self.quantiser != "random":
             raise ValueError(f"targets.stack={self.stack}: expected 1 with k-means; or set targets.quantiser=random")
         if self.features == "log-mel" and self.centre == "c0":
@@ -60,5 +60,15 @@ class TargetSettings(Section):
 
     def as_recorded(self) -> dict[str, Any]:
         """Return the settings as they are recorded beside labels: later keys where they differ from their defaults."""
-        settings = self.model_dump(mode="json")
+        settings = self.model_dump(mode="json", include=set(CodebookSettings.model_fields))
         return {key: value for key, value in settings.items() if LATER_KEYS.get(key, ...) != value}
+
+
+class TargetSettings(CodebookSettings):
+    """The prediction targets."""
+
+    further: CodebookSettings | None = Field(
+        None,
+        description="codes of other features, or of another quantiser, that are predicted at once with these; "
+        "default: none",
+    )

@@ -24,12 +24,15 @@ from superb_eval.pretraining.codebooks import Codebook
 from superb_eval.pretraining.data import Audio, Crop
 from superb_eval.pretraining.shapes import frame_count
 from superb_eval.pretraining.target_features import Frames, TargetExtractor
-from superb_eval.pretraining.target_settings import TargetSettings
+from superb_eval.pretraining.target_settings import CodebookSettings, TargetSettings
 from superb_eval.runtime import atomic_files, outside_files
 from superb_eval.runtime.progress import Progress
 
 SHARD = 256
 """Clips whose labels share a file."""
+
+FURTHER = "further"
+"""In the folder of the labels: those of `targets.further`."""
 
 NAMES = {"kmeans": "k-means", "random": "random projection"}
 """Of quantisers, in the log."""
@@ -50,6 +53,11 @@ class Labels:
     def sizes(self) -> tuple[int, ...]:
         """Return the number of clusters of each codebook."""
         return _sizes(self.clusters)
+
+    def beside(self, further: Labels) -> Labels:
+        """Return labels of these codebooks and of those of `further`, which are of the same clips."""
+        values = [labels.values.reshape(len(self.values), -1) for labels in (self, further)]
+        return Labels(np.concatenate(values, axis=1), self.starts, self.sizes + further.sizes)
 
     def for_batch(self, batch: Batch, counted: Tensor) -> Tensor:
         """Return the labels [rows, frames] of a batch's crops, 0 on frames that aren't `counted` [rows, frames].
@@ -75,6 +83,15 @@ def create(settings: TargetSettings, audio: Audio, folder: Path, seed: int, devi
         UserError: there are too few frames for that number of clusters, the upstream has no such layer or another
             stride, or `folder` holds the labels of other audio, settings or weights of the upstream.
     """
+    labels = _create(settings, audio, folder, seed, device, progress)
+    if settings.further is None:
+        return labels
+    return labels.beside(_create(settings.further, audio, folder / FURTHER, seed, device, progress))
+
+
+def _create(
+    settings: CodebookSettings, audio: Audio, folder: Path, seed: int, device: str, progress: Progress
+) -> Labels:
     extractor = target_features.extractor(settings, device)
     _claim_folder(settings, audio, folder, seed, extractor.fingerprint)
     books = _codebooks(settings, audio, folder, seed, extractor, progress)
@@ -88,7 +105,7 @@ def create(settings: TargetSettings, audio: Audio, folder: Path, seed: int, devi
     return Labels(np.concatenate(shards), starts, settings.clusters)
 
 
-def _claim_folder(settings: TargetSettings, audio: Audio, folder: Path, seed: int, fingerprint: str | None) -> None:
+def _claim_folder(settings: CodebookSettings, audio: Audio, folder: Path, seed: int, fingerprint: str | None) -> None:
     """Record the settings, audio and upstream of the labels in `folder`, or refuse a folder with labels of others."""
     clips = [(clip.path.name, clip.start, int(n)) for clip, n in zip(audio.clips, audio.samples, strict=True)]
     digest = hashlib.sha256(json.dumps(clips).encode()).hexdigest()
@@ -153,7 +170,7 @@ def _align(frames: Frames, count: int) -> Frames:
 
 
 def _codebooks(
-    settings: TargetSettings, audio: Audio, folder: Path, seed: int, extractor: TargetExtractor, progress: Progress
+    settings: CodebookSettings, audio: Audio, folder: Path, seed: int, extractor: TargetExtractor, progress: Progress
 ) -> list[Codebook]:
     """Return the codebooks, fitted on one sample of frames where `folder` doesn't hold all of them."""
     sizes = _sizes(settings.clusters)
@@ -172,7 +189,7 @@ def _codebooks(
 
 
 def _sample(
-    settings: TargetSettings, audio: Audio, seed: int, extractor: TargetExtractor, progress: Progress
+    settings: CodebookSettings, audio: Audio, seed: int, extractor: TargetExtractor, progress: Progress
 ) -> Frames:
     """Return the frames [frames, dim] of clips drawn by the seed, `fit_hours` in all."""
     order = np.random.default_rng([seed, 2]).permutation(len(audio.clips))

@@ -54,6 +54,11 @@ def test_the_mini_recipe_trains_the_network_that_carries_its_name() -> None:
         ("mask.probability=2", "'mask.probability' is 2"),
         ("network.conv=[1, 2]", "'network.conv' is"),
         ("targets.clusters=[100, 1]", r"'targets\.clusters\.1' is 1: input should be greater than or equal to 2"),
+        (
+            "targets.further={clusters: 1}",
+            r"'targets\.further\.clusters' is 1: input should be greater than or equal to 2",
+        ),
+        ("targets.further={further: {}}", r"'targets\.further\.further'"),
         ("targets.clusters=1", r"'targets\.clusters' is 1: input should be greater than or equal to 2"),
         ("targets.clusters=[]", r"'targets\.clusters' is"),
         ("front={optim: {steps: 3}, batch_seconds: 1}", "front.batch_seconds=1 can't hold a crop"),

@@ -21,7 +21,7 @@ from superb_eval.pretraining import codebooks, data, shapes, target_features, ta
 from superb_eval.pretraining.batches import ALIGN, Batch, Batches
 from superb_eval.pretraining.data import Audio
 from superb_eval.pretraining.recipe import PretrainRecipe
-from superb_eval.pretraining.target_settings import TargetSettings
+from superb_eval.pretraining.target_settings import CodebookSettings, TargetSettings
 from superb_eval.runtime.progress import NoProgress
 from tests.upstreams.configs import TINY
 from upstreams import registry
@@ -92,6 +92,25 @@ def test_a_crop_uses_its_segment_of_the_labels(loaded: Audio, tmp_path: Path) ->
     assert rows.shape == (1, 30) and shapes.frame_count(8000) == 24
     clip_labels = labels.values[labels.starts[longest] :]
     assert rows[0].tolist() == clip_labels[10:34].tolist() + [0] * 6
+
+
+def test_codes_of_other_features_stand_beside_the_first(loaded: Audio, tmp_path: Path) -> None:
+    further = CodebookSettings(features="log-mel", quantiser="random", clusters=(20, 30))
+    both = targets.create(
+        MFCC.model_copy(update={"further": further}), loaded, tmp_path / "both", 3, "cpu", NoProgress()
+    )
+    first = targets.create(MFCC, loaded, tmp_path / "first", 3, "cpu", NoProgress())
+    second = targets.create(TargetSettings(**further.model_dump()), loaded, tmp_path / "second", 3, "cpu", NoProgress())
+    assert both.sizes == (10, 20, 30) and both.values.dtype == np.uint16
+    assert np.array_equal(both.values[:, 0], first.values) and np.array_equal(both.values[:, 1:], second.values)
+    # Labels made without further ones serve a training with them.
+    extended = targets.create(
+        MFCC.model_copy(update={"further": further}), loaded, tmp_path / "first", 3, "cpu", NoProgress()
+    )
+    assert np.array_equal(extended.values, both.values)
+    other = MFCC.model_copy(update={"further": further.model_copy(update={"centre": "all"})})
+    with pytest.raises(UserError, match="further: holds labels of other audio, settings or weights"):
+        targets.create(other, loaded, tmp_path / "both", 3, "cpu", NoProgress())
 
 
 def test_labels_are_reused_and_those_of_other_audio_refused(

@@ -80,6 +80,12 @@ def test_the_warm_start_may_have_shorter_batches(toy: Toy, speech: Path, tmp_pat
     assert hours["2"][0] < 0.6 * hours["null"][0] and hours["2"][1] == hours["null"][1]
 
 
+def test_two_kinds_of_targets_are_predicted_at_once(toy: Toy, speech: Path, tmp_path: Path) -> None:
+    further = "targets.further={features: log-mel, quantiser: random, clusters: 30, centre: all}"
+    train(toy(further, "optim.steps=2"), speech, tmp_path)
+    assert curve(tmp_path)[-1].keys() >= {"masked", "masked_right", "masked_right_codebook2"}
+
+
 def test_convolutions_of_rate_zero_stay_as_the_warm_start_left_them(
     toy: Toy, speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
