@@ -19,7 +19,7 @@ from tests.recorded.recorded_set import RecordedSet, figures_of
 from tests.recorded.wording import Figures
 from tests.results.runs import answers, known_training, new_record, vary, write_run
 
-SETS = ("embedded", "second", "human")
+SETS = ("embedded", "second", "codes", "human")
 
 INTERVAL = re.compile(r"\[[-+]?\d+\.\d+, [-+]?\d+\.\d+\]|\([-+]?\d+\.\d+ to [-+]?\d+\.\d+\)")
 
