@@ -13,14 +13,13 @@ import pytest
 import soundfile
 from hypothesis import settings
 
-from superb_eval.runtime.threads import available_cores
 from tests.ten_tasks import write as write_ten_tasks
 
 TONES = {"yes": 300.0, "no": 900.0, "_unknown_": 2700.0}
 """Hz."""
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Beside others, torch's threads would wait for each other; no effect once torch is imported.
+    # Beside other processes, torch's threads would wait for each other; no effect once torch is imported.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("untimed", deadline=None)  # no test depends on how busy the machine is
@@ -29,11 +28,6 @@ settings.load_profile("untimed")
 
 TEST_DEVICE = os.environ.get("SUPERB_EVAL_TEST_DEVICE", "cuda")
 """The device of tests that are marked `gpu`."""
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """Return one process more than there are cores, since some tests wait for other processes."""
-    return available_cores() + 1
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
