@@ -38,9 +38,14 @@ def speed(name: str) -> str:
 
 
 def lines(name: str) -> list[dict[str, str]]:
-    """Return the lines of `recipes/distill/logs/NAME.csv`."""
+    """Return the lines of `recipes/distill/logs/NAME.csv`.
+
+    Raises:
+        ValueError: a line has more cells than there are columns, or fewer: one holds a comma that isn't quoted.
+    """
     with (recipe.folder() / "distill" / "logs" / f"{name}.csv").open(encoding="utf8", newline="") as file:
-        return list(csv.DictReader(file))
+        heading, *rows = csv.reader(file)
+    return [dict(zip(heading, row, strict=True)) for row in rows]
 
 
 def grid(heading: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:

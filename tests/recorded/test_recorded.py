@@ -38,6 +38,20 @@ def test_every_template_is_in_one_document() -> None:
     assert sorted(used) == sorted(path.name.removesuffix(pages.ENDING) for path in pages.TEMPLATES.iterdir())
 
 
+@pytest.mark.parametrize("path", sorted((recipe.folder() / "distill/logs").glob("*.csv")), ids=lambda path: path.stem)
+def test_every_line_of_a_log_has_all_columns(path: Path) -> None:
+    assert grids.lines(path.stem)
+
+
+def test_a_line_with_an_unquoted_comma_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "distill/logs/broken.csv"
+    log.parent.mkdir(parents=True)
+    log.write_text("change,loss\nthe same, frozen,1.0\n")
+    monkeypatch.setattr(recipe, "folder", lambda: tmp_path)
+    with pytest.raises(ValueError, match="longer"):
+        grids.lines("broken")
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_cells_are_the_means_of_the_runs(name: str) -> None:
     recorded = recorded_set.read(name)
