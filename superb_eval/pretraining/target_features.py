@@ -96,11 +96,13 @@ def _layer_extractor(settings: CodebookSettings, device: str) -> TargetExtractor
     layer, layers = settings.layer, upstream.card.layers
     if layer is None or layer >= layers:
         raise UserError(
-            f"targets.layer is {layer}: {settings.features} has hidden states 0 to {layers - 1}. Choose one of them."
+            f"{settings.section}.layer is {layer}: {settings.features} has hidden states 0 to {layers - 1}. "
+            "Choose one of them."
         )
     if upstream.card.stride != 320:
         raise UserError(
-            f"{settings.features}: its stride is {upstream.card.stride} samples; targets need HuBERT's 320."
+            f"{settings.section}.features={settings.features}: its stride is {upstream.card.stride} samples; "
+            "targets need HuBERT's 320."
         )
     extraction = Extraction("frames", layers=(layer,))
 

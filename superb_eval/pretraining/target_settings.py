@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -29,6 +29,9 @@ LATER_KEYS: dict[str, Any] = {"quantiser": "kmeans", "stack": 1}
 class CodebookSettings(Section):
     """Codes of MFCC (iteration 1) or log-mel, or of one layer of an upstream (iteration 2)."""
 
+    section: ClassVar[str] = "targets.further"
+    """Where these settings are in a recipe."""
+
     features: str = Field("mfcc", description="mfcc, log-mel (80 bands), or an upstream's address, hubert@FOLDER")
     layer: LayerIndex | None = Field(None, ge=0, description="of the upstream: which hidden state is quantised")
     quantiser: Literal["kmeans", "random"] = Field(
@@ -53,9 +56,11 @@ class CodebookSettings(Section):
     @model_validator(mode="after")
     def _options_of_its_kind(self) -> CodebookSettings:
         if self.stack > 1 and self.quantiser != "random":
-            raise ValueError(f"targets.stack={self.stack}: expected 1 with k-means; or set targets.quantiser=random")
+            raise ValueError(
+                f"{self.section}.stack={self.stack}: expected 1 with k-means; or set {self.section}.quantiser=random"
+            )
         if self.features == "log-mel" and self.centre == "c0":
-            raise ValueError("targets.centre=c0: log-mel has no C0; expected none or all")
+            raise ValueError(f"{self.section}.centre=c0: log-mel has no C0; expected none or all")
         return self
 
     def as_recorded(self) -> dict[str, Any]:
@@ -66,6 +71,8 @@ class CodebookSettings(Section):
 
 class TargetSettings(CodebookSettings):
     """The prediction targets."""
+
+    section: ClassVar[str] = "targets"
 
     further: CodebookSettings | None = Field(
         None,

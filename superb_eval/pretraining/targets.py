@@ -180,7 +180,7 @@ def _codebooks(
         if len(sample) < max(sizes):
             raise UserError(
                 f"{len(sample)} frames are too few for {max(sizes)} clusters. "
-                "Lower targets.clusters, or raise targets.fit_hours or the data."
+                f"Lower {settings.section}.clusters, or raise {settings.section}.fit_hours or the data."
             )
         for number, (path, clusters) in enumerate(zip(paths, sizes, strict=True)):
             progress.log(f"{NAMES[settings.quantiser]}: {clusters} clusters of {len(sample)} frames")

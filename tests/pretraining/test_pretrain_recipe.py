@@ -63,7 +63,8 @@ def test_the_mini_recipe_trains_the_network_that_carries_its_name() -> None:
         ("targets.clusters=[]", r"'targets\.clusters' is"),
         ("front={optim: {steps: 3}, batch_seconds: 1}", "front.batch_seconds=1 can't hold a crop"),
         ("targets.stack=4", "targets.stack=4: expected 1 with k-means; or set targets.quantiser=random"),
-        ("targets={features: log-mel, centre: c0}", "log-mel has no C0; expected none or all"),
+        ("targets={features: log-mel, centre: c0}", r"targets\.centre=c0: log-mel has no C0; expected none or all"),
+        ("targets.further={stack: 4}", r"targets\.further\.stack=4: .* set targets\.further\.quantiser=random"),
     ],
 )
 def test_mistakes_in_a_recipe_are_explained(override: str, sentence: str) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,9 +130,26 @@ def test_labels_are_reused_and_those_of_other_audio_refused(
         targets.create(MFCC, loaded, tmp_path, 1, "cpu", NoProgress())
 
 
-def test_too_few_frames_are_explained(loaded: Audio, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"\d+ frames are too few for 60000 clusters. Lower targets.clusters"):
-        targets.create(MFCC.model_copy(update={"clusters": 60_000}), loaded, tmp_path, 0, "cpu", NoProgress())
+@pytest.mark.parametrize("section", ["targets", "targets.further"])
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"clusters": 60_000},
+            r"\d+ frames are too few for 60000 clusters. Lower SECTION\.clusters, or raise",
+        ),
+        ({"features": "hubert_nano@random"}, r"SECTION\.layer is None: hubert_nano@random has hidden states 0 to 2"),
+        ({"features": "hubert_nano@random", "layer": 3}, r"SECTION\.layer is 3: hubert_nano@random has"),
+        ({"features": "fbank", "layer": 0}, r"SECTION\.features=fbank: its stride is 160 samples; targets need"),
+    ],
+)
+def test_faults_are_named_by_their_section(
+    loaded: Audio, tmp_path: Path, section: str, settings: dict[str, Any], sentence: str
+) -> None:
+    further = MFCC.model_copy(update={"further": CodebookSettings(**settings)})
+    chosen = TargetSettings(**settings) if section == "targets" else further
+    with pytest.raises(UserError, match=sentence.replace("SECTION", re.escape(section))):
+        targets.create(chosen, loaded, tmp_path, 0, "cpu", NoProgress())
 
 
 @pytest.mark.parametrize("quantiser", ["kmeans", "random"])
@@ -264,18 +283,6 @@ def test_batches_are_halved_where_memory_runs_out(
     monkeypatch.setattr(registry, "load", lambda _: upstream)
     parts = targets.create(settings, loaded, tmp_path / "parts", 0, "cpu", NoProgress())
     assert halved and (parts.values == whole.values).mean() > 0.99, "rounding may move a frame between two clusters"
-
-
-def test_a_layer_or_stride_that_does_not_fit_is_explained(loaded: Audio, tmp_path: Path) -> None:
-    def create(features: str, layer: int | None) -> None:
-        settings = TargetSettings(features=features, layer=layer, clusters=5)
-        targets.create(settings, loaded, tmp_path / features / str(layer), 0, "cpu", NoProgress())
-
-    for layer in (None, 3):
-        with pytest.raises(UserError, match=f"targets.layer is {layer}: hubert_nano@random has hidden states 0 to 2"):
-            create("hubert_nano@random", layer)
-    with pytest.raises(UserError, match="its stride is 160 samples; targets need HuBERT's 320"):
-        create("fbank", 0)
 
 
 def test_labels_and_batches_agree_on_frames(loaded: Audio, toy: Callable[..., PretrainRecipe], tmp_path: Path) -> None:
