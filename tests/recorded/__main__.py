@@ -30,10 +30,13 @@ def collect(
     commit: Annotated[str, typer.Option(help="of the code that made the runs; records hold none")],
     rename: Annotated[list[str] | None, typer.Option(metavar="OLD=NEW", help="of an upstream; repeatable")] = None,
     against: Annotated[str, typer.Option(metavar="NAME,...", help="references of differences; default: all")] = "",
+    shared: Annotated[str, typer.Option(metavar="NAME,...", help="rows whose runs the set `embedded` holds")] = "",
 ) -> None:
     """Write the runs of a results folder, and the cells and differences of its table, into `recipes/recorded/`."""
-    references = tuple(against.replace(",", " ").split())
-    written, left_out = collecting.collect(results, set_name, commit, rename or (), references, TerminalProgress())
+    references, elsewhere = (text.replace(",", " ").split() for text in (against, shared))
+    written, left_out = collecting.collect(
+        results, set_name, commit, rename or (), references, elsewhere, TerminalProgress()
+    )
     for path in written:
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
     for problem in left_out:

@@ -47,6 +47,7 @@ def collect(
     commit: str,
     renames: Sequence[str] = (),
     references: Sequence[str] = (),
+    shared: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> tuple[list[Path], list[str]]:
     """Write the runs and the cells of a results folder; return the files, and a sentence for each entry left out.
@@ -57,6 +58,7 @@ def collect(
         commit: of the code that made the runs; records hold none.
         renames: `OLD=NEW`, of upstreams whose address names a folder of this machine.
         references: upstreams from which differences are computed, by their new names; empty: all.
+        shared: upstreams whose runs another set holds, by their new names: only their cells are written.
         progress: what reports each table.
 
     Raises:
@@ -68,12 +70,13 @@ def collect(
     progress = progress or NoProgress()
     cells, left_out = _cells(results, None, progress)
     upstreams = list(dict.fromkeys(cell["upstream"] for cell in cells))
-    _check_names(upstreams, new_names, references)
+    _check_names(upstreams, new_names, (*references, *shared))
     for upstream in upstreams:
         if not references or new_names.get(upstream, upstream) in references:
             cells += _cells(results, upstream, progress)[0]
     opened = open_results(results)
     runs = [run_row(run, commit, new_names) for run in opened.runs if run.folder in opened.shown]
+    runs = [run for run in runs if run["upstream"] not in shared]
     for cell in cells:
         cell |= {key: new_names.get(cell[key], cell[key]) for key in ("reference", "upstream")}
     written = [
@@ -100,7 +103,7 @@ def _check_names(upstreams: Sequence[str], new_names: Mapping[str, str], referen
     missing = [*(new_names.keys() - set(upstreams)), *(set(references) - set(shown))]
     if missing or len(set(shown)) < len(shown):
         raise UserError(
-            f"--rename and --against are to name rows, each once; got {', '.join(missing) or shown}. "
+            f"--rename, --against and --shared are to name rows, each once; got {', '.join(missing) or shown}. "
             f"The rows: {', '.join(upstreams)}."
         )
 

@@ -13,6 +13,9 @@ from tests.recorded import collecting
 
 Values = Mapping[str, str]
 
+SHARED = "embedded"
+"""The set that holds the runs of rows which other sets only compare with."""
+
 
 @dataclass(frozen=True)
 class RecordedSet:
@@ -65,7 +68,7 @@ class RecordedSet:
 
 @cache
 def read(name: str, folder: Path | None = None) -> RecordedSet:
-    """Return a set by its name.
+    """Return a set by its name; runs of upstreams that it has cells of alone are those of the set `SHARED`.
 
     Raises:
         UserError: there is none of that name.
@@ -74,7 +77,10 @@ def read(name: str, folder: Path | None = None) -> RecordedSet:
     if not (folder / f"{name}.runs.csv").is_file():
         known = ", ".join(sorted(path.name.partition(".")[0] for path in folder.glob("*.runs.csv")))
         raise UserError(f"{name}: no recorded set. `python -m tests.recorded collect` makes one; there are: {known}.")
-    return RecordedSet(name, *(_rows(folder / f"{name}.{part}.csv") for part in ("runs", "cells")))
+    runs, cells = (_rows(folder / f"{name}.{part}.csv") for part in ("runs", "cells"))
+    elsewhere = {cell["upstream"] for cell in cells} - {run["upstream"] for run in runs}
+    shared = [run for run in read(SHARED, folder).runs if run["upstream"] in elsewhere] if elsewhere else []
+    return RecordedSet(name, (*shared, *runs), cells)
 
 
 def figures_of(run: Values) -> dict[str, float]:

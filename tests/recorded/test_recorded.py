@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -134,6 +135,23 @@ def test_collect_stores_what_the_table_shows(collected: RecordedSet, study: Path
         ("fbank", "1", "train.steps=9"),
     ]
     assert collected.runs[-1]["command"] == "superb-eval run ks -u hubert@cut --data pack -o train.steps=9"
+
+
+def test_runs_that_another_set_holds_are_not_stored_twice(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collecting, "folder", lambda: tmp_path)
+    rename = ["hubert@/my/cut=hubert@cut"]
+    with known_training(None):
+        collecting.collect(study, recorded_set.SHARED, "1234567", rename)
+        collecting.collect(study, "small", "7654321", rename, shared=["fbank"])
+    written = [run["upstream"] for run in csv.DictReader((tmp_path / "small.runs.csv").open(encoding="utf8"))]
+    assert written == ["hubert@cut"] * 3
+    runs = recorded_set.read("small", tmp_path).runs
+    assert [(run["upstream"], run["commit"]) for run in runs] == [
+        *[("fbank", "1234567")] * 3,
+        *[("hubert@cut", "7654321")] * 3,
+    ]
 
 
 def test_sentences_follow_the_recorded_tests(collected: RecordedSet) -> None:
