@@ -107,7 +107,7 @@ IN_UPSTREAMS = Typed(
 )
 QUICK = Typed(
     "docs/add-upstream.md",
-    "quick strange_conv --tasks ks,sid --out first",
+    "quick strange_conv --tasks ks --out first",
     ("A first picture", "fbank_nonorm", "distilhubert_mini", "strange_conv"),
 )
 QUICK_TABLE = Typed("docs/compare.md", "table first --against distilhubert_mini --format json")
@@ -293,10 +293,10 @@ def check_quick(printed: dict[str, Any]) -> None:
     (table,) = printed["tables"]
     figures = [figure for figure in table["figures"] if figure["task"]]
     names = ("fbank_nonorm", "distilhubert_mini", "strange_conv")
-    assert {(f["upstream"], f["task"]) for f in figures} == {(name, task) for name in names for task in ("ks", "sid")}
+    assert {(f["upstream"], f["task"]) for f in figures} == {(name, "ks") for name in names}
     assert all(figure["low"] <= figure["value"] <= figure["high"] for figure in figures)
-    compared = {(f["upstream"], f["task"]) for f in figures if f["difference"] is not None}
-    assert {("strange_conv", "ks"), ("strange_conv", "sid")} <= compared, "its row has differences from the reference"
+    compared = {f["upstream"] for f in figures if f["difference"] is not None}
+    assert "strange_conv" in compared, "its row has differences from the reference"
 
 
 def check_pushed(hub: StandIn, machine: Path) -> None:

@@ -12,7 +12,7 @@ from upstreams.base import Card
 from upstreams.contract.check import Finding, check, render, resolve_upstream
 
 BASELINE = "hubert@random"
-SECONDS, ROUNDS = 5.0, 5
+SECONDS, ROUNDS = 2.0, 5
 """Length of the utterance, and how often each is timed."""
 
 

@@ -4,7 +4,9 @@ dropout, on the same batch and weights; equal losses. Then the same with stored 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,19 +23,25 @@ EPOCHS = 200_000 * 24 / 281_241
 """The paper's updates of 24 utterances, over LibriSpeech's 960 h."""
 
 
-def run() -> str:
+def run(
+    sizes: Mapping[str, Any] = made.BASE,
+    conv: str = made.BASE_CONV,
+    layers: int = 12,
+    predicted: tuple[int, ...] = (4, 8, 12),
+) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        path = made.write_teacher(Path(folder) / "hubert.pt", made.BASE, made.BASE_CONV, 12)
-        theirs = made.Theirs(path, made.BASE, made.BASE_CONV, (4, 8, 12))
+        path = made.write_teacher(Path(folder) / "hubert.pt", dict(sizes), conv, layers)
+        theirs = made.Theirs(path, dict(sizes), conv, predicted)
         theirs.teacher.eval()
-        ours = made.ours(registry.load(f"hubert@{path}"), (4, 8, 12), replay=False, theirs=theirs)
+        ours = made.ours(registry.load(f"hubert@{path}"), predicted, replay=False, theirs=theirs)
     batch = made.make_batch([SAMPLES] * CLIPS)._replace(clips=tuple(range(CLIPS)))
-    hidden = ours.targets(batch).transpose(1, 2).half()  # [batch, frames, layers, width]
+    prepared = ours.prepare(batch)
+    hidden = ours.targets(prepared).transpose(1, 2).half()  # [batch, frames, layers, width]
     dataset = Features.from_tensors(list(hidden)).dataset
     parameters = {"theirs": list(theirs.model.parameters()), "ours": list(ours.parameters())}
     # Ours as `superb_eval.pretraining` makes it.
     optimizers = {name: torch.optim.AdamW(some, lr=2e-6, fused=name == "ours") for name, some in parameters.items()}
-    losses = {"theirs": lambda: theirs.loss(batch), "ours": lambda: made.loss(ours(batch))}
+    losses = {"theirs": lambda: theirs.loss(batch), "ours": lambda: made.loss(made.run(ours, batch))}
 
     def update(side: str) -> torch.Tensor:
         loss = losses[side]()
@@ -45,7 +53,7 @@ def run() -> str:
 
     torch.testing.assert_close(update("ours"), update("theirs"), rtol=1e-4, atol=1e-4)
     live = pair(lambda: update("theirs"), lambda: update("ours"), rounds=3)
-    once = seconds(lambda: ours.targets(batch))
+    once = seconds(lambda: ours.targets(prepared))
     again = losses["ours"]()
     ours.stored = StoredTeacher(dataset, [str(k) for k in range(CLIPS)], 320)
     torch.testing.assert_close(losses["ours"](), again, rtol=1e-3, atol=1e-3)

@@ -45,9 +45,11 @@ def opened(root: Path, task: str) -> Corpus:
 
 @pytest.mark.slow
 def test_two_generations_give_the_same_bytes(nano: Path, tmp_path: Path) -> None:
-    again = synthesise("nano", tmp_path, workers=1)
-    names = sorted(path.relative_to(nano) for path in nano.rglob("*") if path.is_file())
-    assert len(names) > 400
+    """Words, mixtures, a search and voices of emotions: the others are made as one of these is."""
+    tasks = ("ks", "sd", "qbe", "er")
+    again = synthesise("nano", tmp_path, tasks=tasks, workers=1)
+    names = sorted(path.relative_to(again) for path in again.glob("*/**/*") if path.is_file())
+    assert len(names) > 200
     assert all((nano / name).read_bytes() == (again / name).read_bytes() for name in names)
 
 
