@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from abc import ABCMeta
 from collections.abc import Sequence
+from functools import cache
 
 import downstreams
 from downstreams.base import BaseTask
@@ -24,6 +25,10 @@ S3PRL_NAMES = {
 """What s3prl calls tasks (`-d`), and what they are called here."""
 
 
+class UnknownTaskError(UserError):
+    """No task has that short name."""
+
+
 def suggestion(name: str, known: Sequence[str]) -> str:
     """Return which of the known tasks an unknown name may stand for, in a sentence; empty where none is near."""
     here = S3PRL_NAMES.get(name)
@@ -36,14 +41,15 @@ def names() -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(downstreams.__path__) if not m.ispkg and m.name not in others)
 
 
+@cache  # a table asks for each figure; errors are not kept, so that a task file that is added later is found
 def get(name: str) -> type[BaseTask]:
     """Return the task of that short name.
 
     Raises:
-        UserError: there is none; near misses are offered.
+        UnknownTaskError: there is none; near misses are offered.
     """
     if name not in names():
-        raise UserError(f"no task is called '{name}'.{suggestion(name, names())} Known: {', '.join(names())}.")
+        raise UnknownTaskError(f"no task is called '{name}'.{suggestion(name, names())} Known: {', '.join(names())}.")
     module = importlib.import_module(f"downstreams.{name}")
     defined: list[type[BaseTask]] = [
         c
@@ -58,7 +64,10 @@ def get(name: str) -> type[BaseTask]:
 
 def get_or_base(name: str) -> type[BaseTask]:
     """Return the task of that short name, or `BaseTask` with its defaults for a record of a task unknown here."""
-    return get(name) if name in names() else BaseTask
+    try:
+        return get(name)
+    except UnknownTaskError:
+        return BaseTask
 
 
 def task_order(name: str) -> tuple[float, str]:
