@@ -11,10 +11,10 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 import sentencepiece
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from downstreams.base import HeadSettings
 from superb_eval.data.bounds import VocabularySize
@@ -47,7 +47,10 @@ class SentencePiece(HeadSettings):
     sentencepiece: VocabularySize = Field(gt=len(SPECIALS), description="outputs, the three special ones included")
 
 
-VocabularySettings = Literal["characters"] | SentencePiece
+VocabularySettings = Annotated[
+    Annotated[Literal["characters"], Tag("the letters")] | Annotated[SentencePiece, Tag("sentence pieces")],
+    Discriminator(lambda value: "sentence pieces" if isinstance(value, dict | SentencePiece) else "the letters"),
+]
 
 
 class Tokens:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -79,13 +79,18 @@ def _error_message(details: Any, schema: type[BaseModel], sections: Mapping[str,
 def _keys(schema: type[BaseModel], sections: Mapping[str, type[BaseModel]], location: Sequence[Any]) -> list[str]:
     """Return the keys of the schema at a location of nested sections."""
     for part in location:
-        if isinstance(part, int):  # an item: its schema is in the list's annotation, which is unpacked below
+        if isinstance(part, int) or " " in part:  # an item or a variant: its schema is in the annotation around it
             continue
-        annotation = sections.get(part) or schema.model_fields[str(part)].annotation
-        inner = [
-            a for a in (annotation, *get_args(annotation)) if issubclass(type(a), type) and issubclass(a, BaseModel)
-        ]
-        if not inner:
+        inner = next(_schemas(sections.get(part) or schema.model_fields[str(part)].annotation), None)
+        if inner is None:
             return []
-        schema, sections = inner[0], {}
+        schema, sections = inner, {}
     return list(schema.model_fields)
+
+
+def _schemas(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the schemas in an annotation: of a section, of a list's items, of a union's variants."""
+    if issubclass(type(annotation), type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _schemas(inner)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from superb_eval.errors import UserError
 from tests.campaigns import fuzz, inputs
 
 COUNTS = {"audio": 400, "recipe": 80, "lexicon": 60, "arpa": 60, "checkpoint": 30, "safetensors": 30}
@@ -32,3 +33,11 @@ def test_the_campaign_counts_other_errors(tmp_path: Path) -> None:
     tally = fuzz.run(kind, 40, tmp_path)
     assert tally.counts["MemoryError: "] and tally.counts["KeyError: 'not a user error'"] and tally.counts["accepted"]
     assert tally.others["KeyError: 'not a user error'"] is not None and "other" in str(tally)
+
+
+def test_a_kind_whose_undamaged_file_is_refused_is_no_campaign(tmp_path: Path) -> None:
+    def read(path: Path) -> object:
+        raise UserError(f"{path.name}: needs a package")
+
+    tally = fuzz.run(inputs.Kind("fake", ".bin", lambda folder: [b"1"], read), 40, tmp_path)
+    assert tally.counts == {"the undamaged file is refused: fuzzed.bin: needs a package": 1}
