@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -76,8 +76,8 @@ class _Projector:
         self.trained = _training_seconds(plan.config.out)
         self._heads: dict[tuple[object, ...], HeadCost] = {}
 
-    def project(self, address: str) -> list[str]:
-        """Add what an upstream takes on each of its missing tasks, or why it can't be run; return the tasks."""
+    def project(self, address: str) -> Iterator[str]:
+        """Add what an upstream takes on each of its missing tasks, or why it can't be run; yield each task then."""
         from superb_eval.analysis import projection
         from upstreams import registry
 
@@ -85,8 +85,8 @@ class _Projector:
         measured: dict[TimedBatch, Throughput] = {}
         try:
             upstream = registry.load(address).to(self.device)
-            for task in tasks:
-                workload = self.plan.workloads.get(task)
+            while tasks:
+                workload = self.plan.workloads.get(tasks[0])
                 if workload is not None:
                     batch = projection.timed_batch(upstream, workload, self.device)
                     part = replace(batch, share=1.0)
@@ -94,9 +94,10 @@ class _Projector:
                         measured[part] = projection.measure(upstream, part, self.device)
                     throughput = measured[part]
                     self._add(address, workload, replace(throughput, batch=throughput.batch / batch.share))
+                yield tasks.pop(0)[0]
         except UserError as error:
             _add_problem(self.plan, [job for job in self.plan.missing if job.upstream == address], error)
-        return [task for task, _ in tasks]
+            yield from (task for task, _ in tasks)
 
     def _add(self, address: str, workload: Workload, throughput: Throughput) -> None:
         from superb_eval.analysis import projection

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +13,14 @@ import pytest
 from superb_eval import recipe
 from superb_eval.analysis import workload
 from superb_eval.analysis.projection import TaskProjection, Throughput
-from superb_eval.runtime.progress import NoProgress
+from superb_eval.errors import UserError
+from superb_eval.runtime.progress import NoProgress, Update
 from superb_eval.suite import jobs, plan_text
 from superb_eval.suite.estimates import estimate
 from superb_eval.suite.jobs import SuiteConfig
 from superb_eval.suite.plan import Plan, make_plan
 from superb_eval.suite.schedule import START_SECONDS, simulate
+from upstreams import registry
 
 SECONDS = {"pr": (100.0, 20.0), "asr": (100.0, 300.0), "ks": (10.0, 50.0)}
 """Of extraction and of training."""
@@ -126,3 +130,20 @@ def test_training_times_of_finished_runs_are_used(tones: Path, tmp_path: Path) -
     plan = make_plan(config)
     estimate(plan, NoProgress(), 1)
     assert plan.projections["fbank", "ks", "nano"].training == record.seconds["training and test"]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_each_task_is_counted_as_it_is_timed(broken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_plan(SuiteConfig(("fbank",), ("ks", "sid"), profile="superb", out=tmp_path))
+    seen: list[tuple[int, int, int]] = []
+
+    class Counting(NoProgress):
+        @contextmanager
+        def step(self, name: str, total: int, done: int = 0) -> Iterator[Update]:
+            yield lambda done, postfix="", total=total: seen.append((done, total, len(plan.projections)))
+
+    if broken:
+        monkeypatch.setattr(registry, "load", lambda _: (_ for _ in ()).throw(UserError("it is broken")))
+    estimate(plan, Counting(), 1)
+    assert seen == [(1, 4, 0), (2, 4, 0), (3, 4, 0 if broken else 1), (4, 4, 0 if broken else 2)]
+    assert set(plan.problems.values()) == ({"it is broken"} if broken else set())
