@@ -1,4 +1,5 @@
-"""Where an encoder loses the speaker: `python -m tests.benchmarks speakers`.
+"""Where an encoder loses the speaker: `python -m tests.benchmarks speakers`; other encoders' layers beside it by
+`python -m tests.benchmarks.speakers ADDRESS...`.
 
 The embedded corpus of SID; a linear classifier (logistic regression, its penalty chosen on dev) of each clip's mean
 over time, for log-mel bands normalised in four ways and for layers of the released teacher. It measures what the
@@ -7,7 +8,9 @@ features hold, without a head's training; the test split has 200 clips of 40 spe
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 import numpy as np
 import torch
@@ -41,10 +44,11 @@ Means = dict[str, NDArray[np.float32]]
 """[clips, dim] of each split."""
 
 
-def run() -> str:
+def run(*upstreams: str) -> str:
     corpus = read_manifest.read(embedded.ensure_folder("mini", "sid", NoProgress()), "sid", ["speaker"])
     lines = ["| features, mean over the clip | dev ACC | test ACC |", "| --- | ---: | ---: |"]
-    for name, means in (*log_mels(corpus), *layers(corpus, "hubert_mini")):
+    of_layers = (layers(corpus, upstream) for upstream in ("hubert_mini", *upstreams))
+    for name, means in chain(log_mels(corpus), *of_layers):
         dev, test = accuracies(corpus, means)
         lines.append(f"| {name} | {dev:.1f} | {test:.1f} |")
     return "\n".join(lines)
@@ -92,3 +96,7 @@ def accuracies(corpus: Corpus, means: Means) -> tuple[float, float]:
     best = max(fitted, key=lambda model: model.score(scaled["dev"], speakers["dev"]))
     dev, test = (100 * best.score(scaled[split], speakers[split]) for split in ("dev", "test"))
     return dev, test
+
+
+if __name__ == "__main__":
+    print(run(*sys.argv[1:]))
