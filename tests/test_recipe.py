@@ -67,6 +67,8 @@ def test_overrides_mean_what_they_say(path: Path, override: str, read) -> None: 
     ("override", "sentence"),
     [
         ("train.stesp=3", r"unknown key 'train\.stesp'\. Did you mean 'steps'\?"),
+        ("head={of what: 1}", r"unknown key 'head\.of what'\. .*Known here: "),
+        ("of what=1", r"unknown key 'of what'\. .*Known here: task"),
         ("trian.steps=3", r"unknown key 'trian'\. Did you mean 'train'\?"),
         ("head.projektor_dim=3", r"unknown key 'head\.projektor_dim'\. Did you mean 'projector_dim'\?"),
         ("train.steps=0", r"'train\.steps' is 0: input should be greater than or equal to 1"),

@@ -64,8 +64,11 @@ def explain(
 
 def _error_message(details: Any, schema: type[BaseModel], sections: Mapping[str, type[BaseModel]], prefix: str) -> str:
     """Return one sentence for one error that pydantic reports."""
-    # Names of a union's variants, such as "one rate", have spaces; keys don't.
-    key = prefix + ".".join(str(part) for part in details["loc"] if " " not in str(part))
+    location = [str(part) for part in details["loc"]]
+    unknown = location[-1:] if details["type"] == "extra_forbidden" else []
+    # Names of a union's variants, such as "one rate", have spaces; keys don't, unless they are unknown.
+    known = [part for part in location[: len(location) - len(unknown)] if " " not in part]
+    key = prefix + ".".join(known + unknown)
     if details["type"] == "extra_forbidden":
         keys = _keys(schema, sections, details["loc"][:-1])
         return f"unknown key '{key}'.{near_miss(str(details['loc'][-1]), keys)} Known here: {', '.join(keys)}."
