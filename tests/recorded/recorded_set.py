@@ -79,7 +79,9 @@ def read(name: str, folder: Path | None = None) -> RecordedSet:
         raise UserError(f"{name}: no recorded set. `python -m tests.recorded collect` makes one; there are: {known}.")
     runs, cells = (_rows(folder / f"{name}.{part}.csv") for part in ("runs", "cells"))
     elsewhere = {cell["upstream"] for cell in cells} - {run["upstream"] for run in runs}
-    shared = [run for run in read(SHARED, folder).runs if run["upstream"] in elsewhere] if elsewhere else []
+    if not elsewhere or name == SHARED:
+        return RecordedSet(name, runs, cells)
+    shared = [run for run in read(SHARED, folder).runs if run["upstream"] in elsewhere]
     return RecordedSet(name, (*shared, *runs), cells)
 
 
