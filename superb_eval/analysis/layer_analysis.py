@@ -19,6 +19,7 @@ from superb_eval.results import layer_record
 from superb_eval.results.folder import slug
 from superb_eval.results.layer_record import LayerProbe, LayerSimilarity, LayersRecord, TaskProbes
 from superb_eval.results.record import RunRecord
+from superb_eval.results.stats import training_spread
 from superb_eval.results.upstream_address import resolve_address
 from superb_eval.runs import evaluate
 from superb_eval.runs.config import PreparedRun, RunConfig, prepare
@@ -113,7 +114,8 @@ def _probe(config: RunConfig, folder: Path, progress: Progress) -> TaskProbes:
 
 def _layer_probe(layer: int, run: RunRecord, where: str) -> LayerProbe:
     metric = run.metrics[0]
-    return LayerProbe(layer=layer, value=metric.value, low=metric.low, high=metric.high, run=where, command=run.command)
+    low, high = training_spread.possible((metric.low, metric.high), metric.higher_is_better)
+    return LayerProbe(layer=layer, value=metric.value, low=low, high=high, run=where, command=run.command)
 
 
 def _comparison_task(chosen: tuple[str, ...]) -> str:

@@ -58,6 +58,9 @@ EXTRAS = {
 }
 """Extras of this package: the module that shows one is installed, and what it is for."""
 
+STABLE = (2, 11)
+"""The first torchaudio built on torch's stable ABI; its last release line serves every later torch."""
+
 MIN_FREE_GB = 5.0
 """Free disk space below which `doctor` warns: an hour of HuBERT Base frames at 16 bits takes 3.6 GB."""
 
@@ -162,17 +165,22 @@ def _python() -> Iterator[EnvironmentFinding]:
 
 
 def _torch() -> Iterator[EnvironmentFinding]:
+    """Check that torchaudio loads beside torch: 2.11 does on every torch from 2.11 on, earlier ones on their own."""
     from torch import __version__ as torch
 
+    name, number = "torch and torchaudio", torch.partition("+")[0]
+    remedy = "pip install --upgrade torchaudio" if _minor(torch) >= STABLE else f"pip install torchaudio=={number}"
     try:
         from torchaudio import __version__ as torchaudio
-    except (ImportError, OSError) as error:  # OSError: its library does not load with this build of torch
-        remedy = f"pip install torchaudio=={torch.partition('+')[0]}"
-        yield EnvironmentFinding("torch and torchaudio", False, f"torch {torch}; torchaudio: {error}", remedy)
+    except Exception as error:  # its library does not load, or was built for another CUDA (RuntimeError)
+        yield EnvironmentFinding(name, False, f"torch {torch}; torchaudio: {error}", remedy)
         return
-    fits = torch.split(".")[:2] == torchaudio.split(".")[:2]
-    remedy = "" if fits else f"pip install torchaudio=={torch.partition('+')[0]}"
-    yield EnvironmentFinding("torch and torchaudio", fits, f"{torch} and {torchaudio}", remedy)
+    fits = _minor(torch) == _minor(torchaudio) or _minor(torch) > _minor(torchaudio) >= STABLE
+    yield EnvironmentFinding(name, fits, f"{torch} and {torchaudio}", "" if fits else remedy)
+
+
+def _minor(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def _cpu() -> Iterator[EnvironmentFinding]:
@@ -238,7 +246,7 @@ def _extras() -> Iterator[EnvironmentFinding]:
 def _s3prl() -> Iterator[EnvironmentFinding]:
     """Check s3prl: single upstreams load; its hub needs names that torchaudio 2.9 removed (s3prl issue 575)."""
     finding = _package("s3prl")
-    if not finding.works:
+    if not (finding.works and _package("torchaudio").works):
         yield finding
         return
     import torchaudio

@@ -1,9 +1,10 @@
-"""What the operating system refuses, as one sentence that names the file and what to do."""
+"""What the operating system refuses, or a library that does not load, as one sentence that names what to do."""
 
 from __future__ import annotations
 
 import errno
 import os
+import traceback
 
 from superb_eval.runtime import out_of_memory
 
@@ -35,9 +36,12 @@ _REMEDIES = {
 _WITHOUT_MEMORY = ("Cannot allocate memory", "can't start new thread", "failed to map segment")
 """Texts of errors, of libraries that are loaded or threads that are started, where memory is limited."""
 
+_LIBRARIES = ("torch", "torchaudio", "transformers")
+"""Binary packages, or on top of them: another version of one keeps another from loading."""
+
 
 def sentence(error: BaseException, path: str | os.PathLike[str] | None = None) -> str | None:
-    """Return an error of the operating system as a sentence; None: it is another error, to be seen in full.
+    """Return an error of the operating system, or of a library's import, as a sentence; None: see another in full.
 
     `path` is the file where the error names none.
     """
@@ -46,9 +50,23 @@ def sentence(error: BaseException, path: str | os.PathLike[str] | None = None) -
             f"memory ran out ({out_of_memory.first_line(error)}). "
             "Allow more (`ulimit -v`), or make features.batch_seconds, train.batch_size or --workers smaller."
         )
+    if reason := _failed_import(error):
+        return f"{reason}. `superb-eval doctor` checks the installation and names what fits."
     if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):  # pathlib's, of a circle of links
         error = error.__context__
     if not isinstance(error, OSError) or error.errno not in _REMEDIES:
         return None
     name = path if isinstance(error.filename, int | None) else error.filename  # int: a descriptor
     return None if name is None else f"{os.fsdecode(name)}: {_REMEDIES[error.errno]}"
+
+
+def _failed_import(error: BaseException) -> str | None:
+    """Return which library's import raised the error, or its first cause, and why."""
+    if error.__cause__ is not None and (reason := _failed_import(error.__cause__)):
+        return reason
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if frame.f_code.co_name == "<module>" and package in _LIBRARIES:
+            why = out_of_memory.first_line(error).rstrip(".")
+            return f"{package} can't be imported ({type(error).__name__}: {why})"
+    return None

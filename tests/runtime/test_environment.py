@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchaudio
 
 from superb_eval.runtime import environment
 from superb_eval.runtime.environment import EnvironmentFinding
@@ -65,6 +66,30 @@ def test_a_package_that_fails_to_import_is_reported(tmp_path: Path, monkeypatch:
     (finding,) = [f for f in environment.check(tmp_path) if f.name == "s3prl"]
     assert not finding.works
     assert "pip install" in finding.remedy
+
+
+PAIRS = [
+    ("2.11.0+cu130", "2.11.0", "fits"),
+    ("2.15.0+cu132", "2.11.1", "fits"),  # built on torch's stable ABI
+    ("2.10.0", "2.11.0", "pip install torchaudio==2.10.0"),
+    ("2.12.0", "2.10.0", "pip install --upgrade torchaudio"),
+]
+
+
+@pytest.mark.parametrize(("of_torch", "of_torchaudio", "outcome"), PAIRS)
+def test_which_torchaudio_fits_a_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_torch: str, of_torchaudio: str, outcome: str
+) -> None:
+    monkeypatch.setattr(torch, "__version__", of_torch)
+    monkeypatch.setattr(torchaudio, "__version__", of_torchaudio)
+    finding = next(f for f in environment.check(tmp_path) if f.name == "torch and torchaudio")
+    assert (finding.remedy or "fits") == outcome and finding.works == (outcome == "fits")
+
+
+def test_a_torchaudio_that_fails_to_import_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchaudio", None)
+    findings = {finding.name: finding for finding in environment.check(tmp_path)}
+    assert "pip install" in findings["torch and torchaudio"].remedy and "s3prl" in findings
 
 
 def test_spinning_idle_threads_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

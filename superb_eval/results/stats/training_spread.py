@@ -97,11 +97,11 @@ def variances(values: Sequence[float], draws: Sequence[Draws]) -> tuple[float, f
 
 
 def widened(record: RunRecord, metric: MetricRecord) -> tuple[float, float]:
-    """Return the ends of a run's interval, with the variance of training where its recipe ships it."""
+    """Return the ends of a run's interval, cut to what is possible, with the variance of training where it is known."""
     spread, ends = of_metric(record, metric), (metric.low, metric.high)
-    if spread is None:
-        return ends
-    return possible(widen(metric.value, ends, Variance(spread.sd**2, spread.df)), metric.higher_is_better)
+    if spread is not None:
+        ends = widen(metric.value, ends, Variance(spread.sd**2, spread.df))
+    return possible(ends, metric.higher_is_better)
 
 
 def possible(ends: tuple[float, float], higher_is_better: bool) -> tuple[float, float]:

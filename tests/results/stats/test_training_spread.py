@@ -11,6 +11,7 @@ from scipy import stats
 from downstreams import registry
 from downstreams.metrics.scores import Metric, Score, ratio
 from superb_eval import recipe
+from superb_eval.results.record import RunRecord
 from superb_eval.results.stats import differences, intervals, training_spread
 from superb_eval.results.stats.differences import Difference, holm
 from superb_eval.results.stats.training_spread import TrainingSpread, Variance, measure, widen
@@ -61,6 +62,12 @@ def test_an_interval_ends_where_a_metric_does() -> None:
     assert training_spread.possible((-4.1, 9.6), higher_is_better=False) == (0.0, 9.6)
     assert training_spread.possible((97.0, 103.0), higher_is_better=True) == (97.0, 100.0)
     assert training_spread.possible((96.0, 112.0), higher_is_better=False) == (96.0, 112.0), "insertions count"
+
+
+def test_a_run_without_a_known_spread_is_cut_too(a_record: RunRecord) -> None:
+    metric = a_record.metrics[0].model_copy(update={"low": -27.0, "high": 157.0})
+    assert training_spread.of_metric(a_record, metric) is None
+    assert training_spread.widened(a_record, metric) == (0.0, 100.0)
 
 
 def test_satterthwaites_degrees_of_freedom() -> None:
