@@ -15,6 +15,7 @@ from typing import Literal
 from superb_eval.results import code_versions, platforms
 from superb_eval.results.record import MetricRecord, RunRecord
 from superb_eval.results.stats import training_spread
+from superb_eval.results.stats.training_spread import TrainingSpread
 from upstreams.loading import legacy_fingerprints
 
 LEVEL = 0.95
@@ -114,15 +115,20 @@ def _compare_figure(record: RunRecord, metric: MetricRecord, again: RunRecord) -
 
 def _half_width(record: RunRecord, key: str) -> tuple[float, str] | None:
     """Return half the width of a metric's prediction interval, and where it is from; None: nothing is known of it."""
-    from scipy.stats import t
-
     spread = training_spread.find(record, key)
     if spread is None:
         return None
-    half = float(t.ppf((1 + LEVEL) / 2, spread.df)) * 2**0.5 * spread.seed_sd
-    if half < ROUNDING:
+    half = prediction_half_width(spread)
+    if half == ROUNDING:
         return ROUNDING, f"{spread.source}: rounding alone"
     return half, f"sd {spread.seed_sd:.2f} between seeds, {spread.df:.0f} degrees of freedom, {spread.source}"
+
+
+def prediction_half_width(spread: TrainingSpread) -> float:
+    """Return half the width of the prediction interval of a second training: that of rounding at least."""
+    from scipy.stats import t
+
+    return max(ROUNDING, float(t.ppf((1 + LEVEL) / 2, spread.df)) * 2**0.5 * spread.seed_sd)
 
 
 def _reason(elsewhere: Sequence[str]) -> str:

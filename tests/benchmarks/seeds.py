@@ -5,7 +5,8 @@
     python -m tests.benchmarks.seeds study --source docs/intervals.md --write
 
 `--write` puts the spreads into `recipes/training_spread.csv`, in place of those of the same profile. Coverage is judged
-with the spread of the *other* upstreams, as for an encoder that the study has not seen.
+with the spread of the *other* upstreams, as for an encoder that the study has not seen. `--beside SET.runs.csv`
+compares the runs with recorded ones of the same seeds on another processor, by the intervals of `verify --again`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 from pathlib import Path
 from statistics import fmean
 from statistics import variance as sample_variance
@@ -30,6 +31,7 @@ from superb_eval.results.folder import Run, RunGroup, open_results
 from superb_eval.results.stats import training_spread
 from superb_eval.results.stats.paired_comparison import PairedComparison
 from superb_eval.results.stats.training_spread import NAME, TrainingSpread, Variance
+from superb_eval.results.verify_reruns import ROUNDING, prediction_half_width
 from superb_eval.runtime import atomic_files
 
 COLUMNS = (
@@ -159,6 +161,33 @@ def lines(groups: Mapping[tuple[str, str], RunGroup], observed: Mapping[Key, Seq
         )
 
 
+def beside(
+    groups: Mapping[tuple[str, str], RunGroup], observed: Mapping[Key, Sequence[Observed]], path: Path
+) -> Iterator[str]:
+    """Yield the figures of recorded runs that leave the prediction interval of a second training, and the counts."""
+    counts = Counter[str]()
+    for row in csv.DictReader(path.read_text(encoding="utf8").splitlines()):
+        address, task, seed = row["upstream"], row["task"], row["seed"]
+        again = [run for group in groups.values() for run in group.runs if _is_again(run, row)]
+        for run, (key, value) in product(again, (text.split("=") for text in row["figures"].split())):
+            seen, metric = observed.get((task, key)), run.metric(key, "strict")
+            half = prediction_half_width(pool(seen, "")) if seen else ROUNDING
+            moved = math.inf if metric is None else metric.value - float(value)
+            outcome = "equal" if abs(moved) < 1e-4 else "within" if abs(moved) <= half else "outside"
+            counts[outcome] += 1
+            if outcome == "outside":
+                yield f"{address} {task} {key} seed {seed}: {value} moved by {moved:+.2f}, {half:.2f} are allowed"
+    yield f"{path.name}: {counts.total()} figures: " + ", ".join(f"{n} {outcome}" for outcome, n in counts.items())
+
+
+def _is_again(run: Run, row: Mapping[str, str]) -> bool:
+    record = run.record
+    what = (record.upstream.address, record.task, str(record.seed))
+    digests = (record.recipe_digest, row["recipe_digest"]), (record.corpus.digest, row["corpus_digest"])
+    same = (*digests, (record.upstream.fingerprint, row["fingerprint"]))
+    return what == (row["upstream"], row["task"], row["seed"]) and all(own.startswith(text) for own, text in same)
+
+
 def write(observed: Mapping[Key, Sequence[Observed]], groups: Mapping[tuple[str, str], RunGroup], source: str) -> Path:
     """Write the spreads, in place of those of the same profile and corpus."""
     path = recipe.folder() / NAME
@@ -184,11 +213,14 @@ def main(
     study: Annotated[Path, typer.Argument(help="results folder with several seeds of several upstreams")],
     source: Annotated[str, typer.Option(help="where the study is described")] = "",
     save: Annotated[bool, typer.Option("--write", help=f"write recipes/{NAME}")] = False,
+    recorded: Annotated[Path | None, typer.Option("--beside", help="SET.runs.csv of another processor")] = None,
 ) -> None:
     """Print how far figures move between seeds, and write it for the recipes to ship."""
     for groups in open_results(study).run_groups.values():
         observed = observe(groups, PairedComparison("strict"))
         print("\n".join(lines(groups, observed)), flush=True)
+        if recorded:
+            print("\n".join(beside(groups, observed, recorded)), flush=True)
         if save:
             print(write(observed, groups, source))
 
