@@ -167,13 +167,16 @@ def _python() -> Iterator[EnvironmentFinding]:
 def _torch() -> Iterator[EnvironmentFinding]:
     """Check that torchaudio loads beside torch: 2.11 does on every torch from 2.11 on, earlier ones on their own."""
     from torch import __version__ as torch
+    from torch.version import cuda
 
     name, number = "torch and torchaudio", torch.partition("+")[0]
     remedy = "pip install --upgrade torchaudio" if _minor(torch) >= STABLE else f"pip install torchaudio=={number}"
     try:
         from torchaudio import __version__ as torchaudio
     except Exception as error:  # its library does not load, or was built for another CUDA (RuntimeError)
-        yield EnvironmentFinding(name, False, f"torch {torch}; torchaudio: {error}", remedy)
+        if cuda is None:
+            remedy = "install torchaudio's CPU-only build, from the index that torch is from"
+        yield EnvironmentFinding(name, False, f"torch {torch}; torchaudio: {error.__cause__ or error}", remedy)
         return
     fits = _minor(torch) == _minor(torchaudio) or _minor(torch) > _minor(torchaudio) >= STABLE
     yield EnvironmentFinding(name, fits, f"{torch} and {torchaudio}", "" if fits else remedy)

@@ -61,12 +61,14 @@ def sentence(error: BaseException, path: str | os.PathLike[str] | None = None) -
 
 
 def _failed_import(error: BaseException) -> str | None:
-    """Return which library's import raised the error, or its first cause, and why."""
-    if error.__cause__ is not None and (reason := _failed_import(error.__cause__)):
-        return reason
-    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
-        package = str(frame.f_globals.get("__name__")).partition(".")[0]
-        if frame.f_code.co_name == "<module>" and package in _LIBRARIES:
-            why = out_of_memory.first_line(error).rstrip(".")
-            return f"{package} can't be imported ({type(error).__name__}: {why})"
+    """Return which library's import raised the error, or what caused it, and the first cause."""
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    why = f"{type(causes[-1]).__name__}: {out_of_memory.first_line(causes[-1])}".rstrip(".")
+    for each in reversed(causes):
+        for frame, _ in reversed(list(traceback.walk_tb(each.__traceback__))):
+            package = str(frame.f_globals.get("__name__")).partition(".")[0]
+            if frame.f_code.co_name == "<module>" and package in _LIBRARIES:
+                return f"{package} can't be imported ({why})"
     return None

@@ -86,10 +86,14 @@ def test_which_torchaudio_fits_a_torch(
     assert (finding.remedy or "fits") == outcome and finding.works == (outcome == "fits")
 
 
-def test_a_torchaudio_that_fails_to_import_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("cuda", "remedy"), [("13.2", "pip install"), (None, "CPU-only build, from the index")])
+def test_a_torchaudio_that_fails_to_import_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cuda: str | None, remedy: str
+) -> None:
     monkeypatch.setitem(sys.modules, "torchaudio", None)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
     findings = {finding.name: finding for finding in environment.check(tmp_path)}
-    assert "pip install" in findings["torch and torchaudio"].remedy and "s3prl" in findings
+    assert remedy in findings["torch and torchaudio"].remedy and "s3prl" in findings
 
 
 def test_spinning_idle_threads_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,6 +46,13 @@ def test_the_first_cause_is_named(packages: Path, monkeypatch: pytest.MonkeyPatc
     assert (system_errors.sentence(error) or "").startswith("torchaudio can't be imported (RuntimeError: PyTorch and")
 
 
+def test_a_shared_library_that_is_missing_is_named(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a CPU-only torch, torchaudio's CUDA build finds no libc10_cuda.so."""
+    code = "raise OSError('Could not load this library') from OSError('libc10_cuda.so: cannot open it')"
+    sentence = system_errors.sentence(error_of(packages / "torchaudio", code, monkeypatch)) or ""
+    assert sentence.startswith("torchaudio can't be imported (OSError: libc10_cuda.so: cannot open it).")
+
+
 def test_other_errors_are_seen_in_full(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert system_errors.sentence(error_of(packages / "own_encoder", "raise RuntimeError('mine')", monkeypatch)) is None
     assert system_errors.sentence(ValueError("a defect")) is None
