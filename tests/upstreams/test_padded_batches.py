@@ -75,6 +75,7 @@ def test_a_batch_has_as_many_operations_with_any_number_of_clips(kind: str) -> N
     assert counts[0] == counts[1]
 
 
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="a CPU-only torch simulates no GPU")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gpu_needs_nothing_of_the_host_but_lengths(kind: str) -> None:
     """On tensors of a GPU without values: one of the host among them is an error, and so is reading a value."""
