@@ -1,11 +1,10 @@
 """The fast tests on another Python, in an empty environment with the wheel: `python -m tests.installed python3.13`.
 
 A clean clone of HEAD is built; the wheel and the extras `synth`, `dev` and `abx` are installed into an empty
-environment: in the locked versions, with `--oldest` (without `abx`) each direct dependency in the lowest one that the
-others admit, with `--newest` everything as an installation of today would be. `--with torch==2.15.0` takes the place of
-a locked version. The installed command has to start, and the clone's tests run there (`tests/test_packaging.py`
-compares the wheel with a checkout). Prints a row of the table in CONTRIBUTING.md. Needs git, uv and a registry of
-packages.
+environment: in the locked versions, with `--oldest` each direct dependency in the lowest one that the others admit,
+with `--newest` everything as an installation of today would be. `--with torch==2.15.0` takes the place of a locked
+version. The installed command has to start, and the clone's tests run there (`tests/test_packaging.py` compares the
+wheel with a checkout). Prints a row of the table in CONTRIBUTING.md. Needs git, uv and a registry of packages.
 """
 
 from __future__ import annotations
@@ -68,9 +67,7 @@ def install(clone: Path, python: str, versions: str, others: Sequence[str]) -> P
     run(*UV, "venv", "--quiet", "--python", python, programs.parent, cwd=clone)
     constraints = pins(clone, programs / "python", versions, others)
     options = ["--quiet", "--python", programs / "python", "--constraint", constraints]
-    # fastabx needs a newer torch than the lowest admitted.
-    extras = "synth,dev" if versions == LOWEST else "synth,dev,abx"
-    run(*UV, "pip", "install", *options, f"{next(wheels.glob('*.whl'))}[{extras}]", *others, cwd=clone)
+    run(*UV, "pip", "install", *options, f"{next(wheels.glob('*.whl'))}[synth,dev,abx]", *others, cwd=clone)
     return programs
 
 
