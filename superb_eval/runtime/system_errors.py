@@ -63,7 +63,7 @@ def sentence(error: BaseException, path: str | os.PathLike[str] | None = None) -
 def _failed_import(error: BaseException) -> str | None:
     """Return which library's import raised the error, or what caused it, and the first cause."""
     causes = [error]
-    while (cause := causes[-1].__cause__) is not None:
+    while (cause := causes[-1].__cause__) is not None and cause not in causes:
         causes.append(cause)
     why = f"{type(causes[-1]).__name__}: {out_of_memory.first_line(causes[-1])}".rstrip(".")
     for each in reversed(causes):
