@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -48,7 +49,7 @@ class LenientCommand(TyperCommand):
             given = [next((o for o in options if o in args), "") for options in (param.opts, param.secondary_opts)]
             if all(given):
                 raise UserError(f"{' and '.join(given)} exclude each other. Give one of them.")
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, [_in_home(word) for word in args])
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments by their names alone, and the options with limits in words."""
@@ -62,6 +63,12 @@ class LenientCommand(TyperCommand):
             if records:
                 with formatter.section(f"{kind.capitalize()}s"):
                     formatter.write_dl(records)
+
+
+def _in_home(word: str) -> str:
+    """Return `--out=~/results` with the home folder, which bash leaves to the program."""
+    option, _, value = word.partition("=")
+    return f"{option}={os.path.expanduser(value)}" if option.startswith("--") and value.startswith("~") else word
 
 
 def _limits_in_words(text: str) -> str:

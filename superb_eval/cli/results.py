@@ -91,8 +91,7 @@ def table(
     from superb_eval.runtime import atomic_files, own_file
     from superb_eval.runtime.progress import TerminalProgress
 
-    if out is not None:
-        own_file.check(out, MARK, "table")
+    target = None if out is None else own_file.check(out, MARK, "table")
     wanted = tables.TableOptions(
         "historical" if historical else "strict",
         against,
@@ -105,10 +104,10 @@ def table(
     found, left_out = tables.collect(results, wanted, TerminalProgress())
     form = format or (ENDINGS.get(out.suffix.lower()) if out else None) or "rich"
     text = terminal.text(found, wide, out is not None) if form == "rich" else _formatted(found, left_out, form)
-    if out is None:
+    if target is None:
         show_rendered(text) if form == "rich" else show(text, end="")
     else:
-        atomic_files.write_text(out, text)
+        atomic_files.write_text(target, text)
     for problem in left_out:
         show(f"left out: {visible(problem)}", error=True)
 

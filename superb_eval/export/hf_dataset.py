@@ -89,7 +89,8 @@ def _write_table(folder: Path, table: pd.DataFrame) -> None:
     for path in folder.glob("*.flac"):
         if path.name not in listed and NAME.fullmatch(path.name):
             path.unlink()
-    atomic_files.write(folder / METADATA, lambda path: table.to_parquet(path, index=False))
+    # pandas takes a relative path that begins with ~ for one in the home folder.
+    atomic_files.write(folder.absolute() / METADATA, lambda path: table.to_parquet(path, index=False))
 
 
 def _card(corpus: Corpus, task: str) -> str:

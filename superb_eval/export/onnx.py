@@ -103,7 +103,7 @@ def export(run: Path, out: Path, trusted: Sequence[str] = ()) -> Exported:
             at other lengths than the traced one.
     """
     _check_installed()
-    own_file.check(out, MARK, "model")
+    target = own_file.check(out, MARK, "model")
     found = load_trained(run, trusted=trusted)
     if found.recipe.corpus.trim_silence:
         raise UserError(
@@ -119,7 +119,7 @@ def export(run: Path, out: Path, trusted: Sequence[str] = ()) -> Exported:
         _add_metadata(path, found)
         made.append(_compare(model, path, found.record.task, run))
 
-    atomic_files.write(out, save)
+    atomic_files.write(target, save)
     return made[0]
 
 

@@ -83,8 +83,8 @@ def write(folder: Path, out: Path, options: ReportOptions | None = None, progres
         UserError: see `results.table.build.collect`; or the file can't be written, or holds something else.
     """
     options = options or ReportOptions()
-    own_file.check(out, MARK, "report")
-    atomic_files.write_text(out, html(folder, options, progress or NoProgress()))
+    target = own_file.check(out, MARK, "report")
+    atomic_files.write_text(target, html(folder, options, progress or NoProgress()))
     return out
 
 

@@ -1,7 +1,8 @@
-"""Runs a command in a process of its own where it runs a user's code, which may end its process without a word.
+"""Runs a command in a process of its own where something may end it without a word: a user's code, or limited memory.
 
 The first process only waits: it forked before any library was imported, holds no lock and no claim, and reports how and
-at which line of the user's code the second one ended. Where Python can't fork (Windows), there is one process.
+at which line of the user's code the second one ended. Libraries abort where their memory is limited (`ulimit -v`),
+torch while it is imported. Where Python can't fork (Windows), there is one process.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Ending:
 
 
 def run_apart(arguments: Sequence[str], failure: int) -> Ending | None:
-    """Fork where the arguments name a user's code; return None in the process that is to run the command.
+    """Fork where the arguments name a user's code, or memory is limited; return None in the process that is to run it.
 
     Args:
         arguments: of the command line.
@@ -52,7 +53,10 @@ def run_apart(arguments: Sequence[str], failure: int) -> Ending | None:
     """
     named = next((Path(match[1]).resolve() for word in arguments if (match := _OWN_CODE.fullmatch(word))), None)
     # A process with threads, or with torch's, can't be forked safely: it is Python's own caller, such as a test.
-    if named is None or not hasattr(os, "fork") or threading.active_count() > 1 or "torch" in sys.modules:
+    if not hasattr(os, "fork") or threading.active_count() > 1 or "torch" in sys.modules:
+        return None
+    limit = _memory_limit()
+    if named is None and limit is None:
         return None
     report = tempfile.TemporaryFile()  # noqa: SIM115 - closed below, where the other process has its own
     sys.stdout.flush()
@@ -64,11 +68,20 @@ def run_apart(arguments: Sequence[str], failure: int) -> Ending | None:
     with report:
         status = _wait(pid, report)
         content = os.pread(report.fileno(), 100_000, 0)
+    code = os.waitstatus_to_exitcode(status)
     if content.endswith(_FINISHED):
-        return Ending(max(os.waitstatus_to_exitcode(status), 0))
-    return Ending(
-        failure, "superb-eval: " + _describe(named, os.waitstatus_to_exitcode(status), content.decode(errors="replace"))
-    )
+        return Ending(max(code, 0))
+    if named is None or (limit is not None and code == -signal.SIGABRT):
+        return Ending(failure, f"superb-eval: {_describe_limited(limit or 0, code)}")
+    return Ending(failure, f"superb-eval: {_describe(named, code, content.decode(errors='replace'))}")
+
+
+def _memory_limit() -> int | None:
+    """Return the bytes of address space that this process may take; None: it is not limited."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def finish() -> None:
@@ -120,6 +133,15 @@ def _wait(pid: int, report: BinaryIO) -> int:
         if finished_at is not None and time.monotonic() - finished_at > GRACE_SECONDS:
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
+
+
+def _describe_limited(limit: int, status: int) -> str:
+    """Return the sentence about a process of limited memory that ended before its command did."""
+    how = signal.strsignal(-status) if status < 0 else f"exit code {status}"
+    return (
+        f"the process ended ({how}), perhaps because its memory ran out: it may take {limit / 1e9:.1f} GB of address "
+        "space (`ulimit -v`), of which a torch with CUDA takes several to start. Allow more, and run it again."
+    )
 
 
 def _describe(code: Path, status: int, report: str) -> str:

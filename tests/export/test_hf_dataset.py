@@ -69,6 +69,14 @@ def test_existing_clips_stay_and_unlisted_ones_are_removed(corpus: Corpus, tmp_p
     assert {path.name for path in (out / "test").glob("*.flac")} == set(tables["test"]["file_name"])
 
 
+def test_a_folder_called_like_the_home_folder_is_written(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    hf_dataset.export(corpus, "ks", Path("~"), NoProgress())
+    assert (tmp_path / "~/test" / hf_dataset.METADATA).is_file()
+
+
 def test_trials_go_beside(melodies: Path, tmp_path: Path) -> None:
     given = read("qbe", melodies)
     hf_dataset.export(given, "qbe", tmp_path, NoProgress())

@@ -48,6 +48,22 @@ def test_a_report_writes_over_no_record(results: Path, tmp_path: Path) -> None:
     assert type_command("table", results, "--out", "/dev/null").code == 0 and not Path("/dev/null").is_file()
 
 
+@pytest.mark.parametrize("words", [("table",), ("report", "--audio-mb", 0)])
+def test_a_link_stays_and_what_it_leads_to_is_written(words: tuple[str, ...], results: Path, tmp_path: Path) -> None:
+    (tmp_path / "dated").mkdir()
+    link, target = tmp_path / "latest.html", tmp_path / "dated/today.html"
+    link.symlink_to(target)
+    command, *options = words
+    for _ in range(2):  # a new file, and an earlier one
+        assert type_command(command, results, *options, "--out", link).code == 0
+        assert link.is_symlink() and target.is_file() and not target.is_symlink()
+    target.write_text("my own notes")
+    assert type_command(command, results, *options, "--out", link).refused and target.read_text() == "my own notes"
+    (tmp_path / "circle.html").symlink_to("circle.html")
+    outcome = type_command(command, results, *options, "--out", tmp_path / "circle.html")
+    assert outcome.refused and "its links lead in a circle" in outcome.err and (tmp_path / "circle.html").is_symlink()
+
+
 def test_a_submission_fills_a_new_folder_or_its_own(tmp_path: Path) -> None:
     write_run(tmp_path / "r", official("ks"), answers(0.6, 1, count=40))
     words = ("export", tmp_path / "r", "--submission", "hubert", "--out", tmp_path / "out")
