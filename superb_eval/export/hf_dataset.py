@@ -7,6 +7,7 @@ and the transcript NULL would be lost.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -71,7 +72,10 @@ def _rows(split: Manifest, folder: Path) -> Iterator[dict[str, str]]:
 
 
 def _write(path: Path, samples: Waveform) -> None:
-    atomic_files.write(path, lambda part: soundfile.write(part, samples, audio.SAMPLE_RATE, "PCM_16", format="FLAC"))
+    """Write a clip; encoded in memory, since libsndfile reports no full disk when it closes a file."""
+    content = io.BytesIO()
+    soundfile.write(content, samples, audio.SAMPLE_RATE, "PCM_16", format="FLAC")
+    atomic_files.write_bytes(path, content.getvalue())
 
 
 def _name(utterance: Utterance, clip: Clip) -> str:

@@ -83,6 +83,9 @@ TEXTS = (
     *("caf\u00e9", "\u65e5\u672c", "\udcff", "%s%n", "{data}", "${HOME}", "~", "ks,ks,ks", "all", "NAME=x", "x=y"),
 )
 FILES = ("loop", "dangling", "pipe", "null", "full", "zero", "folder", "file", "own", "locked", "loop/x", "file/x")
+OUTPUTS = ("file", "gone")
+"""Which a case may write; the second is behind the link `dangling`."""
+
 INTEGERS = ("-1", "0", "4294967296", "9223372036854775808", "1" + "0" * 30, "nan", "1.5", "", "0x10", "1_000", "²")
 NUMBERS = ("nan", "inf", "-inf", "-1", "0", "1e308", "1e-320", "1e999", "", "1,5", "0x1p3")
 
@@ -216,10 +219,10 @@ def _late(number: int, frame: object) -> None:
 
 
 def _snapshot(folder: Path) -> dict[str, str]:
-    """Return what must stay: everything but the feature store, and the file that a case may name as its output."""
+    """Return what must stay: everything but the feature store, and files that a case may name as its output."""
     kept = ("data", "words", "results", "hostile")
     paths = (path for name in kept for path in [folder / name, *(folder / name).rglob("*")])
-    return {str(path): _content(path) for path in paths if path.name != "file" and "layers" not in path.parts}
+    return {str(path): _content(path) for path in paths if path.name not in OUTPUTS and "layers" not in path.parts}
 
 
 def _content(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import resource
 import sys
 import types
 from dataclasses import replace
@@ -16,6 +17,7 @@ import soundfile
 from superb_eval.corpora.load_corpus import read_corpus
 from superb_eval.data import audio
 from superb_eval.data.manifest import Corpus, Manifest
+from superb_eval.errors import UserError
 from superb_eval.export import hf_dataset
 from superb_eval.runs.config import choose_recipe
 from superb_eval.runtime.progress import NoProgress
@@ -75,6 +77,20 @@ def test_a_folder_called_like_the_home_folder_is_written(
     monkeypatch.chdir(tmp_path)
     hf_dataset.export(corpus, "ks", Path("~"), NoProgress())
     assert (tmp_path / "~/test" / hf_dataset.METADATA).is_file()
+
+
+def test_a_full_disk_leaves_no_part_of_a_clip(corpus: Corpus, tmp_path: Path) -> None:
+    """Where only its last bytes do not fit, libsndfile reports nothing: the part would be taken for the clip."""
+    samples = audio.read(corpus.splits["train"].utterances[0].clip)
+    hf_dataset._write(tmp_path / "whole.flac", samples)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "whole.flac").stat().st_size - 100, before[1]))
+    try:
+        with pytest.raises(UserError, match=r"part\.flac: files may not grow that large here"):
+            hf_dataset._write(tmp_path / "part.flac", samples)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "part.flac").exists()
 
 
 def test_trials_go_beside(melodies: Path, tmp_path: Path) -> None:
