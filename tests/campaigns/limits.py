@@ -36,7 +36,7 @@ SHELL = {
     "3 GB": "ulimit -v 3000000",
     "1 GB": "ulimit -v 1000000",
 }
-"""Limits by the shell; a torch with CUDA starts in 4 GB of address space, one without in 0.8."""
+"""Limits by the shell; importing a torch with CUDA takes more than 3 GB of address space, and less than 3.6."""
 
 DISKS = (8, 64, 512, 4096)
 """Sizes of disks, in KiB."""
