@@ -7,10 +7,13 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="macOS doesn't limit address space")
+
 CODE = """
 import os, sys
 from superb_eval.runtime import supervision
 
+first = os.getpid()
 ending = supervision.run_apart(["table"], 2)
 if ending is None:
     {end}
@@ -26,7 +29,6 @@ def outcome(end: str, limit: str = "ulimit -v 4000000") -> str:
     return subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True).stdout.strip()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="macOS doesn't limit address space")
 def test_an_abort_below_a_limit_of_memory_is_one_sentence() -> None:
     text = outcome("os.abort()")
     assert text.startswith("2 superb-eval: the process ended (Aborted), perhaps because its memory ran out: ")
@@ -35,4 +37,6 @@ def test_an_abort_below_a_limit_of_memory_is_one_sentence() -> None:
 
 
 def test_a_command_of_ours_without_a_limit_is_one_process() -> None:
-    assert outcome("print(os.getppid() != 1); os._exit(0)", limit="ulimit -v unlimited") == "True"
+    same = "print(os.getpid() == first, flush=True)"
+    assert outcome(same, limit="true") == "True"
+    assert outcome(same).splitlines()[0] == "False", "below a limit it is another"
