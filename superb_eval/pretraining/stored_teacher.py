@@ -65,21 +65,18 @@ def extract(
             "Leave one of them out."
         )
     store = Store()
-    extraction = Extraction(
-        "frames",
-        batch_seconds=recipe.data.batch_seconds,
-        precision=recipe.teacher.precision,
-        dtype="float16",
-        layers=recipe.loss.layers,
-    )
+    # In batches of its own size, not the training's: another `data.batch_seconds` uses what is stored.
+    extraction = Extraction("frames", precision=recipe.teacher.precision, dtype="float16", layers=recipe.loss.layers)
     digest_of = audio_digests(audio.clips, progress)
     source = FeatureSource(teacher.to(device), teacher.fingerprint(), extraction, str(device))
     passes = recipe.optim.steps * recipe.data.batch_seconds / (3600 * audio.hours)
     clip_of = {digest: clip for clip, digest in digest_of.items()}
     with progress.step("teacher", len(clip_of)) as update:
         dataset = load_or_extract(source, clip_of, store, update, passes)
+    live = "; {:,} are not stored, for want of space or since that takes longer: processed in each of their batches"
     progress.log(
-        f"teacher: {dataset.extracted} clips extracted, {len(dataset.places) - dataset.extracted} from the store"
+        f"teacher: {dataset.extracted:,} clips extracted, {len(dataset.places) - dataset.extracted:,} from the store"
+        + (live.format(len(dataset.unstored)) if dataset.unstored else "")
     )
     return StoredTeacher(
         dataset, [digest_of[clip] for clip in audio.clips], teacher.get_downsample_rates(extraction.key)

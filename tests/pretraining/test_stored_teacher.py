@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,6 +78,27 @@ def test_a_stored_teacher_trains_the_same_student(
     live = losses(tmp_path / "c", *WHOLE, *more, "teacher.stored=false")
     assert_near_losses(stored, live, rel=2e-3)  # 16 bits
     assert sum(forwards) > 2 * once
+
+
+def test_another_batch_size_uses_what_is_stored(losses: Losses, tmp_path: Path, forwards: list[int]) -> None:
+    losses(tmp_path / "a", *WHOLE)
+    once = sum(forwards)
+    losses(tmp_path / "b", *WHOLE, "data.batch_seconds=6")
+    assert sum(forwards) == once > 0
+
+
+def test_clips_that_are_not_stored_are_counted(
+    speech: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recorded: Any
+) -> None:
+    recipe = settings(*WHOLE)
+    loaded = data.load_audio(recipe.data, {"audio": speech}, 0, NoProgress())
+    for gigabytes, counts in (("1e-6", "0 clips extracted, 0 from the store; 24 are not stored"), ("1", "24 clips")):
+        monkeypatch.setenv("SUPERB_EVAL_STORE", str(tmp_path / gigabytes))
+        monkeypatch.setenv("SUPERB_EVAL_STORE_GB", gigabytes)
+        teacher = registry.load(str(recipe.teacher.address))
+        stored_teacher.extract(teacher, recipe, loaded, CPU, recorded)
+        assert f"teacher: {counts}" in recorded.lines[-1]
+    assert "not stored" not in recorded.lines[-1]
 
 
 def test_crops_use_their_segments(speech: Path, settings: Settings) -> None:
