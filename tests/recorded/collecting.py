@@ -29,8 +29,10 @@ RUN_FIELDS = (
 """Columns of `SET.runs.csv`; `recipes/recorded/README.md` describes them."""
 
 DIFFERENCE_FIELDS = ("difference", "difference_low", "difference_high", "p", "distinguishable")
-CELL_FIELDS = ("reference", *(name for name in tabular.FIELDS if name not in ("table", "published", "source")))
-"""Columns of `SET.cells.csv`: those of `superb-eval table --format csv`, and the reference of differences."""
+UNCITED = ("table", "published", "source", "rank", "marks")
+CELL_FIELDS = ("reference", *(name for name in tabular.FIELDS if name not in UNCITED))
+"""Columns of `SET.cells.csv`: the reference of differences, and those of `superb-eval table --format csv` that may be
+cited."""
 
 DIGITS = 16
 """Hexadecimal digits of a SHA-256 that are stored: enough to compare with a record's."""
