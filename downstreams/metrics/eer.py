@@ -50,6 +50,7 @@ class _SortedTrials:
             # Misses less false alarms: falls from 1 to -1 on the way from the strictest threshold to the laxest.
             return 1.0 - _share(hits, self.targets_above[threshold]) - _share(alarms, self.nontargets_above[threshold])
 
+        # Negated, since bisection needs keys that rise.
         after = bisect_left(range(len(self.targets_above)), 0.0, key=lambda threshold: -balance(threshold))
         before = after - 1
         way = balance(before) / (balance(before) - balance(after))

@@ -30,6 +30,9 @@ RUN_FIELDS = (
 
 DIFFERENCE_FIELDS = ("difference", "difference_low", "difference_high", "p", "distinguishable")
 UNCITED = ("table", "published", "source", "rank", "marks")
+"""Columns of a table's CSV that no document cites: a set has one table, measured here, and ranks and marks are for the
+terminal."""
+
 CELL_FIELDS = ("reference", *(name for name in tabular.FIELDS if name not in UNCITED))
 """Columns of `SET.cells.csv`: the reference of differences, and those of `superb-eval table --format csv` that may be
 cited."""
