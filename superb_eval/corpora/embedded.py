@@ -79,7 +79,7 @@ def is_made(profile: str, task: str) -> bool:
 
 
 def synthesise(size: str, out: Path, seed: int, progress: Progress, tasks: Sequence[str] = ()) -> None:
-    """Generate tasks of the synthetic corpus, by default all ten, with a progress bar.
+    """Generate tasks of the synthetic corpus, by default all ten, with a progress bar; wait where another process does.
 
     See `superb_eval.corpora.synthetic.generate`.
 
@@ -91,5 +91,10 @@ def synthesise(size: str, out: Path, seed: int, progress: Progress, tasks: Seque
 
     with progress.step("synthesising", 0) as update:
         generate.synthesise(
-            size, out, seed, tasks=tasks or tuple(TASKS), progress=lambda done, total: update(done, total=total)
+            size,
+            out,
+            seed,
+            tasks=tasks or tuple(TASKS),
+            progress=lambda done, total: update(done, total=total),
+            log=progress.log,
         )

@@ -117,9 +117,53 @@ def test_an_unfinished_corpus_of_another_seed_is_refused(tmp_path: Path) -> None
         synthesise("nano", tmp_path, tasks=TASKS)
 
 
-def test_two_generations_into_one_folder_are_refused(tmp_path: Path) -> None:
+def test_a_second_generation_waits_for_the_first_and_finds_it_done(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second sees how far the first has come, and generates nothing once that one has finished."""
+    monkeypatch.setattr(generate, "LOOK_EVERY", 0.01)
+    out = tmp_path / "both"
+    shutil.copytree(whole, out)
+    description = out / "corpus.json"
+    description.rename(tmp_path / "corpus.json")
+    lock = FileLock(out / ".shards/lock")
+    lock.acquire()
+    lines: list[str] = []
+    progress: list[tuple[int, int]] = []
+
+    def finish(done: int, total: int) -> None:
+        progress.append((done, total))
+        (tmp_path / "corpus.json").rename(description)
+        lock.release()
+
+    before = (out / "checksums.csv").stat().st_mtime_ns
+    assert same(synthesise("nano", out, tasks=TASKS, progress=finish, log=lines.append), whole)
+    assert lines == [f"another process is generating into {out}: waiting for it"]
+    assert progress == [(108, 108)]
+    assert (out / "checksums.csv").stat().st_mtime_ns == before
+
+
+def test_a_second_generation_continues_where_the_first_was_killed(
+    whole: Path, unfinished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "LOOK_EVERY", 0.01)
+    lock = FileLock(unfinished / ".shards/lock")
+    lock.acquire()
+    progress: list[tuple[int, int]] = []
+
+    def end(done: int, total: int) -> None:
+        progress.append((done, total))
+        if len(progress) == 2:
+            lock.release()
+
+    assert same(synthesise("nano", unfinished, tasks=TASKS, progress=end), whole)
+    assert progress == [(76, 108), (76, 108), (76, 108), (108, 108)]
+
+
+def test_a_folder_where_another_seed_is_generated_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / ".shards").mkdir()
-    with FileLock(tmp_path / ".shards/lock"), pytest.raises(UserError, match="another process is generating"):
+    (tmp_path / ".shards/settings.json").write_text('{"size": "nano", "seed": 3, "generator_version": 4}')
+    with FileLock(tmp_path / ".shards/lock"), pytest.raises(UserError, match=r"seed 3 \(expected 0\)"):
         synthesise("nano", tmp_path, tasks=TASKS)
 
 
