@@ -51,8 +51,8 @@ class TerminalProgress:
         self.console = screen.console(stderr=True, highlight=False)
 
     def log(self, text: str) -> None:
-        """Print one line; what looks like markup in it is printed as it stands."""
-        self.console.print(text, markup=False)
+        """Print one line, however long, as it stands: paths stay whole in a log file, and nothing in it is markup."""
+        self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def step(self, name: str, total: int, done: int = 0) -> Iterator[Update]:

@@ -101,7 +101,7 @@ def show(out: Path, follow: bool) -> None:
         console.print(view)
         for status in view.read():
             if status.tail:
-                console.print(f"\n{status.run}: the end of its log\n{status.tail}", markup=False)
+                console.print(f"\n{status.run}: the end of its log\n{status.tail}", markup=False, soft_wrap=True)
         return
     with Live(view, console=console, refresh_per_second=1 / POLL_SECONDS):
         while any(status.state in ("planned", WAITING, "running") for status in view.read()):

@@ -88,6 +88,12 @@ def test_a_log_has_the_time_left_and_the_finishing_time(
     assert last == "training: 100/100  loss 1.0"
 
 
+def test_a_long_line_is_not_wrapped_so_that_its_path_stays_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    line = f"features: 0 utterances extracted, 96 from the store /{'folder/' * 30}features [bold]"
+    TerminalProgress().log(line)
+    assert capsys.readouterr().err == f"{line}\n"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(45.4, "45 s"), (100.0, "1.7 min"), (720.0, "12 min"), (12_240.0, "3.4 h")]
 )

@@ -224,6 +224,15 @@ def test_memory_that_runs_out_of_no_batch_is_one_sentence_too(
     assert states.failure(job) is None and states.lease(job) is None, "it will be resumed"
 
 
+def test_the_board_prints_the_end_of_a_log_as_it_stands(planned: list[Job], capsys: pytest.CaptureFixture[str]) -> None:
+    states = JobStates(planned[0].out)
+    states.plan(planned[:1])
+    line = f"FileNotFoundError: /{'folder/' * 30}clip.wav"
+    states.fail(planned[0], "it broke", fixable=False, log=line)
+    status.show(planned[0].out, follow=False)
+    assert line in capsys.readouterr().out.splitlines()
+
+
 def test_views_show_that_a_run_waits_for_memory(planned: list[Job], capsys: pytest.CaptureFixture[str]) -> None:
     states = JobStates(planned[0].out)
     states.plan(planned[:2])
