@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from superb_eval.runtime import threads as _threads
+from superb_eval.runtime import user_name as _user_name
 from superb_eval.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     Profile: TypeAlias = Literal["superb", "mini", "nano"]
 
 _threads.set_defaults()
+_user_name.ensure()
 
 
 @overload

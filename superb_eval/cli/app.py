@@ -90,10 +90,9 @@ def options(
 @app.command(cls=LenientCommand, rich_help_panel=INSPECT)
 def doctor() -> None:
     """Report what works here, and what to install for what does not."""
-    from superb_eval.features.store import default_folder
     from superb_eval.runtime import environment
 
-    for finding in environment.check(default_folder()):
+    for finding in environment.check():
         screen.show(f"{'ok  ' if finding.works else 'no  '}{finding.name:<24}{finding.detail}")
         if finding.remedy and not finding.works:
             screen.show(f"{'':<28}{finding.remedy}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from superb_eval.data import manifest
 from superb_eval.errors import UserError
+from superb_eval.runtime import user_cache
 from superb_eval.runtime.progress import Progress
 
 SIZES: Mapping[tuple[str, str], tuple[int, float]] = {
@@ -36,11 +36,12 @@ SIZES: Mapping[tuple[str, str], tuple[int, float]] = {
 
 
 def cache_folder() -> Path:
-    """Return the folder of corpora that are made once and reused: `$SUPERB_EVAL_CORPORA`, else in the user's cache."""
-    import platformdirs
+    """Return the folder of corpora that are made once and reused: `$SUPERB_EVAL_CORPORA`, else in the user's cache.
 
-    setting = os.environ.get("SUPERB_EVAL_CORPORA")
-    return Path(setting) if setting else Path(platformdirs.user_cache_dir("superb-eval")) / "corpora"
+    Raises:
+        UserError: see `user_cache.CacheFolder.path`.
+    """
+    return user_cache.CORPORA.path()
 
 
 def default_folder(profile: str) -> Path:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from superb_eval.errors import UserError
 from superb_eval.features.budget import budget_bytes
-from superb_eval.runtime import allocator, atomic_files, locks, outside_files, safetensors_io
+from superb_eval.runtime import allocator, atomic_files, locks, outside_files, safetensors_io, user_cache
 
 _NAME = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{62}\.safetensors")
 """The path of a shard in its store."""
@@ -62,11 +62,12 @@ class _StoredShard:
 
 
 def default_folder() -> Path:
-    """Return `$SUPERB_EVAL_STORE`, or a folder of the user's cache."""
-    import platformdirs
+    """Return `$SUPERB_EVAL_STORE`, or a folder of the user's cache.
 
-    chosen = os.environ.get("SUPERB_EVAL_STORE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("superb-eval")) / "features"
+    Raises:
+        UserError: see `user_cache.CacheFolder.path`.
+    """
+    return user_cache.FEATURES.path()
 
 
 class Store:
@@ -80,7 +81,7 @@ class Store:
         """Open a store with the budget of `superb_eval.features.budget`.
 
         Raises:
-            UserError: the budget is no number of gigabytes above 0.
+            UserError: the budget is no number of gigabytes above 0, or see `default_folder`.
         """
         self.folder = folder or default_folder()
         self.budget = budget_bytes(budget_gb)

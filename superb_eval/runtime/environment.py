@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from superb_eval.runtime import threads
+from superb_eval.errors import UserError
+from superb_eval.runtime import threads, user_cache
 
 PACKAGES = (
     "superb-eval",
@@ -75,8 +76,8 @@ class EnvironmentFinding:
     remedy: str = ""
 
 
-def check(store: Path) -> list[EnvironmentFinding]:
-    """Check what runs need; `store` is the folder of the feature store, which need not exist yet.
+def check() -> list[EnvironmentFinding]:
+    """Check what runs need.
 
     Imports torch and torchaudio, so it takes seconds. Leaves nothing on disk.
     """
@@ -91,7 +92,9 @@ def check(store: Path) -> list[EnvironmentFinding]:
         _s3prl,
         _transformers,
     )
-    return [finding for findings in checks for finding in findings()] + [_disk(store)]
+    return [finding for findings in checks for finding in findings()] + [
+        _folder(cache) for cache in (user_cache.FEATURES, user_cache.CORPORA)
+    ]
 
 
 def versions() -> dict[str, str]:
@@ -273,16 +276,18 @@ def _package(name: str) -> EnvironmentFinding:
     return EnvironmentFinding(name, True, _version(name))
 
 
-def _disk(store: Path) -> EnvironmentFinding:
-    """Check whether the feature store can be written, and its free space."""
-    existing = next(folder for folder in (store, *store.absolute().parents) if folder.exists())
-    name = "feature store"
+def _folder(cache: user_cache.CacheFolder) -> EnvironmentFinding:
+    """Check whether a folder of the user's cache can be written, and its free space."""
     try:
+        path = cache.path()
+        existing = user_cache.nearest_existing(path)
         with tempfile.TemporaryFile(dir=existing):
             pass
+    except UserError as error:
+        return EnvironmentFinding(cache.content, False, str(error).removesuffix(f" {cache.sentence()}"), cache.remedy)
     except OSError as error:
-        detail = f"{store}: {existing} can't be written ({error.strerror})"
-        return EnvironmentFinding(name, False, detail, "choose another folder with --store")
+        detail = f"{path}: {existing} can't be written ({error.strerror})"
+        return EnvironmentFinding(cache.content, False, detail, cache.remedy)
     free = shutil.disk_usage(existing).free / 1e9
-    remedy = "" if free >= MIN_FREE_GB else "free some space, or choose another folder with --store"
-    return EnvironmentFinding(name, free >= MIN_FREE_GB, f"{store}: {free:.1f} GB free", remedy)
+    remedy = "" if free >= MIN_FREE_GB else f"free some space, or {cache.remedy}"
+    return EnvironmentFinding(cache.content, free >= MIN_FREE_GB, f"{path}: {free:.1f} GB free", remedy)

@@ -36,8 +36,8 @@ _REMEDIES = {
 _WITHOUT_MEMORY = ("Cannot allocate memory", "can't start new thread", "failed to map segment")
 """Texts of errors, of libraries that are loaded or threads that are started, where memory is limited."""
 
-_LIBRARIES = ("torch", "torchaudio", "transformers")
-"""Binary packages, or on top of them: another version of one keeps another from loading."""
+_LIBRARIES = ("torch", "torchaudio", "transformers", "altair")
+"""Libraries that fail to load where another version of one is installed, or the user has no home folder."""
 
 
 def sentence(error: BaseException, path: str | os.PathLike[str] | None = None) -> str | None:
