@@ -98,9 +98,16 @@ class Store:
         """Return the lock under which one process extracts a shard while the others wait for it.
 
         Raises:
-            UserError: on entering: see `superb_eval.runtime.locks.hold`.
+            UserError: the folder may only be read; on entering: see `superb_eval.runtime.locks.hold`.
         """
-        return locks.hold(path.with_suffix(".lock"))
+        lock = path.with_suffix(".lock")
+        refused = [each for each in (lock, lock.parent) if not os.access(user_cache.nearest_existing(each), os.W_OK)]
+        if refused:
+            raise UserError(
+                f"{self.folder}: lacks features of this run, and you may not write {refused[0]}. Choose another folder "
+                "with --store, or let its owner share it (a group's folder with setgid, written with umask 002)."
+            )
+        return locks.hold(lock)
 
     def read(self, path: Path, utterances: int) -> Shard | None:
         """Return the shard of so many utterances, or None where there is none, or with a warning a damaged one.

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -46,8 +47,9 @@ def explain_disk_errors(path: Path) -> Iterator[None]:
 def write(path: Path, save: Callable[[Path], object]) -> None:
     """Let `save` write a temporary file next to `path`, sync it and rename it into place.
 
-    After a kill or a power loss the file is the old one or the new one, never half of one. What is no regular file,
-    such as a device or a pipe, is written in place.
+    After a kill or a power loss the file is the old one or the new one, never half of one. Its permissions are those of
+    any new file there, whatever `save` gave it, so that those with whom a folder is shared can read it. What is no
+    regular file, such as a device or a pipe, is written in place.
 
     Raises:
         UserError: the disk is full or may not be written, or there is a folder.
@@ -141,7 +143,11 @@ def _temporary_file(path: Path, save: Callable[[Path], object]) -> Iterator[Path
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path)
         try:
+            temporary.touch(exist_ok=False)
+            mode = temporary.stat().st_mode  # as the user's umask and the folder have it
             _save(save, temporary)
+            if temporary.stat().st_mode != mode:  # safetensors' files are for their owner alone
+                temporary.chmod(stat.S_IMODE(mode))
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             yield temporary

@@ -231,3 +231,23 @@ def _behind(tensor: torch.Tensor) -> str:
         if first <= tensor.data_ptr() < last:
             return name
     return ""
+
+
+@pytest.mark.parametrize("protected", ["shards", "shards/00", "shards/00/0.lock"])
+def test_a_store_that_may_not_be_written_names_the_option(
+    store: Store, protected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = store.folder / "00" / "0.lock"
+    if protected != "shards":
+        lock.parent.mkdir(parents=True)
+        lock.touch()
+    else:
+        store.folder.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / protected)
+    with pytest.raises(
+        UserError, match=r"shards: lacks features of this run, and you may not write .* --store, or let"
+    ):
+        store.lock(lock.with_suffix(".safetensors"))
+    monkeypatch.undo()
+    with store.lock(lock.with_suffix(".safetensors")):
+        assert lock.is_file()
