@@ -15,7 +15,7 @@ import stat
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
@@ -147,7 +147,8 @@ def _temporary_file(path: Path, save: Callable[[Path], object]) -> Iterator[Path
             mode = temporary.stat().st_mode  # as the user's umask and the folder have it
             _save(save, temporary)
             if temporary.stat().st_mode != mode:  # safetensors' files are for their owner alone
-                temporary.chmod(stat.S_IMODE(mode))
+                with suppress(OSError):  # a file system without permissions: the content is what matters
+                    temporary.chmod(stat.S_IMODE(mode))
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             yield temporary
