@@ -46,19 +46,21 @@ def distill(
     objective = _objective(recipe)  # before the folder is claimed: what doesn't fit is reported with nothing written
     invariant = recipe.teacher.stored or objective.teacher.padding_invariant
     padding_counts = recipe.loss.padding or not invariant
-    training = launch.prepare(recipe, data, out, device, devices, progress, loggers, padding_counts=padding_counts)
-    audio, batches, on_device = training.audio, training.batches, training.fabric.device
-    if recipe.teacher.stored:
-        objective.stored = stored_teacher.extract(objective.teacher, recipe, audio, on_device, training.progress)
-    if recipe.loss.standardise and not (out / trainer.LAST).is_file():
-        torch.manual_seed(recipe.seed)  # the teacher's dropout may be on
-        objective.to(on_device).standardise(batches.load(number, 0) for number in range(recipe.loss.standardise))
+    with launch.prepare(
+        recipe, data, out, device, devices, progress, loggers, padding_counts=padding_counts
+    ) as training:
+        audio, batches, on_device = training.audio, training.batches, training.fabric.device
+        if recipe.teacher.stored:
+            objective.stored = stored_teacher.extract(objective.teacher, recipe, audio, on_device, training.progress)
+        if recipe.loss.standardise and not (out / trainer.LAST).is_file():
+            torch.manual_seed(recipe.seed)  # the teacher's dropout may be on
+            objective.to(on_device).standardise(batches.load(number, 0) for number in range(recipe.loss.standardise))
 
-    def export_student(folder: Path) -> None:
-        card = describe(recipe, objective, audio)
-        export(objective.student.trunk, folder, card=card, heads=objective.student.heads)
+        def export_student(folder: Path) -> None:
+            card = describe(recipe, objective, audio)
+            export(objective.student.trunk, folder, card=card, heads=objective.student.heads)
 
-    return training.fit(objective, "distillation", export_student, family="distilhubert")
+        return training.fit(objective, "distillation", export_student, family="distilhubert")
 
 
 def _objective(recipe: DistillationRecipe) -> Distillation:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +20,16 @@ from superb_eval.pretraining.export import MODEL
 from superb_eval.pretraining.objective import Objective
 from superb_eval.pretraining.recipe import DistillationRecipe, PretrainRecipe
 from superb_eval.pretraining.sources import parse_paths
-from superb_eval.runtime import atomic_files, outside_files, own_folder
+from superb_eval.runtime import atomic_files, locks, outside_files, own_folder
 from superb_eval.runtime import loggers as runtime_loggers
 from superb_eval.runtime.devices import set_up_cuda
 from superb_eval.runtime.progress import NoProgress, Progress
 
 RECIPE = "recipe.yaml"
 """In a training's folder: the recipe as resolved."""
+
+LOCK = ".lock"
+"""In a training's folder: held by the process that trains there."""
 
 KIND = "training"
 """Of a training's folder, in its marker."""
@@ -84,6 +88,7 @@ class TrainingSetup:
         return model
 
 
+@contextmanager
 def prepare(
     recipe: PretrainRecipe | DistillationRecipe,
     data: Sequence[str],
@@ -95,8 +100,8 @@ def prepare(
     *,
     skips_layers: bool = False,
     padding_counts: bool = False,
-) -> TrainingSetup:
-    """Check the options, launch the processes, claim the folder and find the audio.
+) -> Iterator[TrainingSetup]:
+    """Check the options, launch the processes, find the audio and claim the folder, alone while the context lasts.
 
     Args:
         recipe: as resolved.
@@ -110,8 +115,8 @@ def prepare(
         padding_counts: whether the padding of a batch may change the loss; then it has no more than it needs.
 
     Raises:
-        UserError: an option, the audio or the device can't be used, or `out` belongs to another recipe or holds
-            something else.
+        UserError: an option, the audio or the device can't be used, or `out` belongs to another recipe, holds
+            something else, or another process trains there.
     """
     names = runtime_loggers.choose(loggers)
     paths = parse_paths(data, recipe.data, recipe.probe)
@@ -126,11 +131,27 @@ def prepare(
     own_folder.check(out, KIND, earlier=_holds_recipe(out, text))
     audio = load_audio(recipe.data, paths, recipe.seed, progress)
     batches = Batches(audio, recipe.data, recipe.seed, grid=device != "cpu" and not padding_counts)
-    if fabric.is_global_zero:  # last, so that a training that can't start leaves no folder behind
-        own_folder.claim(out, KIND, earlier=_holds_recipe(out, text))
-        atomic_files.create_text(out / RECIPE, text)
-        _holds_recipe(out, text)  # another may have started meanwhile
-    return TrainingSetup(recipe, out, device, fabric, progress, audio, batches, names, probe_corpus)
+    with ExitStack() as stack:
+        refusal = _claim(out, text, stack) if fabric.is_global_zero else ""
+        if refusal := fabric.broadcast(refusal):  # by every process, as above
+            raise UserError(refusal)
+        yield TrainingSetup(recipe, out, device, fabric, progress, audio, batches, names, probe_corpus)
+
+
+def _claim(out: Path, recipe: str, stack: ExitStack) -> str:
+    """Claim a training's folder, alone while the stack is open; return why it can't be, or an empty text.
+
+    It comes last, so that a training that can't start leaves no folder behind.
+    """
+    held = f"{out}: another process runs this training. Wait for it, or choose another --out."
+    try:
+        own_folder.claim(out, KIND, earlier=_holds_recipe(out, recipe))
+        stack.enter_context(locks.hold_alone(out / LOCK, held))
+        atomic_files.create_text(out / RECIPE, recipe)
+        _holds_recipe(out, recipe)  # another may have started meanwhile
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def launch_fabric(device: Device, devices: int, precision: str, *, skips_layers: bool = False) -> Any:

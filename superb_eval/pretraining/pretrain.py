@@ -42,12 +42,12 @@ def pretrain(
     if recipe.network.initialise is not None:
         initialise(model, recipe.network.initialise)
     skips_layers = recipe.network.layerdrop > 0
-    training = launch.prepare(recipe, data, out, device, devices, progress, loggers, skips_layers=skips_layers)
-    fabric, progress, seed = training.fabric, training.progress, recipe.seed
-    if recipe.front is not None:
-        warm_up(recipe.front, model, training.batches, out / "front", fabric, progress, training.loggers)
-    with fabric.rank_zero_first():
-        labels = targets.create(recipe.targets, training.audio, out / "targets", seed, str(fabric.device), progress)
-    with network.seeded(seed):
-        objective = MaskedPrediction(model, labels, recipe.mask, recipe.predict, steps=recipe.optim.steps)
-    return training.fit(objective, "masked prediction", lambda folder: export(model, folder))
+    with launch.prepare(recipe, data, out, device, devices, progress, loggers, skips_layers=skips_layers) as training:
+        fabric, progress, seed = training.fabric, training.progress, recipe.seed
+        if recipe.front is not None:
+            warm_up(recipe.front, model, training.batches, out / "front", fabric, progress, training.loggers)
+        with fabric.rank_zero_first():
+            labels = targets.create(recipe.targets, training.audio, out / "targets", seed, str(fabric.device), progress)
+        with network.seeded(seed):
+            objective = MaskedPrediction(model, labels, recipe.mask, recipe.predict, steps=recipe.optim.steps)
+        return training.fit(objective, "masked prediction", lambda folder: export(model, folder))

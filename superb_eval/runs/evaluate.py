@@ -6,12 +6,10 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
-
-from filelock import Timeout
 
 from downstreams.base import Prediction, TrainedTask
 from downstreams.batching.sampling import batches_per_epoch
@@ -136,20 +134,14 @@ def _is_finished(folder: Path, progress: Progress) -> bool:
     return True
 
 
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Lock a run's folder.
+def _lock(folder: Path) -> AbstractContextManager[None]:
+    """Return the lock of a run's folder.
 
     Raises:
-        UserError: another process has locked it, or see `locks.hold`.
+        UserError: on entering: another process has locked it, or see `locks.hold`.
     """
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locks.hold(folder / ".lock", timeout=0))
-        except Timeout:
-            message = f"{folder}: another process computes this run. Wait for it, or choose another --out."
-            raise UserError(message) from None
-        yield
+    held = f"{folder}: another process computes this run. Wait for it, or choose another --out."
+    return locks.hold_alone(folder / ".lock", held)
 
 
 def _check_entries(folder: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from superb_eval.errors import UserError
 from superb_eval.runtime import atomic_files
@@ -34,3 +34,18 @@ def hold(path: Path, timeout: float = -1.0) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def hold_alone(path: Path, held: str) -> Iterator[None]:
+    """Hold a lock while the context lasts, or report at once that another process does.
+
+    Raises:
+        UserError: `held`, the message for that case; or see `hold`.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold(path, timeout=0))
+        except Timeout:
+            raise UserError(held) from None
+        yield

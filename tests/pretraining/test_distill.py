@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -183,6 +184,9 @@ def test_the_command_takes_a_teacher(called: Call, speech: Path, tmp_path: Path)
     assert "Teacher: hubert_mini" in (tmp_path / "model" / "README.md").read_text(encoding="utf8")
     code, _, err = called(*words, "hubert_mini@random:4", *short)
     assert code == 2 and "holds a training by another recipe" in err
+    with FileLock(tmp_path / ".lock"):
+        code, _, err = called(*words, "hubert_mini@random:3", *short)
+    assert code == 2 and "another process runs this training" in err
 
 
 @pytest.mark.parametrize(

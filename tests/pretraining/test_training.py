@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from superb_eval.errors import UserError
@@ -216,6 +217,16 @@ def test_a_folder_belongs_to_one_recipe_and_a_checkpoint_to_one_network(toy: Toy
     shutil.copy(tmp_path / "last.pt", other)
     with pytest.raises(UserError, match=r"last\.pt: is the checkpoint of another network or seed"):
         train(toy("network.hidden=16"), speech, other)
+
+
+def test_a_training_of_another_process_is_refused_and_left_as_it_is(toy: Toy, speech: Path, tmp_path: Path) -> None:
+    """Of two at once, such as a job that was queued again, the slower one would write its older checkpoints last."""
+    train(toy(), speech, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with FileLock(tmp_path / ".lock"), pytest.raises(UserError, match="another process runs this training. Wait for"):
+        train(toy(), speech, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    train(toy(), speech, tmp_path)
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5])

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import Timeout
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
@@ -94,16 +93,14 @@ class NewCorpusFolder:
             UserError: another process is writing there, or nobody may.
         """
         own_folder.claim(self.out, KIND, earlier=self._was_begun())
-        try:
-            with locks.hold(self.out / STATE / "lock", timeout=0):
-                self._reserve(settings)
-                try:
-                    yield
-                except UserError:
-                    self._reserve({key: settings[key] for key in SHARED_SETTINGS})
-                    raise
-        except Timeout as error:
-            raise UserError(f"{self.out}: another process is writing there. Wait until it has finished.") from error
+        held = f"{self.out}: another process is writing there. Wait until it has finished."
+        with locks.hold_alone(self.out / STATE / "lock", held):
+            self._reserve(settings)
+            try:
+                yield
+            except UserError:
+                self._reserve({key: settings[key] for key in SHARED_SETTINGS})
+                raise
         if not list((self.out / STATE).glob("*.json")):
             # Killed processes may have left temporary files there.
             shutil.rmtree(self.out / STATE, ignore_errors=True)
