@@ -126,9 +126,12 @@ def train(chosen: Section, audio: Audio, objective: Objective, device: str, smal
     updates, cuda = FEW if small else FULL, devices.kind(device) == "cuda"
     chosen = chosen.model_copy(update={"optim": chosen.optim.model_copy(update={"steps": sum(updates)})})
     clock = UpdateClock(updates, cuda)
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(launch, "load_audio", return_value=audio):
-        with launch.prepare(chosen, [], Path(folder), "cuda" if cuda else "cpu", 1, clock, []) as setup:
-            setup.fit(objective, "updates", lambda out: None)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(launch, "load_audio", return_value=audio),
+        launch.prepare(chosen, [], Path(folder), "cuda" if cuda else "cpu", 1, clock, []) as setup,
+    ):
+        setup.fit(objective, "updates", lambda out: None)
     batches = [setup.batches.load(k, k + 1) for k in range(sum(updates))]
     timed = batches[updates.warm : updates.warm + updates.timed]
     return TrainingRate(
