@@ -90,7 +90,7 @@ def check() -> list[EnvironmentFinding]:
         _codecs,
         _extras,
         _s3prl,
-        _transformers,
+        _libraries,
     )
     return [finding for findings in checks for finding in findings()] + [
         _folder(cache) for cache in (user_cache.FEATURES, user_cache.CORPORA)
@@ -263,8 +263,10 @@ def _s3prl() -> Iterator[EnvironmentFinding]:
     yield EnvironmentFinding("s3prl", True, finding.detail + note)
 
 
-def _transformers() -> Iterator[EnvironmentFinding]:
-    yield _package("transformers")
+def _libraries() -> Iterator[EnvironmentFinding]:
+    """Check the libraries that `system_errors` names where they can't be imported, and that no other check imports."""
+    for name in ("transformers", "altair"):
+        yield _package(name)
 
 
 def _package(name: str) -> EnvironmentFinding:

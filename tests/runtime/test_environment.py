@@ -28,7 +28,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> list[EnvironmentFindin
 def test_everything_that_runs_need_is_checked(findings: list[EnvironmentFinding]) -> None:
     checked = {finding.name for finding in findings}
     audio = {f"audio: {name}" for name in ("WAV", "FLAC", "OGG", "MP3")}
-    assert {"Python", "torch and torchaudio", "CPU", "bfloat16", "s3prl", "transformers"} <= checked
+    assert {"Python", "torch and torchaudio", "CPU", "bfloat16", "s3prl", "transformers", "altair"} <= checked
     assert {"feature store", "embedded corpora"} <= checked
     assert audio <= checked
     assert any(what.startswith("CUDA") for what in checked)

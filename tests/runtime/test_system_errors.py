@@ -38,6 +38,14 @@ def test_a_library_that_does_not_load_is_named(packages: Path, monkeypatch: pyte
     assert "superb-eval doctor" in sentence
 
 
+def test_a_library_of_charts_that_finds_no_home_folder_is_named(
+    packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = error_of(packages / "altair", "raise RuntimeError('Could not determine home directory.')", monkeypatch)
+    expected = "altair can't be imported (RuntimeError: Could not determine home directory)."
+    assert (system_errors.sentence(error) or "").startswith(expected)
+
+
 def test_the_first_cause_is_named(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers imports torchaudio, and hides why that fails behind an error of its own."""
     cause = error_of(packages / "torchaudio", f"raise RuntimeError({MISMATCH!r})", monkeypatch)
